@@ -1,0 +1,159 @@
+"""Routes: what HTTPRoute (and later Ingress, GRPCRoute) become.
+
+Source: Gateway API, HTTPRouteRule.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from penstock.meta.names import NamespacedName, Origin
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the nodes of this package."""
+
+
+class StringMatch(Node, frozen=True):
+    """An exact or regular-expression (RE2, full match) comparison."""
+
+    value: str
+    regex: bool = False
+
+
+class PathKind(enum.Enum):
+    """How a path is compared."""
+
+    EXACT = "Exact"
+    PREFIX = "PathPrefix"
+    """By path element: "/a" matches "/a", "/a/" and "/a/b", not "/ab"."""
+    REGEX = "RegularExpression"
+
+
+class PathMatch(Node, frozen=True):
+    """Comparison of the path without the query."""
+
+    kind: PathKind = PathKind.PREFIX
+    value: str = "/"
+
+
+class NamedMatch(Node, frozen=True):
+    """Comparison of one header (name lower case) or one query parameter."""
+
+    name: str
+    match: StringMatch
+
+
+class RouteMatch(Node, frozen=True):
+    """All parts must hold."""
+
+    path: PathMatch = PathMatch()
+    method: str = ""
+    """"" is any method."""
+    headers: tuple[NamedMatch, ...] = ()
+    queries: tuple[NamedMatch, ...] = ()
+
+
+class HeaderChange(Node, frozen=True):
+    """Changes of request or response headers; names are lower case, values literal."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class ServicePort(Node, frozen=True, order=True):
+    """A port of a Service: the unit that is balanced and has one Cluster."""
+
+    service: NamespacedName
+    port: int
+
+
+class ServiceBackend(Node, frozen=True):
+    """A backendRef that resolved to a Service port."""
+
+    target: ServicePort
+    weight: int = 1
+    """Share of requests, 0 to 1_000_000; 0 gets none."""
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    origin: Origin
+
+
+class InvalidBackend(Node, frozen=True):
+    """A backendRef that did not resolve; its share is answered with 500."""
+
+    reason: str
+    """Reason of the ResolvedRefs condition: BackendNotFound, RefNotPermitted, InvalidKind, ..."""
+    message: str
+    weight: int = 1
+    origin: Origin
+
+
+Backend = ServiceBackend | InvalidBackend
+
+
+class PathRewrite(Node, frozen=True):
+    """A new path: the whole of it, or the matched prefix replaced."""
+
+    value: str
+    prefix: bool
+    """True replaces the prefix of the PathPrefix match, False the whole path."""
+
+
+class Forward(Node, frozen=True):
+    """Send to one of the backends by weight.
+
+    No backend, or weights that add up to 0, answers 500.
+    """
+
+    backends: tuple[Backend, ...]
+    rewrite_host: str = ""
+    rewrite_path: PathRewrite | None = None
+    request_timeout_ms: int | None = None
+    """Whole exchange; 0 is no limit, None is the default (no limit)."""
+    backend_timeout_ms: int | None = None
+
+
+class Redirect(Node, frozen=True):
+    """Answer with a redirect; "" and 0 keep that part of the request's URL."""
+
+    scheme: str = ""
+    host: str = ""
+    port: int = 0
+    """0 keeps the port of the listener, or the scheme's own when the scheme changes."""
+    path: PathRewrite | None = None
+    status: int = 302
+
+
+class Respond(Node, frozen=True):
+    """Answer directly: what stands in for a rule that is not valid (500)."""
+
+    status: int
+    body: str = ""
+
+
+Action = Forward | Redirect | Respond
+
+
+class Route(Node, frozen=True):
+    """One match of one rule, with what is to be done."""
+
+    name: str
+    """Stable and unique among all routes: "namespace/name/rule index/match index"."""
+    match: RouteMatch
+    action: Action
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    origin: Origin
+    """The rule: "spec.rules[0]"."""
+
+
+class VirtualHost(Node, frozen=True):
+    """Routes of one hostname, the first match first."""
+
+    hostname: str
+    """"a.test", "*.a.test" or "*"."""
+    routes: tuple[Route, ...]

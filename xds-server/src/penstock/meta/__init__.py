@@ -1,0 +1,1 @@
+"""Names, origins, conditions, problems and errors: words that every other package uses."""

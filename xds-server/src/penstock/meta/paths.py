@@ -1,0 +1,74 @@
+"""Where the parts of one running instance meet: sockets and folders below one run folder (0700)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_RUN_DIR = Path("/run/penstock")
+
+
+class RunPaths(msgspec.Struct, frozen=True):
+    """Every path of an instance; relative network namespace paths are relative to `root`.
+
+    Envoy runs with `root` as its working folder, so that `netns/<uid>` in a listener is the same
+    text on every machine and for every instance.
+    """
+
+    root: Path = DEFAULT_RUN_DIR
+
+    @property
+    def controller_ads(self) -> Path:
+        """Socket of the controller's ADS for agents on this machine (lab)."""
+        return self.root / "controller-ads.sock"
+
+    @property
+    def controller_api(self) -> Path:
+        """Socket of the controller's HTTP API for the command line."""
+        return self.root / "controller.sock"
+
+    @property
+    def node_ads(self) -> Path:
+        """Socket where Envoy finds the agent: ADS and access log service."""
+        return self.root / "node-ads.sock"
+
+    @property
+    def agent_api(self) -> Path:
+        """Socket of the agent's HTTP API for the lab, the CNI plugin and the command line."""
+        return self.root / "agent.sock"
+
+    @property
+    def envoy_admin(self) -> Path:
+        """Socket of Envoy's admin interface (0600)."""
+        return self.root / "envoy-admin.sock"
+
+    @property
+    def bpffs(self) -> Path:
+        """Mount point of the instance's own bpffs."""
+        return self.root / "bpf"
+
+    @property
+    def netns(self) -> Path:
+        """Folder with one bind-mounted network namespace for each local pod, named by its uid."""
+        return self.root / "netns"
+
+    @property
+    def objects(self) -> Path:
+        """Folder of the objects that the lab makes: Pods, EndpointSlices, Nodes."""
+        return self.root / "objects"
+
+    @property
+    def state(self) -> Path:
+        """Folder of what survives a restart: last-good snapshot, pods; no keys."""
+        return self.root / "state"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of log files: controller, agent, envoy and one for each pod."""
+        return self.root / "logs"
+
+
+def netns_of(uid: str) -> str:
+    """Return the network namespace path of a pod as Envoy resources name it."""
+    return f"netns/{uid}"
