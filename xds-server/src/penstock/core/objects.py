@@ -5,6 +5,7 @@ Source: Kubernetes API conventions, metav1.ObjectMeta.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,9 +17,30 @@ from penstock.meta.problems import Problem
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Base of everything inside an object; fields are named in camelCase on the wire."""
 
+    known_unused: ClassVar[frozenset[str]] = frozenset()
+    """Names on the wire that Kubernetes knows here and Penstock accepts and ignores."""
+    field_hints: ClassVar[Mapping[str, str]] = {}
+    """What to say to a field that does not belong here, by its name on the wire."""
 
-class ObjectMeta(ApiStruct, frozen=True):
+    def checks(self) -> Iterable[Problem]:
+        """Return what is wrong although the types are right; paths are relative to this struct."""
+        return ()
+
+
+class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     """metav1.ObjectMeta, as far as it is used."""
+
+    known_unused: ClassVar[frozenset[str]] = frozenset(
+        {
+            "clusterName",
+            "deletionGracePeriodSeconds",
+            "finalizers",
+            "generateName",
+            "managedFields",
+            "ownerReferences",
+            "selfLink",
+        }
+    )
 
     name: str
     namespace: str = ""
@@ -32,7 +54,7 @@ class ObjectMeta(ApiStruct, frozen=True):
     annotations: dict[str, str] = {}
 
 
-class Object(ApiStruct, frozen=True):
+class Object(ApiStruct, frozen=True, kw_only=True):
     """Base of every kind; subclasses set the class variables."""
 
     api_versions: ClassVar[tuple[str, ...]]
