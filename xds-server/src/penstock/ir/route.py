@@ -16,7 +16,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the nodes of this package."""
 
 
-class StringMatch(Node, frozen=True):
+class StringMatch(Node, frozen=True, kw_only=True):
     """An exact or regular-expression (RE2, full match) comparison."""
 
     value: str
@@ -32,21 +32,21 @@ class PathKind(enum.Enum):
     REGEX = "RegularExpression"
 
 
-class PathMatch(Node, frozen=True):
+class PathMatch(Node, frozen=True, kw_only=True):
     """Comparison of the path without the query."""
 
     kind: PathKind = PathKind.PREFIX
     value: str = "/"
 
 
-class NamedMatch(Node, frozen=True):
+class NamedMatch(Node, frozen=True, kw_only=True):
     """Comparison of one header (name lower case) or one query parameter."""
 
     name: str
     match: StringMatch
 
 
-class RouteMatch(Node, frozen=True):
+class RouteMatch(Node, frozen=True, kw_only=True):
     """All parts must hold."""
 
     path: PathMatch = PathMatch()
@@ -56,7 +56,7 @@ class RouteMatch(Node, frozen=True):
     queries: tuple[NamedMatch, ...] = ()
 
 
-class HeaderChange(Node, frozen=True):
+class HeaderChange(Node, frozen=True, kw_only=True):
     """Changes of request or response headers; names are lower case, values literal."""
 
     set: tuple[tuple[str, str], ...] = ()
@@ -64,14 +64,14 @@ class HeaderChange(Node, frozen=True):
     remove: tuple[str, ...] = ()
 
 
-class ServicePort(Node, frozen=True, order=True):
+class ServicePort(msgspec.Struct, frozen=True, order=True):
     """A port of a Service: the unit that is balanced and has one Cluster."""
 
     service: NamespacedName
     port: int
 
 
-class ServiceBackend(Node, frozen=True):
+class ServiceBackend(Node, frozen=True, kw_only=True):
     """A backendRef that resolved to a Service port."""
 
     target: ServicePort
@@ -82,7 +82,7 @@ class ServiceBackend(Node, frozen=True):
     origin: Origin
 
 
-class InvalidBackend(Node, frozen=True):
+class InvalidBackend(Node, frozen=True, kw_only=True):
     """A backendRef that did not resolve; its share is answered with 500."""
 
     reason: str
@@ -95,7 +95,7 @@ class InvalidBackend(Node, frozen=True):
 Backend = ServiceBackend | InvalidBackend
 
 
-class PathRewrite(Node, frozen=True):
+class PathRewrite(Node, frozen=True, kw_only=True):
     """A new path: the whole of it, or the matched prefix replaced."""
 
     value: str
@@ -103,7 +103,7 @@ class PathRewrite(Node, frozen=True):
     """True replaces the prefix of the PathPrefix match, False the whole path."""
 
 
-class Forward(Node, frozen=True):
+class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
     No backend, or weights that add up to 0, answers 500.
@@ -117,7 +117,7 @@ class Forward(Node, frozen=True):
     backend_timeout_ms: int | None = None
 
 
-class Redirect(Node, frozen=True):
+class Redirect(Node, frozen=True, kw_only=True):
     """Answer with a redirect; "" and 0 keep that part of the request's URL."""
 
     scheme: str = ""
@@ -128,7 +128,7 @@ class Redirect(Node, frozen=True):
     status: int = 302
 
 
-class Respond(Node, frozen=True):
+class Respond(Node, frozen=True, kw_only=True):
     """Answer directly: what stands in for a rule that is not valid (500)."""
 
     status: int
@@ -138,7 +138,7 @@ class Respond(Node, frozen=True):
 Action = Forward | Redirect | Respond
 
 
-class Route(Node, frozen=True):
+class Route(Node, frozen=True, kw_only=True):
     """One match of one rule, with what is to be done."""
 
     name: str
@@ -151,7 +151,7 @@ class Route(Node, frozen=True):
     """The rule: "spec.rules[0]"."""
 
 
-class VirtualHost(Node, frozen=True):
+class VirtualHost(Node, frozen=True, kw_only=True):
     """Routes of one hostname, the first match first."""
 
     hostname: str

@@ -1,0 +1,125 @@
+"""Input collections: keyed values with secondary indexes, read cell by cell."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from penstock.incremental.engine import Engine, Node
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Keys = tuple[Any, ...]
+IndexFunction = Callable[[K, V], Iterable[Hashable]]
+
+
+class _Cell:
+    """A cell of a collection; it has no way to be computed, it is told."""
+
+    __slots__ = ("_cells", "_key")
+
+    def __init__(self, cells: dict[Any, Node], key: Hashable) -> None:
+        self._cells, self._key = cells, key
+
+    def compute(self) -> Any:
+        return self._cells[self._key].value
+
+    def forget(self) -> None:
+        self._cells.pop(self._key, None)
+
+    def __str__(self) -> str:
+        return f"cell {self._key}"
+
+
+class _Index(Generic[K, V]):
+    """Sorted keys of each bucket; cells exist for the buckets that somebody read."""
+
+    def __init__(self, function: IndexFunction[K, V]) -> None:
+        self.function = function
+        self.buckets: dict[Hashable, Keys] = {}
+        self.cells: dict[Hashable, Node] = {}
+
+    def move(self, key: K, old: frozenset[Hashable], new: frozenset[Hashable]) -> Iterator[Node]:
+        """Take *key* from the buckets *old* to *new*; yield the cells that change."""
+        for bucket in old ^ new:
+            keys = self.buckets.get(bucket, ())
+            at = bisect_left(keys, key)
+            keys = (*keys[:at], key, *keys[at:]) if bucket in new else keys[:at] + keys[at + 1 :]
+            if keys:
+                self.buckets[bucket] = keys
+            else:
+                self.buckets.pop(bucket, None)
+            cell = self.cells.get(bucket)
+            if cell is not None:
+                cell.value = keys
+                yield cell
+
+
+class Collection(Generic[K, V]):
+    """One input: values by key. Keys must be ordered; values compare by content."""
+
+    def __init__(self, engine: Engine, indexes: Mapping[str, IndexFunction[K, V]] = {}) -> None:
+        """Make an empty collection.
+
+        Args:
+            engine: of the database that the collection belongs to.
+            indexes: name → function that returns the buckets of one (key, value).
+        """
+        self._engine = engine
+        self._values: dict[K, V] = {}
+        self._cells: dict[K, Node] = {}
+        self._indexes = {name: _Index[K, V](function) for name, function in indexes.items()}
+
+    def set(self, key: K, value: V) -> None:
+        """Add or replace one value; an equal value changes nothing."""
+        old = self._values.get(key)
+        if old is not None and old == value:
+            return
+        self._values[key] = value
+        self._changed(key, old, value)
+
+    def remove(self, key: K) -> None:
+        """Remove one value; a missing key changes nothing."""
+        old = self._values.pop(key, None)
+        if old is not None:
+            self._changed(key, old, None)
+
+    def get(self, key: K) -> V | None:
+        """Return the value of *key*, or None; a read."""
+        value: V | None = self._engine.read(self._cell(self._cells, key, self._values.get(key)))
+        return value
+
+    def bucket(self, index: str, bucket: Hashable) -> tuple[K, ...]:
+        """Return the keys in one bucket of an index, sorted; a read of this bucket only."""
+        by = self._indexes[index]
+        cell = self._cell(by.cells, bucket, by.buckets.get(bucket, ()))
+        keys: tuple[K, ...] = self._engine.read(cell)
+        return keys
+
+    def snapshot(self) -> dict[K, V]:
+        """Return all values. Not a read: for use outside of queries."""
+        return dict(self._values)
+
+    def __len__(self) -> int:
+        """Return the number of values. Not a read."""
+        return len(self._values)
+
+    def _cell(self, cells: dict[Any, Node], key: Hashable, value: Any) -> Node:
+        node = cells.get(key)
+        if node is None:
+            node = cells[key] = Node(_Cell(cells, key), value)
+        return node
+
+    def _changed(self, key: K, old: V | None, new: V | None) -> None:
+        changed: list[Node] = []
+        cell = self._cells.get(key)
+        if cell is not None:
+            cell.value = new
+            changed.append(cell)
+        for index in self._indexes.values():
+            before = frozenset(index.function(key, old)) if old is not None else frozenset()
+            after = frozenset(index.function(key, new)) if new is not None else frozenset()
+            changed.extend(index.move(key, before, after))
+        self._engine.changed(changed)
