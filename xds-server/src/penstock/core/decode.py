@@ -21,9 +21,6 @@ from penstock.meta.problems import Problem, Severity
 Decoded = Object | Broken
 """An object of the wanted kind, or what is known of one that did not decode."""
 
-IntOrString = int | str
-"""A number or a name, as Kubernetes' intstr.IntOrString; booleans are neither."""
-
 _NO_HINTS: Mapping[str, str] = {}
 
 
@@ -62,16 +59,15 @@ def examine(
     if decoded is not None:
         problems += check(decoded)
     if decoded is None or any(problem.severity is Severity.ERROR for problem in problems):
-        return Examined(broken(kind.kind, raw, problems), tuple(problems))
+        return Examined(_broken(kind, raw, problems), tuple(problems))
     return Examined(decoded, tuple(problems))
 
 
-def broken(of_kind: str, raw: dict[str, Any], problems: list[Problem]) -> Broken:
-    """Return an object that did not decode, with as much metadata as can be read."""
+def _broken(kind: type[Object], raw: dict[str, Any], problems: list[Problem]) -> Broken:
     return Broken(
-        of_kind=of_kind,
+        of_kind=kind.kind,
         metadata=readable_metadata(raw.get("metadata")),
-        raw=raw,
+        raw={name: value for name, value in raw.items() if name not in kind.sensitive},
         problems=tuple(problems),
     )
 

@@ -6,10 +6,11 @@ Every problem is reported, not only the first; this walk runs only after the fas
 from __future__ import annotations
 
 import difflib
+import enum
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -36,8 +37,9 @@ _MAX_DEPTH = 6
 """How deep below a struct the right place of a misplaced field is looked for."""
 _MAX_PLACES = 3
 _SHOWN = 60
-_ELEMENT = re.compile(r"\[\d+\]$")
+_UNSHOWN = re.compile(r" \(.*\)$", re.DOTALL)
 _MSGSPEC_PLACE = re.compile(r" - at `(?:key in )?\$[^`]*`$")
+_MSGSPEC_WANTED = re.compile(r"Expected `([^`]+)`(?:, got `[^`]+`| (.+))$")
 _JSON_TYPES = {
     dict: "a mapping",
     list: "a list",
@@ -74,6 +76,11 @@ class _Enclosing(msgspec.Struct, frozen=True):
 
     path: str
     type: type[msgspec.Struct]
+
+    @property
+    def sensitive(self) -> frozenset[str]:
+        """Return the fields whose values must not be shown."""
+        return self.type.sensitive if issubclass(self.type, ApiStruct) else frozenset()
 
 
 class _Walk:
@@ -112,10 +119,12 @@ class _Walk:
         self, plan: Plan, value: dict[str, Any], path: str, around: tuple[_Enclosing, ...]
     ) -> None:
         inside = (*around, _Enclosing(path, plan.type))
-        for name in value:
+        for name, one in value.items():
+            place = jsonpath.member(path, str(name))
             if name not in plan.allowed:
-                place = jsonpath.member(path, str(name))
                 self.report(place, "unknown field", self._hint(str(name), place, inside))
+            elif one is None and plan.refuses_null:
+                self.report(place, "must not be null", "remove the field or write its value")
         for field in plan.fields.values():
             self._field(field, value, path, inside)
 
@@ -128,7 +137,21 @@ class _Walk:
             if field.required and not (field.nullable and field.wire in value):
                 self.report(place, "required field is missing")
             return
-        self.check(field.shape, one, place, inside)
+        if field.wire in inside[-1].sensitive:
+            self._hidden(field.shape, one, place)
+        else:
+            self.check(field.shape, one, place, inside)
+
+    def _hidden(self, shape: Shape, value: Any, path: str) -> None:
+        """Check *value*, whose content must not be shown."""
+        first = len(self.problems)
+        try:
+            self.check(shape, value, path, ())
+        finally:
+            self.problems[first:] = [
+                msgspec.structs.replace(problem, message=_UNSHOWN.sub("", problem.message), hint="")
+                for problem in self.problems[first:]
+            ]
 
     def _list(self, inner: Shape, value: Any, path: str, around: tuple[_Enclosing, ...]) -> None:
         if not isinstance(value, list):
@@ -149,7 +172,7 @@ class _Walk:
         try:
             msgspec.convert(value, annotation, strict=True)
         except msgspec.ValidationError as error:
-            self.report(path, *_explain(value, str(error)))
+            self.report(path, *_explain(annotation, value, str(error)))
 
     def _hint(self, name: str, place: str, inside: tuple[_Enclosing, ...]) -> str:
         given = self._hints.get(jsonpath.without_positions(place))
@@ -226,14 +249,29 @@ def _describe(value: Any) -> str:
     return f"{kind} ({text if len(text) <= _SHOWN else text[:_SHOWN] + '…'})"
 
 
-def _explain(value: Any, error: str) -> tuple[str, str]:
+def _explain(annotation: Any, value: Any, error: str) -> tuple[str, str]:
     """Return message and hint for a scalar that msgspec refused."""
+    choices = _choices(annotation)
+    if choices and isinstance(value, str):
+        close = difflib.get_close_matches(value.lower(), [one.lower() for one in choices], n=1)
+        meant = [one for one in choices if one.lower() in close]
+        hint = f"did you mean {meant[0]}?" if meant else ""
+        return f"must be one of {', '.join(choices)}, not {_describe(value)}", hint
     reason = _MSGSPEC_PLACE.sub("", error)
-    wanted = re.match(r"Expected `([^`]+)`, got `[^`]+`$", reason)
+    wanted = _MSGSPEC_WANTED.match(reason)
     if wanted is None:
         return f"{reason[:1].lower()}{reason[1:]}: {_describe(value)}", ""
-    words = _in_words(wanted[1])
+    words = _in_words(wanted[1]) + (f" {wanted[2]}" if wanted[2] else "")
     return f"must be {words}, not {_describe(value)}", _remedy(wanted[1].split(" | "), value)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the texts that a Literal or a StrEnum allows, none for other types."""
+    if get_origin(annotation) is Literal:
+        return [str(arg) for arg in get_args(annotation)]
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return [str(one.value) for one in annotation]
+    return [choice for arg in get_args(annotation) for choice in _choices(arg)]
 
 
 def _in_words(expected: str) -> str:

@@ -5,13 +5,30 @@ Source: Kubernetes API conventions, metav1.ObjectMeta.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
+from typing_extensions import override
 
+from penstock.core import jsonpath
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
+
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+)
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_NAME_RULE = "use lower-case letters, digits and `-`, with a letter or digit at both ends"
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_LABEL_RULE = "use at most 63 letters, digits, `-`, `_` and `.`, with letter or digit at both ends"
+
+
+def names(text: str) -> frozenset[str]:
+    """Return the names that *text* lists, separated by spaces."""
+    return frozenset(text.split())
 
 
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -21,6 +38,10 @@ class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fa
     """Names on the wire that Kubernetes knows here and Penstock accepts and ignores."""
     field_hints: ClassVar[Mapping[str, str]] = {}
     """What to say to a field that does not belong here, by its name on the wire."""
+    refuses_null: ClassVar[bool] = False
+    """Whether an explicit null is an error; elsewhere it counts as absent, as in Kubernetes."""
+    sensitive: ClassVar[frozenset[str]] = frozenset()
+    """Names on the wire of fields whose values no message may show."""
 
     def checks(self) -> Iterable[Problem]:
         """Return what is wrong although the types are right; paths are relative to this struct."""
@@ -30,16 +51,9 @@ class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fa
 class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     """metav1.ObjectMeta, as far as it is used."""
 
-    known_unused: ClassVar[frozenset[str]] = frozenset(
-        {
-            "clusterName",
-            "deletionGracePeriodSeconds",
-            "finalizers",
-            "generateName",
-            "managedFields",
-            "ownerReferences",
-            "selfLink",
-        }
+    known_unused: ClassVar[frozenset[str]] = names(
+        "clusterName deletionGracePeriodSeconds finalizers generateName managedFields "
+        "ownerReferences selfLink"
     )
 
     name: str
@@ -52,6 +66,18 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     deletion_timestamp: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return problems about names and labels that an API server would refuse."""
+        if not _NAME.match(self.name):
+            yield Problem("name", f"{self.name[:80]!r} is not a name", _NAME_RULE)
+        if self.namespace and not _NAMESPACE.match(self.namespace):
+            yield Problem("namespace", f"{self.namespace[:80]!r} is not a name", _NAME_RULE)
+        for key, value in self.labels.items():
+            if not (_LABEL_KEY.match(key) and _LABEL_VALUE.match(value)):
+                place = jsonpath.member("labels", key)
+                yield Problem(place, f"{key[:80]!r}: {value[:80]!r} is not a label", _LABEL_RULE)
 
 
 class Object(ApiStruct, frozen=True, kw_only=True):

@@ -77,6 +77,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Names on the wire, those known but unused included."""
     nested: tuple[FieldPlan, ...]
     """The fields that hold structs somewhere below."""
+    refuses_null: bool
+    """Whether an explicit null is an error."""
 
 
 @functools.cache
@@ -97,6 +99,7 @@ def plan_of(struct: type[msgspec.Struct]) -> Plan:
         fields=fields,
         allowed=frozenset(fields) | _known_unused(struct) | _tag_field(struct),
         nested=tuple(field for field in fields.values() if holds_struct(field.shape)),
+        refuses_null=issubclass(struct, ApiStruct) and struct.refuses_null,
     )
 
 
@@ -155,28 +158,30 @@ def choose(choice: ChoiceShape, value: Any) -> Shape | None:
 
 
 def is_clean(shape: Shape, value: Any) -> bool:
-    """Return whether no struct at or below *value* has a field that its type does not know."""
+    """Return whether no struct at or below *value* has a field that its type does not know.
+
+    A null that the type refuses counts like an unknown field.
+    """
     match shape:
-        case StructShape(type=struct):
-            if not isinstance(value, dict):
-                return True
-            plan = plan_of(struct)
-            return value.keys() <= plan.allowed and all(
-                is_clean(field.shape, value[field.wire])
-                for field in plan.nested
-                if field.wire in value
-            )
-        case ListShape(item=inner):
-            return not isinstance(value, list) or all(is_clean(inner, one) for one in value)
-        case MapShape(value=inner):
-            return not isinstance(value, dict) or all(
-                is_clean(inner, one) for one in value.values()
-            )
+        case StructShape(type=struct) if isinstance(value, dict):
+            return _is_clean_struct(plan_of(struct), value)
+        case ListShape(item=inner) if isinstance(value, list):
+            return all(is_clean(inner, one) for one in value)
+        case MapShape(value=inner) if isinstance(value, dict):
+            return all(is_clean(inner, one) for one in value.values())
         case ChoiceShape():
             option = choose(shape, value)
             return option is None or is_clean(option, value)
-        case Leaf():
+        case _:
             return True
+
+
+def _is_clean_struct(plan: Plan, value: dict[str, Any]) -> bool:
+    if plan.refuses_null and None in value.values():
+        return False
+    return value.keys() <= plan.allowed and all(
+        is_clean(field.shape, value[field.wire]) for field in plan.nested if field.wire in value
+    )
 
 
 def without_nulls(shape: Shape, value: Any) -> Any:

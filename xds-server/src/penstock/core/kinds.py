@@ -1,0 +1,393 @@
+"""The kinds that every cluster has, as far as they are used.
+
+Source: Kubernetes API reference, core/v1, apps/v1, discovery.k8s.io/v1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from typing_extensions import override
+
+from penstock.core import jsonpath
+from penstock.core.labels import LabelSelector
+from penstock.core.objects import ApiStruct, Object, names
+from penstock.core.pods import IntOrString, Pod, PodSpec, Port, Protocol
+from penstock.meta.problems import Problem
+
+
+class Namespace(Object, frozen=True, kw_only=True):
+    """core/v1 Namespace."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    kind: ClassVar[str] = "Namespace"
+    namespaced: ClassVar[bool] = False
+    known_unused: ClassVar[frozenset[str]] = names("spec")
+
+
+class ServicePort(ApiStruct, frozen=True, kw_only=True):
+    """One port of a Service."""
+
+    known_unused: ClassVar[frozenset[str]] = names("nodePort")
+
+    port: Port
+    name: str = ""
+    protocol: Protocol = "TCP"
+    app_protocol: str = ""
+    target_port: IntOrString | None = None
+
+    @property
+    def target(self) -> IntOrString:
+        """Return the port of the pod, by number or by name."""
+        return self.port if self.target_port in (None, 0, "") else self.target_port or self.port
+
+
+class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
+    """What a Service stands for."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "allocateLoadBalancerNodePorts externalIPs externalTrafficPolicy healthCheckNodePort "
+        "internalTrafficPolicy ipFamilyPolicy loadBalancerClass loadBalancerIP "
+        "loadBalancerSourceRanges sessionAffinity sessionAffinityConfig trafficDistribution"
+    )
+    field_hints: ClassVar[Mapping[str, str]] = {
+        "matchLabels": "a Service's selector holds the labels themselves, without matchLabels",
+    }
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    selector: dict[str, str] = {}
+    ports: tuple[ServicePort, ...] = ()
+    cluster_ip: str = msgspec.field(name="clusterIP", default="")
+    """An address, "None" for a headless Service, "" if not given yet."""
+    cluster_ips: tuple[str, ...] = msgspec.field(name="clusterIPs", default=())
+    ip_families: tuple[Literal["IPv4", "IPv6"], ...] = ()
+    external_name: str = ""
+    publish_not_ready_addresses: bool = False
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return problems about ports, addresses and the external name."""
+        yield from self._check_ports()
+        if self.type == "ExternalName" and not self.external_name:
+            yield Problem("externalName", "required with type ExternalName")
+        if self.cluster_ip not in ("", "None") and not _is_address(self.cluster_ip):
+            yield Problem("clusterIP", f"{self.cluster_ip!r} is neither an address nor None")
+        for index, address in enumerate(self.cluster_ips):
+            if address != "None" and not _is_address(address):
+                yield Problem(f"clusterIPs[{index}]", f"{address!r} is not an address")
+        if self.cluster_ip and self.cluster_ips and self.cluster_ips[0] != self.cluster_ip:
+            yield Problem("clusterIPs[0]", "must be the same as clusterIP")
+
+    def _check_ports(self) -> Iterable[Problem]:
+        used = Counter(port.name for port in self.ports)
+        numbers = Counter((port.port, port.protocol) for port in self.ports)
+        for index, port in enumerate(self.ports):
+            here = jsonpath.item("ports", index)
+            if not port.name and len(self.ports) > 1:
+                yield Problem(f"{here}.name", "required when there are several ports")
+            elif used[port.name] > 1:
+                yield Problem(f"{here}.name", f"{port.name!r} is used twice")
+            if numbers[port.port, port.protocol] > 1:
+                yield Problem(f"{here}.port", f"{port.port}/{port.protocol} is used twice")
+
+
+class Service(Object, frozen=True, kw_only=True):
+    """core/v1 Service."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    kind: ClassVar[str] = "Service"
+
+    spec: ServiceSpec
+
+    @property
+    def headless(self) -> bool:
+        """Return whether names of this Service are answered with the pods' own addresses."""
+        return self.spec.cluster_ip == "None"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the virtual addresses; none for headless and external Services."""
+        if self.headless or self.spec.type == "ExternalName":
+            return ()
+        single = (self.spec.cluster_ip,) if self.spec.cluster_ip else ()
+        return self.spec.cluster_ips or single
+
+
+class EndpointConditions(ApiStruct, frozen=True, kw_only=True):
+    """State of an endpoint; null means unknown, which counts as ready and serving."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ObjectReference(ApiStruct, frozen=True, kw_only=True):
+    """The object behind an endpoint, mostly a Pod."""
+
+    known_unused: ClassVar[frozenset[str]] = names("apiVersion fieldPath resourceVersion")
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class Endpoint(ApiStruct, frozen=True, kw_only=True):
+    """One backend; all its addresses are equivalent and the first one is used."""
+
+    known_unused: ClassVar[frozenset[str]] = names("deprecatedTopology hints")
+
+    addresses: tuple[str, ...]
+    conditions: EndpointConditions = EndpointConditions()
+    hostname: str = ""
+    target_ref: ObjectReference | None = None
+    node_name: str = ""
+    zone: str = ""
+
+
+class EndpointPort(ApiStruct, frozen=True, kw_only=True):
+    """A port of every endpoint of a slice; without a number all ports are meant."""
+
+    name: str = ""
+    protocol: Protocol = "TCP"
+    port: Port | None = None
+    app_protocol: str = ""
+
+
+class EndpointSlice(Object, frozen=True, kw_only=True):
+    """discovery.k8s.io/v1 EndpointSlice."""
+
+    SERVICE_LABEL: ClassVar[str] = "kubernetes.io/service-name"
+
+    api_versions: ClassVar[tuple[str, ...]] = ("discovery.k8s.io/v1",)
+    kind: ClassVar[str] = "EndpointSlice"
+
+    address_type: Literal["IPv4", "IPv6", "FQDN"]
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+    @property
+    def service(self) -> str:
+        """Return the name of the Service that the slice belongs to, "" if none."""
+        return self.metadata.labels.get(self.SERVICE_LABEL, "")
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return a problem for each address that is not of the slice's type."""
+        family = {"IPv4": 4, "IPv6": 6}.get(self.address_type)
+        for index, endpoint in enumerate(self.endpoints):
+            here = jsonpath.item("endpoints", index)
+            if not endpoint.addresses:
+                yield Problem(f"{here}.addresses", "must not be empty")
+            for at, address in enumerate(endpoint.addresses):
+                if family is not None and not _is_address(address, family):
+                    place = f"{here}.addresses[{at}]"
+                    yield Problem(place, f"{address!r} is not an {self.address_type} address")
+
+
+class TemplateMeta(ApiStruct, frozen=True, kw_only=True):
+    """Metadata of pods to be made; their names come from the owner."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "creationTimestamp finalizers generateName name namespace ownerReferences"
+    )
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PodTemplateSpec(ApiStruct, frozen=True, kw_only=True):
+    """The pods that a Deployment makes."""
+
+    spec: PodSpec
+    metadata: TemplateMeta = TemplateMeta()
+
+
+class RollingUpdate(ApiStruct, frozen=True, kw_only=True):
+    """Bounds of a rolling update: numbers of pods or percentages as "25%"."""
+
+    max_unavailable: IntOrString = "25%"
+    max_surge: IntOrString = "25%"
+
+
+class DeploymentStrategy(ApiStruct, frozen=True, kw_only=True):
+    """How old pods give way to new ones."""
+
+    type: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
+    rolling_update: RollingUpdate | None = None
+
+
+class DeploymentSpec(ApiStruct, frozen=True, kw_only=True):
+    """Pods to be kept running."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "minReadySeconds paused progressDeadlineSeconds revisionHistoryLimit"
+    )
+
+    selector: LabelSelector
+    template: PodTemplateSpec
+    replicas: int = 1
+    strategy: DeploymentStrategy = DeploymentStrategy()
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return a problem if the selector does not select the template's pods."""
+        if self.replicas < 0:
+            yield Problem("replicas", "must not be negative")
+        if not (self.selector.match_labels or self.selector.match_expressions):
+            yield Problem("selector", "must not be empty")
+        elif not self.selector.matches(self.template.metadata.labels):
+            yield Problem(
+                "template.metadata.labels",
+                "are not selected by spec.selector",
+                "give the template the labels that selector.matchLabels names",
+            )
+
+
+class Deployment(Object, frozen=True, kw_only=True):
+    """apps/v1 Deployment."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("apps/v1",)
+    kind: ClassVar[str] = "Deployment"
+
+    spec: DeploymentSpec
+
+
+class ConfigMap(Object, frozen=True, kw_only=True):
+    """core/v1 ConfigMap."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    kind: ClassVar[str] = "ConfigMap"
+    known_unused: ClassVar[frozenset[str]] = names("immutable")
+
+    data: dict[str, str] = {}
+    binary_data: dict[str, str] = {}
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return a problem for each binary value that is not base64."""
+        return _check_base64("binaryData", self.binary_data)
+
+    def files(self) -> dict[str, bytes]:
+        """Return the values of all keys."""
+        texts = {key: value.encode() for key, value in self.data.items()}
+        return texts | {key: _from_base64(value) for key, value in self.binary_data.items()}
+
+
+class Secret(Object, frozen=True, kw_only=True):
+    """core/v1 Secret; its representation as text never holds values."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    kind: ClassVar[str] = "Secret"
+    known_unused: ClassVar[frozenset[str]] = names("immutable")
+    sensitive: ClassVar[frozenset[str]] = names("data stringData")
+
+    type: str = "Opaque"
+    data: dict[str, str] = {}
+    """Values in base64."""
+    string_data: dict[str, str] = {}
+    """Values as they are; they win over `data`."""
+
+    @override
+    def checks(self) -> Iterable[Problem]:
+        """Return a problem for each value that is not base64."""
+        return _check_base64("data", self.data)
+
+    def files(self) -> dict[str, bytes]:
+        """Return the values of all keys."""
+        values = {key: _from_base64(value) for key, value in self.data.items()}
+        return values | {key: value.encode() for key, value in self.string_data.items()}
+
+    @override
+    def __repr__(self) -> str:
+        """Return name and keys only."""
+        return f"Secret({self.key}, keys={sorted({*self.data, *self.string_data})})"
+
+    @override
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return name and keys only."""
+        return [("key", str(self.key)), ("keys", sorted({*self.data, *self.string_data}))]
+
+
+class NodeAddress(ApiStruct, frozen=True, kw_only=True):
+    """An address or a name of a node."""
+
+    type: str
+    address: str
+
+
+class NodeStatus(ApiStruct, frozen=True, kw_only=True):
+    """What is known of a node."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "allocatable capacity conditions config daemonEndpoints declaredFeatures features images "
+        "nodeInfo phase runtimeHandlers volumesAttached volumesInUse"
+    )
+
+    addresses: tuple[NodeAddress, ...] = ()
+
+
+class NodeSpec(ApiStruct, frozen=True, kw_only=True):
+    """The part of the network that a node's pods get."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "configSource externalID providerID taints unschedulable"
+    )
+
+    pod_cidr: str = msgspec.field(name="podCIDR", default="")
+    pod_cidrs: tuple[str, ...] = msgspec.field(name="podCIDRs", default=())
+
+
+class Node(Object, frozen=True, kw_only=True):
+    """core/v1 Node."""
+
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    kind: ClassVar[str] = "Node"
+    namespaced: ClassVar[bool] = False
+
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def internal_addresses(self) -> tuple[str, ...]:
+        """Return the addresses by which other nodes reach this one."""
+        return tuple(one.address for one in self.status.addresses if one.type == "InternalIP")
+
+
+BUILTIN_KINDS: tuple[type[Object], ...] = (
+    Namespace,
+    Service,
+    EndpointSlice,
+    Pod,
+    Deployment,
+    ConfigMap,
+    Secret,
+    Node,
+)
+
+
+def _is_address(text: str, version: int | None = None) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return version is None or address.version == version
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode("".join(text.split()), validate=True)
+
+
+def _check_base64(field: str, values: Mapping[str, str]) -> Iterable[Problem]:
+    for key, value in values.items():
+        try:
+            _from_base64(value)
+        except (binascii.Error, ValueError):
+            place = jsonpath.member(field, key)
+            yield Problem(place, "is not base64", "plain text goes into stringData")
