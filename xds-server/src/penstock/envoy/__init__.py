@@ -1,0 +1,1 @@
+"""Builders: intermediate representation to Envoy messages, pure and deterministic."""

@@ -1,0 +1,169 @@
+"""Clusters: one for each Service port and role, and one for the applications themselves.
+
+A mesh cluster dials from inside the client's pod, with the pod's own address, wherever the client
+is: the listener's network namespace travels as filter state. Its connections carry the mark
+"policed" because its two upstream filters enforce the client's egress rules and the server's
+ingress rules on the endpoint that was chosen. The mark is a privilege, so it never stands without
+the filters: `policed` builds both or none.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from penstock.envoy.wire import ads, extension, pack, type_url
+from penstock.ir.route import ServicePort
+from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.pb.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from penstock.pb.envoy.config.core.v3 import (
+    address_pb2,
+    config_source_pb2,
+    protocol_pb2,
+    socket_option_pb2,
+)
+from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
+from penstock.pb.envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
+from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
+from penstock.pb.envoy.extensions.local_address_selectors.filter_state_override.v3 import (
+    config_pb2 as override_pb2,
+)
+from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as options_pb2
+
+APP_CLUSTER = "app"
+"""The application of the pod whose ingress listener took the request."""
+
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_SOL_SOCKET, _SO_MARK = 1, 36
+_CONNECT_TIMEOUT = Duration(seconds=2)
+_MANY = UInt32Value(value=1 << 16)
+
+
+class Role(enum.Enum):
+    """For whom a cluster of a Service port is."""
+
+    MESH = "mesh"
+    GATEWAY = "gw"
+
+
+class Protocol(enum.Enum):
+    """What the endpoints speak."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    SAME = "same"
+    """As the client: HTTP/1.1 or HTTP/2 without TLS."""
+
+
+def cluster_name(role: Role, target: ServicePort) -> str:
+    """Return the name of the Cluster and of its ClusterLoadAssignment."""
+    return f"{role.value}|{target.service}/{target.port}"
+
+
+def egress_rules_name(target: ServicePort) -> str:
+    """Return the name of the extension config with the clients' egress rules."""
+    return f"eg|{target.service}/{target.port}"
+
+
+def ingress_rules_name(target: ServicePort) -> str:
+    """Return the name of the extension config with the servers' ingress rules."""
+    return f"in|{target.service}/{target.port}"
+
+
+def policed(role: Role, target: ServicePort, protocol: Protocol) -> cluster_pb2.Cluster:
+    """Build the cluster of a Service port for *role*."""
+    result = _base(cluster_name(role, target))
+    result.type = cluster_pb2.Cluster.EDS
+    result.eds_cluster_config.eds_config.CopyFrom(ads())
+    filters = [_by_discovery(egress_rules_name(target)), _by_discovery(ingress_rules_name(target))]
+    mark = POLICED if role is Role.MESH else POLICED_GATEWAY
+    result.upstream_bind_config.CopyFrom(_bind(mark, in_pod=role is Role.MESH))
+    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, filters))
+    return result
+
+
+def application() -> cluster_pb2.Cluster:
+    """Build the cluster of the ingress listeners: the original destination, from inside the pod.
+
+    Source and destination are the pod's own address, so the connection needs no mark.
+    """
+    result = _base(APP_CLUSTER)
+    result.type = cluster_pb2.Cluster.ORIGINAL_DST
+    result.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+    result.upstream_bind_config.CopyFrom(_bind(0, in_pod=True))
+    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(Protocol.SAME, []))
+    return result
+
+
+def _base(name: str) -> cluster_pb2.Cluster:
+    result = cluster_pb2.Cluster(name=name, connect_timeout=_CONNECT_TIMEOUT)
+    # Endpoint changes are applied one by one, and no endpoint means 503, never "all of them".
+    result.common_lb_config.update_merge_window.CopyFrom(Duration())
+    result.common_lb_config.healthy_panic_threshold.value = 0
+    result.circuit_breakers.thresholds.append(
+        circuit_breaker_pb2.CircuitBreakers.Thresholds(
+            max_connections=_MANY, max_pending_requests=_MANY, max_requests=_MANY
+        )
+    )
+    return result
+
+
+def _bind(mark: int, *, in_pod: bool) -> address_pb2.BindConfig:
+    result = address_pb2.BindConfig(
+        source_address=address_pb2.SocketAddress(address="0.0.0.0", port_value=0)  # noqa: S104
+    )
+    # Without a source address of its own family an IPv6 endpoint is a local connection failure.
+    result.extra_source_addresses.add().address.CopyFrom(
+        address_pb2.SocketAddress(address="::", port_value=0)
+    )
+    if in_pod:
+        result.local_address_selector.CopyFrom(
+            extension(
+                "envoy.upstream.local_address_selector.filter_state_override",
+                override_pb2.Config(),
+            )
+        )
+    if mark:
+        signed = mark - (1 << 32) if mark >= 1 << 31 else mark
+        result.socket_options.append(
+            socket_option_pb2.SocketOption(
+                description="penstock mark",
+                level=_SOL_SOCKET,
+                name=_SO_MARK,
+                int_value=signed,
+                state=socket_option_pb2.SocketOption.STATE_PREBIND,
+            )
+        )
+    return result
+
+
+def _protocol(protocol: Protocol, filters: list[hcm_pb2.HttpFilter]) -> Any:
+    result = options_pb2.HttpProtocolOptions()
+    match protocol:
+        case Protocol.HTTP1:
+            result.explicit_http_config.http_protocol_options.SetInParent()
+        case Protocol.HTTP2:
+            result.explicit_http_config.http2_protocol_options.SetInParent()
+        case Protocol.SAME:
+            same = result.use_downstream_protocol_config
+            same.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+            same.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    if filters:
+        codec = hcm_pb2.HttpFilter(
+            name="envoy.filters.http.upstream_codec",
+            typed_config=pack(upstream_codec_pb2.UpstreamCodec()),
+        )
+        result.http_filters.extend([*filters, codec])
+    return pack(result)
+
+
+def _by_discovery(name: str) -> hcm_pb2.HttpFilter:
+    source = config_source_pb2.ExtensionConfigSource(
+        config_source=ads(), type_urls=[type_url(http_rbac_pb2.RBAC)]
+    )
+    return hcm_pb2.HttpFilter(name=name, config_discovery=source)

@@ -1,0 +1,191 @@
+"""Listeners: two inside each pod's network namespace, and those of the gateways.
+
+The listener on which a connection arrives is the pod's identity: only that pod can reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+
+from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
+from penstock.envoy.rbac import IDENTITY_KEY, deny_all
+from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
+from penstock.envoy.wire import pack, socket_address
+from penstock.ir.policy import Reserved
+from penstock.meta.paths import netns_of
+from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
+from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from penstock.pb.envoy.extensions.filters.http.header_mutation.v3 import (
+    header_mutation_pb2 as http_mutation_pb2,
+)
+from penstock.pb.envoy.extensions.filters.http.set_filter_state.v3 import (
+    set_filter_state_pb2 as http_state_pb2,
+)
+from penstock.pb.envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
+from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+
+EGRESS_PORT = 15001
+INGRESS_PORT = 15006
+
+RBAC_FILTER = "envoy.filters.http.rbac"
+"""Name of the deny-all filter that a scope overrides."""
+FALLBACK_FILTERS = ("penstock.fallback.scope", "penstock.fallback.clear")
+"""Filters of a gateway that lead a request without an exact host to the wildcard scope."""
+
+_BUFFER = UInt32Value(value=32 * 1024)
+_LOOPBACKS = ("127.0.0.1", "::1")
+_NETNS_STATE = "envoy.network.network_namespace"
+_BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
+
+
+class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
+    """One port of a Gateway on a node."""
+
+    name: str
+    """Name of the listener and first part of its scope keys."""
+    addresses: tuple[tuple[str, int, str], ...]
+    """(address, port, network namespace path or ""); the first is the listener's own."""
+    fallback: bool
+    """There are routes for wildcard hosts or for any host."""
+
+
+def egress_name(uid: str) -> str:
+    """Return the name of a pod's egress listener."""
+    return f"{uid}/egress"
+
+
+def ingress_name(uid: str) -> str:
+    """Return the name of a pod's ingress listener."""
+    return f"{uid}/ingress"
+
+
+def egress(uid: str, identity: int, view: str) -> listener_pb2.Listener:
+    """Build the listener that takes what the pod sends to proxied destinations.
+
+    It listens on loopback: with the pod's own address all captured connections would share one
+    destination, and the pod would run out of ports.
+    """
+    manager = Manager(stat_prefix="egress", scope=egress_key(view, "%DOWNSTREAM_LOCAL_ADDRESS%"))
+    return _in_pod(egress_name(uid), uid, EGRESS_PORT, identity, manager)
+
+
+def ingress(uid: str, identity: int) -> listener_pb2.Listener:
+    """Build the listener that judges what comes to the pod; without a scope it denies all."""
+    manager = Manager(
+        stat_prefix="ingress",
+        scope=inbound_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
+        filters=(http_filter(RBAC_FILTER, deny_all()),),
+    )
+    result = _in_pod(ingress_name(uid), uid, INGRESS_PORT, identity, manager)
+    result.transparent.value = True
+    return result
+
+
+def gateway(listener: GatewayListener) -> listener_pb2.Listener:
+    """Build the listener of one port of a Gateway."""
+    manager = Manager(
+        stat_prefix="gateway",
+        scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%"),
+        filters=_fallback(listener.name) if listener.fallback else (),
+        gateway=True,
+        strip_port=True,
+    )
+    addresses = [socket_address(*address) for address in listener.addresses]
+    filters = [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _manager(manager)]
+    return _listener(f"gateway/{listener.name}", addresses, filters)
+
+
+def _in_pod(
+    name: str, uid: str, port: int, identity: int, manager: Manager
+) -> listener_pb2.Listener:
+    addresses = [socket_address(address, port, netns_of(uid)) for address in _LOOPBACKS]
+    state = {IDENTITY_KEY: str(identity)}
+    result = _listener(name, addresses, [_state(state, bind_in_pod=True), _manager(manager)])
+    original = listener_components_pb2.ListenerFilter(
+        name="envoy.filters.listener.original_dst",
+        typed_config=pack(original_dst_pb2.OriginalDst()),
+    )
+    result.listener_filters.append(original)
+    return result
+
+
+def _listener(
+    name: str,
+    addresses: Sequence[address_pb2.Address],
+    filters: Sequence[listener_components_pb2.Filter],
+) -> listener_pb2.Listener:
+    result = listener_pb2.Listener(
+        name=name,
+        address=addresses[0],
+        per_connection_buffer_limit_bytes=_BUFFER,
+        filter_chains=[listener_components_pb2.FilterChain(name=name, filters=filters)],
+        enable_reuse_port=BoolValue(value=True),
+    )
+    for address in addresses[1:]:
+        result.additional_addresses.add(address=address)
+    return result
+
+
+def _manager(manager: Manager) -> listener_components_pb2.Filter:
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager",
+        typed_config=pack(connection_manager(manager)),
+    )
+
+
+def _state(
+    constants: dict[str, str], *, bind_in_pod: bool = False
+) -> listener_components_pb2.Filter:
+    config = set_filter_state_pb2.Config()
+    if bind_in_pod:
+        # "hashable": part of the key of upstream connection pools, so that no two pods share one.
+        config.on_new_connection.append(
+            value_pb2.FilterStateValue(
+                object_key=_BIND_STATE,
+                factory_key="envoy.hashable_string",
+                shared_with_upstream=value_pb2.FilterStateValue.ONCE,
+                format_string=_format(f"%FILTER_STATE({_NETNS_STATE}:PLAIN)%"),
+            )
+        )
+    for key, value in sorted(constants.items()):
+        config.on_new_connection.append(
+            value_pb2.FilterStateValue(
+                object_key=key, factory_key="envoy.string", format_string=_format(value)
+            )
+        )
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.set_filter_state", typed_config=pack(config)
+    )
+
+
+def _format(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
+    return substitution_format_string_pb2.SubstitutionFormatString(
+        text_format_source=base_pb2.DataSource(inline_string=text)
+    )
+
+
+def _fallback(listener: str) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """Return filters that put the wildcard scope in place and have the route chosen again.
+
+    The scope of an exact host switches both off.
+    """
+    mutation = http_mutation_pb2.HeaderMutation()
+    append = mutation.mutations.request_mutations.add().append
+    append.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    append.header.key = SCOPE_HEADER
+    append.header.value = gateway_key(listener, "*")
+    clear = http_state_pb2.Config(clear_route_cache=True)
+    clear.on_request_headers.append(
+        value_pb2.FilterStateValue(
+            object_key="penstock.fallback", factory_key="envoy.string", format_string=_format("1")
+        )
+    )
+    scope, cleared = FALLBACK_FILTERS
+    return (http_filter(scope, mutation), http_filter(cleared, clear))

@@ -1,0 +1,295 @@
+"""Virtual hosts and routes.
+
+Source: Gateway API, HTTPRouteRule and its filters; envoy.config.route.v3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import assert_never
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from penstock.envoy.wire import exact, regex
+from penstock.ir.route import (
+    Backend,
+    Forward,
+    HeaderChange,
+    InvalidBackend,
+    NamedMatch,
+    PathKind,
+    PathMatch,
+    PathRewrite,
+    Redirect,
+    Respond,
+    Route,
+    RouteMatch,
+    ServiceBackend,
+    ServicePort,
+    VirtualHost,
+)
+from penstock.pb.envoy.config.core.v3 import base_pb2
+from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
+from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
+
+INVALID_CLUSTER = "penstock.invalid"
+"""A cluster that never exists: requests for it are answered with 500."""
+
+ClusterName = Callable[[ServicePort], str]
+"""Name of the cluster of a Service port, in the role (mesh, gateway) that is being built."""
+
+_ADD = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+_SET = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_REDIRECTS = {
+    301: route_pb2.RedirectAction.MOVED_PERMANENTLY,
+    302: route_pb2.RedirectAction.FOUND,
+    303: route_pb2.RedirectAction.SEE_OTHER,
+    307: route_pb2.RedirectAction.TEMPORARY_REDIRECT,
+    308: route_pb2.RedirectAction.PERMANENT_REDIRECT,
+}
+_RETRY = route_pb2.RetryPolicy(
+    # Only what certainly did not reach the application: safe for every method.
+    retry_on="connect-failure,refused-stream,reset-before-request",
+    num_retries=UInt32Value(value=2),
+)
+
+
+def virtual_host(
+    host: VirtualHost, cluster: ClusterName, *, runtime_weights: bool, catch_all: bool = False
+) -> route_pb2.VirtualHost:
+    """Build the virtual host of *host*.
+
+    Args:
+        host: its routes, first match first.
+        cluster: name of a Service port's cluster.
+        runtime_weights: the shares come from runtime keys; the route holds equal ones.
+        catch_all: answer 404 to what no route matches, instead of having no route for it.
+    """
+    routes = [_route(route, cluster, runtime_weights=runtime_weights) for route in host.routes]
+    if catch_all:
+        routes.append(
+            route_pb2.Route(
+                name="not-found",
+                match=route_pb2.RouteMatch(prefix="/"),
+                direct_response=route_pb2.DirectResponseAction(status=404),
+            )
+        )
+    domain = host.hostname
+    return route_pb2.VirtualHost(name=domain, domains=[domain], routes=routes, retry_policy=_RETRY)
+
+
+def runtime_keys(route: Route, cluster: ClusterName) -> dict[str, int]:
+    """Return the runtime keys with the weights of *route*; empty if it has no use for them."""
+    if not isinstance(route.action, Forward) or not weighted(route.action):
+        return {}
+    shares = _shares(route.action.backends, cluster)
+    if shares is None:
+        return {}
+    return {f"route.{route.name}.{name}": weight for name, weight in shares.items()}
+
+
+def weighted(action: Forward) -> bool:
+    """Tell whether a request has more than one place to go to."""
+    return len(action.backends) > 1 and sum(b.weight for b in action.backends) > 0
+
+
+def _shares(backends: Sequence[Backend], cluster: ClusterName) -> dict[str, int] | None:
+    """Return cluster → weight, or None if two backends share a cluster (one key cannot do)."""
+    shares: dict[str, int] = {}
+    for backend in backends:
+        name = _cluster_of(backend, cluster)
+        if name in shares:
+            return None
+        shares[name] = backend.weight
+    return shares
+
+
+def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
+    match backend:
+        case ServiceBackend(target=target):
+            return cluster(target)
+        case InvalidBackend():
+            return INVALID_CLUSTER
+        case _:
+            assert_never(backend)
+
+
+def _route(route: Route, cluster: ClusterName, *, runtime_weights: bool) -> route_pb2.Route:
+    result = route_pb2.Route(
+        name=route.name,
+        match=_match(route.match),
+        request_headers_to_add=_added(route.request_headers),
+        request_headers_to_remove=route.request_headers.remove,
+        response_headers_to_add=_added(route.response_headers),
+        response_headers_to_remove=route.response_headers.remove,
+    )
+    match route.action:
+        case Forward() as action:
+            _forward(result, route, action, cluster, runtime_weights=runtime_weights)
+        case Redirect() as action:
+            result.redirect.CopyFrom(_redirect(action, route.match.path))
+        case Respond(status=status, body=body):
+            result.direct_response.status = status
+            if body:
+                result.direct_response.body.inline_string = body
+        case _:
+            assert_never(route.action)
+    return result
+
+
+def _forward(
+    result: route_pb2.Route,
+    route: Route,
+    action: Forward,
+    cluster: ClusterName,
+    *,
+    runtime_weights: bool,
+) -> None:
+    if sum(backend.weight for backend in action.backends) == 0:
+        result.direct_response.status = 500
+        return
+    to = result.route
+    to.cluster_not_found_response_code = (
+        route_pb2.RouteAction.ClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR
+    )
+    to.timeout.CopyFrom(_timeout(action))
+    if action.rewrite_host:
+        to.host_rewrite_literal = action.rewrite_host
+    if action.rewrite_path is not None:
+        _rewrite(to, action.rewrite_path, route.match.path)
+    if len(action.backends) == 1:
+        _single(result, action.backends[0], cluster)
+        return
+    shares = _shares(action.backends, cluster)
+    by_runtime = runtime_weights and shares is not None
+    if by_runtime:
+        to.weighted_clusters.runtime_key_prefix = f"route.{route.name}"
+    for backend in action.backends:
+        weight = 1 if by_runtime else backend.weight
+        to.weighted_clusters.clusters.append(_weighted(backend, cluster, weight))
+
+
+def _single(result: route_pb2.Route, backend: Backend, cluster: ClusterName) -> None:
+    result.route.cluster = _cluster_of(backend, cluster)
+    if isinstance(backend, ServiceBackend):
+        result.request_headers_to_add.extend(_added(backend.request_headers))
+        result.request_headers_to_remove.extend(backend.request_headers.remove)
+        result.response_headers_to_add.extend(_added(backend.response_headers))
+        result.response_headers_to_remove.extend(backend.response_headers.remove)
+
+
+def _weighted(
+    backend: Backend, cluster: ClusterName, weight: int
+) -> route_pb2.WeightedCluster.ClusterWeight:
+    entry = route_pb2.WeightedCluster.ClusterWeight(
+        name=_cluster_of(backend, cluster), weight=UInt32Value(value=weight)
+    )
+    if isinstance(backend, ServiceBackend):
+        entry.request_headers_to_add.extend(_added(backend.request_headers))
+        entry.request_headers_to_remove.extend(backend.request_headers.remove)
+        entry.response_headers_to_add.extend(_added(backend.response_headers))
+        entry.response_headers_to_remove.extend(backend.response_headers.remove)
+    return entry
+
+
+def _timeout(action: Forward) -> Duration:
+    # There is one try that can time out (what is retried was never sent), so the shorter holds.
+    limits = [t for t in (action.request_timeout_ms, action.backend_timeout_ms) if t]
+    duration = Duration()
+    duration.FromMilliseconds(min(limits, default=0))
+    return duration
+
+
+def _match(match: RouteMatch) -> route_pb2.RouteMatch:
+    result = route_pb2.RouteMatch()
+    path = match.path
+    match path.kind:
+        case PathKind.EXACT:
+            result.path = path.value
+        case PathKind.REGEX:
+            result.safe_regex.regex = path.value
+        case PathKind.PREFIX:
+            prefix = path.value.rstrip("/")
+            if prefix:
+                result.path_separated_prefix = prefix
+            else:
+                result.prefix = "/"
+        case _:
+            assert_never(path.kind)
+    if match.method:
+        result.headers.add(name=":method", string_match=exact(match.method))
+    for header in match.headers:
+        result.headers.add(name=header.name, string_match=_string(header))
+    for parameter in match.queries:
+        result.query_parameters.add(name=parameter.name, string_match=_string(parameter))
+    return result
+
+
+def _string(named: NamedMatch) -> string_pb2.StringMatcher:
+    return regex(named.match.value) if named.match.regex else exact(named.match.value)
+
+
+def _added(change: HeaderChange) -> list[base_pb2.HeaderValueOption]:
+    def options(
+        pairs: Iterable[tuple[str, str]], how: base_pb2.HeaderValueOption.HeaderAppendAction
+    ) -> Iterable[base_pb2.HeaderValueOption]:
+        for name, value in pairs:
+            # "%" starts a command operator in Envoy; what the user wrote is literal.
+            literal = base_pb2.HeaderValue(key=name, value=value.replace("%", "%%"))
+            yield base_pb2.HeaderValueOption(
+                header=literal, append_action=how, keep_empty_value=True
+            )
+
+    return [*options(change.set, _SET), *options(change.add, _ADD)]
+
+
+def _rewrite(action: route_pb2.RouteAction, rewrite: PathRewrite, path: PathMatch) -> None:
+    substitution = _substitution(rewrite, path)
+    if isinstance(substitution, str):
+        action.prefix_rewrite = substitution
+    else:
+        action.regex_rewrite.CopyFrom(substitution)
+
+
+def _substitution(rewrite: PathRewrite, path: PathMatch) -> str | regex_pb2.RegexMatchAndSubstitute:
+    """Return a prefix rewrite, or a substitution where a prefix rewrite would be wrong.
+
+    "/foo" → "/" must turn "/foo/bar" into "/bar" and "/foo" into "/"; Envoy's prefix rewrite makes
+    "//bar" of the first.
+    """
+    value = rewrite.value.replace("\\", "\\\\")
+    if not rewrite.prefix:
+        return _substitute("^/.*$", value)
+    prefix, value = path.value.rstrip("/"), value.rstrip("/")
+    if prefix and value:
+        return rewrite.value.rstrip("/")
+    return _substitute(f"^{re.escape(prefix)}/*(.*)$", value + r"/\1")
+
+
+def _substitute(pattern: str, substitution: str) -> regex_pb2.RegexMatchAndSubstitute:
+    return regex_pb2.RegexMatchAndSubstitute(
+        pattern=regex_pb2.RegexMatcher(regex=pattern), substitution=substitution
+    )
+
+
+def _redirect(action: Redirect, path: PathMatch) -> route_pb2.RedirectAction:
+    result = route_pb2.RedirectAction(response_code=_REDIRECTS[action.status])
+    if action.scheme:
+        result.scheme_redirect = action.scheme
+    if action.host:
+        result.host_redirect = action.host
+    if action.port:
+        result.port_redirect = action.port
+    if action.path is None:
+        return result
+    if not action.path.prefix:
+        result.path_redirect = action.path.value
+        return result
+    substitution = _substitution(action.path, path)
+    if isinstance(substitution, str):
+        result.prefix_rewrite = substitution
+    else:
+        result.regex_rewrite.CopyFrom(substitution)
+    return result

@@ -1,0 +1,64 @@
+"""Scoped route configurations: one per (role, destination), found by a header nobody can forge.
+
+Every HTTP connection manager of a node shares one subscription. Early header mutation removes the
+header that a client may have sent and sets ours, so the key says which listener took the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.any_pb2 import Any
+
+from penstock.pb.envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
+
+SCOPE_HEADER = "x-penstock-scope"
+DEFAULT_VIEW = "-"
+"""The view of all namespaces that have no routes of their own for others' Services."""
+
+HIDDEN_HEADERS = (
+    SCOPE_HEADER,
+    "x-envoy-original-dst-host",
+    "x-envoy-decorator-operation",
+    "x-envoy-original-path",
+)
+"""Request headers that no backend ever sees: ours, and those by which a client could steer."""
+
+
+def egress_key(view: str, destination: str) -> str:
+    """Return the key of what the namespaces of *view* reach at "address:port"."""
+    return f"eg|{view}|{destination}"
+
+
+def inbound_key(destination: str) -> str:
+    """Return the key of what a pod offers at "address:port"."""
+    return f"in|{destination}"
+
+
+def gateway_key(listener: str, host: str) -> str:
+    """Return the key of *host* ("*" for wildcards and all others) on a gateway's listener."""
+    return f"gw|{listener}|{host}"
+
+
+def destination(address: str, port: int) -> str:
+    """Return "address:port" as Envoy prints it: IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def scope(
+    key: str,
+    hosts: Iterable[route_components_pb2.VirtualHost],
+    per_filter: dict[str, Any] | None = None,
+) -> scoped_route_pb2.ScopedRouteConfiguration:
+    """Build the scope named *key* with its routes inline."""
+    routes = route_pb2.RouteConfiguration(
+        name=key,
+        virtual_hosts=list(hosts),
+        request_headers_to_remove=HIDDEN_HEADERS,
+        ignore_port_in_host_matching=True,
+    )
+    for name, config in (per_filter or {}).items():
+        routes.typed_per_filter_config[name].CopyFrom(config)
+    result = scoped_route_pb2.ScopedRouteConfiguration(name=key, route_configuration=routes)
+    result.key.fragments.add(string_key=key)
+    return result
