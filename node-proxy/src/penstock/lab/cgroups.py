@@ -1,0 +1,145 @@
+"""Control groups of one instance: `penstock-<instance>` with `system`, `envoy` and `pods/<uid>`.
+
+Only cgroup v2 is used, mounted anywhere (on hybrid machines at /sys/fs/cgroup/unified).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from penstock.meta.errors import PenstockError
+
+_POLL_SECONDS = 0.005
+
+
+class CgroupError(PenstockError):
+    """There is no usable cgroup v2, or a process in it cannot be killed."""
+
+
+def instance_of(run_folder: Path) -> str:
+    """Return the eight hex digits that tell instances on one machine apart."""
+    return hashlib.sha256(str(run_folder).encode()).hexdigest()[:8]
+
+
+def mount_point() -> Path:
+    """Return where cgroup v2 is mounted.
+
+    Raises:
+        CgroupError: nowhere.
+    """
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup2 "):
+            return Path(left.split(" ")[4])
+    raise CgroupError(
+        "no cgroup v2 is mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )
+
+
+def instance_root(run_folder: Path) -> Path:
+    """Return the cgroup of the instance in *run_folder*, which may not exist yet.
+
+    Raises:
+        CgroupError: no cgroup v2 is mounted.
+    """
+    return mount_point() / f"penstock-{instance_of(run_folder)}"
+
+
+def pod_cgroup(root: Path, uid: str) -> Path:
+    """Return the cgroup of a pod; its containers have one each below it."""
+    return root / "pods" / uid
+
+
+def is_populated(cgroup: Path) -> bool:
+    """Return whether a process lives in *cgroup* or below it."""
+    try:
+        return "populated 1" in (cgroup / "cgroup.events").read_text(encoding="ascii")
+    except OSError:
+        return False
+
+
+def kill(cgroup: Path) -> None:
+    """Send SIGKILL to every process in *cgroup* and below it; none can fork away."""
+    try:
+        (cgroup / "cgroup.kill").write_text("1", encoding="ascii")
+    except FileNotFoundError:
+        _kill_one_by_one(cgroup)
+
+
+def send_signal(cgroup: Path, number: int) -> None:
+    """Send a signal to every process that is in *cgroup* or below it now."""
+    for pid in processes(cgroup):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def processes(cgroup: Path) -> list[int]:
+    """Return the processes in *cgroup* and below it."""
+    found: list[int] = []
+    for file in sorted(cgroup.rglob("cgroup.procs")):
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text(encoding="ascii").split())
+    return found
+
+
+def remove(cgroup: Path, *, seconds: float = 10.0) -> None:
+    """Kill what runs in *cgroup* and take it away with everything below it.
+
+    Args:
+        cgroup: may be gone already.
+        seconds: how long killed processes may take to end.
+
+    Raises:
+        CgroupError: a process does not end.
+    """
+    deadline = time.monotonic() + seconds
+    while cgroup.exists():
+        kill(cgroup)
+        if _remove_empty(cgroup):
+            return
+        _check_deadline(cgroup, deadline)
+        time.sleep(_POLL_SECONDS)
+
+
+async def remove_async(cgroup: Path, *, seconds: float = 10.0) -> None:
+    """Do the same as `remove` without holding up the event loop.
+
+    Raises:
+        CgroupError: a process does not end.
+    """
+    deadline = time.monotonic() + seconds
+    while cgroup.exists():
+        kill(cgroup)
+        if _remove_empty(cgroup):
+            return
+        _check_deadline(cgroup, deadline)
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _check_deadline(cgroup: Path, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise CgroupError(f"{cgroup}: processes {processes(cgroup)} do not end after SIGKILL")
+
+
+def _remove_empty(cgroup: Path) -> bool:
+    """Remove the folders below and at *cgroup*; return False while a process is in one."""
+    try:
+        for folder in sorted((p for p in cgroup.rglob("*") if p.is_dir()), reverse=True):
+            folder.rmdir()
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return not cgroup.exists()
+    except OSError:
+        return False
+    return True
+
+
+def _kill_one_by_one(cgroup: Path) -> None:
+    """Do without cgroup.kill, which kernels before 5.14 do not have."""
+    send_signal(cgroup, signal.SIGKILL)

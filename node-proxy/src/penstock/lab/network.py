@@ -1,0 +1,250 @@
+"""Network namespaces of the lab: one for the node, one for each pod, routed without a bridge.
+
+A pod has one address of each family (/32, /128) on a veth pair to the node; both ends know each
+other by permanent neighbours, so there is no ARP, no neighbour discovery and nothing to wait for.
+The machine's own network namespace is left alone: all work is done by one thread that leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from penstock.lab import syscalls
+from penstock.meta.errors import PenstockError
+from penstock.meta.paths import RunPaths
+
+T = TypeVar("T")
+
+NODE = "node"
+"""File name of the node's network namespace; no pod uid is equal to it."""
+NODE_ADDRESSES = ("10.244.0.1", "fd44::1")
+SERVICE_RANGES = ("10.96.0.0/12", "fd96::/64")
+"""Virtual addresses: never on the wire; one that eBPF did not translate is unreachable at once."""
+_LINK = 253
+"""Scope of a route without a gateway. Source: rtnetlink(7), RT_SCOPE_LINK."""
+_GATEWAY4 = "169.254.1.1"
+_GATEWAY6 = "fe80::1"
+
+_NODE_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/icmp/ratelimit": "0",
+}
+_POD_SYSCTLS = {
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    "net/ipv4/ping_group_range": "0 2147483647",
+}
+_COMMON_SYSCTLS = {
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv6/conf/all/accept_ra": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+
+
+class NetworkError(PenstockError):
+    """The kernel refused a step in making a network namespace."""
+
+
+class PodNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pod's network namespace is made from."""
+
+    uid: str
+    ipv4: str
+    ipv6: str
+    index: int
+    """Number of the pod in this run, 0 to 2**24: makes interface names and MAC addresses."""
+
+
+class LabNetwork:
+    """Makes and removes network namespaces below `<run>/netns`, and sockets inside them."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        """Prepare for the namespaces of one instance; makes nothing yet."""
+        self._folder = paths.netns
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-netns")
+
+    def path(self, name: str) -> Path:
+        """Return the file of a namespace."""
+        return self._folder / name
+
+    async def make_node(self, service_addresses: tuple[str, ...] = ()) -> None:
+        """Make the node's namespace with its addresses and routes.
+
+        Args:
+            service_addresses: more addresses of the node's loopback: where cluster DNS listens.
+
+        Raises:
+            NetworkError: the kernel refused a step.
+        """
+        await self._run(self._make_node, service_addresses)
+
+    async def make_pod(self, pod: PodNetwork) -> None:
+        """Make a pod's namespace and join it to the node.
+
+        Raises:
+            NetworkError: the kernel refused a step.
+        """
+        await self._run(self._make_pod, pod)
+
+    async def remove(self, name: str) -> None:
+        """Take away the file of a namespace; the kernel drops it with its last process."""
+        await self._run(self._remove, name)
+
+    async def socket(self, name: str, family: int, kind: int) -> socket.socket:
+        """Return a non-blocking socket that lives in a namespace.
+
+        Raises:
+            NetworkError: there is no such namespace.
+        """
+        return await self._run(self._socket, name, family, kind)
+
+    def close(self) -> None:
+        """Stop the thread; namespaces stay."""
+        self._thread.shutdown(wait=True)
+
+    async def _run(self, function: Callable[..., T], *arguments: object) -> T:
+        call = functools.partial(function, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except (OSError, NetlinkError) as error:
+            raise NetworkError(
+                f"network namespace {arguments[0] if arguments else ''}: {error}; "
+                "`penstock up` needs CAP_NET_ADMIN and CAP_SYS_ADMIN"
+            ) from error
+
+    def _make_node(self, service_addresses: tuple[str, ...]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._new_namespace(NODE), IPRoute() as node:
+            _write_sysctls(_COMMON_SYSCTLS | _NODE_SYSCTLS)
+            node.link("set", index=1, state="up")
+            for address in (*NODE_ADDRESSES, *service_addresses):
+                _add_address(node, 1, address)
+            for destination in SERVICE_RANGES:
+                node.route("add", dst=destination, type="prohibit", family=_family(destination))
+
+    def _make_pod(self, pod: PodNetwork) -> None:
+        near, far = _macs(pod.index)
+        veth = f"pod{pod.index}"
+        with self._new_namespace(pod.uid), IPRoute() as inside:
+            _write_sysctls(_COMMON_SYSCTLS | _POD_SYSCTLS)
+            inside.link("set", index=1, state="up")
+            with self._open(pod.uid) as pod_fd, self._inside(NODE), IPRoute() as node:
+                peer = {"ifname": "eth0", "address": far, "net_ns_fd": pod_fd}
+                node.link("add", ifname=veth, kind="veth", address=near, peer=peer)
+                outer = node.link_lookup(ifname=veth)[0]
+                node.link("set", index=outer, state="up")
+                eth0 = inside.link_lookup(ifname="eth0")[0]
+                inside.link("set", index=eth0, state="up")
+                _route_to_pod(node, outer, pod, far)
+            _route_from_pod(inside, eth0, pod, near)
+
+    def _remove(self, name: str) -> None:
+        path = self.path(name)
+        with contextlib.suppress(OSError):
+            syscalls.umount(str(path))
+        path.unlink(missing_ok=True)
+
+    def _socket(self, name: str, family: int, kind: int) -> socket.socket:
+        with self._inside(name):
+            return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    @contextlib.contextmanager
+    def _new_namespace(self, name: str) -> Iterator[None]:
+        """Run the body in a new namespace that is bound to its file; undo that if it fails."""
+        path = self.path(name)
+        path.touch(mode=0o600, exist_ok=False)
+        try:
+            with _returning():
+                syscalls.unshare(syscalls.CLONE_NEWNET)
+                syscalls.mount("/proc/thread-self/ns/net", str(path), flags=syscalls.MS_BIND)
+                yield
+        except BaseException:
+            self._remove(name)
+            raise
+
+    @contextlib.contextmanager
+    def _inside(self, name: str) -> Iterator[None]:
+        with self._open(name) as fd, _returning():
+            syscalls.setns(fd, syscalls.CLONE_NEWNET)
+            yield
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[int]:
+        fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _returning() -> Iterator[None]:
+    """Bring the calling thread back to the network namespace it is in now."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        syscalls.setns(home, syscalls.CLONE_NEWNET)
+        os.close(home)
+
+
+def _write_sysctls(values: Mapping[str, str]) -> None:
+    """Set sysctls of the calling thread's network namespace."""
+    for name, value in values.items():
+        Path("/proc/sys", name).write_text(value, encoding="ascii")
+
+
+def _macs(index: int) -> tuple[str, str]:
+    """Return the MAC addresses of the node's and of the pod's end; locally administered."""
+    low = ":".join(f"{byte:02x}" for byte in index.to_bytes(4, "big"))
+    return f"02:01:{low}", f"02:02:{low}"
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _add_address(link: Any, index: int, address: str) -> None:
+    length = 128 if ":" in address else 32
+    link.addr("add", index=index, address=address, prefixlen=length, family=_family(address))
+
+
+def _add_neighbour(link: Any, index: int, address: str, mac: str) -> None:
+    link.neigh(
+        "replace", dst=address, lladdr=mac, ifindex=index, state="permanent",
+        family=_family(address),
+    )
+
+
+def _route_to_pod(node: Any, index: int, pod: PodNetwork, mac: str) -> None:
+    for address, length in ((pod.ipv4, 32), (pod.ipv6, 128)):
+        family = _family(address)
+        source = NODE_ADDRESSES[family == socket.AF_INET6]
+        node.route(
+            "add", dst=f"{address}/{length}", oif=index, family=family, scope=_LINK, prefsrc=source
+        )
+        _add_neighbour(node, index, address, mac)
+
+
+def _route_from_pod(inside: Any, index: int, pod: PodNetwork, mac: str) -> None:
+    for address in (pod.ipv4, pod.ipv6):
+        _add_address(inside, index, address)
+    for gateway in (_GATEWAY4, _GATEWAY6):
+        _add_neighbour(inside, index, gateway, mac)
+    inside.route("add", dst=f"{_GATEWAY4}/32", oif=index, scope=_LINK)
+    inside.route("add", dst="default", gateway=_GATEWAY4, oif=index)
+    inside.route("add", dst="default", gateway=_GATEWAY6, oif=index, family=socket.AF_INET6)

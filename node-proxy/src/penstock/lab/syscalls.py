@@ -1,0 +1,103 @@
+"""Linux calls that Python 3.11 has no function for: namespaces and mounts.
+
+Only the standard library is used: `launch` loads this file by its path in an isolated interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWNET = 0x4000_0000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC = 32, 4096, 8192, 16384
+MS_PRIVATE, MS_SLAVE = 1 << 18, 1 << 19
+MNT_DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread namespaces of its own. Source: unshare(2).
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into the namespace behind *fd*. Source: setns(2).
+
+    Args:
+        fd: an open file of /proc/<pid>/ns or a bind mount of one.
+        kind: the CLONE_NEW flag of the namespace.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def sethostname(name: str) -> None:
+    """Set the host name of the calling thread's UTS namespace.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    raw = name.encode()
+    _check(_libc.sethostname(raw, len(raw)), "sethostname")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """Mount *source* on *target*. Source: mount(2).
+
+    Args:
+        source: what to mount; a file or folder with MS_BIND or MS_MOVE.
+        target: an existing file or folder.
+        kind: type of file system; "" where flags say it all.
+        flags: MS_ flags.
+        data: options of the file system, as "size=64k".
+
+    Raises:
+        OSError: the kernel refused; the text names source and target.
+    """
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode() or None, flags, data.encode() or None
+    )
+    _check(result, f"mount {source or kind} on {target}")
+
+
+def umount(target: str, flags: int = MNT_DETACH) -> None:
+    """Take away the topmost mount at *target*. Source: umount2(2).
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _check(_libc.umount2(target.encode(), flags), f"umount {target}")
+
+
+def mounts_below(root: str) -> list[str]:
+    """Return the mount points at or below *root*, the last mounted first."""
+    found: list[str] = []
+    with open("/proc/thread-self/mountinfo", encoding="utf-8") as lines:  # noqa: PTH123
+        for line in lines:
+            point = _unescape(line.split(" ")[4])
+            if point == root or point.startswith(root + "/"):
+                found.append(point)
+    return found[::-1]
+
+
+def _unescape(field: str) -> str:
+    """Return a path of mountinfo with its octal escapes resolved. Source: proc(5)."""
+    parts = field.split("\\")
+    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
