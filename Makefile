@@ -1,0 +1,53 @@
+# Penstock: `make demo` and `make test` do all of their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
+export PYTHONWARNINGS = error
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check golden bench bpf clean setup lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## run the shop: policy, refusal, canary and failures, on this machine, in about a minute
+	@$(BIN)/python -m penstock.cli demo
+
+test: setup ## all tests (kernel and network namespace tests as root)
+	@$(BIN)/python -m pytest -q tests
+
+check: setup ## formatting, lint, types, layers, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PYTHONWARNINGS=default $(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/lint-imports
+	@$(BIN)/python xds-server/protogen.py --check
+
+golden: setup ## rewrite golden files; review the diff
+	@$(BIN)/python -m pytest -q tests --golden-rewrite -k golden
+
+bench: setup ## measure; results go to docs/measurements
+	@$(BIN)/python -m tests.bench
+
+bpf: setup ## compile the eBPF programs
+	@$(BIN)/python -m penstock.bpf.build
+
+setup: $(STAMP)
+
+$(STAMP): requirements-dev.txt pyproject.toml xds-server/protogen.py xds-server/proto/penstock/node/v1/node.proto hatch_build.py
+	@deploy/setup/system-packages
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup: Python packages (locked, hashed)"
+	@PYTHONWARNINGS=default $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@PYTHONWARNINGS=default $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: ## resolve the dependencies anew into hashed requirements files
+	@$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt pyproject.toml
+	@$(BIN)/python -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header --extra dev -o requirements-dev.txt pyproject.toml
+
+clean: ## remove what was built here
+	@rm -rf $(VENV) dist build xds-server/src/penstock/pb bpf/src/penstock/bpf/objects .pytest_cache .mypy_cache .ruff_cache .hypothesis
