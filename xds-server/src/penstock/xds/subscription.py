@@ -1,0 +1,142 @@
+"""What one client wants of one type, what it has, and what is under way to it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import msgspec
+
+from penstock.xds.resource import Resource
+from penstock.xds.verdict import Rejection
+
+
+class Sent(msgspec.Struct):
+    """One response that the client has not answered."""
+
+    nonce: str
+    upserts: tuple[Resource, ...]
+    removals: tuple[str, ...]
+    alone: bool
+    """Holds one resource, so that a NACK names it."""
+    overdue: bool = False
+    """Unanswered for so long that it no longer holds up others."""
+
+
+class Subscription:
+    """The state of one type on one stream; `penstock.xds.delta` has the rules."""
+
+    def __init__(self, type_url: str) -> None:
+        """Start with nothing asked for and nothing known."""
+        self.type_url = type_url
+        self.wildcard = False
+        self.names: set[str] = set()
+        self.answer_owed = False
+        """The client waits for a first response, though there may be nothing to put into it."""
+
+        self.acked: dict[str, str] = {}
+        """Name to the version that the client has."""
+        self.rejected: dict[str, Rejection] = {}
+        self.in_flight: dict[str, Sent] = {}
+        self.flying: dict[str, int] = {}
+        """How many responses in flight, not overdue, hold a name."""
+        self.unanswered: dict[str, str] = {}
+        """Name to the version in an overdue response, "" for its removal."""
+
+        self.dirty: OrderedDict[str, None] = OrderedDict()
+        """Names to look at again, oldest first. All others are as they should be, or under way,
+        or in one of the following."""
+        self.waiting: dict[str, float] = {}
+        """Names that wait for what they need, and until when."""
+        self.removals: dict[str, None] = {}
+        """Names that the client has, or is about to have, and should not have."""
+        self.absent: dict[str, None] = {}
+        """Names that the client asked for and that do not exist."""
+
+        self.forced: set[str] = set()
+        """Names to send even if the client has the version."""
+        self.suspects: set[str] = set()
+        """Names that shared a refused response: each is sent alone now."""
+        self.impatient: set[str] = set()
+        """Names that have waited long enough."""
+
+    def wants(self, name: str) -> bool:
+        """Return whether the client asked for *name*."""
+        return self.wildcard or name in self.names
+
+    def touch(self, name: str) -> None:
+        """Look at *name* again."""
+        self.dirty[name] = None
+
+    def launched(self, sent: Sent) -> None:
+        """Note a response under way."""
+        self.in_flight[sent.nonce] = sent
+        self.answer_owed = False
+        for name, _ in _versions(sent):
+            self.flying[name] = self.flying.get(name, 0) + 1
+        for resource in sent.upserts:
+            self.forced.discard(resource.name)
+            self.impatient.discard(resource.name)
+
+    def landed(self, nonce: str) -> Sent | None:
+        """Take the response that a client answered; None if it is not one of this stream."""
+        sent = self.in_flight.pop(nonce, None)
+        if sent is None:
+            return None
+        if not sent.overdue:
+            self._no_longer_flying(sent)
+        for name, version in _versions(sent):
+            if self.unanswered.get(name) == version:
+                del self.unanswered[name]
+            self.touch(name)
+        return sent
+
+    def give_up(self, sent: Sent) -> None:
+        """Let an unanswered response no longer hold up others."""
+        sent.overdue = True
+        self._no_longer_flying(sent)
+        for name, version in _versions(sent):
+            self.unanswered[name] = version
+            self.touch(name)
+
+    def forget(self, name: str) -> None:
+        """Drop what is known of a name that the client no longer asks for."""
+        for names in (self.acked, self.rejected, self.waiting, self.removals, self.absent):
+            names.pop(name, None)
+        for marks in (self.suspects, self.impatient):
+            marks.discard(name)
+
+    def room(self, *, alone: bool, window: int) -> bool:
+        """Return whether one more response may be sent.
+
+        One at a time, except that responses which hold one resource may be *window* at a time.
+        """
+        flights = [sent for sent in self.in_flight.values() if not sent.overdue]
+        if not alone:
+            return not flights
+        return len(flights) < window and all(sent.alone for sent in flights)
+
+    def removing(self) -> bool:
+        """Return whether a removal is still to be sent or answered."""
+        on_the_way = (s for s in self.in_flight.values() if not s.overdue)
+        return bool(self.removals) or any(sent.removals for sent in on_the_way)
+
+    def unsettled(self) -> frozenset[str]:
+        """Return the names of which the client's last word is not known."""
+        return frozenset().union(
+            self.dirty, self.waiting, self.removals, self.absent,
+            *(dict(_versions(sent)) for sent in self.in_flight.values()),
+        )  # fmt: skip
+
+    def _no_longer_flying(self, sent: Sent) -> None:
+        for name, _ in _versions(sent):
+            self.flying[name] -= 1
+            if not self.flying[name]:
+                del self.flying[name]
+
+
+def _versions(sent: Sent) -> Iterator[tuple[str, str]]:
+    for resource in sent.upserts:
+        yield resource.name, resource.version
+    for name in sent.removals:
+        yield name, ""
