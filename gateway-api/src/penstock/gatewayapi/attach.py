@@ -1,0 +1,267 @@
+"""Attach HTTPRoutes to listeners of Gateways and to ports of Services.
+
+Each function decides about one route and one parentRef and reads nothing of the rules, so that a
+change of a backend or a weight leaves attachment alone.
+Source: Gateway API v1.7, ParentReference, AllowedRoutes; GEP-1294 for Services.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from penstock.core.kinds import Service
+from penstock.core.objects import Broken
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP, ParentReference
+from penstock.gatewayapi.hostname import ANY, intersection, specificity
+from penstock.gatewayapi.precedence import Age
+from penstock.gatewayapi.resources import (
+    FromNamespaces,
+    HTTPRoute,
+    Listener,
+    RouteGroupKind,
+    RouteNamespaces,
+)
+from penstock.gatewayapi.salvage import salvaged_hostnames, salvaged_parents
+from penstock.meta.conditions import Condition
+from penstock.meta.names import NamespacedName
+
+HTTP_ROUTE = RouteGroupKind(kind="HTTPRoute")
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+_HTTP_PROTOCOLS = ("HTTP", "HTTPS")
+
+
+class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What attachment needs to know of a route; equal heads attach alike."""
+
+    key: NamespacedName
+    age: Age
+    generation: int
+    parents: tuple[ParentReference, ...]
+    hostnames: tuple[str, ...]
+
+
+class ParentKind(enum.Enum):
+    """What a parentRef points at."""
+
+    GATEWAY = "Gateway"
+    SERVICE = "Service"
+    FOREIGN = "foreign"
+    """Nothing of ours; its status is none of our business."""
+
+
+class AttachedHostname(msgspec.Struct, frozen=True, order=True, kw_only=True):
+    """A hostname of a listener for which a route is asked."""
+
+    listener: str
+    hostname: str
+    """What listener and route have in common; "*" is every host."""
+    written: str
+    """The route's own hostname that led to it: the narrowest one, it decides precedence."""
+
+
+class GatewayAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A route at one Gateway through one parentRef."""
+
+    parent: ParentReference
+    hostnames: tuple[AttachedHostname, ...]
+    """Empty if the route is not accepted."""
+    accepted: Condition
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """Return the names of the listeners that the route joined, sorted."""
+        return tuple(sorted({one.listener for one in self.hostnames}))
+
+
+class MeshRole(enum.Enum):
+    """For whom a route on a Service holds (GEP-1294)."""
+
+    PRODUCER = "producer"
+    """Written in the Service's namespace: for all clients."""
+    CONSUMER = "consumer"
+    """Written elsewhere: for clients of the route's namespace, instead of producer routes."""
+
+
+class ServiceAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A route at one Service through one parentRef."""
+
+    parent: ParentReference
+    role: MeshRole
+    ports: tuple[int, ...]
+    """Ports of the Service, sorted; empty if the route is not accepted."""
+    accepted: Condition
+
+
+def head_of(route: HTTPRoute | Broken) -> RouteHead:
+    """Return what attachment needs of *route*; of a broken one, what can still be read."""
+    if isinstance(route, Broken):
+        parents, hostnames = salvaged_parents(route.raw), salvaged_hostnames(route.raw)
+    else:
+        parents, hostnames = route.spec.parent_refs, route.spec.hostnames
+    return RouteHead(
+        key=route.key,
+        age=Age.of(route.key, route.metadata.creation_timestamp),
+        generation=route.metadata.generation,
+        parents=parents,
+        hostnames=hostnames,
+    )
+
+
+def kind_of(parent: ParentReference) -> ParentKind:
+    """Return what *parent* points at."""
+    match (parent.group, parent.kind):
+        case (group, "Gateway") if group == GATEWAY_GROUP:
+            return ParentKind.GATEWAY
+        case (group, "Service") if group == CORE_GROUP:
+            return ParentKind.SERVICE
+        case _:
+            return ParentKind.FOREIGN
+
+
+def target_of(parent: ParentReference, route: NamespacedName) -> NamespacedName:
+    """Return the object that *parent* of the route *route* points at."""
+    return NamespacedName(parent.namespace or route.namespace, parent.name)
+
+
+def attach_to_gateway(
+    route: RouteHead,
+    parent: ParentReference,
+    listeners: Iterable[Listener],
+    namespace_labels: Mapping[str, str],
+) -> GatewayAttachment:
+    """Return the listeners and hostnames that *route* gets through *parent*.
+
+    A listener that is itself not accepted takes part all the same: attachment depends on
+    allowedRoutes, parentRef and hostnames only. Whether it serves is in the Gateway's status.
+
+    Args:
+        route: the route.
+        parent: one of its parentRefs, of ParentKind.GATEWAY.
+        listeners: those of the Gateway that *parent* points at, which must be ours.
+        namespace_labels: labels of the route's namespace.
+    """
+    chosen = [one for one in listeners if _is_chosen(one, parent)]
+    if not chosen:
+        return _refused(route, parent, "NoMatchingParent", _no_listener(parent))
+    gateway_namespace = target_of(parent, route.key).namespace
+    labels = {NAMESPACE_NAME_LABEL: route.key.namespace, **namespace_labels}
+    willing = [
+        one
+        for one in chosen
+        if HTTP_ROUTE in supported_kinds(one)
+        and welcomes(one.allowed_routes.namespaces, gateway_namespace, route.key.namespace, labels)
+    ]
+    if not willing:
+        text = f"allowedRoutes of {_names(chosen)} do not admit HTTPRoutes of this namespace"
+        return _refused(route, parent, "NotAllowedByListeners", text)
+    hostnames = tuple(sorted(one for each in willing for one in _shared(each, route.hostnames)))
+    if not hostnames:
+        text = f"no hostname of the route is a hostname of {_names(willing)}"
+        return _refused(route, parent, "NoMatchingListenerHostname", text)
+    joined = ", ".join(sorted({one.listener for one in hostnames}))
+    accepted = holds("Accepted", "Accepted", route.generation, f"attached to listener {joined}")
+    return GatewayAttachment(parent=parent, hostnames=hostnames, accepted=accepted)
+
+
+def attach_to_service(
+    route: RouteHead, parent: ParentReference, service: Service | None
+) -> ServiceAttachment:
+    """Return the ports of *service* that *route* governs through *parent*.
+
+    Args:
+        route: the route; its hostnames do not matter on a Service.
+        parent: one of its parentRefs, of ParentKind.SERVICE.
+        service: what *parent* points at; None if it does not exist.
+    """
+    target = target_of(parent, route.key)
+    same = target.namespace == route.key.namespace
+    role = MeshRole.PRODUCER if same else MeshRole.CONSUMER
+
+    def refused(reason: str, message: str) -> ServiceAttachment:
+        condition = fails("Accepted", reason, route.generation, message)
+        return ServiceAttachment(parent=parent, role=role, ports=(), accepted=condition)
+
+    if service is None:
+        return refused("NoMatchingParent", f"there is no Service {target}")
+    if service.headless or service.spec.type == "ExternalName":
+        what = "headless" if service.headless else "of type ExternalName"
+        text = f"Service {target} is {what}; only one with a cluster IP can be a parent"
+        return refused("UnsupportedValue", text)
+    ports = tuple(
+        sorted(
+            port.port
+            for port in service.spec.ports
+            if port.protocol == "TCP"
+            and parent.port in (None, port.port)
+            and parent.section_name in (None, port.name)
+        )
+    )
+    if not ports:
+        return refused("NoMatchingParent", f"Service {target} has no such TCP port")
+    text = f"{role.value} route of port {', '.join(map(str, ports))}"
+    return ServiceAttachment(
+        parent=parent,
+        role=role,
+        ports=ports,
+        accepted=holds("Accepted", "Accepted", route.generation, text),
+    )
+
+
+def supported_kinds(listener: Listener) -> tuple[RouteGroupKind, ...]:
+    """Return the kinds of routes that *listener* allows and that Penstock serves there."""
+    if listener.protocol not in _HTTP_PROTOCOLS:
+        return ()
+    wanted = listener.allowed_routes.kinds
+    return (HTTP_ROUTE,) if not wanted or HTTP_ROUTE in wanted else ()
+
+
+def welcomes(rule: RouteNamespaces, own: str, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Return whether *rule* of an object in namespace *own* admits routes of *namespace*."""
+    match rule.from_:
+        case FromNamespaces.ALL:
+            return True
+        case FromNamespaces.SAME:
+            return namespace == own
+        case FromNamespaces.SELECTOR:
+            return rule.selector is not None and rule.selector.matches(labels)
+        case FromNamespaces.NONE:
+            return False
+
+
+def _refused(
+    route: RouteHead, parent: ParentReference, reason: str, message: str
+) -> GatewayAttachment:
+    condition = fails("Accepted", reason, route.generation, message)
+    return GatewayAttachment(parent=parent, hostnames=(), accepted=condition)
+
+
+def _is_chosen(listener: Listener, parent: ParentReference) -> bool:
+    return parent.section_name in (None, listener.name) and parent.port in (None, listener.port)
+
+
+def _no_listener(parent: ParentReference) -> str:
+    named = "" if parent.section_name is None else f" named {parent.section_name}"
+    port = "" if parent.port is None else f" on port {parent.port}"
+    return f"Gateway {parent.name} has no listener{named}{port}"
+
+
+def _names(listeners: Iterable[Listener]) -> str:
+    return "listener " + ", ".join(one.name for one in listeners)
+
+
+def _shared(listener: Listener, hostnames: tuple[str, ...]) -> list[AttachedHostname]:
+    """Return what *listener* and *hostnames* have in common, once each."""
+    narrowest: dict[str, str] = {}
+    for written in hostnames or (ANY,):
+        common = intersection(listener.hostname or ANY, written)
+        if common is not None:
+            known = narrowest.get(common, written)
+            narrowest[common] = max(known, written, key=specificity)
+    return [
+        AttachedHostname(listener=listener.name, hostname=common, written=written)
+        for common, written in narrowest.items()
+    ]

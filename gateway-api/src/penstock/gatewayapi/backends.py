@@ -1,0 +1,98 @@
+"""Resolve backendRefs to ports of Services.
+
+Source: Gateway API v1.7, HTTPBackendRef, ReferenceGrant; GEP-1911 (appProtocol); GEP-1294 (no
+grant is needed for backends of a route on a Service).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from penstock.core import kinds
+from penstock.gatewayapi.fields import CORE_GROUP, BackendObjectReference
+from penstock.gatewayapi.grants import Referent, Referrer, permitted
+from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.gatewayapi.rules import HTTPBackendRef
+from penstock.ir.route import Backend, InvalidBackend, ServiceBackend, ServicePort
+from penstock.meta.names import NamespacedName, Origin
+
+TLS_PROTOCOLS = frozenset({"https", "tls", "kubernetes.io/wss"})
+"""Values of appProtocol that need TLS towards the backend, which is not spoken yet."""
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True):
+    """How references of one route are looked up."""
+
+    service: Callable[[NamespacedName], kinds.Service | None]
+    grants: Callable[[str], Iterable[ReferenceGrant]]
+    """Grants in a namespace."""
+    mesh: bool = False
+    """True for parents that are Services: no grant is needed."""
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """Why a reference leads nowhere."""
+
+    reason: str
+    """Reason of the condition ResolvedRefs."""
+    message: str
+
+
+def resolve(ref: HTTPBackendRef, origin: Origin, references: References) -> Backend:
+    """Return the backend that *ref* names, without the header changes of its filters.
+
+    Args:
+        ref: the reference.
+        origin: the route and the path of *ref* in it.
+        references: where Services and grants are found.
+    """
+    found = resolve_port(ref, Referrer(origin.object.namespace), references)
+    if isinstance(found, Unresolved):
+        return InvalidBackend(
+            reason=found.reason, message=found.message, weight=ref.weight, origin=origin
+        )
+    return ServiceBackend(target=found, weight=ref.weight, origin=origin)
+
+
+def resolve_port(
+    ref: BackendObjectReference, referrer: Referrer, references: References
+) -> ServicePort | Unresolved:
+    """Return the Service port that *ref* of *referrer* names, or why there is none.
+
+    Permission is looked at before existence, so that nobody learns what other namespaces hold.
+    """
+    if (ref.group, ref.kind) != (CORE_GROUP, "Service"):
+        kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
+        return Unresolved("InvalidKind", f"{kind} is not a kind of backend; use Service")
+    target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
+    if not references.mesh:
+        referent = Referent(target.namespace, target.name)
+        if not permitted(referrer, referent, references.grants(target.namespace)):
+            text = f"no ReferenceGrant in {target.namespace} allows references to Service {target}"
+            return Unresolved("RefNotPermitted", text)
+    if ref.port is None:
+        return Unresolved("BackendNotFound", f"port of Service {target} must be given")
+    service = references.service(target)
+    if service is None:
+        return Unresolved("BackendNotFound", f"there is no Service {target}")
+    return _port(service, ref.port)
+
+
+def _port(service: kinds.Service, number: int) -> ServicePort | Unresolved:
+    name = service.key
+    if service.spec.type == "ExternalName":
+        # CVE-2021-25740: it would lead anywhere, also to where its owner may not go
+        return Unresolved("InvalidKind", f"Service {name} is of type ExternalName")
+    candidates = [port for port in service.spec.ports if port.port == number]
+    if not candidates:
+        return Unresolved("BackendNotFound", f"Service {name} has no port {number}")
+    port = next((one for one in candidates if one.protocol == "TCP"), None)
+    if port is None:
+        protocol = candidates[0].protocol
+        return Unresolved("UnsupportedProtocol", f"port {number} of Service {name} is {protocol}")
+    if port.app_protocol in TLS_PROTOCOLS:
+        text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: needs TLS"
+        return Unresolved("UnsupportedProtocol", text)
+    return ServicePort(service=name, port=number)

@@ -1,0 +1,134 @@
+"""What the filters of a rule or of a backendRef do together.
+
+Source: Gateway API v1.7, HTTPRouteFilter. Filters that are not served yet are faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from penstock.gatewayapi.faults import INCOMPATIBLE_FILTERS, Fault
+from penstock.gatewayapi.filters import (
+    FilterType,
+    HTTPHeaderFilter,
+    HTTPRouteFilter,
+)
+from penstock.gatewayapi.modifiers import HeaderEdit, header_edit, path_rewrite, redirect
+from penstock.ir.route import HeaderChange, PathRewrite, Redirect
+
+ON_BACKENDS = frozenset({FilterType.REQUEST_HEADER_MODIFIER, FilterType.RESPONSE_HEADER_MODIFIER})
+ON_RULES = ON_BACKENDS | {FilterType.REQUEST_REDIRECT, FilterType.URL_REWRITE}
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes of request and response, perhaps a redirect, and what is wrong."""
+
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    host: str = ""
+    path: PathRewrite | None = None
+    redirect: Redirect | None = None
+    faults: tuple[Fault, ...] = ()
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    """A filter and where it is, as "spec.rules[0].filters[1]"."""
+
+    filter: HTTPRouteFilter
+    path: str
+
+
+def effect_on_rule(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
+    """Return what *filters* of a rule do; *path* is theirs, as "spec.rules[0].filters"."""
+    return _effect(filters, path, ON_RULES)
+
+
+def effect_on_backend(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
+    """Return what *filters* of a backendRef do: changes of headers only."""
+    return _effect(filters, path, ON_BACKENDS)
+
+
+def _effect(filters: Sequence[HTTPRouteFilter], path: str, served: frozenset[FilterType]) -> Effect:
+    placed = [_Placed(one, f"{path}[{index}]") for index, one in enumerate(filters)]
+    single = {one.filter.type: one for one in reversed(placed) if one.filter.type in served}
+    request = _header_edit(single, FilterType.REQUEST_HEADER_MODIFIER, host=served is ON_RULES)
+    response = _header_edit(single, FilterType.RESPONSE_HEADER_MODIFIER, host=False)
+    rewritten_host, rewritten_path = _rewrite(single)
+    answer = _redirect(single)
+    return Effect(
+        request_headers=request.change,
+        response_headers=response.change,
+        host=request.host or rewritten_host,
+        path=rewritten_path if isinstance(rewritten_path, PathRewrite) else None,
+        redirect=answer if isinstance(answer, Redirect) else None,
+        faults=(
+            *_not_served(placed, served),
+            *request.faults,
+            *response.faults,
+            *(rewritten_path if isinstance(rewritten_path, tuple) else ()),
+            *(answer if isinstance(answer, tuple) else ()),
+            *_incompatible(single, path, request.host, rewritten_host),
+        ),
+    )
+
+
+_Single = Mapping[FilterType, _Placed]
+"""The first filter of each type that is served."""
+
+
+def _not_served(placed: Sequence[_Placed], served: frozenset[FilterType]) -> Iterator[Fault]:
+    seen: set[FilterType] = set()
+    for one in placed:
+        name = one.filter.type.value
+        if one.filter.type not in served:
+            where = " on a backendRef" if one.filter.type in ON_RULES else ""
+            yield Fault(one.path, f"filter {name} is not supported{where}")
+        elif one.filter.type in seen:
+            yield Fault(one.path, f"{name} cannot be repeated", INCOMPATIBLE_FILTERS)
+        seen.add(one.filter.type)
+
+
+def _header_edit(single: _Single, wanted: FilterType, *, host: bool) -> HeaderEdit:
+    placed = single.get(wanted)
+    if placed is None:
+        return HeaderEdit()
+    request = wanted is FilterType.REQUEST_HEADER_MODIFIER
+    one = placed.filter
+    given = one.request_header_modifier if request else one.response_header_modifier
+    path = f"{placed.path}.{wanted.member}"
+    return header_edit(given or HTTPHeaderFilter(), path, host_may_change=host)
+
+
+def _rewrite(single: _Single) -> tuple[str, PathRewrite | tuple[Fault, ...] | None]:
+    placed = single.get(FilterType.URL_REWRITE)
+    given = None if placed is None else placed.filter.url_rewrite
+    if placed is None or given is None:
+        return "", None
+    path = f"{placed.path}.urlRewrite.path"
+    return given.hostname or "", None if given.path is None else path_rewrite(given.path, path)
+
+
+def _redirect(single: _Single) -> Redirect | tuple[Fault, ...] | None:
+    placed = single.get(FilterType.REQUEST_REDIRECT)
+    given = None if placed is None else placed.filter.request_redirect
+    if placed is None or given is None:
+        return None
+    return redirect(given, f"{placed.path}.requestRedirect")
+
+
+def _incompatible(
+    single: _Single, path: str, set_host: str, rewritten_host: str
+) -> Iterator[Fault]:
+    """Yield pairs of filters that contradict each other."""
+    redirected = FilterType.REQUEST_REDIRECT in single
+    if redirected and FilterType.URL_REWRITE in single:
+        text = "RequestRedirect and URLRewrite cannot be used together"
+        yield Fault(path, text, INCOMPATIBLE_FILTERS)
+    if redirected and set_host:
+        text = "RequestRedirect and a set Host cannot be used together"
+        yield Fault(path, text, INCOMPATIBLE_FILTERS)
+    if set_host and rewritten_host:
+        text = "Host is set by RequestHeaderModifier and by URLRewrite"
+        yield Fault(path, text, INCOMPATIBLE_FILTERS)

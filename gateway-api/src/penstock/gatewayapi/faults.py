@@ -1,0 +1,22 @@
+"""What makes one rule of a route invalid."""
+
+from __future__ import annotations
+
+import msgspec
+
+INCOMPATIBLE_FILTERS = "IncompatibleFilters"
+UNSUPPORTED_VALUE = "UnsupportedValue"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A reason not to serve a rule as it is written."""
+
+    path: str
+    """Where in the route, as "spec.rules[0].filters[1]"."""
+    message: str
+    reason: str = UNSUPPORTED_VALUE
+    """Reason of the condition Accepted or PartiallyInvalid."""
+
+    def __str__(self) -> str:
+        """Return "path: message"."""
+        return f"{self.path}: {self.message}"

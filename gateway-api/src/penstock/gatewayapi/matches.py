@@ -1,0 +1,93 @@
+"""Translate the matches of a rule.
+
+Source: Gateway API v1.7, HTTPRouteMatch. A regular expression that Envoy would refuse is a fault;
+the match that stands in for it is as wide as its certain part, so that neither a broader rule gets
+the traffic that was meant nor a narrower one loses its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.gatewayapi.faults import Fault
+from penstock.gatewayapi.regexes import certain_prefix, regex_fault
+from penstock.gatewayapi.rules import (
+    HTTPHeaderMatch,
+    HTTPPathMatch,
+    HTTPQueryParamMatch,
+    HTTPRouteMatch,
+    PathMatchType,
+    StringMatchType,
+)
+from penstock.ir.route import NamedMatch, PathKind, PathMatch, RouteMatch, StringMatch
+
+
+class TranslatedMatch(msgspec.Struct, frozen=True):
+    """A match and what is wrong with it."""
+
+    match: RouteMatch
+    faults: tuple[Fault, ...] = ()
+
+
+def translate_match(given: HTTPRouteMatch, path: str) -> TranslatedMatch:
+    """Return what *given*, which is at *path* of its route, selects."""
+    faults = list(_path_faults(given.path, path))
+    headers = _first_of_each([(one.name.lower(), one) for one in given.headers])
+    queries = _first_of_each([(one.name, one) for one in given.query_params])
+    match = RouteMatch(
+        path=_path(given.path, usable=not faults),
+        method=given.method or "",
+        headers=_named(headers, f"{path}.headers", faults),
+        queries=_named(queries, f"{path}.queryParams", faults),
+    )
+    return TranslatedMatch(match, tuple(faults))
+
+
+_Named = HTTPHeaderMatch | HTTPQueryParamMatch
+
+
+def _path_faults(given: HTTPPathMatch, path: str) -> Sequence[Fault]:
+    if given.type is not PathMatchType.REGULAR_EXPRESSION:
+        return ()
+    fault = regex_fault(given.value)
+    return () if fault is None else (Fault(f"{path}.path.value", fault),)
+
+
+def _path(given: HTTPPathMatch, *, usable: bool) -> PathMatch:
+    match given.type:
+        case PathMatchType.EXACT:
+            return PathMatch(kind=PathKind.EXACT, value=given.value)
+        case PathMatchType.PATH_PREFIX:
+            return PathMatch(kind=PathKind.PREFIX, value=given.value.rstrip("/") or "/")
+        case PathMatchType.REGULAR_EXPRESSION if usable:
+            return PathMatch(kind=PathKind.REGEX, value=given.value)
+        case PathMatchType.REGULAR_EXPRESSION:
+            return PathMatch(kind=PathKind.PREFIX, value=certain_prefix(given.value))
+
+
+def _first_of_each(given: Sequence[tuple[str, _Named]]) -> list[tuple[int, str, _Named]]:
+    """Return (index, name, match) of the first match of each name; later ones do not count."""
+    seen: set[str] = set()
+    found: list[tuple[int, str, _Named]] = []
+    for index, (name, one) in enumerate(given):
+        if name not in seen:
+            seen.add(name)
+            found.append((index, name, one))
+    return found
+
+
+def _named(
+    given: Sequence[tuple[int, str, _Named]], path: str, faults: list[Fault]
+) -> tuple[NamedMatch, ...]:
+    """Return the usable ones of *given*; add what is wrong with the others to *faults*."""
+    usable: list[NamedMatch] = []
+    for index, name, one in given:
+        regex = one.type is StringMatchType.REGULAR_EXPRESSION
+        fault = regex_fault(one.value) if regex else None
+        if fault is None:
+            usable.append(NamedMatch(name=name, match=StringMatch(value=one.value, regex=regex)))
+        else:
+            faults.append(Fault(f"{path}[{index}].value", fault))
+    return tuple(usable)

@@ -1,0 +1,169 @@
+"""Conditions of GatewayClasses, Gateways and HTTPRoutes.
+
+Source: Gateway API v1.7, GatewayClassStatus, GatewayStatus, RouteStatus. What the data plane has
+acknowledged is an argument; times of transition belong to whoever writes a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.gatewayapi.attach import GatewayAttachment
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.listeners import (
+    ListenerStatus,
+    conflicts,
+    gateway_fault,
+    listener_status,
+)
+from penstock.gatewayapi.resources import Gateway, GatewayClass
+from penstock.gatewayapi.verdict import Verdict
+from penstock.meta.conditions import Condition
+
+CONTROLLER_NAME = "penstock.dev/gateway-controller"
+"""GatewayClasses with this controllerName are ours, and no others."""
+
+
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Gateway.status."""
+
+    addresses: tuple[str, ...]
+    """IP addresses, sorted as assigned."""
+    conditions: tuple[Condition, ...]
+    listeners: tuple[ListenerStatus, ...]
+
+
+class RouteParentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of HTTPRoute.status.parents."""
+
+    parent: ParentReference
+    conditions: tuple[Condition, ...]
+
+
+def is_ours(gateway_class: GatewayClass) -> bool:
+    """Return whether Gateways of *gateway_class* are Penstock's business."""
+    return gateway_class.spec.controller_name == CONTROLLER_NAME
+
+
+def gateway_class_conditions(gateway_class: GatewayClass) -> tuple[Condition, ...]:
+    """Return the conditions of a GatewayClass that is ours."""
+    reference = gateway_class.spec.parameters_ref
+    generation = gateway_class.metadata.generation
+    if reference is None:
+        return (holds("Accepted", "Accepted", generation),)
+    text = f"parametersRef: there are no parameters of kind {reference.kind}; remove the reference"
+    return (fails("Accepted", "InvalidParameters", generation, text),)
+
+
+def gateway_status(
+    gateway: Gateway,
+    *,
+    attached_routes: Mapping[str, int],
+    addresses: Sequence[str],
+    pending: Mapping[str, str] | None = None,
+) -> GatewayStatus:
+    """Return the status of one Gateway that is ours.
+
+    Args:
+        gateway: the Gateway.
+        attached_routes: accepted routes of each listener, by name; none if it is missing.
+        addresses: IP addresses that the Gateway has.
+        pending: why the data plane does not serve a listener yet, by its name.
+    """
+    conflicting = conflicts(gateway.spec.listeners)
+    fault = gateway_fault(gateway.spec)
+    waiting = pending or {}
+    listeners = tuple(
+        listener_status(
+            one,
+            generation=gateway.metadata.generation,
+            conflict=conflicting.get(one.name),
+            attached_routes=attached_routes.get(one.name, 0),
+            pending=waiting.get(one.name) if fault is None else fault.message,
+        )
+        for one in gateway.spec.listeners
+    )
+    accepted = _gateway_accepted(gateway, listeners)
+    programmed = _gateway_programmed(gateway, accepted, listeners, addresses)
+    return GatewayStatus(
+        addresses=tuple(addresses), conditions=(accepted, programmed), listeners=listeners
+    )
+
+
+def route_parent_status(
+    parent: ParentReference, accepted: Condition, verdict: Verdict
+) -> RouteParentStatus:
+    """Return the status of a route at one parent.
+
+    Args:
+        parent: the parentRef.
+        accepted: what attachment says.
+        verdict: what translation says; it is worth telling only where the route is attached.
+    """
+    conditions = [accepted if accepted.status is False else _both(accepted, verdict.accepted)]
+    conditions.append(verdict.resolved_refs)
+    if verdict.partially_invalid is not None:
+        conditions.append(verdict.partially_invalid)
+    return RouteParentStatus(parent=parent, conditions=tuple(conditions))
+
+
+def parent_ref(parent: ParentReference) -> dict[str, Any]:
+    """Return *parent* as a status echoes it: field by field as in the spec, defaults applied."""
+    fields: dict[str, Any] = msgspec.to_builtins(parent)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def counted_listeners(attachment: GatewayAttachment, verdict: Verdict) -> tuple[str, ...]:
+    """Return the listeners whose attachedRoutes count this route: those of an accepted one."""
+    return attachment.listeners if verdict.accepted.status else ()
+
+
+def _both(attached: Condition, translated: Condition) -> Condition:
+    return attached if translated.status else translated
+
+
+def _gateway_accepted(gateway: Gateway, listeners: Sequence[ListenerStatus]) -> Condition:
+    generation = gateway.metadata.generation
+    fault = gateway_fault(gateway.spec)
+    if fault is not None:
+        return fails("Accepted", fault.reason, generation, fault.message)
+    invalid = _names_without(listeners, "Accepted")
+    if not invalid:
+        return holds("Accepted", "Accepted", generation)
+    text = f"not accepted: listener {', '.join(invalid)}"
+    some = len(invalid) < len(listeners)
+    return (holds if some else fails)("Accepted", "ListenersNotValid", generation, text)
+
+
+def _gateway_programmed(
+    gateway: Gateway,
+    accepted: Condition,
+    listeners: Sequence[ListenerStatus],
+    addresses: Sequence[str],
+) -> Condition:
+    generation = gateway.metadata.generation
+    if not accepted.status:
+        return fails("Programmed", "Invalid", generation, accepted.message)
+    wanted = {one.value for one in gateway.spec.addresses if one.value}
+    unusable = sorted(wanted - set(addresses))
+    if unusable:
+        text = f"{', '.join(unusable)} cannot be used here"
+        return fails("Programmed", "AddressNotUsable", generation, text)
+    if not addresses:
+        return fails("Programmed", "AddressNotAssigned", generation, "there is no address")
+    if len(_names_without(listeners, "Programmed")) == len(listeners):
+        return fails("Programmed", "Pending", generation, "no listener is served yet")
+    return holds("Programmed", "Programmed", generation)
+
+
+def _names_without(listeners: Iterable[ListenerStatus], condition: str) -> list[str]:
+    """Return the names of *listeners* where *condition* is not True."""
+    return [
+        one.name
+        for one in listeners
+        if not any(each.type == condition and each.status for each in one.conditions)
+    ]
