@@ -1,0 +1,227 @@
+"""Envoy's access log service: HTTP entries become flows.
+
+Source: envoy/service/accesslog/v3/als.proto. Which policy decided is in the dynamic metadata that
+the RBAC filters write by themselves: `envoy.filters.http.rbac` for a listener's filter,
+`envoy.filters.http.upstream_rbac` for the two of a cluster, told apart by `rules_stat_prefix`
+(`eg_`, `in_`). A request that no rule allows names no policy: then it was denied by those that put
+the direction in default deny.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import msgspec
+
+from penstock.agent.datapath import NodeDatapath
+from penstock.agent.flows import Flow, FlowLog, FlowVerdict, Peer
+from penstock.agent.node_resources import Workload, canonical
+from penstock.ir.policy import Direction, Reserved
+from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2
+from penstock.pb.envoy.data.accesslog.v3 import accesslog_pb2
+from penstock.pb.envoy.service.accesslog.v3 import als_pb2
+
+SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+LISTENER_TAG = "listener"
+"""Custom tag that the listeners' access log carries: "<uid>/egress"."""
+DOWNSTREAM_RBAC = "envoy.filters.http.rbac"
+UPSTREAM_RBAC = "envoy.filters.http.upstream_rbac"
+_DENIED = re.compile(r"^rbac_access_denied_matched_policy\[(.*)\]$")
+_QUERY_VALUE = re.compile(r"=[^&#]*")
+_PROTOCOLS = {1: "http/1.0", 2: "http/1.1", 3: "http/2", 4: "http/3"}
+_FORBIDDEN = 403
+
+Entry = accesslog_pb2.HTTPAccessLogEntry
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What one RBAC filter said of a request."""
+
+    direction: Direction
+    allowed: bool
+    policy: str
+    """Id of the policy that matched: `str(Origin)`; "" is none."""
+
+
+class AccessLogService:
+    """Takes the entries of the node's Envoy."""
+
+    def __init__(self, node: str, datapath: NodeDatapath, log: FlowLog) -> None:
+        """Put flows into *log*; names come from *datapath* when a flow is read."""
+        self._node = node
+        self._datapath = datapath
+        self._log = log
+
+    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+        """Return the handlers for a grpc server."""
+        stream = grpc.stream_unary_rpc_method_handler(
+            self._stream,
+            request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
+            response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"StreamAccessLogs": stream})
+
+    async def _stream(
+        self, messages: AsyncIterator[als_pb2.StreamAccessLogsMessage], _context: object
+    ) -> als_pb2.StreamAccessLogsResponse:
+        async for message in messages:
+            for entry in message.http_logs.log_entry:
+                self._log.append(functools.partial(flow_of, entry, self._node, self._datapath))
+        return als_pb2.StreamAccessLogsResponse()
+
+
+def flow_of(entry: Entry, node: str, datapath: NodeDatapath) -> Flow:
+    """Join one entry with what is known of its ends."""
+    common = entry.common_properties
+    uid, _, kind = common.custom_tags.get(LISTENER_TAG, "").partition("/")
+    direction = Direction.EGRESS if kind == "egress" else Direction.INGRESS
+    source, destination = _ends(entry, uid, direction, datapath)
+    started = common.start_time
+    return Flow(
+        time=started.seconds + started.nanos / 1e9,
+        node=node,
+        direction=direction,
+        verdict=_verdict(entry),
+        source=source,
+        destination=destination,
+        protocol=_PROTOCOLS.get(entry.protocol_version, "http"),
+        method=base_pb2.RequestMethod.Name(entry.request.request_method),
+        host=entry.request.authority,
+        path=redact(entry.request.path),
+        status=entry.response.response_code.value,
+        duration=common.duration.seconds + common.duration.nanos / 1e9,
+        reason=entry.response.response_code_details,
+        policies=_policies(entry, source, destination, datapath),
+    )
+
+
+def redact(path: str) -> str:
+    """Return *path* with each value of its query replaced by "…"."""
+    base, mark, query = path.partition("?")
+    return base + mark + _QUERY_VALUE.sub("=…", query)
+
+
+def judgements_of(entry: Entry) -> Iterator[Judgement]:
+    """Yield what each RBAC filter said; nothing of those that were not asked."""
+    metadata = entry.common_properties.metadata.filter_metadata
+    for namespace in (DOWNSTREAM_RBAC, UPSTREAM_RBAC):
+        if namespace not in metadata:
+            continue
+        fields = metadata[namespace].fields
+        for prefix in ("eg_", "in_", ""):
+            result = prefix + "enforced_engine_result"
+            if result not in fields:
+                continue
+            policy = prefix + "enforced_effective_policy_id"
+            yield Judgement(
+                Direction.EGRESS if prefix == "eg_" else Direction.INGRESS,
+                fields[result].string_value == "allowed",
+                fields[policy].string_value if policy in fields else "",
+            )
+
+
+def _verdict(entry: Entry) -> FlowVerdict:
+    """Tell a denial of ours from a 403 of the application, and both from a failure of Envoy's."""
+    response = entry.response
+    if _DENIED.match(response.response_code_details):
+        return FlowVerdict.DENIED
+    if response.response_code_details in {"via_upstream", "direct_response"}:
+        return FlowVerdict.FORWARDED
+    return FlowVerdict.ERROR if response.response_code.value in {0, *range(500, 600)} else (
+        FlowVerdict.FORWARDED
+    )  # fmt: skip
+
+
+def _policies(
+    entry: Entry, source: Peer, destination: Peer, datapath: NodeDatapath
+) -> tuple[str, ...]:
+    """Return what decided: the policies that allowed, or those that made the denial."""
+    judgements = tuple(judgements_of(entry))
+    denial = _DENIED.match(entry.response.response_code_details)
+    if denial is None:
+        return tuple(dict.fromkeys(j.policy for j in judgements if j.allowed and j.policy))
+    if denial.group(1) != "none":
+        return (denial.group(1),)
+    denied = [judgement.direction for judgement in judgements if not judgement.allowed]
+    direction = denied[0] if denied else Direction.INGRESS
+    subject = source if direction is Direction.EGRESS else destination
+    policy = datapath.policies.get(subject.identity)
+    return tuple(map(str, policy.enforced_by(direction))) if policy else ()
+
+
+def _ends(
+    entry: Entry, uid: str, direction: Direction, datapath: NodeDatapath
+) -> tuple[Peer, Peer]:
+    """Return source and destination.
+
+    On egress the source is the pod of the listener (its address is loopback there), and the
+    destination is the endpoint that was chosen, or the Service if none was.
+    """
+    common = entry.common_properties
+    asked = common.downstream_local_address
+    if direction is Direction.EGRESS:
+        own = datapath.workloads.get(uid)
+        logged = _logged_identity(entry)
+        source = _peer_of(own, logged, common.downstream_remote_address, datapath)
+        chosen = common.upstream_remote_address
+        at = chosen if chosen.socket_address.address else asked
+        return source, _peer(at, datapath, service=_service(entry, asked, datapath))
+    if uid == "gateway":
+        source = _peer(common.downstream_remote_address, datapath)
+        chosen = common.upstream_remote_address
+        at = chosen if chosen.socket_address.address else asked
+        return source, _peer(at, datapath, service=_service(entry, asked, datapath))
+    return _peer(common.downstream_remote_address, datapath), _peer_of(
+        datapath.workloads.get(uid), _logged_identity(entry), asked, datapath
+    )
+
+
+def _logged_identity(entry: Entry) -> int:
+    """Return the identity in the filter state `penstock.identity`; 0 if it is not logged."""
+    packed = entry.common_properties.filter_state_objects.get("penstock.identity")
+    digits = re.search(rb"(\d+)$", packed.value) if packed is not None else None
+    return int(digits.group(1)) if digits else 0
+
+
+def _peer_of(
+    workload: Workload | None, identity: int, at: address_pb2.Address, datapath: NodeDatapath
+) -> Peer:
+    if workload is None:
+        found = _peer(at, datapath)
+        return msgspec.structs.replace(found, identity=identity) if identity else found
+    address = at.socket_address.address
+    own = address if address in workload.addresses else next(iter(workload.addresses), "")
+    return Peer(
+        identity=workload.identity,
+        namespace=workload.namespace,
+        pod=workload.name,
+        address=own,
+        port=at.socket_address.port_value,
+        labels=workload.labels,
+    )
+
+
+def _peer(at: address_pb2.Address, datapath: NodeDatapath, service: str = "") -> Peer:
+    raw = at.socket_address.address
+    address = canonical(raw) if raw else ""
+    workload = datapath.workload_at(address) if address else None
+    return Peer(
+        identity=datapath.identity_of(address) if address else int(Reserved.WORLD),
+        namespace=workload.namespace if workload else "",
+        pod=workload.name if workload else "",
+        address=address,
+        port=at.socket_address.port_value,
+        labels=workload.labels if workload else {},
+        service=service,
+    )
+
+
+def _service(entry: Entry, asked: address_pb2.Address, datapath: NodeDatapath) -> str:
+    """Return "namespace/name" from the cluster's name, "mesh|<ns>/<svc>/<port>", or the VIP."""
+    kind, _, rest = entry.common_properties.upstream_cluster.partition("|")
+    if kind in {"mesh", "gw"}:
+        return rest.rpartition("/")[0]
+    return datapath.service_at(asked.socket_address.address, asked.socket_address.port_value)

@@ -1,0 +1,311 @@
+"""What the kernel should enforce, kept equal to the node.v1 resources and the local pods.
+
+Every change is a batch, put into the kernel in an order such that at no moment a connection is
+allowed that neither the state before nor the state after the batch allows:
+
+1. pods whose identity changes are closed;
+2. policies, the stricter of old and new while anything else changes too;
+3. identities of addresses;
+4. policies as they should be;
+5. pods: identity and Policy known, else they stay closed;
+6. services, last: what they lead to is known by then.
+
+Removals are the other way round: services first. Source: design of the datapath, "policy first".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+import msgspec
+
+from penstock.agent.lattice import CLOSED, IdentityPolicy, meet
+from penstock.agent.node_resources import Content, Policy, Service, Workload, canonical, decode
+from penstock.ir.policy import Reserved
+from penstock.xds import types
+from penstock.xds.snapshot import Delta
+
+
+class LocalPod(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod on this node whose network namespace we hold."""
+
+    uid: str
+    cookie: int
+    """Cookie of the network namespace (SO_NETNS_COOKIE)."""
+    addresses: tuple[str, ...]
+
+
+class Kernel(Protocol):
+    """The maps of the datapath, one call for each entry; each call is atomic."""
+
+    def set_pod(self, pod: LocalPod, identity: int) -> None:
+        """Let the pod be judged as *identity*."""
+        ...
+
+    def remove_pod(self, uid: str) -> None:
+        """Close the pod."""
+        ...
+
+    def set_identity(self, address: str, identity: int) -> None:
+        """Say who has *address*."""
+        ...
+
+    def remove_identity(self, address: str) -> None:
+        """Let *address* be WORLD."""
+        ...
+
+    def set_policy(self, identity: int, policy: IdentityPolicy) -> None:
+        """Replace the verdicts of *identity* as a whole."""
+        ...
+
+    def remove_policy(self, identity: int) -> None:
+        """Close *identity*."""
+        ...
+
+    def set_service(self, name: str, service: Service) -> None:
+        """Replace a Service port as a whole."""
+        ...
+
+    def remove_service(self, name: str) -> None:
+        """Forget a Service port."""
+        ...
+
+
+class Affected(msgspec.Struct, frozen=True):
+    """Whose open connections may have another verdict now."""
+
+    pods: frozenset[str] = frozenset()
+    """Uids of local pods of which any connection may be."""
+    addresses: frozenset[str] = frozenset()
+    """Addresses that changed from one identity to another: connections of all pods with them."""
+
+
+class NodeDatapath:
+    """The node.v1 resources and local pods, and what of them the kernel has been told."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Start with an empty state; the kernel's maps are taken to be empty or outdated."""
+        self._kernel = kernel
+        self.workloads: dict[str, Workload] = {}
+        self.policies: dict[int, Policy] = {}
+        self.services: dict[str, Service] = {}
+        self.local: dict[str, LocalPod] = {}
+        self._vips: dict[tuple[str, int], str] = {}
+        self._owners: dict[str, dict[str, int]] = {}
+        """Address to the workloads that claim it, the latest last, and their identities."""
+        self._identities: dict[str, int] = {}
+        self._enforced: dict[int, IdentityPolicy] = {}
+        self._pods: dict[str, tuple[LocalPod, int]] = {}
+        self._services: dict[str, Service] = {}
+
+    def identity_of(self, address: str) -> int:
+        """Return who has *address*; WORLD if nobody is known to have it."""
+        return self._identities.get(canonical(address), int(Reserved.WORLD))
+
+    def workload_at(self, address: str) -> Workload | None:
+        """Return the workload that has *address*."""
+        owners = self._owners.get(canonical(address))
+        return self.workloads.get(next(reversed(owners))) if owners else None
+
+    def service_at(self, address: str, port: int) -> str:
+        """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
+        return self._vips.get((address, port), "")
+
+    def verdicts(self, identity: int) -> IdentityPolicy:
+        """Return what the kernel enforces for *identity*."""
+        return self._enforced.get(identity, CLOSED)
+
+    def enforced_identity(self, uid: str) -> int | None:
+        """Return as whom the kernel judges a local pod; None if it is closed."""
+        held = self._pods.get(uid)
+        return held[1] if held else None
+
+    def missing(self, uid: str) -> str:
+        """Return why a local pod is still closed; "" if it is not."""
+        workload = self.workloads.get(uid)
+        if workload is None:
+            return "the controller has not sent its Workload"
+        if workload.identity not in self.policies:
+            return f"the controller has not sent the Policy of its identity {workload.identity}"
+        return "" if uid in self._pods else "it is not registered"
+
+    def add_pod(self, pod: LocalPod) -> Affected:
+        """Enforce for a pod of this node from now on."""
+        self.local[pod.uid] = pod
+        return self._converge(_Touched(pods={pod.uid}))
+
+    def remove_pod(self, uid: str) -> Affected:
+        """Stop to enforce for a pod that is gone."""
+        self.local.pop(uid, None)
+        return self._converge(_Touched(pods={uid}))
+
+    def apply(self, delta: Delta) -> Affected:
+        """Take resources of `types.NODE_TYPES`; others are passed over.
+
+        Raises:
+            google.protobuf.message.DecodeError: a resource is damaged; nothing was changed.
+        """
+        decoded = [(resource, decode(resource)) for resource in delta.upserts]
+        touched = _Touched()
+        for key in delta.removals:
+            self._forget(key.type_url, key.name, touched)
+        for resource, content in decoded:
+            self._learn(resource.name, content, touched)
+        return self._converge(touched)
+
+    def _forget(self, type_url: str, name: str, touched: _Touched) -> None:
+        if type_url == types.WORKLOAD:
+            self._place(name, None, touched)
+        elif type_url == types.POLICY:
+            self.policies.pop(int(name), None)
+            touched.policies.add(int(name))
+        elif type_url == types.SERVICE:
+            self._list_vips(self.services.pop(name, None), None)
+            touched.services.add(name)
+
+    def _learn(self, name: str, content: Content | None, touched: _Touched) -> None:
+        match content:
+            case Workload():
+                self._place(name, content, touched)
+            case Policy():
+                self.policies[int(name)] = content
+                touched.policies.add(int(name))
+            case Service():
+                self._list_vips(self.services.get(name), content)
+                self.services[name] = content
+                touched.services.add(name)
+            case None:
+                pass
+
+    def _list_vips(self, old: Service | None, new: Service | None) -> None:
+        if old is not None:
+            for address in old.addresses:
+                self._vips.pop((address, old.port), None)
+        if new is not None:
+            for address in new.addresses:
+                self._vips[address, new.port] = f"{new.namespace}/{new.name}"
+
+    def _place(self, uid: str, workload: Workload | None, touched: _Touched) -> None:
+        """Note which addresses a workload has; of several that claim one the latest has it."""
+        old = self.workloads.pop(uid, None)
+        touched.pods.add(uid)
+        for address in old.addresses if old else ():
+            touched.addresses.add(address)
+            owners = self._owners.get(address, {})
+            owners.pop(uid, None)
+            if not owners:
+                self._owners.pop(address, None)
+        if workload is None:
+            return
+        self.workloads[uid] = workload
+        for address in workload.addresses:
+            touched.addresses.add(address)
+            self._owners.setdefault(address, {})[uid] = workload.identity
+
+    def _converge(self, touched: _Touched) -> Affected:
+        """Put what was touched into the kernel, in the order of the module's docstring."""
+        policies = {i for i in touched.policies if self._wanted(i) != self._enforced.get(i)}
+        pods = {uid for uid in touched.pods | self._pods_of(policies) if self._moves(uid)}
+        addresses = {a for a in touched.addresses if self._owner(a) != self._identities.get(a)}
+        changed = frozenset(a for a in addresses if a in self._identities and a in self._owners)
+        self._drop_services(touched.services)
+        self._close_pods(pods)
+        if addresses or pods:
+            self._tighten(policies)
+        self._set_policies(policies, final=not (addresses or pods))
+        self._set_identities(addresses)
+        self._set_policies(policies, final=True)
+        self._open_pods(pods)
+        self._set_services(touched.services)
+        return Affected(frozenset(self._pods_of(policies) | pods), changed)
+
+    def _wanted(self, identity: int) -> IdentityPolicy | None:
+        policy = self.policies.get(identity)
+        return policy.verdicts if policy else None
+
+    def _owner(self, address: str) -> int | None:
+        owners = self._owners.get(address)
+        return next(reversed(owners.values())) if owners else None
+
+    def _pods_of(self, identities: AbstractSet[int]) -> set[str]:
+        if not identities:
+            return set()
+        return {
+            uid for uid in self.local
+            if (workload := self.workloads.get(uid)) and workload.identity in identities
+        }  # fmt: skip
+
+    def _target(self, uid: str) -> tuple[LocalPod, int] | None:
+        """Return the pod and as whom it should be judged; None if it must be closed."""
+        pod, workload = self.local.get(uid), self.workloads.get(uid)
+        if pod is None or workload is None or workload.identity not in self.policies:
+            return None
+        return pod, workload.identity
+
+    def _moves(self, uid: str) -> bool:
+        return self._target(uid) != self._pods.get(uid)
+
+    def _drop_services(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            if name not in self.services and self._services.pop(name, None) is not None:
+                self._kernel.remove_service(name)
+
+    def _close_pods(self, uids: Iterable[str]) -> None:
+        for uid in sorted(uids):
+            if self._pods.pop(uid, None) is not None:
+                self._kernel.remove_pod(uid)
+
+    def _tighten(self, identities: Iterable[int]) -> None:
+        for identity in sorted(identities):
+            old, new = self._enforced.get(identity), self._wanted(identity)
+            if old is not None and new is not None:
+                self._enforce(identity, meet(old, new))
+
+    def _set_policies(self, identities: Iterable[int], *, final: bool) -> None:
+        """Close those that are gone; when *final*, also set the others as they should be."""
+        for identity in sorted(identities):
+            new = self._wanted(identity)
+            if new is None:
+                if self._enforced.pop(identity, None) is not None:
+                    self._kernel.remove_policy(identity)
+            elif final:
+                self._enforce(identity, new)
+
+    def _enforce(self, identity: int, policy: IdentityPolicy) -> None:
+        if self._enforced.get(identity) != policy:
+            self._kernel.set_policy(identity, policy)
+            self._enforced[identity] = policy
+
+    def _set_identities(self, addresses: Iterable[str]) -> None:
+        for address in sorted(addresses):
+            identity = self._owner(address)
+            if identity is None:
+                self._kernel.remove_identity(address)
+                self._identities.pop(address, None)
+            else:
+                self._kernel.set_identity(address, identity)
+                self._identities[address] = identity
+
+    def _open_pods(self, uids: Iterable[str]) -> None:
+        for uid in sorted(uids):
+            if target := self._target(uid):
+                self._kernel.set_pod(*target)
+                self._pods[uid] = target
+
+    def _set_services(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            service = self.services.get(name)
+            if service is not None and self._services.get(name) != service:
+                self._kernel.set_service(name, service)
+                self._services[name] = service
+
+
+class _Touched(msgspec.Struct):
+    """What a batch may have changed."""
+
+    pods: set[str] = msgspec.field(default_factory=set)
+    policies: set[int] = msgspec.field(default_factory=set)
+    addresses: set[str] = msgspec.field(default_factory=set)
+    services: set[str] = msgspec.field(default_factory=set)

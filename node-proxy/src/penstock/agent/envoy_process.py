@@ -1,0 +1,304 @@
+"""One Envoy on the node: start it, adopt it, start it again, drain and stop it.
+
+Envoy has its own session and no hot restart (with it, Envoy dies with the thread that started
+it), so it outlives the agent. What tells a later agent that a process is this Envoy is the record
+that the launcher wrote: process id and start time, which the kernel never gives out twice in one
+boot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+STABLE_SECONDS = 10.0
+"""An Envoy that lived as long is started again at once."""
+FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class ProcessState(enum.Enum):
+    """What the supervisor does."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """It died too often in a row; the next start comes after a delay."""
+    DRAINING = "draining"
+
+
+class EnvoyCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """How Envoy is started."""
+
+    executable: Path
+    folder: Path
+    """The working folder; paths below are relative to it or absolute."""
+    bootstrap: Path
+    admin_socket: Path
+    log: Path
+    record: Path
+    netns: Path | None = None
+    cgroup: Path | None = None
+    files: int = 1 << 20
+    concurrency: int | None = None
+    """Worker threads; None is one for each processor."""
+    drain_seconds: int = 30
+    """How long connections of a removed listener may go on."""
+
+    def argv(self) -> list[str]:
+        """Return the whole command line, launcher included."""
+        envoy = [
+            *(str(self.executable), "--config-path", str(self.bootstrap)),
+            *("--disable-hot-restart", "--log-level", "warning"),
+            *("--drain-time-s", str(self.drain_seconds), "--drain-strategy", "immediate"),
+        ]
+        if self.concurrency is not None:
+            envoy += ["--concurrency", str(self.concurrency)]
+        placed = [str(self.netns or "-"), str(self.cgroup or "-"), str(self.files)]
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(self.record)]
+        return [*launcher, *placed, *envoy]
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """What is written down about a started Envoy."""
+
+    pid: int
+    start_ticks: int
+    """Field 22 of /proc/<pid>/stat: clock ticks since boot."""
+    boot_id: str
+    started: float
+    """Seconds since 1970."""
+
+
+class EnvoyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """State for the status page."""
+
+    state: ProcessState
+    pid: int | None
+    uptime: float
+    """Seconds; 0 if it does not run."""
+    restarts: int
+    adopted: bool
+
+
+def restart_delay(short_lives: int) -> float:
+    """Return the seconds to wait before the next start.
+
+    Args:
+        short_lives: how many times in a row it lived less than `STABLE_SECONDS`.
+    """
+    if short_lives <= 1:
+        return 0.0
+    return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(short_lives - 2, 16))
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when the process was started, in clock ticks since boot; None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class _Process:
+    """One running Envoy, ours or adopted, watched and signalled through its pidfd."""
+
+    def __init__(self, record: ProcessRecord, child: subprocess.Popen[bytes] | None) -> None:
+        self.record = record
+        self._child = child
+        self._pidfd = os.pidfd_open(record.pid)
+        self._gone = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+
+    def _on_exit(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        if self._child is not None:
+            self._child.wait()
+        self._gone.set()
+
+    @property
+    def adopted(self) -> bool:
+        return self._child is None
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self._child is None else self._child.returncode
+
+    async def gone(self) -> None:
+        await self._gone.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+
+
+class EnvoyProcess:
+    """Supervisor of the node's Envoy."""
+
+    def __init__(
+        self,
+        command: EnvoyCommand,
+        *,
+        on_state: Callable[[ProcessState], None] = lambda _: None,
+    ) -> None:
+        """Prepare; nothing is started before `run`.
+
+        Args:
+            command: how to start it.
+            on_state: is told every change of state, also each start.
+        """
+        self._command = command
+        self._on_state = on_state
+        self._state = ProcessState.STOPPED
+        self._process: _Process | None = None
+        self._restarts = 0
+        self._stopping = asyncio.Event()
+        self.admin = EnvoyAdmin(command.folder / command.admin_socket)
+
+    def status(self) -> EnvoyStatus:
+        """Return what is known now, without asking Envoy."""
+        process = self._process
+        return EnvoyStatus(
+            state=self._state,
+            pid=process.record.pid if process else None,
+            uptime=time.time() - process.record.started if process else 0.0,
+            restarts=self._restarts,
+            adopted=process is not None and process.adopted,
+        )
+
+    async def run(self) -> None:
+        """Keep one Envoy alive until `stop`; cancel to leave it running for the next agent."""
+        short_lives = 0
+        try:
+            while not self._stopping.is_set():
+                process = await self._adopt() or self._spawn()
+                began = time.monotonic()
+                self._process = process
+                self._enter(ProcessState.RUNNING)
+                await process.gone()
+                self._process = None
+                process.close()
+                if self._stopping.is_set():
+                    break
+                short_lives = short_lives + 1 if time.monotonic() - began < STABLE_SECONDS else 1
+                self._restarts += 1
+                log.warning(
+                    "envoy died", pid=process.record.pid, exit_status=process.exit_status,
+                    restarts=self._restarts,
+                )  # fmt: skip
+                await self._pause(restart_delay(short_lives))
+        finally:
+            if self._process is not None:
+                self._process.close()
+                self._process = None
+            self._enter(ProcessState.STOPPED)
+
+    async def stop(self, *, drain: float = 0.0) -> None:
+        """End Envoy: drain for at most *drain* seconds, then SIGTERM, after 5 s SIGKILL."""
+        self._stopping.set()
+        process = self._process
+        if process is None:
+            return
+        if drain > 0:
+            self._enter(ProcessState.DRAINING)
+            await self._drain(process, drain)
+        for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            process.signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.gone(), patience)
+                break
+        self._command.record.unlink(missing_ok=True)
+
+    def _enter(self, state: ProcessState) -> None:
+        self._state = state
+        self._on_state(state)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds == 0:
+            return
+        self._enter(ProcessState.WAITING)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _drain(self, process: _Process, seconds: float) -> None:
+        """Let connections end: listeners close, responses carry `Connection: close`."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(AdminUnavailableError):
+            await self.admin.post("drain_listeners?graceful&skip_exit")
+            while time.monotonic() < deadline and await self.admin.active_connections() > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.gone(), 0.1)
+                    return
+
+    async def _adopt(self) -> _Process | None:
+        """Take over the Envoy of an earlier agent if its record holds and its admin answers."""
+        record = self._recorded()
+        if record is None:
+            return None
+        try:
+            process = _Process(record, None)
+        except ProcessLookupError:
+            return None
+        if start_ticks(record.pid) != record.start_ticks:  # the id was given to somebody else
+            process.close()
+            return None
+        try:
+            state = await self.admin.state()
+        except AdminUnavailableError as error:
+            log.warning("envoy hangs; it is replaced", pid=record.pid, cause=str(error))
+            process.signal(signal.SIGKILL)
+            await process.gone()
+            process.close()
+            return None
+        log.info("envoy adopted", pid=record.pid, envoy_state=state)
+        return process
+
+    def _recorded(self) -> ProcessRecord | None:
+        try:
+            text = self._command.record.read_bytes()
+            record = msgspec.json.decode(text, type=ProcessRecord)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        if record.boot_id != boot_id() or start_ticks(record.pid) != record.start_ticks:
+            return None
+        return record
+
+    def _spawn(self) -> _Process:
+        command = self._command
+        self._enter(ProcessState.STARTING)
+        (command.folder / command.admin_socket).unlink(missing_ok=True)
+        with command.log.open("ab") as output:
+            child = subprocess.Popen(
+                command.argv(), cwd=command.folder, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, start_new_session=True,
+            )  # fmt: skip
+        record = ProcessRecord(child.pid, start_ticks(child.pid) or 0, boot_id(), time.time())
+        log.info("envoy started", pid=child.pid)
+        return _Process(record, child)

@@ -1,0 +1,243 @@
+"""Pods of this node: registered by the CNI plugin or the lab, captured, remembered.
+
+A pod is captured when all that polices it is in place; only then may its first process start.
+What is known of registered pods is in the state folder, so a restarted agent goes on with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from penstock.agent.datapath import Affected, LocalPod, NodeDatapath
+from penstock.agent.files import replace_file
+from penstock.agent.node_resources import canonical
+from penstock.meta.errors import PenstockError
+
+PATH_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+log = structlog.get_logger(__name__)
+
+
+class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What whoever starts a pod tells about it."""
+
+    uid: str
+    namespace: str
+    name: str
+    netns: str
+    """Path of its network namespace."""
+    cgroup: str = ""
+    """Path of its cgroup; "" if it is below the folder of all pods."""
+    addresses: tuple[str, ...] = ()
+
+
+class RegisteredPod(msgspec.Struct, frozen=True, kw_only=True):
+    """A request and the network namespace that its path meant."""
+
+    request: PodRequest
+    cookie: int
+
+
+class PodError(PenstockError):
+    """A pod cannot be captured as asked."""
+
+
+class PodNotCaptured(PenstockError):  # noqa: N818 - a state that time may mend
+    """A pod is registered, and something that polices it is not there yet."""
+
+    def __init__(self, uid: str, reason: str) -> None:
+        """Name what is missing."""
+        super().__init__(f"pod {uid} is not captured: {reason}; it stays closed, ask again")
+        self.uid, self.reason = uid, reason
+
+
+class PodKernel(Protocol):
+    """What has to be attached for each pod."""
+
+    def netns_cookie(self, path: str) -> int:
+        """Return the cookie of a network namespace."""
+        ...
+
+    def attach_netns(self, uid: str, path: str) -> None:
+        """Police what comes into the network namespace; idempotent."""
+        ...
+
+    def detach_netns(self, uid: str) -> None:
+        """Undo `attach_netns`; idempotent."""
+        ...
+
+    def attach_pods(self, cgroup: str) -> None:
+        """Police the sockets of all processes below a cgroup; idempotent."""
+        ...
+
+
+class PodListeners(Protocol):
+    """The listeners that Envoy has inside pods."""
+
+    def open(self, uid: str) -> None:
+        """Let Envoy have the pod's listeners."""
+        ...
+
+    def close(self, uid: str) -> None:
+        """Take them away."""
+        ...
+
+    async def missing(self, uid: str) -> str:
+        """Return why a listener of the pod does not accept; "" if all do."""
+        ...
+
+    async def closed(self, uid: str) -> None:
+        """Return when Envoy has let go of the pod's listeners, or does not answer for long."""
+        ...
+
+
+class Pods:
+    """The registered pods."""
+
+    def __init__(
+        self,
+        state: Path,
+        datapath: NodeDatapath,
+        kernel: PodKernel,
+        listeners: PodListeners,
+        *,
+        on_affected: Callable[[Affected], None] = lambda _: None,
+    ) -> None:
+        """Prepare; `restore` brings back the pods of an earlier agent.
+
+        Args:
+            state: the file that remembers the pods.
+            datapath: what the kernel should enforce.
+            kernel: what is attached for each pod.
+            listeners: what Envoy opens inside pods.
+            on_affected: is told whose connections may have another verdict now.
+        """
+        self._state = state
+        self._datapath = datapath
+        self._kernel = kernel
+        self._listeners = listeners
+        self._on_affected = on_affected
+        self._pods: dict[str, RegisteredPod] = {}
+        self._changed = asyncio.Condition()
+
+    def registered(self) -> dict[str, RegisteredPod]:
+        """Return the pods by uid."""
+        return dict(self._pods)
+
+    def restore(self) -> None:
+        """Take up the pods of an earlier agent; of one whose namespace is another now, forget.
+
+        Nothing that runs is touched: what is attached already stays as it is.
+        """
+        try:
+            known = msgspec.json.decode(self._state.read_bytes(), type=list[RegisteredPod])
+        except FileNotFoundError:
+            known = []
+        except msgspec.MsgspecError as error:
+            log.error("pods forgotten", path=str(self._state), error=str(error))  # noqa: TRY400
+            known = []
+        for pod in known:
+            try:
+                if self._kernel.netns_cookie(pod.request.netns) != pod.cookie:
+                    raise PodError("its network namespace is another one now")
+                self._attach(pod)
+            except (OSError, PenstockError) as error:
+                log.warning("pod not taken up", uid=pod.request.uid, cause=str(error))
+                self._forget(pod.request.uid)
+        self._save()
+
+    async def register(self, request: PodRequest, *, timeout: float) -> None:  # noqa: ASYNC109
+        """Capture a pod; return when nothing of it passes unpoliced. May be repeated.
+
+        Raises:
+            PodError: the request is wrong, or its namespace cannot be attached.
+            PodNotCaptured: something is still missing after *timeout* seconds.
+        """
+        check(request)
+        try:
+            pod = RegisteredPod(request=request, cookie=self._kernel.netns_cookie(request.netns))
+            known = self._pods.get(request.uid)
+            if known is not None and known.cookie != pod.cookie:
+                self._forget(request.uid)
+                await self._listeners.closed(request.uid)
+            if known != pod:
+                self._attach(pod)
+                self._save()
+        except OSError as error:
+            raise PodError(f"pod {request.uid}: {request.netns}: {error}") from error
+        await self._captured(request.uid, timeout)
+
+    async def unregister(self, uid: str) -> bool:
+        """Let a pod that ended go, Envoy's sockets in it too; return whether it was known."""
+        if uid not in self._pods:
+            return False
+        self._forget(uid)
+        self._save()
+        await self._listeners.closed(uid)
+        return True
+
+    async def missing(self, uid: str) -> str:
+        """Return why a pod is not captured yet; "" if it is."""
+        return self._datapath.missing(uid) or await self._listeners.missing(uid)
+
+    async def changed(self) -> None:
+        """Look again at pods that wait: a resource or Envoy's state is another now."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _captured(self, uid: str, seconds: float) -> None:
+        reason = "Envoy's admin does not answer"
+        try:
+            async with asyncio.timeout(seconds):
+                while missing := await self.missing(uid):
+                    reason = missing
+                    # Envoy does not tell when a listener is warm; all else is notified.
+                    async with self._changed:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._changed.wait(), 0.05)
+        except TimeoutError:
+            raise PodNotCaptured(uid, reason) from None
+
+    def _attach(self, pod: RegisteredPod) -> None:
+        """Put the pod's parts in place, the kernel's before Envoy's."""
+        request = pod.request
+        if request.cgroup:
+            self._kernel.attach_pods(request.cgroup)
+        self._kernel.attach_netns(request.uid, request.netns)
+        self._pods[request.uid] = pod
+        addresses = tuple(map(canonical, request.addresses))
+        local = LocalPod(uid=request.uid, cookie=pod.cookie, addresses=addresses)
+        self._on_affected(self._datapath.add_pod(local))
+        self._listeners.open(request.uid)
+
+    def _forget(self, uid: str) -> None:
+        self._pods.pop(uid, None)
+        self._listeners.close(uid)
+        self._datapath.remove_pod(uid)
+        self._kernel.detach_netns(uid)
+
+    def _save(self) -> None:
+        pods = [self._pods[uid] for uid in sorted(self._pods)]
+        replace_file(self._state, msgspec.json.encode(pods))
+
+
+def check(request: PodRequest) -> None:
+    """Refuse a request that cannot be meant.
+
+    Raises:
+        PodError: the uid is no file name, or an address is none.
+    """
+    if not request.uid or not PATH_SAFE.issuperset(request.uid) or request.uid.startswith("."):
+        raise PodError(f"uid {request.uid!r}: letters, digits, '-', '_' and '.' only")
+    for address in request.addresses:
+        try:
+            canonical(address)
+        except ValueError as error:
+            raise PodError(f"addresses: {error}") from error

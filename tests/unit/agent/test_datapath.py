@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from support.fake_kernel import FakeKernel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.agent.datapath import LocalPod, NodeDatapath
+from penstock.ir.policy import Direction, Verdict
+from penstock.meta.names import ObjectRef, Origin
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds import types
+from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.snapshot import Delta
+
+P1 = LocalPod(uid="p1", cookie=1, addresses=("10.0.0.1",))
+P2 = LocalPod(uid="p2", cookie=2, addresses=("10.0.0.2",))
+
+
+def workload(uid: str, identity: int, *addresses: str) -> Resource:
+    body = node_pb2.Workload(uid=uid, name=uid, identity=identity, addresses=addresses)
+    return make_resource(types.WORKLOAD, uid, body.SerializeToString(deterministic=True))
+
+
+def policy(
+    identity: int, *entries: tuple[int, int, int, int], ingress: int = 2, egress: int = 2
+) -> Resource:
+    """Entries are (direction, peer, port, verdict)."""
+    body = node_pb2.Policy(identity=identity, default_ingress=ingress, default_egress=egress)
+    for direction, peer, port, verdict in entries:
+        body.entries.add(direction=direction, peer=peer, port=port, protocol=6, verdict=verdict)
+    body.ingress_enforced_by.add(kind="CiliumNetworkPolicy", namespace="shop", name="orders")
+    return make_resource(types.POLICY, str(identity), body.SerializeToString(deterministic=True))
+
+
+def service(name: str, backend: str, *, proxy: bool = False) -> Resource:
+    body = node_pb2.Service(namespace="shop", name=name, addresses=["10.96.0.1"], port=80)
+    body.protocol, body.proxy = 6, proxy
+    body.backends.add(address=backend, port=8080, weight=1)
+    return make_resource(types.SERVICE, name, body.SerializeToString(deterministic=True))
+
+
+def gone(resource: Resource) -> Delta:
+    return Delta((), (resource.key,))
+
+
+def test_a_pod_is_closed_until_its_workload_and_its_policy_are_known():
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    assert datapath.missing("p1") == "the controller has not sent its Workload"
+    datapath.apply(Delta((workload("p1", 100, "10.0.0.1"),)))
+    assert "Policy of its identity 100" in datapath.missing("p1")
+    assert kernel.pods == {}
+    datapath.apply(Delta((policy(100),)))
+    assert datapath.missing("p1") == ""
+    assert kernel.pods == {"p1": 100}
+
+
+def test_a_pod_is_opened_when_all_that_judges_it_is_there_and_services_go_last():
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    datapath.apply(Delta((service("s", "10.0.0.2"), workload("p1", 100, "10.0.0.1"), policy(100))))
+    assert kernel.writes == [
+        "set_identity 10.0.0.1 100", "set_policy 100", "set_pod p1 100", "set_service s",
+    ]  # fmt: skip
+
+
+def test_what_did_not_change_is_not_written_again():
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    everything = Delta((policy(100), workload("p1", 100, "10.0.0.1"), service("s", "10.0.0.2")))
+    datapath.apply(everything)
+    kernel.writes.clear()
+    datapath.apply(everything)
+    assert kernel.writes == []
+
+
+def test_a_pod_whose_policy_is_removed_is_closed():
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    datapath.apply(Delta((policy(100), workload("p1", 100, "10.0.0.1"))))
+    datapath.apply(gone(policy(100)))
+    assert kernel.pods == {}
+    assert kernel.policies == {}
+
+
+def test_an_address_that_another_workload_took_over_is_never_nobody_s():
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.apply(Delta((workload("old", 100, "10.0.0.9"),)))
+    datapath.apply(Delta((workload("new", 200, "10.0.0.9"),)))
+    datapath.apply(gone(workload("old", 100, "10.0.0.9")))
+    assert kernel.writes == ["set_identity 10.0.0.9 100", "set_identity 10.0.0.9 200"]
+    assert datapath.identity_of("10.0.0.9") == 200
+
+
+def test_the_earlier_owner_has_an_address_again_when_the_later_leaves():
+    datapath = NodeDatapath(FakeKernel())
+    datapath.apply(Delta((workload("old", 100, "10.0.0.9"), workload("new", 200, "10.0.0.9"))))
+    datapath.apply(gone(workload("new", 200)))
+    assert datapath.identity_of("10.0.0.9") == 100
+
+
+def test_ipv4_mapped_addresses_are_ipv4_addresses():
+    datapath = NodeDatapath(FakeKernel())
+    datapath.apply(Delta((workload("a", 100, "10.0.0.9", "FD44:0::9"),)))
+    assert datapath.identity_of("::ffff:10.0.0.9") == 100
+    assert datapath.identity_of("fd44::9") == 100
+
+
+def test_open_connections_of_pods_with_a_changed_policy_are_looked_at():
+    datapath = NodeDatapath(FakeKernel())
+    datapath.add_pod(P1)
+    datapath.add_pod(P2)
+    datapath.apply(
+        Delta((policy(1), policy(2), workload("p1", 1, "10.0.0.1"), workload("p2", 2, "10.0.0.2")))
+    )
+    affected = datapath.apply(Delta((policy(1, (0, 0, 80, 1)),)))
+    assert affected.pods == {"p1"}
+    assert affected.addresses == frozenset()
+
+
+def test_open_connections_with_an_address_of_another_identity_are_looked_at():
+    datapath = NodeDatapath(FakeKernel())
+    datapath.apply(Delta((workload("a", 1, "10.0.0.1"),)))
+    affected = datapath.apply(Delta((workload("a", 2, "10.0.0.1"),)))
+    assert affected.addresses == {"10.0.0.1"}
+
+
+def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it():
+    body = node_pb2.Policy(identity=1, default_ingress=2, default_egress=2)
+    entry = body.entries.add(direction=0, peer=7, port=80, protocol=6, verdict=2)
+    entry.origins.add(kind="CiliumNetworkPolicy", namespace="a", name="b", path="spec.x")
+    datapath = NodeDatapath(FakeKernel())
+    datapath.apply(Delta((make_resource(types.POLICY, "1", body.SerializeToString()),)))
+    from penstock.agent.lattice import Match  # noqa: PLC0415
+
+    decided = datapath.policies[1].decided(Match(Direction.INGRESS, 7, 80, 6))
+    assert decided == (Origin(ObjectRef("CiliumNetworkPolicy", "a", "b"), "spec.x"),)
+
+
+UIDS, IDENTITIES, ADDRESSES = ["p1", "p2", "q"], [1, 2, 3], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+workloads = st.builds(
+    lambda uid, identity, addresses: workload(uid, identity, *sorted(addresses)),
+    st.sampled_from(UIDS),
+    st.sampled_from(IDENTITIES),
+    st.sets(st.sampled_from(ADDRESSES), max_size=2),
+)
+entries = st.tuples(
+    st.sampled_from([0, 1]), st.sampled_from([0, 2, *IDENTITIES]), st.sampled_from([0, 80]),
+    st.sampled_from([1, 2, 3]),
+)  # fmt: skip
+policies = st.builds(
+    lambda identity, rules, ingress, egress: policy(
+        identity, *rules, ingress=ingress, egress=egress
+    ),
+    st.sampled_from(IDENTITIES),
+    st.lists(entries, max_size=3),
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2]),
+)
+names = st.one_of(
+    st.builds(ResourceName, st.just(types.WORKLOAD), st.sampled_from(UIDS)),
+    st.builds(ResourceName, st.just(types.POLICY), st.sampled_from(["1", "2", "3"])),
+)
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> Delta:
+    upserts = {r.key: r for r in draw(st.lists(st.one_of(workloads, policies), max_size=5))}
+    removals = {key for key in draw(st.lists(names, max_size=3)) if key not in upserts}
+    return Delta(tuple(upserts.values()), tuple(sorted(removals)))
+
+
+def connections() -> Iterator[tuple[str, Direction, str, int]]:
+    for pod in (P1, P2):
+        for direction in Direction:
+            for address in [*ADDRESSES, "192.0.2.1"]:
+                for port in (80, 443):
+                    yield pod.uid, direction, address, port
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(deltas(), min_size=1, max_size=5))
+def test_no_moment_allows_what_neither_the_state_before_nor_the_state_after_allows(
+    batches: list[Delta],
+):
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    datapath.add_pod(P2)
+
+    def allowed() -> set[tuple[str, Direction, str, int]]:
+        return {c for c in connections() if kernel.verdict(*c) is Verdict.ALLOW}
+
+    for batch in batches:
+        moments: list[set[tuple[str, Direction, str, int]]] = []
+        kernel.after_write = lambda seen=moments: seen.append(allowed())  # type: ignore[misc]
+        before = allowed()
+        datapath.apply(batch)
+        after = allowed()
+        for moment in moments:
+            assert moment <= before | after
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(deltas(), min_size=1, max_size=5))
+def test_the_kernel_is_in_the_end_as_if_all_had_come_at_once(batches: list[Delta]):
+    stepwise, at_once = FakeKernel(), FakeKernel()
+    gradual, whole = NodeDatapath(stepwise), NodeDatapath(at_once)
+    gradual.add_pod(P1)
+    resources: dict[ResourceName, Resource] = {}
+    for batch in batches:
+        gradual.apply(batch)
+        for key in batch.removals:
+            resources.pop(key, None)
+        for resource in batch.upserts:
+            resources.pop(resource.key, None)
+            resources[resource.key] = resource
+    whole.apply(Delta(tuple(resources.values())))
+    whole.add_pod(P1)
+    assert stepwise.pods == at_once.pods
+    assert stepwise.policies == at_once.policies
+    assert stepwise.identities == at_once.identities
