@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _STEP = re.compile(r"""\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\.?([A-Za-z_][A-Za-z0-9_-]*)""")
@@ -53,3 +54,11 @@ def steps(path: str) -> tuple[Step, ...]:
 def without_positions(path: str) -> str:
     """Return *path* with every `[0]` written `[]`."""
     return re.sub(r"\[\d+\]", "[]", path)
+
+
+def build(parts: Iterable[Step]) -> str:
+    """Return the path that consists of *parts*."""
+    path = ""
+    for part in parts:
+        path = item(path, part) if isinstance(part, int) else member(path, part)
+    return path

@@ -53,7 +53,7 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
 
     known_unused: ClassVar[frozenset[str]] = names(
         "allocateLoadBalancerNodePorts externalIPs externalTrafficPolicy healthCheckNodePort "
-        "internalTrafficPolicy ipFamilyPolicy loadBalancerClass loadBalancerIP "
+        "internalTrafficPolicy loadBalancerClass loadBalancerIP "
         "loadBalancerSourceRanges sessionAffinity sessionAffinityConfig trafficDistribution"
     )
     field_hints: ClassVar[Mapping[str, str]] = {
@@ -67,6 +67,7 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """An address, "None" for a headless Service, "" if not given yet."""
     cluster_ips: tuple[str, ...] = msgspec.field(name="clusterIPs", default=())
     ip_families: tuple[Literal["IPv4", "IPv6"], ...] = ()
+    ip_family_policy: str = ""
     external_name: str = ""
     publish_not_ready_addresses: bool = False
 
@@ -79,7 +80,7 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
         if self.cluster_ip not in ("", "None") and not _is_address(self.cluster_ip):
             yield Problem("clusterIP", f"{self.cluster_ip!r} is neither an address nor None")
         for index, address in enumerate(self.cluster_ips):
-            if address != "None" and not _is_address(address):
+            if not (address == "None" == self.cluster_ip or _is_address(address)):
                 yield Problem(f"clusterIPs[{index}]", f"{address!r} is not an address")
         if self.cluster_ip and self.cluster_ips and self.cluster_ips[0] != self.cluster_ip:
             yield Problem("clusterIPs[0]", "must be the same as clusterIP")

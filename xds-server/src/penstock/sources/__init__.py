@@ -1,0 +1,1 @@
+"""Where objects come from: a folder of YAML files, and what every source has in common."""
