@@ -248,11 +248,12 @@ class DeltaStream:
             versions[resource.name] = resource.version
             subscription.acked[resource.name] = resource.version
             subscription.rejected.pop(resource.name, None)
-            subscription.suspects.discard(resource.name)
+            subscription.suspects.pop(resource.name, None)
             free += self._held.accepted(resource.key, resource.needs)
             self._release(resource.key)
         for name in sent.removals:
             subscription.acked.pop(name, None)
+            subscription.suspects.pop(name, None)
             key = ResourceName(subscription.type_url, name)
             free += self._held.gone(key)
             self._release(key)
@@ -264,17 +265,21 @@ class DeltaStream:
         if not sent.upserts:  # nothing in it to refuse
             self._accepted(subscription, sent)
         elif sent.alone:
-            resource = sent.upserts[0]
-            rejection = Rejection(resource.key, resource.version, resource.origins, detail)
-            subscription.rejected[resource.name] = rejection
-            subscription.suspects.discard(resource.name)
-            self._verdicts.append(rejection)
-            self._touch_all(self._held.refused(resource.key, resource.needs))
-            self._release(resource.key)
+            self._refused_one(subscription, sent.upserts[0], detail)
         else:
             for resource in sent.upserts:
-                subscription.suspects.add(resource.name)
-                self._held.doubtful(resource.key, resource.needs)
+                key, version = resource.key, resource.version
+                subscription.suspects.setdefault(resource.name, set()).add(version)
+                self._touch_all(self._held.doubtful(key, version, resource.needs))
+
+    def _refused_one(self, subscription: Subscription, resource: Resource, detail: str) -> None:
+        key, version = resource.key, resource.version
+        rejection = Rejection(key, version, resource.origins, detail)
+        subscription.rejected[resource.name] = rejection
+        subscription.suspects.get(resource.name, set()).discard(version)
+        self._verdicts.append(rejection)
+        self._touch_all(self._held.refused(key, version, resource.needs))
+        self._release(key)
 
     # Choice of what to send
 
@@ -351,15 +356,16 @@ class DeltaStream:
             return False
         if name in subscription.forced:
             return True
-        if subscription.acked.get(name) == version and name not in subscription.unanswered:
+        if subscription.acked.get(name) == version and not subscription.doubtful(name):
             self._clear(subscription, name)
+            self._held.learned(resource.key, resource.needs)
             return False
         return subscription.unanswered.get(name) != version
 
     def _missing(self, subscription: Subscription, name: str) -> None:
         """Note that the client asks for, or has, what does not exist."""
         self._clear(subscription, name)
-        self._leave(subscription, name)
+        self._mark_leaving(subscription, name)
         if name in subscription.forced and name not in subscription.removals:
             subscription.absent[name] = None
         subscription.forced.discard(name)
@@ -378,8 +384,7 @@ class DeltaStream:
     def _should_leave(self, subscription: Subscription, name: str) -> bool:
         if self._snapshot.get(subscription.type_url, name) is not None:
             return False
-        has = name in subscription.acked or name in subscription.flying
-        return has and subscription.unanswered.get(name) != ""
+        return subscription.may_have(name) and subscription.unanswered.get(name) != ""
 
     def _has_endpoints(self, cluster: str) -> bool:
         subscription = self._subscriptions.get(types.ENDPOINTS)
@@ -402,7 +407,7 @@ class DeltaStream:
         type_url, nonce = subscription.type_url, str(self._nonce)
         for resource in upserts:
             self._held.sent(resource.needs)
-            if type_url == types.CLUSTER and resource.name in subscription.acked:
+            if type_url == types.CLUSTER and subscription.may_have(resource.name):
                 self._resend_endpoints(resource.name)
             elif type_url == types.ENDPOINTS:
                 self._changed_clusters.discard(resource.name)
@@ -439,15 +444,17 @@ class DeltaStream:
         subscription = self._subscriptions.get(key.type_url)
         if subscription is not None:
             subscription.touch(key.name)
-            self._leave(subscription, key.name)
+            self._mark_leaving(subscription, key.name)
 
     def _touch_all(self, keys: Iterable[ResourceName]) -> None:
         for key in tuple(keys):
             self._touch(key)
 
-    def _leave(self, subscription: Subscription, name: str) -> None:
+    def _mark_leaving(self, subscription: Subscription, name: str) -> None:
         if self._should_leave(subscription, name):
             subscription.removals[name] = None
+        else:
+            subscription.removals.pop(name, None)
 
     def _clear(self, subscription: Subscription, name: str) -> None:
         if subscription.rejected.pop(name, None) is not None:

@@ -21,7 +21,7 @@ class HeldNeeds:
         """Hold nothing."""
         self._holders: dict[ResourceName, int] = {}
         self._accepted: dict[ResourceName, Needs] = {}
-        self._doubtful: dict[ResourceName, list[Needs]] = {}
+        self._doubtful: dict[ResourceName, dict[str, Needs]] = {}
         self._unknown: dict[str, set[str]] = {}
 
     def __contains__(self, name: ResourceName) -> bool:
@@ -40,6 +40,13 @@ class HeldNeeds:
             self._accepted[owner] = needs
             self.sent(needs)
 
+    def learned(self, owner: ResourceName, needs: Needs) -> None:
+        """Count what the client has of *owner*, now that its version is known."""
+        unknown = self._unknown.get(owner.type_url, set())
+        if owner.name in unknown:
+            unknown.discard(owner.name)
+            self.brought(owner, needs)
+
     def sent(self, needs: Needs) -> None:
         """Count the needs of a version that is under way."""
         for need in needs:
@@ -52,22 +59,27 @@ class HeldNeeds:
             self._accepted[owner] = needs
         return free
 
-    def refused(self, owner: ResourceName, needs: Needs) -> list[ResourceName]:
+    def refused(self, owner: ResourceName, version: str, needs: Needs) -> list[ResourceName]:
         """Forget a version that was sent with *needs*; return what is free now."""
-        return [*self._release(needs), *self._resolve(owner)]
+        doubt = self._doubtful.get(owner, {}).pop(version, frozenset())
+        return [*self._release(needs), *self._release(doubt)]
 
-    def doubtful(self, owner: ResourceName, needs: Needs) -> None:
-        """Go on counting a version that the client may or may not have, until *owner* is known."""
-        self._doubtful.setdefault(owner, []).append(needs)
+    def doubtful(self, owner: ResourceName, version: str, needs: Needs) -> list[ResourceName]:
+        """Go on counting a version that the client may or may not have taken.
+
+        It counts until that version is refused or another is accepted.
+        """
+        doubts = self._doubtful.setdefault(owner, {})
+        if version not in doubts:
+            doubts[version] = needs
+            return []
+        return list(self._release(needs))
 
     def gone(self, owner: ResourceName) -> list[ResourceName]:
         """Forget what the client had of *owner*; return what is free now."""
         self._unknown.get(owner.type_url, set()).discard(owner.name)
-        return [*self._release(self._accepted.pop(owner, frozenset())), *self._resolve(owner)]
-
-    def _resolve(self, owner: ResourceName) -> Iterator[ResourceName]:
-        for needs in self._doubtful.pop(owner, ()):
-            yield from self._release(needs)
+        held = [self._accepted.pop(owner, frozenset()), *self._doubtful.pop(owner, {}).values()]
+        return [need for needs in held for need in self._release(needs)]
 
     def _release(self, needs: Needs) -> Iterator[ResourceName]:
         for need in needs:

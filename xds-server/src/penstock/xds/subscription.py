@@ -55,14 +55,23 @@ class Subscription:
 
         self.forced: set[str] = set()
         """Names to send even if the client has the version."""
-        self.suspects: set[str] = set()
-        """Names that shared a refused response: each is sent alone now."""
+        self.suspects: dict[str, set[str]] = {}
+        """Names that shared a refused response, each with the versions that the client may have
+        taken of it; such a name is sent alone until a version of it is accepted."""
         self.impatient: set[str] = set()
         """Names that have waited long enough."""
 
     def wants(self, name: str) -> bool:
         """Return whether the client asked for *name*."""
         return self.wildcard or name in self.names
+
+    def doubtful(self, name: str) -> bool:
+        """Return whether the client may have another version than the one in `acked`."""
+        return bool(self.suspects.get(name)) or name in self.unanswered
+
+    def may_have(self, name: str) -> bool:
+        """Return whether the client has *name*, or may get it by what is under way."""
+        return name in self.acked or name in self.flying or self.doubtful(name)
 
     def touch(self, name: str) -> None:
         """Look at *name* again."""
@@ -101,10 +110,10 @@ class Subscription:
 
     def forget(self, name: str) -> None:
         """Drop what is known of a name that the client no longer asks for."""
-        for names in (self.acked, self.rejected, self.waiting, self.removals, self.absent):
+        self.impatient.discard(name)
+        self.acked.pop(name, None)
+        for names in (self.rejected, self.suspects, self.waiting, self.removals, self.absent):
             names.pop(name, None)
-        for marks in (self.suspects, self.impatient):
-            marks.discard(name)
 
     def room(self, *, alone: bool, window: int) -> bool:
         """Return whether one more response may be sent.
