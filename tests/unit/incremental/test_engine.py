@@ -132,8 +132,49 @@ def test_a_cycle_is_an_error_and_not_an_endless_recursion() -> None:
     db = Numbers()
     with pytest.raises(CycleError, match=r"ping\(1\) depends on itself"):
         ping(db, 1)
-    assert db.memos[ping] == {}
-    assert db.memos[pong] == {}
+
+
+def test_a_failure_is_remembered_like_a_value_and_goes_away_with_its_cause() -> None:
+    db = Numbers()
+    db.numbers.set("a", -1)
+    with pytest.raises(ValueError, match="negative"):
+        above(db, "a")
+    db.engine.want(above.node(db, "a"), "goal")
+    db.numbers.set("b", 1)
+    assert db.engine.refresh_goals() == []
+    db.numbers.set("a", 3)
+    assert [(node.value, node.failure) for node in db.engine.refresh_goals()] == [(2.0, None)]
+
+
+def test_a_value_asked_for_once_is_not_kept() -> None:
+    db = Numbers()
+    db.numbers.set("a", 4)
+    assert sum_of_halves.once(db, ("a",)) == 2
+    assert db.memos[half] == {}
+
+
+def test_keys_that_come_and_go_are_told() -> None:
+    db = Numbers()
+    told: list[tuple[str, bool]] = []
+    db.numbers.on_key = lambda key, there: told.append((key, there))
+    db.numbers.set("a", 1)
+    db.numbers.set("a", 2)
+    db.numbers.remove("a")
+    db.numbers.remove("a")
+    assert told == [("a", True), ("a", False)]
+
+
+@query
+def root(db: Numbers, name: str) -> float:
+    value = db.numbers.get(name) or 0
+    if value < 0:
+        raise ValueError("negative")
+    return value - 1.0
+
+
+@query
+def above(db: Numbers, name: str) -> float:
+    return root(db, name)
 
 
 names = st.sampled_from(["a", "b", "c", "x", "xx", "xxx"])

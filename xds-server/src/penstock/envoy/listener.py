@@ -11,7 +11,7 @@ import msgspec
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
-from penstock.envoy.rbac import IDENTITY_KEY, deny_all
+from penstock.envoy.rbac import IDENTITY_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
@@ -35,7 +35,8 @@ EGRESS_PORT = 15001
 INGRESS_PORT = 15006
 
 RBAC_FILTER = "envoy.filters.http.rbac"
-"""Name of the deny-all filter that a scope overrides."""
+"""Name of the filter that a scope overrides: by itself it denies all at ingress, where the scope
+judges, and passes all at egress, where the upstream filters do."""
 FALLBACK_FILTERS = ("penstock.fallback.scope", "penstock.fallback.clear")
 """Filters of a gateway that lead a request without an exact host to the wildcard scope."""
 
@@ -72,7 +73,11 @@ def egress(uid: str, identity: int, view: str) -> listener_pb2.Listener:
     It listens on loopback: with the pod's own address all captured connections would share one
     destination, and the pod would run out of ports.
     """
-    manager = Manager(stat_prefix="egress", scope=egress_key(view, "%DOWNSTREAM_LOCAL_ADDRESS%"))
+    manager = Manager(
+        stat_prefix="egress",
+        scope=egress_key(view, "%DOWNSTREAM_LOCAL_ADDRESS%"),
+        filters=(http_filter(RBAC_FILTER, pass_all("judged-upstream")),),
+    )
     return _in_pod(egress_name(uid), uid, EGRESS_PORT, identity, manager)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.envoy.wire import exact, extension, full_match, pack
 from penstock.ir.policy import Direction, HttpAllow, HttpRule
+from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.config.core.v3 import address_pb2, extension_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
@@ -110,6 +111,13 @@ def per_route(made: rbac_pb2.RBAC, direction: Direction) -> http_rbac_pb2.RBACPe
 def deny_all() -> http_rbac_pb2.RBAC:
     """Return a filter that lets nothing pass."""
     return http_filter(rules((), ByListener()), Direction.INGRESS)
+
+
+def pass_all(name: str) -> http_rbac_pb2.RBAC:
+    """Return a filter that lets everything pass, for listeners where upstream filters judge."""
+    anybody = HttpAllow(peers=None, rules=(), origin=Origin(ObjectRef("Listener", "", name)))
+    judgement = Judgement(name=name, allow=anybody)
+    return http_filter(rules([judgement], ByListener()), Direction.EGRESS)
 
 
 def ecds(

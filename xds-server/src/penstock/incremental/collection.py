@@ -67,6 +67,8 @@ class Collection(Generic[K, V]):
             engine: of the database that the collection belongs to.
             indexes: name → function that returns the buckets of one (key, value).
         """
+        self.on_key: Callable[[K, bool], None] | None = None
+        """Told (key, whether it is there now) when a key comes or goes."""
         self._engine = engine
         self._values: dict[K, V] = {}
         self._cells: dict[K, Node] = {}
@@ -113,6 +115,8 @@ class Collection(Generic[K, V]):
         return node
 
     def _changed(self, key: K, old: V | None, new: V | None) -> None:
+        if self.on_key is not None and (old is None) is not (new is None):
+            self.on_key(key, new is not None)
         changed: list[Node] = []
         cell = self._cells.get(key)
         if cell is not None:

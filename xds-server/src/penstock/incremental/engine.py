@@ -31,12 +31,17 @@ class Source(Protocol):
 class Node:
     """One remembered value: a cell of an input, or the result of a query for one key."""
 
-    __slots__ = ("changed_at", "goal", "readers", "reads", "running", "source", "suspect", "value")
+    __slots__ = (
+        "changed_at", "failure", "goal", "readers", "reads", "running", "source", "suspect",
+        "value",
+    )  # fmt: skip
 
     def __init__(self, source: Source, value: Any) -> None:
         """Make a node that nobody reads."""
         self.source = source
         self.value = value
+        self.failure: Exception | None = None
+        """What the last run raised; remembered like a value, until a read changes."""
         self.changed_at = 0
         self.reads: dict[Node, int] = {}
         """What the last run read, in that order, and at which revision."""
@@ -66,21 +71,23 @@ class Engine:
             self._suspect_readers(cell)
 
     def read(self, node: Node) -> Any:
-        """Return the present value of *node*; the running query depends on it from now on."""
+        """Return the present value of *node*; the running query depends on it from now on.
+
+        Raises:
+            Exception: what the node's query raised, in it and in all that read it.
+        """
         self._refresh(node)
         if self._running:
             reader = self._running[-1]
             reader.reads[node] = self.revision
             node.readers[reader] = None
+        if node.failure is not None:
+            raise node.failure
         return node.value
 
     def start(self, node: Node) -> None:
-        """Compute a new query node for the first time."""
-        try:
-            self._run(node)
-        except BaseException:
-            self._drop_reads(node)
-            raise
+        """Compute a new query node for the first time; it may fail like any run."""
+        self._run(node)
 
     def want(self, node: Node, name: Hashable) -> None:
         """Keep *node* and report its changes under *name*."""
@@ -94,15 +101,19 @@ class Engine:
         self._suspect_goals.pop(node, None)
         self._forget_if_unread(node)
 
+    def release(self, node: Node) -> None:
+        """Forget *node* unless it is read or a goal."""
+        self._forget_if_unread(node)
+
     def refresh_goals(self) -> list[Node]:
-        """Bring all goals up to date; return those whose value changed, in order of marking."""
+        """Bring all goals up to date; return those that changed or failed, in order of marking."""
         changed: list[Node] = []
         while self._suspect_goals:
             node = next(iter(self._suspect_goals))
             before = node.changed_at
             self._refresh(node)
             self._suspect_goals.pop(node, None)
-            if node.changed_at != before:
+            if node.changed_at != before or node.failure is not None:
                 changed.append(node)
         return changed
 
@@ -135,12 +146,11 @@ class Engine:
         node.running = True
         self._running.append(node)
         self.runs += 1
+        value, failure = node.value, None
         try:
             value = node.source.compute()
-        except BaseException:
-            node.suspect = True
-            node.reads = before | node.reads
-            raise
+        except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
+            failure = error
         finally:
             self._running.pop()
             node.running = False
@@ -149,8 +159,8 @@ class Engine:
             if read not in node.reads:
                 read.readers.pop(node, None)
                 self._forget_if_unread(read)
-        if value != node.value:
-            node.value = value
+        if failure is not None or node.failure is not None or value != node.value:
+            node.value, node.failure = value, failure
             node.changed_at = self.revision
 
     def _forget_if_unread(self, node: Node) -> None:

@@ -24,22 +24,22 @@ class Database(Protocol):
 
 D = TypeVar("D", bound=Database)
 K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 
 
 class _Never:
     """Value of a node that was never computed; equal to nothing."""
 
 
-class _Call(Generic[D, K, V]):
+class _Call(Generic[D, K, V_co]):
     """One (query, key) of one database."""
 
     __slots__ = ("_db", "_key", "_query")
 
-    def __init__(self, query: Query[D, K, V], db: D, key: K) -> None:
+    def __init__(self, query: Query[D, K, V_co], db: D, key: K) -> None:
         self._query, self._db, self._key = query, db, key
 
-    def compute(self) -> V:
+    def compute(self) -> V_co:
         return self._query.function(self._db, self._key)
 
     def forget(self) -> None:
@@ -49,18 +49,18 @@ class _Call(Generic[D, K, V]):
         return f"query {self._query.name}({self._key})"
 
 
-class Query(Generic[D, K, V]):
+class Query(Generic[D, K, V_co]):
     """A memoised pure function; call it like the function itself."""
 
-    def __init__(self, function: Callable[[D, K], V]) -> None:
+    def __init__(self, function: Callable[[D, K], V_co]) -> None:
         """Wrap *function*; every database has a memo of its own."""
         self.function = function
         self.name = function.__name__
         self.__doc__ = function.__doc__
 
-    def __call__(self, db: D, key: K) -> V:
+    def __call__(self, db: D, key: K) -> V_co:
         """Return the value for *key*, doing as little as possible."""
-        value: V = db.engine.read(self.node(db, key))
+        value: V_co = db.engine.read(self.node(db, key))
         return value
 
     def node(self, db: D, key: K) -> Node:
@@ -69,14 +69,22 @@ class Query(Generic[D, K, V]):
         node = memo.get(key)
         if node is None:
             node = memo[key] = Node(_Call(self, db, key), _Never())
-            try:
-                db.engine.start(node)
-            except BaseException:
-                memo.pop(key, None)
-                raise
+            db.engine.start(node)
         return node
 
+    def once(self, db: D, key: K) -> V_co:
+        """Return the value for *key* and remember it only if somebody else wants it.
 
-def query(function: Callable[[D, K], V]) -> Query[D, K, V]:
+        For use outside of queries.
+        """
+        node = self.node(db, key)
+        try:
+            value: V_co = db.engine.read(node)
+            return value
+        finally:
+            db.engine.release(node)
+
+
+def query(function: Callable[[D, K], V_co]) -> Query[D, K, V_co]:
     """Make *function* a query (decorator)."""
     return Query(function)

@@ -1,0 +1,249 @@
+"""The compiler: events in, changes of resources out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from penstock.compiler import roots
+from penstock.compiler.database import Database
+from penstock.compiler.roots import Output, Outputs
+from penstock.compiler.settings import Settings
+from penstock.compiler.workloads import WorkloadTable
+from penstock.core.addresses import StableAllocator
+from penstock.core.events import Event, EventType
+from penstock.core.kinds import EndpointSlice, Namespace, Service
+from penstock.core.objects import Broken, Object
+from penstock.core.pods import Pod
+from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.incremental.collection import Collection
+from penstock.incremental.engine import Node
+from penstock.incremental.query import Query
+from penstock.meta.names import NamespacedName
+from penstock.policy.resources import CiliumNetworkPolicy
+from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
+
+RootQuery = Query[Database, Any, Outputs]
+
+KINDS: tuple[type[Object], ...] = (
+    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, HTTPRoute, ReferenceGrant,
+    CiliumNetworkPolicy,
+)  # fmt: skip
+"""Kinds that change what nodes get."""
+
+
+class NodeChange(msgspec.Struct, frozen=True):
+    """A change of what one node gets, or all of them."""
+
+    node: str
+    """Name of the node; roots.EVERY_NODE for all."""
+    delta: Delta
+
+
+class _Root(msgspec.Struct, frozen=True):
+    """Name of a goal: the outputs of one object."""
+
+    query: RootQuery
+    key: Any
+
+
+class Compiler:
+    """Holds the database and tells what a batch of events changes."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Start without any object; what is always there comes with the first batch."""
+        self.db = Database(settings or Settings())
+        self.failures: dict[str, Exception] = {}
+        """What could not be compiled because of a mistake of ours; the last good version stays."""
+        self._addresses = StableAllocator(
+            self.db.settings.gateway_network,
+            reserved=[self.db.settings.gateway_network.split("/")[0]],
+        )
+        self._roots: dict[_Root, Node] = {}
+        self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
+        self._outputs: dict[_Root, Outputs] = {}
+        self._goals: dict[Output, Node] = {}
+        self._owners: dict[tuple[str, ResourceName], Output] = {}
+        self._sent: dict[Output, Resource] = {}
+        self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
+        self._watch()
+        self._workloads = WorkloadTable(self.db)
+
+    def apply(self, events: Iterable[Event]) -> tuple[NodeChange, ...]:
+        """Take events in and return what changes for nodes, sorted by node.
+
+        The work is in proportion to what the events change, whatever else there is.
+        """
+        for event in events:
+            self._take(event)
+        self._settle_roots()
+        while changed := self.db.engine.refresh_goals():
+            for node in changed:
+                self._goal_changed(node)
+            self._settle_roots()
+        return self._flush()
+
+    def resources(self, node: str) -> tuple[Resource, ...]:
+        """Return all resources of *node*, sorted by type and name."""
+        found = [
+            resource
+            for output, resource in self._sent.items()
+            if output.node in (roots.EVERY_NODE, node)
+        ]
+        return tuple(sorted(found, key=lambda r: (r.type_url, r.name)))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of the nodes that have resources of their own, sorted."""
+        return tuple(sorted({output.node for output in self._sent} - {roots.EVERY_NODE}))
+
+    def _watch(self) -> None:
+        """Have a root for each key of the collections that resources come from."""
+        db = self.db
+
+        def follow(query: RootQuery) -> Callable[[Any, bool], None]:
+            return lambda key, there: self._pending.__setitem__(_Root(query, key), there)
+
+        db.services.on_key = follow(roots.of_service)
+        db.workloads.on_key = follow(roots.of_workload)
+        db.identities.on_key = follow(roots.of_identity)
+        db.gateways.on_key = follow(roots.of_gateway)
+
+    def _take(self, event: Event) -> None:
+        """Put one event into the collections; kinds that nodes do not depend on are passed over."""
+        thing, gone = event.object, event.type is EventType.DELETED
+        kind = thing.of_kind if isinstance(thing, Broken) else thing.kind
+        match kind:
+            case "Pod":
+                self._take_pod(thing, gone=gone)
+            case "Namespace":
+                labels = thing.metadata.labels if isinstance(thing, Namespace) else {}
+                self._workloads.set_namespace(thing.metadata.name, None if gone else labels)
+                self._store(self.db.namespaces, thing, gone=gone)
+            case "Gateway":
+                self._take_gateway(thing, gone=gone)
+            case _:
+                self._take_plain(kind, thing, gone=gone)
+
+    def _take_plain(self, kind: str, thing: Object | Broken, *, gone: bool) -> None:
+        db = self.db
+        plain: dict[str, Collection[NamespacedName, Any]] = {
+            "Service": db.services,
+            "EndpointSlice": db.slices,
+            "GatewayClass": db.gateway_classes,
+            "ReferenceGrant": db.grants,
+        }
+        tolerant: dict[str, Collection[NamespacedName, Any]] = {
+            "HTTPRoute": db.routes,
+            "CiliumNetworkPolicy": db.policies,
+        }
+        if kind in plain:
+            self._store(plain[kind], thing, gone=gone)
+        elif kind in tolerant:
+            # A broken one still closes what it was meant for.
+            if gone:
+                tolerant[kind].remove(thing.key)
+            else:
+                tolerant[kind].set(thing.key, thing)
+
+    def _store(
+        self, collection: Collection[NamespacedName, Any], thing: Object | Broken, *, gone: bool
+    ) -> None:
+        if gone or isinstance(thing, Broken):
+            collection.remove(thing.key)
+        else:
+            collection.set(thing.key, thing)
+
+    def _take_pod(self, thing: Object | Broken, *, gone: bool) -> None:
+        if gone or not isinstance(thing, Pod):
+            self._workloads.remove_pod(thing.key)
+        else:
+            self._workloads.set_pod(thing)
+
+    def _take_gateway(self, thing: Object | Broken, *, gone: bool) -> None:
+        name = str(thing.key)
+        there = not gone and isinstance(thing, Gateway)
+        moved = self._addresses.add(name) if there else self._addresses.remove(name)
+        for one in moved | {name}:
+            address = self._addresses.get(one)
+            namespace, _, short = one.partition("/")
+            if address is None:
+                self.db.gateway_addresses.remove(NamespacedName(namespace, short))
+            else:
+                self.db.gateway_addresses.set(NamespacedName(namespace, short), address)
+        self._store(self.db.gateways, thing, gone=gone)
+
+    def _settle_roots(self) -> None:
+        pending, self._pending = self._pending, {}
+        for root, there in pending.items():
+            node = self._roots.get(root)
+            if there and node is None:
+                node = self._roots[root] = root.query.node(self.db, root.key)
+                self.db.engine.want(node, root)
+                self._goal_changed(node)
+            elif not there and node is not None:
+                del self._roots[root]
+                self.failures.pop(str(root.key), None)
+                self.db.engine.unwant(node)
+                self._reconcile(root, ())
+
+    def _goal_changed(self, node: Node) -> None:
+        goal = node.goal
+        name = str(goal.key if isinstance(goal, _Root | Output) else goal)
+        if node.failure is not None:
+            self.failures[name] = node.failure
+            return
+        self.failures.pop(name, None)
+        if isinstance(goal, _Root):
+            self._reconcile(goal, node.value)
+        elif isinstance(goal, Output):
+            self._publish(goal, node.value)
+
+    def _reconcile(self, root: _Root, outputs: Outputs) -> None:
+        """Want exactly *outputs* because of *root*."""
+        before = self._outputs.pop(root, ())
+        if outputs:
+            self._outputs[root] = outputs
+        kept = frozenset(outputs)
+        for output in before:
+            if output not in kept:
+                node = self._goals.pop(output)
+                self._publish(output, None)
+                self.db.engine.unwant(node)
+        for output in outputs:
+            if output not in self._goals:
+                node = self._goals[output] = output.query.node(self.db, output.key)
+                self.db.engine.want(node, output)
+                self._goal_changed(node)
+
+    def _publish(self, output: Output, resource: Resource | None) -> None:
+        """Replace what *output* stands for; another output may have taken over its name."""
+        old = self._sent.pop(output, None)
+        if old is not None and (resource is None or resource.key != old.key):
+            place = (output.node, old.key)
+            if self._owners.get(place) == output:
+                del self._owners[place]
+                self._changes[place] = None
+        if resource is not None:
+            self._sent[output] = resource
+            place = (output.node, resource.key)
+            self._owners[place] = output
+            if old is None or old.version != resource.version:
+                self._changes[place] = resource
+
+    def _flush(self) -> tuple[NodeChange, ...]:
+        changes, self._changes = self._changes, {}
+        upserts: dict[str, list[Resource]] = {}
+        removals: dict[str, list[ResourceName]] = {}
+        for (node, name), resource in sorted(changes.items(), key=lambda item: item[0]):
+            if resource is None:
+                removals.setdefault(node, []).append(name)
+            else:
+                upserts.setdefault(node, []).append(resource)
+        return tuple(
+            NodeChange(node, Delta(tuple(upserts.get(node, ())), tuple(removals.get(node, ()))))
+            for node in sorted({*upserts, *removals})
+        )

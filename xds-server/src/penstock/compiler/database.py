@@ -1,0 +1,129 @@
+"""The inputs of all queries: collections of objects, workloads and identities."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+import msgspec
+
+from penstock.compiler.settings import Settings
+from penstock.core.kinds import EndpointSlice, Namespace, Service
+from penstock.core.objects import Broken
+from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
+from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.incremental.collection import Collection
+from penstock.incremental.engine import Engine, Node
+from penstock.ir.route import ServicePort
+from penstock.meta.names import NamespacedName
+from penstock.policy.resources import CiliumNetworkPolicy
+
+ALL = "all"
+"""Bucket of everything, in indexes that have one."""
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod with addresses, as far as its node and its peers must know it."""
+
+    uid: str
+    name: NamespacedName
+    node: str
+    addresses: tuple[str, ...]
+    identity: int
+    ports: tuple[tuple[str, int], ...]
+    """Named container ports: (name, number)."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What all workloads with one identity have in common."""
+
+    labels: dict[str, str]
+    """Identity labels, named with their source: "k8s:app"."""
+    namespace: str
+    ports: tuple[tuple[str, int], ...]
+    """Named container ports of any of them."""
+
+
+class Database:
+    """Collections, each with the indexes that queries read."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make an empty database."""
+        self.settings = settings
+        self.engine = Engine()
+        self.memos: dict[object, dict[Hashable, Node]] = {}
+        self.namespaces: Collection[NamespacedName, Namespace] = Collection(self.engine)
+        self.services: Collection[NamespacedName, Service] = Collection(self.engine)
+        self.slices: Collection[NamespacedName, EndpointSlice] = Collection(
+            self.engine, {"service": _slice_services}
+        )
+        self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(self.engine)
+        self.gateways: Collection[NamespacedName, Gateway] = Collection(
+            self.engine, {"all": lambda _key, _gateway: (ALL,)}
+        )
+        self.routes: Collection[NamespacedName, HTTPRoute | Broken] = Collection(
+            self.engine,
+            {
+                "parent": _route_parents,
+                "backend": _route_backends,
+                "consumer": _route_consumers,
+                "weighted": _weighted,
+            },
+        )
+        self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
+            self.engine, {"namespace": lambda key, _: (key.namespace,)}
+        )
+        self.policies: Collection[NamespacedName, CiliumNetworkPolicy | Broken] = Collection(
+            self.engine, {"namespace": lambda key, _: (key.namespace, ALL)}
+        )
+        self.workloads: Collection[str, Workload] = Collection(
+            self.engine,
+            {
+                "identity": lambda _, w: (w.identity,),
+                "address": lambda _, w: w.addresses,
+                "namespace": lambda _, w: (w.name.namespace,),
+            },
+        )
+        self.identities: Collection[int, Identity] = Collection(
+            self.engine, {"namespace": lambda _, i: (i.namespace, ALL)}
+        )
+        self.gateway_addresses: Collection[NamespacedName, str] = Collection(self.engine)
+
+
+def _slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[NamespacedName, ...]:
+    return (NamespacedName(key.namespace, slice_.service),) if slice_.service else ()
+
+
+def _route_parents(
+    key: NamespacedName, route: HTTPRoute | Broken
+) -> Iterator[tuple[ParentKind, NamespacedName]]:
+    """Yield the parents that a route names, whether they accept it or not."""
+    for parent in head_of(route).parents:
+        yield kind_of(parent), target_of(parent, key)
+
+
+def _route_backends(
+    key: NamespacedName, route: HTTPRoute | Broken
+) -> Iterator[tuple[ParentKind, ServicePort]]:
+    """Yield the Service ports that a route sends to, with the kinds of parents it does it for."""
+    if isinstance(route, Broken):
+        return
+    kinds = {kind_of(parent) for parent in route.spec.parent_refs}
+    for rule in route.spec.rules:
+        for backend in rule.backend_refs:
+            if backend.port is not None:
+                name = NamespacedName(backend.namespace or key.namespace, backend.name)
+                for kind in kinds:
+                    yield kind, ServicePort(name, backend.port)
+
+
+def _route_consumers(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[str]:
+    """Yield ALL if the route is written for clients of its own namespace only."""
+    for kind, target in _route_parents(key, route):
+        if kind is ParentKind.SERVICE and target.namespace != key.namespace:
+            yield ALL
+
+
+def _weighted(_: NamespacedName, route: HTTPRoute | Broken) -> Iterator[str]:
+    """Yield ALL if some rule shares its requests among several backends."""
+    if isinstance(route, HTTPRoute) and any(len(r.backend_refs) > 1 for r in route.spec.rules):
+        yield ALL

@@ -1,0 +1,237 @@
+"""Queries about Gateways: their hosts on each port, and the listeners and scopes for them."""
+
+from __future__ import annotations
+
+import msgspec
+from google.protobuf.any_pb2 import Any
+
+from penstock.compiler.database import ALL, Database
+from penstock.compiler.routing import (
+    ParentOf,
+    RankedFor,
+    gateway_attachment,
+    head,
+    ranked_for,
+    weights_in_runtime,
+)
+from penstock.compiler.scopes import clusters_of
+from penstock.compiler.settings import Reach
+from penstock.envoy import listener as listeners
+from penstock.envoy.cluster import Role, cluster_name
+from penstock.envoy.listener import FALLBACK_FILTERS, GatewayListener
+from penstock.envoy.route import virtual_host as build_host
+from penstock.envoy.scope import gateway_key, scope
+from penstock.envoy.wire import pack
+from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.hostname import ANY, covers, specificity
+from penstock.gatewayapi.listeners import served_listeners
+from penstock.gatewayapi.merge import virtual_host
+from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.status import is_ours
+from penstock.incremental.query import query
+from penstock.ir.route import VirtualHost
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
+from penstock.xds import types
+from penstock.xds.resource import Resource, make_resource
+
+LOOPBACK = "127.0.0.1"
+FIRST_UNPRIVILEGED_PORT = 1024
+
+
+class GatewayPort(msgspec.Struct, frozen=True, order=True):
+    """A port of a Gateway: one Envoy listener, shared by the Gateway's listeners on it."""
+
+    gateway: NamespacedName
+    port: int
+
+    def __str__(self) -> str:
+        """Return the first part of its scope keys."""
+        return f"{self.gateway}/{self.port}"
+
+
+class GatewayHost(msgspec.Struct, frozen=True, order=True):
+    """A hostname on a port of a Gateway: exact, "*.a.test" or "*"."""
+
+    at: GatewayPort
+    hostname: str
+
+
+class Claim(msgspec.Struct, frozen=True, order=True):
+    """A route that asks for a hostname at a listener."""
+
+    hostname: str
+    listener: str
+    route: NamespacedName
+    written: str
+
+
+@query
+def ours(db: Database, name: NamespacedName) -> Gateway | None:
+    """Return the Gateway if its class is one that we serve."""
+    gateway = db.gateways.get(name)
+    if gateway is None:
+        return None
+    class_ = db.gateway_classes.get(NamespacedName("", gateway.spec.gateway_class_name))
+    return gateway if class_ is not None and is_ours(class_) else None
+
+
+@query
+def ports(db: Database, name: NamespacedName) -> tuple[GatewayPort, ...]:
+    """Return the ports on which a Gateway of ours serves HTTP."""
+    gateway = ours(db, name)
+    if gateway is None:
+        return ()
+    numbers = {one.port for one in served_listeners(gateway.spec)}
+    return tuple(GatewayPort(name, number) for number in sorted(numbers))
+
+
+@query
+def claims(db: Database, at: GatewayPort) -> tuple[Claim, ...]:
+    """Return who asks for which hostname on a port, sorted."""
+    gateway = ours(db, at.gateway)
+    if gateway is None:
+        return ()
+    here = {one.name for one in served_listeners(gateway.spec) if one.port == at.port}
+    found: set[Claim] = set()
+    for name in db.routes.bucket("parent", (ParentKind.GATEWAY, at.gateway)):
+        route = head(db, name)
+        for index, parent in enumerate(route.parents if route is not None else ()):
+            if kind_of(parent) is ParentKind.GATEWAY and target_of(parent, name) == at.gateway:
+                attached = gateway_attachment(db, ParentOf(name, index))
+                hosts = attached.hostnames if attached is not None else ()
+                found.update(
+                    Claim(one.hostname, one.listener, name, one.written)
+                    for one in hosts
+                    if one.listener in here
+                )
+    return tuple(sorted(found))
+
+
+@query
+def hostnames(db: Database, at: GatewayPort) -> tuple[str, ...]:
+    """Return the hostnames that are asked for on a port, sorted."""
+    return tuple(sorted({claim.hostname for claim in claims(db, at)}))
+
+
+@query
+def falls_back(db: Database, at: GatewayPort) -> bool:
+    """Tell whether requests without an exact host can have a route."""
+    return any(name.startswith("*") for name in hostnames(db, at))
+
+
+@query
+def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
+    """Return the claims that count for requests to a hostname.
+
+    One listener owns the hostname, the one with the narrowest hostname of its own; of the routes
+    there, those for wider hostnames count too, after those for narrower ones.
+    """
+    gateway = ours(db, key.at.gateway)
+    if gateway is None:
+        return ()
+    owners = [
+        one
+        for one in served_listeners(gateway.spec)
+        if one.port == key.at.port and covers(one.hostname or ANY, key.hostname)
+    ]
+    owner = max(owners, key=lambda one: specificity(one.hostname or ANY), default=None)
+    return tuple(
+        claim
+        for claim in claims(db, key.at)
+        if owner is not None
+        and claim.listener == owner.name
+        and covers(claim.hostname, key.hostname)
+    )
+
+
+@query
+def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
+    """Return the routes for a hostname on a port of a Gateway."""
+    return virtual_host(
+        key.hostname,
+        [
+            ranked_for(db, RankedFor(claim.route, claim.written, mesh=False))
+            for claim in claims_of(db, key)
+        ],
+    )
+
+
+def _built(db: Database, host: VirtualHost, *, catch_all: bool) -> route_pb2.VirtualHost:
+    return build_host(
+        host,
+        lambda target: cluster_name(Role.GATEWAY, target),
+        runtime_weights=weights_in_runtime(db, None),
+        catch_all=catch_all,
+    )
+
+
+@query
+def exact_scope(db: Database, key: GatewayHost) -> Resource:
+    """Return the scope of an exact hostname."""
+    host = gateway_host(db, key)
+    fallback = falls_back(db, key.at)
+    off = route_pb2.FilterConfig(disabled=True)
+    per_filter: dict[str, Any] = dict.fromkeys(FALLBACK_FILTERS, pack(off)) if fallback else {}
+    # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
+    everything = msgspec.structs.replace(host, hostname="*")
+    name = gateway_key(str(key.at), key.hostname)
+    made = scope(name, [_built(db, everything, catch_all=fallback)], per_filter)
+    return _resource(key.at, name, made.SerializeToString(deterministic=True), [host])
+
+
+@query
+def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
+    """Return the scope of all hostnames that are not exact."""
+    hosts = [
+        gateway_host(db, GatewayHost(at, name))
+        for name in hostnames(db, at)
+        if name.startswith("*")
+    ]
+    name = gateway_key(str(at), "*")
+    made = scope(name, [_built(db, host, catch_all=False) for host in hosts])
+    return _resource(at, name, made.SerializeToString(deterministic=True), hosts)
+
+
+def _resource(at: GatewayPort, name: str, body: bytes, hosts: list[VirtualHost]) -> Resource:
+    gateway = Origin(ObjectRef("Gateway", at.gateway.namespace, at.gateway.name))
+    origins = sorted({route.origin for host in hosts for route in host.routes})
+    needs = {need for host in hosts for need in clusters_of(host, Role.GATEWAY)}
+    return make_resource(types.SCOPE, name, body, [*origins, gateway], needs)
+
+
+@query
+def published_at(db: Database, port: int) -> GatewayPort | None:
+    """Return which Gateway gets a port of the host's loopback: the first by name."""
+    for name in db.gateways.bucket("all", ALL):
+        for at in ports(db, name):
+            if published_port(db, at.port) == port:
+                return at
+    return None
+
+
+def published_port(db: Database, port: int) -> int:
+    """Return the port of the host's loopback for a Gateway's port."""
+    return port if port >= FIRST_UNPRIVILEGED_PORT else port + db.settings.published_offset
+
+
+@query
+def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
+    """Return the Envoy listener of a port of a Gateway; None if it has no address at all."""
+    settings = db.settings
+    addresses: list[tuple[str, int, str]] = []
+    own = db.gateway_addresses.get(at.gateway)
+    if own is not None and settings.reach is Reach.NODE:
+        addresses.append((own, at.port, ""))
+    public = published_port(db, at.port)
+    if published_at(db, public) == at:
+        netns = settings.host_netns if settings.reach is Reach.NODE else ""
+        addresses.append((LOOPBACK, public, netns))
+    if not addresses:
+        return None
+    made = listeners.gateway(
+        GatewayListener(name=str(at), addresses=tuple(addresses), fallback=falls_back(db, at))
+    )
+    origin = Origin(ObjectRef("Gateway", at.gateway.namespace, at.gateway.name))
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.LISTENER, made.name, body, [origin])

@@ -1,0 +1,149 @@
+"""Roots: which resources there are because of one object, and for which node.
+
+Each root names outputs, and each output is a query of its own. This is the place to mention a new
+kind of resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import msgspec
+
+from penstock.compiler import gateways, scopes, services
+from penstock.compiler.database import Database
+from penstock.compiler.gateways import GatewayHost
+from penstock.compiler.policies import http_asked_of
+from penstock.compiler.routing import View, routes_on, runtime_weights, views
+from penstock.compiler.scopes import DirectScope, EgressScope, PodPort
+from penstock.compiler.services import KernelPort, KernelService, RoleOf
+from penstock.core.kinds import Service
+from penstock.envoy.cluster import Role, application
+from penstock.envoy.runtime import LAYER, runtime
+from penstock.gatewayapi.attach import ParentKind
+from penstock.incremental.query import Query, query
+from penstock.ir.route import ServicePort
+from penstock.meta.names import NamespacedName
+from penstock.xds import types
+from penstock.xds.resource import Resource, make_resource
+
+EVERY_NODE = ""
+
+
+class Output(msgspec.Struct, frozen=True):
+    """A query whose value is a resource, or None for none."""
+
+    query: Query[Database, Any, Resource | None]
+    key: Hashable
+    node: str = EVERY_NODE
+    """Name of the only node that gets it."""
+
+
+Outputs = tuple[Output, ...]
+
+
+@query
+def of_service(db: Database, name: NamespacedName) -> Outputs:
+    """Return the outputs of a Service."""
+    service = db.services.get(name)
+    return () if service is None else tuple(_of_service(db, service))
+
+
+def _of_service(db: Database, service: Service) -> Iterator[Output]:
+    for spec in service.spec.ports:
+        target = ServicePort(service.key, spec.port)
+        proxied = spec.protocol == "TCP" and governed(db, target)
+        if service.addresses:
+            port = KernelPort(service.key, spec.port, spec.protocol)
+            yield Output(services.kernel_service, KernelService(port, proxy=proxied))
+        if spec.protocol != "TCP":
+            continue
+        yield from _clusters(db, target, proxied=proxied)
+        for view in views(db, None) if proxied else ():
+            for address in service.addresses:
+                yield Output(scopes.egress_scope, EgressScope(View(view, target), address))
+
+
+def governed(db: Database, target: ServicePort) -> bool:
+    """Tell whether clients of a Service port are led to Envoy: routes, or egress rules on HTTP."""
+    return bool(routes_on(db, target)) or services.egress_reads_http(db, target)
+
+
+def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[Output]:
+    kinds = {
+        Role.MESH: proxied or bool(db.routes.bucket("backend", (ParentKind.SERVICE, target))),
+        Role.GATEWAY: bool(db.routes.bucket("backend", (ParentKind.GATEWAY, target))),
+    }
+    for role, wanted in kinds.items():
+        if wanted:
+            of = RoleOf(role.value, target)
+            yield Output(services.cluster, of)
+            yield Output(services.assignment, of)
+    if any(kinds.values()):
+        yield Output(services.egress_rules, target)
+        yield Output(services.ingress_rules, target)
+
+
+@query
+def of_workload(db: Database, uid: str) -> Outputs:
+    """Return the outputs of a pod."""
+    workload = db.workloads.get(uid)
+    if workload is None:
+        return ()
+    found = [
+        Output(scopes.node_workload, uid),
+        Output(scopes.egress_listener, uid, workload.node),
+        Output(scopes.ingress_listener, uid, workload.node),
+    ]
+    for address in workload.addresses:
+        for port in scopes.policed_ports(db, workload.identity):
+            at = PodPort(uid, address, port)
+            found.append(Output(scopes.inbound_scope, at, workload.node))
+        for port in sorted(http_asked_of(db, workload.identity)):
+            at = PodPort(uid, address, port)
+            found.extend(Output(scopes.direct_scope, DirectScope(v, at)) for v in views(db, None))
+    return tuple(found)
+
+
+@query
+def of_identity(db: Database, identity: int) -> Outputs:
+    """Return the outputs of an identity."""
+    known = db.identities.get(identity) is not None
+    return (Output(scopes.node_policy, identity),) if known else ()
+
+
+@query
+def of_gateway(db: Database, name: NamespacedName) -> Outputs:
+    """Return the outputs of a Gateway."""
+    found: list[Output] = []
+    for at in gateways.ports(db, name):
+        found.append(Output(gateways.gateway_listener, at))
+        found.extend(
+            Output(gateways.exact_scope, GatewayHost(at, host))
+            for host in gateways.hostnames(db, at)
+            if not host.startswith("*")
+        )
+        if gateways.falls_back(db, at):
+            found.append(Output(gateways.wildcard_scope, at))
+    return tuple(found)
+
+
+@query
+def of_node(_db: Database, _: None) -> Outputs:
+    """Return the outputs that are always there."""
+    return (Output(application_cluster, None), Output(runtime_layer, None))
+
+
+@query
+def application_cluster(_db: Database, _: None) -> Resource | None:
+    """Return the cluster of the applications."""
+    made = application()
+    return make_resource(types.CLUSTER, made.name, made.SerializeToString(deterministic=True))
+
+
+@query
+def runtime_layer(db: Database, _: None) -> Resource | None:
+    """Return the runtime layer with the weights of routes."""
+    made = runtime(runtime_weights(db, None))
+    return make_resource(types.RUNTIME, LAYER, made.SerializeToString(deterministic=True))

@@ -1,0 +1,206 @@
+"""Queries about HTTPRoutes: what each says, where it attaches, and the routes of one scope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from penstock.compiler.database import ALL, Database
+from penstock.core.kinds import Service
+from penstock.envoy.cluster import Role, cluster_name
+from penstock.envoy.route import runtime_keys, weighted
+from penstock.envoy.scope import DEFAULT_VIEW
+from penstock.gatewayapi.attach import (
+    GatewayAttachment,
+    MeshRole,
+    ParentKind,
+    RouteHead,
+    ServiceAttachment,
+    attach_to_gateway,
+    attach_to_service,
+    head_of,
+    kind_of,
+    target_of,
+)
+from penstock.gatewayapi.backends import References
+from penstock.gatewayapi.httproute import TranslatedRoute, translate
+from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
+from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.incremental.query import query
+from penstock.ir.route import Forward, Route, RouteMatch, ServiceBackend, ServicePort, VirtualHost
+from penstock.meta.limits import INLINE_WEIGHTS_ABOVE
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+
+
+class RouteFor(msgspec.Struct, frozen=True, order=True):
+    """A route as one kind of parent sees it: grants are asked for at Gateways only."""
+
+    route: NamespacedName
+    mesh: bool
+
+
+class RankedFor(msgspec.Struct, frozen=True, order=True):
+    """The routes of an HTTPRoute, asked for by one of its hostnames."""
+
+    route: NamespacedName
+    written: str = "*"
+    mesh: bool = True
+
+
+class View(msgspec.Struct, frozen=True, order=True):
+    """A Service port as the namespaces of one view see it."""
+
+    view: str
+    target: ServicePort
+
+
+class ParentOf(msgspec.Struct, frozen=True, order=True):
+    """One parentRef of a route, by its place in the list."""
+
+    route: NamespacedName
+    index: int
+
+
+@query
+def head(db: Database, name: NamespacedName) -> RouteHead | None:
+    """Return what attachment needs of a route."""
+    route = db.routes.get(name)
+    return None if route is None else head_of(route)
+
+
+@query
+def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
+    """Return the rules of a route, its backends resolved."""
+    route = db.routes.get(key.route)
+    if route is None:
+        return None
+
+    def service(name: NamespacedName) -> Service | None:
+        return db.services.get(name)
+
+    def grants(namespace: str) -> list[ReferenceGrant]:
+        names = db.grants.bucket("namespace", namespace)
+        return [grant for name in names if (grant := db.grants.get(name)) is not None]
+
+    return translate(route, References(service=service, grants=grants, mesh=key.mesh))
+
+
+@query
+def namespace_labels(db: Database, name: str) -> dict[str, str]:
+    """Return the labels of a namespace; one that nobody declared has none."""
+    namespace = db.namespaces.get(NamespacedName("", name))
+    return {} if namespace is None else namespace.metadata.labels
+
+
+@query
+def gateway_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
+    """Return where one parentRef attaches; None if its Gateway is not ours."""
+    route = head(db, key.route)
+    if route is None:
+        return None
+    parent = route.parents[key.index]
+    gateway = db.gateways.get(target_of(parent, route.key))
+    if gateway is None:
+        return None
+    labels = namespace_labels(db, route.key.namespace)
+    return attach_to_gateway(route, parent, gateway.spec.listeners, labels)
+
+
+@query
+def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
+    """Return which ports one parentRef to a Service governs."""
+    route = head(db, key.route)
+    if route is None:
+        return None
+    parent = route.parents[key.index]
+    return attach_to_service(route, parent, db.services.get(target_of(parent, route.key)))
+
+
+@query
+def views(db: Database, _: None) -> tuple[str, ...]:
+    """Return the views: the common one, and each namespace with consumer routes."""
+    consumers = {name.namespace for name in db.routes.bucket("consumer", ALL)}
+    return (DEFAULT_VIEW, *sorted(consumers))
+
+
+@query
+def view_of(db: Database, namespace: str) -> str:
+    """Return the view of a namespace."""
+    return namespace if namespace in views(db, None) else DEFAULT_VIEW
+
+
+@query
+def routes_on(db: Database, target: ServicePort) -> tuple[tuple[NamespacedName, MeshRole], ...]:
+    """Return the routes that govern a Service port, with their roles."""
+    found: list[tuple[NamespacedName, MeshRole]] = []
+    for name in db.routes.bucket("parent", (ParentKind.SERVICE, target.service)):
+        route = head(db, name)
+        for index, parent in enumerate(route.parents if route is not None else ()):
+            if kind_of(parent) is ParentKind.SERVICE:
+                attached = service_attachment(db, ParentOf(name, index))
+                if attached is not None and target.port in attached.ports:
+                    found.append((name, attached.role))
+    return tuple(dict.fromkeys(found))
+
+
+@query
+def ranked_for(db: Database, key: RankedFor) -> tuple[RankedRoute, ...]:
+    """Return the routes of one HTTPRoute in order of precedence."""
+    route = translated(db, RouteFor(key.route, key.mesh))
+    return () if route is None else ranked(route, key.written)
+
+
+@query
+def mesh_host(db: Database, key: View) -> VirtualHost:
+    """Return the routes of a Service port in a view; without any, all goes to the Service."""
+    found = [
+        MeshRoute(namespace=name.namespace, role=role, ranked=ranked_for(db, RankedFor(name)))
+        for name, role in routes_on(db, key.target)
+    ]
+    host = service_virtual_host(found, None if key.view == DEFAULT_VIEW else key.view)
+    return host or VirtualHost(hostname="*", routes=(_to_itself(key.target),))
+
+
+def _to_itself(target: ServicePort) -> Route:
+    name = target.service
+    origin = Origin(ObjectRef("Service", name.namespace, name.name))
+    backend = ServiceBackend(target=target, origin=origin)
+    action = Forward(backends=(backend,))
+    place = f"service/{name}/{target.port}"
+    return Route(name=place, match=RouteMatch(), action=action, origin=origin)
+
+
+@query
+def weights_in_runtime(db: Database, _: None) -> bool:
+    """Tell whether weights are runtime keys: so few routes share requests that it pays."""
+    return len(db.routes.bucket("weighted", ALL)) <= INLINE_WEIGHTS_ABOVE
+
+
+@query
+def route_weights(db: Database, key: RouteFor) -> dict[str, int]:
+    """Return the runtime keys of one route in the clusters of one kind of parent."""
+    route = translated(db, key)
+    if route is None:
+        return {}
+    role = Role.MESH if key.mesh else Role.GATEWAY
+    keys: dict[str, int] = {}
+    for one in route.rules:
+        if isinstance(one.action, Forward) and weighted(one.action):
+            keys |= runtime_keys(one, lambda target: cluster_name(role, target))
+    return keys
+
+
+@query
+def runtime_weights(db: Database, _: None) -> Mapping[str, int]:
+    """Return all runtime keys."""
+    keys: dict[str, int] = {}
+    if not weights_in_runtime(db, None):
+        return keys
+    for name in db.routes.bucket("weighted", ALL):
+        route = head(db, name)
+        kinds = {kind_of(parent) for parent in route.parents} if route is not None else set()
+        for kind in (ParentKind.SERVICE, ParentKind.GATEWAY):
+            if kind in kinds:
+                keys |= route_weights(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
+    return keys

@@ -1,0 +1,269 @@
+"""Queries that make the scopes and listeners of the mesh, and the node's view of workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.policies import (
+    PortOf,
+    Toward,
+    egress_enforced,
+    endpoint,
+    judged,
+    toward,
+)
+from penstock.compiler.routing import View, mesh_host, view_of, weights_in_runtime
+from penstock.compiler.services import origin_of
+from penstock.envoy import cluster as clusters
+from penstock.envoy import listener as listeners
+from penstock.envoy import rbac
+from penstock.envoy.cluster import APP_CLUSTER, Role, cluster_name
+from penstock.envoy.listener import RBAC_FILTER
+from penstock.envoy.route import virtual_host
+from penstock.envoy.scope import destination, egress_key, inbound_key, scope
+from penstock.envoy.wire import pack
+from penstock.incremental.query import query
+from penstock.ir.policy import Direction, HttpAllow, Verdict
+from penstock.ir.route import Forward, ServiceBackend, ServicePort, VirtualHost
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
+from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.policy.resolve import DEFAULT_ALLOW
+from penstock.xds import types
+from penstock.xds.resource import Resource, ResourceName, make_resource
+
+
+class EgressScope(msgspec.Struct, frozen=True, order=True):
+    """What the namespaces of a view reach at one virtual address."""
+
+    view: View
+    address: str
+
+
+class PodPort(msgspec.Struct, frozen=True, order=True):
+    """A port of a workload at one of its addresses."""
+
+    uid: str
+    address: str
+    port: int
+
+
+def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
+    """Yield what a node must have before it is sent these routes.
+
+    The rules belong to it: a cluster whose rules have not come answers 503.
+    """
+    for route in host.routes:
+        if isinstance(route.action, Forward):
+            for backend in route.action.backends:
+                if isinstance(backend, ServiceBackend):
+                    yield from _ready_cluster(backend.target, role)
+
+
+def _ready_cluster(target: ServicePort, role: Role) -> Iterator[ResourceName]:
+    name = cluster_name(role, target)
+    yield ResourceName(types.CLUSTER, name)
+    yield ResourceName(types.ENDPOINTS, name)
+    yield ResourceName(types.EXTENSION, clusters.egress_rules_name(target))
+    yield ResourceName(types.EXTENSION, clusters.ingress_rules_name(target))
+
+
+@query
+def egress_scope(db: Database, key: EgressScope) -> Resource:
+    """Return the scope of a Service's virtual address in a view."""
+    target = key.view.target
+    host = mesh_host(db, key.view)
+    built = virtual_host(
+        host,
+        lambda to: cluster_name(Role.MESH, to),
+        runtime_weights=weights_in_runtime(db, None),
+    )
+    name = egress_key(key.view.view, destination(key.address, target.port))
+    body = scope(name, [built]).SerializeToString(deterministic=True)
+    origins = [*sorted({route.origin for route in host.routes}), origin_of(target.service)]
+    needs = set(clusters_of(host, Role.MESH))
+    return make_resource(types.SCOPE, name, body, dict.fromkeys(origins), needs)
+
+
+@query
+def addresses_of(db: Database, identity: int) -> tuple[str, ...]:
+    """Return the addresses of the workloads with one identity, sorted."""
+    found: set[str] = set()
+    for uid in db.workloads.bucket("identity", identity):
+        workload = db.workloads.get(uid)
+        found.update(workload.addresses if workload is not None else ())
+    return tuple(sorted(found))
+
+
+@query
+def inbound_rules(db: Database, port: PortOf) -> bytes:
+    """Return the serialised filter of what may pass to a port of one identity's pods."""
+    rule = judged(db, port)
+    peers = {peer for allow in rule.allows for peer in allow.peers or ()}
+    denied = rule.denied or frozenset[int]()
+    addresses = {peer: addresses_of(db, peer) for peer in sorted(peers | denied)}
+    judgements = [
+        rbac.Judgement(name=str(allow.origin), allow=allow, denied=denied)
+        for allow in (rule.allows if rule.denied is not None else ())
+    ]
+    made = rbac.rules(judgements, rbac.ByAddress(addresses))
+    return rbac.per_route(made, Direction.INGRESS).SerializeToString(deterministic=True)
+
+
+@query
+def inbound_scope(db: Database, key: PodPort) -> Resource | None:
+    """Return the scope of a policed port of a pod, at one of its addresses."""
+    workload = db.workloads.get(key.uid)
+    if workload is None:
+        return None
+    port = PortOf(workload.identity, Direction.INGRESS, key.port)
+    name = inbound_key(destination(key.address, key.port))
+    origins = [_pod(workload.name), *sorted({a.origin for a in judged(db, port).allows})]
+    return _to_application(name, inbound_rules(db, port), origins)
+
+
+@query
+def direct_rules(db: Database, port: PortOf) -> bytes:
+    """Return the serialised filter of what clients may ask these pods by their own addresses."""
+    enforced = egress_enforced(db, None)
+    others = HttpAllow(peers=None, rules=(), origin=DEFAULT_ALLOW)
+    judgements = [rbac.Judgement(name=str(DEFAULT_ALLOW), allow=others, denied=frozenset(enforced))]
+    judgements += [
+        rbac.Judgement(name=str(allow.origin), allow=allow)
+        for client in enforced
+        for allow in toward(db, Toward(client, port.identity, port.port))
+    ]
+    made = rbac.rules(judgements, rbac.ByListener())
+    return rbac.per_route(made, Direction.EGRESS).SerializeToString(deterministic=True)
+
+
+class DirectScope(msgspec.Struct, frozen=True, order=True):
+    """What the namespaces of a view reach at a pod's own address."""
+
+    view: str
+    at: PodPort
+
+
+@query
+def direct_scope(db: Database, key: DirectScope) -> Resource | None:
+    """Return the scope of a pod's own address, for clients whose egress rules read HTTP.
+
+    The connection to the pod carries no mark: the pod's ingress rules are enforced at the pod.
+    """
+    workload = db.workloads.get(key.at.uid)
+    if workload is None:
+        return None
+    rules = direct_rules(db, PortOf(workload.identity, Direction.EGRESS, key.at.port))
+    name = egress_key(key.view, destination(key.at.address, key.at.port))
+    return _to_application(name, rules, [_pod(workload.name)])
+
+
+def _to_application(name: str, rules: bytes, origins: list[Origin]) -> Resource:
+    host = route_pb2.VirtualHost(name="*", domains=["*"])
+    route = host.routes.add(match=route_pb2.RouteMatch(prefix="/"))
+    route.route.cluster = APP_CLUSTER
+    route.route.timeout.SetInParent()
+    per_route = pack(http_rbac_pb2.RBACPerRoute.FromString(rules))
+    body = scope(name, [host], {RBAC_FILTER: per_route}).SerializeToString(deterministic=True)
+    return make_resource(
+        types.SCOPE, name, body, origins, [ResourceName(types.CLUSTER, APP_CLUSTER)]
+    )
+
+
+def policed_ports(db: Database, identity: int) -> tuple[int, ...]:
+    """Return the ports on which the identity's ingress rules read HTTP, sorted."""
+    http = endpoint(db, identity).http
+    return tuple(sorted({one.port for one in http if one.direction is Direction.INGRESS}))
+
+
+def _pod(name: NamespacedName) -> Origin:
+    return Origin(ObjectRef("Pod", name.namespace, name.name))
+
+
+@query
+def egress_listener(db: Database, uid: str) -> Resource | None:
+    """Return the listener for what a pod sends."""
+    workload = db.workloads.get(uid)
+    if workload is None:
+        return None
+    made = listeners.egress(uid, workload.identity, view_of(db, workload.name.namespace))
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.LISTENER, made.name, body, [_pod(workload.name)])
+
+
+@query
+def ingress_listener(db: Database, uid: str) -> Resource | None:
+    """Return the listener for what comes to a pod."""
+    workload = db.workloads.get(uid)
+    if workload is None:
+        return None
+    made = listeners.ingress(uid, workload.identity)
+    body = made.SerializeToString(deterministic=True)
+    needs = [ResourceName(types.CLUSTER, APP_CLUSTER)]
+    return make_resource(types.LISTENER, made.name, body, [_pod(workload.name)], needs)
+
+
+@query
+def node_workload(db: Database, uid: str) -> Resource | None:
+    """Return the node.v1.Workload of a pod."""
+    workload = db.workloads.get(uid)
+    if workload is None:
+        return None
+    identity = db.identities.get(workload.identity)
+    made = node_pb2.Workload(
+        uid=uid,
+        namespace=workload.name.namespace,
+        name=workload.name.name,
+        node=workload.node,
+        addresses=workload.addresses,
+        identity=workload.identity,
+        labels=identity.labels if identity is not None else {},
+    )
+    body = made.SerializeToString(deterministic=True)
+    needs = [ResourceName(types.POLICY, str(workload.identity))]
+    return make_resource(types.WORKLOAD, uid, body, [_pod(workload.name)], needs)
+
+
+_VERDICTS = {
+    Verdict.ALLOW: node_pb2.VERDICT_ALLOW,
+    Verdict.DENY: node_pb2.VERDICT_DENY,
+    Verdict.PROXY: node_pb2.VERDICT_PROXY,
+}
+_DIRECTIONS = {
+    Direction.INGRESS: node_pb2.DIRECTION_INGRESS,
+    Direction.EGRESS: node_pb2.DIRECTION_EGRESS,
+}
+
+
+@query
+def node_policy(db: Database, identity: int) -> Resource:
+    """Return the node.v1.Policy of an identity."""
+    policy = endpoint(db, identity)
+    made = node_pb2.Policy(
+        identity=identity,
+        default_ingress=_VERDICTS[policy.default_ingress],
+        default_egress=_VERDICTS[policy.default_egress],
+        ingress_enforced_by=map(_origin, policy.ingress_enforced_by),
+        egress_enforced_by=map(_origin, policy.egress_enforced_by),
+    )
+    for entry in policy.entries:
+        made.entries.add(
+            direction=_DIRECTIONS[entry.direction],
+            peer=entry.peer,
+            port=entry.port,
+            protocol=entry.protocol,
+            verdict=_VERDICTS[entry.verdict],
+            origins=map(_origin, entry.origins),
+        )
+    origins = sorted({*policy.ingress_enforced_by, *policy.egress_enforced_by})
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.POLICY, str(identity), body, origins)
+
+
+def _origin(origin: Origin) -> node_pb2.Origin:
+    ref = origin.object
+    return node_pb2.Origin(kind=ref.kind, namespace=ref.namespace, name=ref.name, path=origin.path)

@@ -1,0 +1,248 @@
+"""Queries about Services: endpoints, who routes to them, and the resources of one port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from penstock.compiler.database import Database, Workload
+from penstock.compiler.policies import (
+    PortOf,
+    Toward,
+    egress_enforced,
+    http_asked_of,
+    judged,
+    toward,
+)
+from penstock.core.kinds import EndpointSlice, Service
+from penstock.core.kinds import ServicePort as PortSpec
+from penstock.envoy import cluster as clusters
+from penstock.envoy import rbac
+from penstock.envoy.cluster import Protocol, Role, cluster_name
+from penstock.envoy.endpoint import load_assignment
+from penstock.incremental.query import query
+from penstock.ir.policy import Direction, HttpAllow, Reserved
+from penstock.ir.route import ServicePort
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.policy.resolve import DEFAULT_ALLOW
+from penstock.xds import types
+from penstock.xds.resource import Resource, make_resource
+
+PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+
+
+class Backend(msgspec.Struct, frozen=True, order=True):
+    """One ready endpoint of a Service port."""
+
+    address: str
+    port: int
+
+
+class RoleOf(msgspec.Struct, frozen=True, order=True):
+    """The cluster of a Service port in one role."""
+
+    role: str
+    target: ServicePort
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Endpoints of one identity and port: policy is the same for all of them."""
+
+    identity: int
+    port: int
+    addresses: tuple[str, ...]
+
+
+class KernelPort(msgspec.Struct, frozen=True, order=True):
+    """A Service port of any protocol."""
+
+    service: NamespacedName
+    port: int
+    protocol: str
+
+
+def origin_of(service: NamespacedName) -> Origin:
+    """Return the Service as an origin."""
+    return Origin(ObjectRef("Service", service.namespace, service.name))
+
+
+def port_of(service: Service, port: int, protocol: str = "TCP") -> PortSpec | None:
+    """Return the spec of a port of *service*, or None."""
+    for spec in service.spec.ports:
+        if spec.port == port and spec.protocol == protocol:
+            return spec
+    return None
+
+
+@query
+def backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
+    """Return the ready endpoints of a Service port, both families, sorted."""
+    service = db.services.get(port.service)
+    spec = port_of(service, port.port, port.protocol) if service is not None else None
+    if service is None or spec is None:
+        return ()
+    found: set[Backend] = set()
+    for name in db.slices.bucket("service", port.service):
+        slice_ = db.slices.get(name)
+        if slice_ is not None and slice_.address_type != "FQDN":
+            found.update(_ready(slice_, spec, all_=service.spec.publish_not_ready_addresses))
+    return tuple(sorted(found))
+
+
+def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[Backend]:
+    ports = [p.port for p in slice_.ports if (p.name, p.protocol) == (spec.name, spec.protocol)]
+    for endpoint in slice_.endpoints:
+        if all_ or endpoint.conditions.ready is not False:
+            for number in ports:
+                if number is not None:
+                    yield Backend(endpoint.addresses[0], number)
+
+
+@query
+def workload_at(db: Database, address: str) -> Workload | None:
+    """Return the workload that has *address*."""
+    uids = db.workloads.bucket("address", address)
+    return db.workloads.get(uids[0]) if uids else None
+
+
+@query
+def identity_at(db: Database, address: str) -> int:
+    """Return the identity behind *address*; WORLD if it is no workload of ours."""
+    workload = workload_at(db, address)
+    return int(Reserved.WORLD) if workload is None else workload.identity
+
+
+@query
+def groups(db: Database, target: ServicePort) -> tuple[Group, ...]:
+    """Return the endpoints of a Service port by identity and port."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for backend in backends(db, KernelPort(target.service, target.port, "TCP")):
+        key = identity_at(db, backend.address), backend.port
+        found.setdefault(key, []).append(backend.address)
+    return tuple(Group(*key, tuple(found[key])) for key in sorted(found))
+
+
+@query
+def endpoint_kinds(db: Database, target: ServicePort) -> tuple[tuple[int, int], ...]:
+    """Return (identity, port) of the endpoints; adding one more of the same changes nothing."""
+    return tuple((group.identity, group.port) for group in groups(db, target))
+
+
+@query
+def egress_reads_http(db: Database, target: ServicePort) -> bool:
+    """Tell whether some client's egress rules read HTTP on its way to this Service port."""
+    return any(port in http_asked_of(db, i) for i, port in endpoint_kinds(db, target))
+
+
+@query
+def cluster(db: Database, of: RoleOf) -> Resource | None:
+    """Return the Cluster of a Service port in one role."""
+    role, target = Role(of.role), of.target
+    service = db.services.get(target.service)
+    spec = port_of(service, target.port) if service is not None else None
+    if spec is None:
+        return None
+    made = clusters.policed(role, target, _protocol(spec, role))
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.CLUSTER, made.name, body, [origin_of(target.service)])
+
+
+def _protocol(spec: PortSpec, role: Role) -> Protocol:
+    if spec.app_protocol == "kubernetes.io/h2c":
+        return Protocol.HTTP2
+    return Protocol.SAME if role is Role.MESH else Protocol.HTTP1
+
+
+@query
+def assignment(db: Database, of: RoleOf) -> Resource:
+    """Return the ClusterLoadAssignment of a Service port in one role."""
+    target = of.target
+    name = cluster_name(Role(of.role), target)
+    found = backends(db, KernelPort(target.service, target.port, "TCP"))
+    # One family is enough, and two would count every pod twice: IPv4 unless there is none.
+    single = [b for b in found if ":" not in b.address] or found
+    made = load_assignment(name, [(b.address, b.port) for b in single])
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.ENDPOINTS, name, body, [origin_of(target.service)])
+
+
+@query
+def ingress_rules(db: Database, target: ServicePort) -> Resource:
+    """Return the servers' inbound rules, for enforcement in the client's pass."""
+    found = groups(db, target)
+    rules = [judged(db, PortOf(g.identity, Direction.INGRESS, g.port)) for g in found]
+    same = all((r.allows, r.denied) == (rules[0].allows, rules[0].denied) for r in rules)
+    judgements: list[rbac.Judgement] = []
+    for group, rule in list(zip(found, rules, strict=True))[: 1 if same else None]:
+        if rule.denied is not None:
+            where = () if same else group.addresses
+            judgements.extend(_judgements(rule.allows, where, rule.denied))
+    return _rules(clusters.ingress_rules_name(target), judgements, Direction.INGRESS, target)
+
+
+@query
+def egress_rules(db: Database, target: ServicePort) -> Resource:
+    """Return the clients' egress rules toward the endpoints of a Service port."""
+    enforced = egress_enforced(db, None)
+    others = HttpAllow(peers=None, rules=(), origin=DEFAULT_ALLOW)
+    judgements = [rbac.Judgement(name=str(DEFAULT_ALLOW), allow=others, denied=frozenset(enforced))]
+    found = groups(db, target)
+    for client in enforced:
+        allowed = [toward(db, Toward(client, g.identity, g.port)) for g in found]
+        if allowed and all(allows == allowed[0] for allows in allowed):
+            judgements.extend(_judgements(allowed[0], ()))
+            continue
+        for group, allows in zip(found, allowed, strict=True):
+            judgements.extend(_judgements(allows, group.addresses))
+    return _rules(clusters.egress_rules_name(target), judgements, Direction.EGRESS, target)
+
+
+def _judgements(
+    allows: Sequence[HttpAllow],
+    endpoints: tuple[str, ...],
+    denied: frozenset[int] = frozenset(),
+) -> Iterator[rbac.Judgement]:
+    for allow in allows:
+        yield rbac.Judgement(
+            name=str(allow.origin), allow=allow, denied=denied, endpoints=endpoints
+        )
+
+
+def _rules(
+    name: str, judgements: Sequence[rbac.Judgement], direction: Direction, target: ServicePort
+) -> Resource:
+    made = rbac.ecds(name, rbac.rules(judgements, rbac.ByListener()), direction)
+    policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
+    origins = [origin_of(target.service), *sorted(policies)]
+    return make_resource(types.EXTENSION, name, made.SerializeToString(deterministic=True), origins)
+
+
+class KernelService(msgspec.Struct, frozen=True, order=True):
+    """A Service port for the kernel, redirected to Envoy or not."""
+
+    port: KernelPort
+    proxy: bool
+
+
+@query
+def kernel_service(db: Database, of: KernelService) -> Resource | None:
+    """Return the node.v1.Service of a Service port."""
+    port = of.port
+    service = db.services.get(port.service)
+    if service is None or not service.addresses:
+        return None
+    made = node_pb2.Service(
+        namespace=port.service.namespace,
+        name=port.service.name,
+        addresses=service.addresses,
+        port=port.port,
+        protocol=PROTOCOLS[port.protocol],
+        proxy=of.proxy,
+    )
+    for backend in backends(db, port):
+        made.backends.add(address=backend.address, port=backend.port, weight=1)
+    name = f"{port.service}/{port.port}/{port.protocol.lower()}"
+    body = made.SerializeToString(deterministic=True)
+    return make_resource(types.SERVICE, name, body, [origin_of(port.service)])

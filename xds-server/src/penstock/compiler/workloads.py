@@ -1,0 +1,146 @@
+"""Identities and workloads from Pods and Namespaces.
+
+The number of an identity depends on the set of identities that exist, not on the order in which
+they came, so that replicas agree. That needs a table beside the engine; it is told of every Pod and
+Namespace and keeps the collections `workloads` and `identities` true.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from penstock.compiler.database import Database, Identity, Workload
+from penstock.core.addresses import StableAllocator
+from penstock.core.pods import Pod
+from penstock.ir.policy import Reserved
+from penstock.meta.names import NamespacedName
+from penstock.policy.identity import RESERVED_LABELS, canonical, identity_labels
+
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+class WorkloadTable:
+    """Keeps `workloads` and `identities` of a database in step with Pods and Namespaces."""
+
+    def __init__(self, db: Database) -> None:
+        """Start with the reserved identities only."""
+        self._db = db
+        # 2**31 numbers, of which the first 2**16 are not ours: what an IPv4 network is made of.
+        self._numbers = StableAllocator("0.0.0.0/1", reserved=["0.0.0.0/16"])
+        self._pods: dict[NamespacedName, Pod] = {}
+        self._texts: dict[NamespacedName, str] = {}
+        self._members: dict[str, dict[NamespacedName, None]] = {}
+        self._labels: dict[str, dict[str, str]] = {}
+        self._by_namespace: dict[str, dict[NamespacedName, None]] = {}
+        self._namespace_labels: dict[str, dict[str, str]] = {}
+        for number, labels in RESERVED_LABELS.items():
+            identity = Identity(labels=dict(labels), namespace="", ports=())
+            db.identities.set(int(number), identity)
+
+    def set_namespace(self, name: str, labels: dict[str, str] | None) -> None:
+        """Take over the labels of a namespace; None if it is gone."""
+        if labels is None:
+            self._namespace_labels.pop(name, None)
+        else:
+            self._namespace_labels[name] = labels
+        for pod in list(self._by_namespace.get(name, {})):
+            self._place(pod)
+
+    def set_pod(self, pod: Pod) -> None:
+        """Take over a pod that came or changed."""
+        old = self._pods.get(pod.key)
+        if old is not None and old.metadata.uid != pod.metadata.uid:
+            self.remove_pod(pod.key)
+        self._pods[pod.key] = pod
+        self._by_namespace.setdefault(pod.metadata.namespace, {})[pod.key] = None
+        self._place(pod.key)
+
+    def remove_pod(self, name: NamespacedName) -> None:
+        """Forget a pod."""
+        pod = self._pods.pop(name, None)
+        if pod is None:
+            return
+        self._by_namespace[name.namespace].pop(name, None)
+        self._db.workloads.remove(pod.metadata.uid)
+        self._leave(name)
+
+    def _place(self, name: NamespacedName) -> None:
+        """Give a pod the identity of its labels."""
+        pod = self._pods[name]
+        labels = self._labels_of(pod)
+        text = canonical(labels)
+        if self._texts.get(name) != text:
+            self._leave(name)
+            self._texts[name] = text
+            self._labels[text] = labels
+            members = self._members.setdefault(text, {})
+            members[name] = None
+            if len(members) == 1:
+                self._renumber(self._numbers.add(text) - {text})
+        self._publish([text])
+
+    def _leave(self, name: NamespacedName) -> None:
+        text = self._texts.pop(name, None)
+        if text is None:
+            return
+        members = self._members[text]
+        members.pop(name, None)
+        if members:
+            self._publish([text])
+            return
+        self._db.identities.remove(self._number(text))
+        del self._members[text], self._labels[text]
+        self._renumber(self._numbers.remove(text) - {text})
+
+    def _renumber(self, texts: Iterable[str]) -> None:
+        """Publish identities whose number changed because of a collision."""
+        for text in texts:
+            for number, identity in self._db.identities.snapshot().items():
+                if identity.labels == self._labels.get(text):
+                    self._db.identities.remove(number)
+            self._publish([text])
+
+    def _publish(self, texts: Iterable[str]) -> None:
+        for text in sorted(texts):
+            number = self._number(text)
+            ports: set[tuple[str, int]] = set()
+            for name in self._members[text]:
+                workload = _workload(self._pods[name], number)
+                ports.update(workload.ports)
+                if workload.addresses:
+                    self._db.workloads.set(workload.uid, workload)
+                else:
+                    self._db.workloads.remove(workload.uid)
+            labels = self._labels[text]
+            namespace = next(iter(self._members[text])).namespace
+            identity = Identity(labels=labels, namespace=namespace, ports=tuple(sorted(ports)))
+            self._db.identities.set(number, identity)
+
+    def _number(self, text: str) -> int:
+        address = self._numbers.get(text)
+        return int(Reserved.INIT if address is None else ipaddress.ip_address(address))
+
+    def _labels_of(self, pod: Pod) -> dict[str, str]:
+        namespace = pod.metadata.namespace
+        declared = self._namespace_labels.get(namespace, {})
+        return identity_labels(
+            namespace=namespace,
+            pod_labels=pod.metadata.labels,
+            namespace_labels={NAMESPACE_NAME_LABEL: namespace, **declared},
+            service_account=pod.spec.service_account_name or "default",
+            cluster=self._db.settings.cluster,
+        )
+
+
+def _workload(pod: Pod, identity: int) -> Workload:
+    containers = pod.spec.containers
+    ports = {(p.name, p.container_port) for c in containers for p in c.ports if p.name}
+    return Workload(
+        uid=pod.metadata.uid,
+        name=pod.key,
+        node=pod.spec.node_name,
+        addresses=() if pod.spec.host_network else pod.addresses,
+        identity=identity,
+        ports=tuple(sorted(ports)),
+    )
