@@ -39,8 +39,13 @@ class _File:
         self.text = Text("", "")
         self.content = FileContent()
         self.trouble: tuple[SourceProblem, ...] = ()
-        self.shorter: tuple[str, float] | None = None
-        """Text that is the beginning of the one in force, and since when it is there."""
+
+
+class _Shorter(msgspec.Struct, frozen=True):
+    """Text that is the beginning of the one in force, and since when it is there."""
+
+    text: str
+    since: float
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -60,6 +65,8 @@ class Contents:
         """Start empty; *registry* tells which kinds are understood."""
         self._registry = registry
         self._files: dict[str, _File] = {}
+        self._shorter: dict[str, _Shorter] = {}
+        """Files that lost their end, and are perhaps still being written."""
         self._unreadable: dict[str, UnreadableError] = {}
         self._claims: dict[ObjectRef, list[tuple[str, int]]] = {}
         """Files and positions in them where an object is written, in order; the first counts."""
@@ -71,18 +78,17 @@ class Contents:
         """Take the present state of the files and return what changed, sorted by object.
 
         Args:
-            listing: the files that are there.
+            listing: the files that are there; if it tells what changed, then since the last call.
             read: gives the text of a file; called only for files whose signature changed.
             now: monotonic time in seconds.
         """
         touched: set[ObjectRef] = set()
         for path in self._gone(listing):
             touched |= self._replace(path, FileContent())
+            self._shorter.pop(path, None)
             del self._files[path]
-        for path, signature in sorted(listing.files.items()):
-            known = self._files.get(path)
-            if known is None or known.signature != signature or known.shorter is not None:
-                touched |= self._refresh(path, read, now)
+        for path in self._changed(listing):
+            touched |= self._refresh(path, read, now)
         self._unreadable = listing.unreadable
         for ref in sorted(touched):
             self._settle(ref)
@@ -94,12 +100,8 @@ class Contents:
 
     def recheck_after(self, now: float) -> float | None:
         """Return in how many seconds `apply` should run again, None if only after a change."""
-        waits = [
-            max(0.0, file.shorter[1] + SETTLE_SECONDS - now)
-            for file in self._files.values()
-            if file.shorter is not None
-        ]
-        return min(waits, default=None)
+        times = [shorter.since + SETTLE_SECONDS for shorter in self._shorter.values()]
+        return max(0.0, min(times) - now) if times else None
 
     def locate(self, ref: ObjectRef, path: str) -> Location | None:
         """Return the place of a JSON path in the version of *ref* in force, None if unknown."""
@@ -114,12 +116,24 @@ class Contents:
     def _gone(self, listing: Listing) -> list[str]:
         """Return the files that do not exist any more; below an unreadable folder none is gone."""
         blind = tuple(listing.unreadable)
-        return [
+        candidates = self._files if listing.changed is None else listing.changed
+        return sorted(
             path
-            for path in self._files
-            if path not in listing.files
+            for path in candidates
+            if path in self._files
+            and path not in listing.files
             and not any(path == one or path.startswith(one.rstrip("/") + "/") for one in blind)
-        ]
+        )
+
+    def _changed(self, listing: Listing) -> list[str]:
+        """Return the files to be read, sorted."""
+        candidates = listing.files if listing.changed is None else listing.changed
+        changed = set(self._shorter)
+        for path in candidates:
+            known = self._files.get(path)
+            if known is None or known.signature != listing.files.get(path):
+                changed.add(path)
+        return sorted(path for path in changed if path in listing.files)
 
     def _refresh(self, path: str, read: Read, now: float) -> set[ObjectRef]:
         """Read one file and return the objects that it may have changed."""
@@ -127,13 +141,14 @@ class Contents:
         try:
             text, file.signature = read(path)
             if text == file.text.text and file.text.file:
-                file.trouble, file.shorter = (), None
+                file.trouble = file.content.problems
+                self._shorter.pop(path, None)
                 return set()
             if self._looks_half_written(file, path, text, now):
                 return set()
             return self._take(file, path, Text(path, text))
         except UnreadableError as error:
-            file.shorter = None
+            self._shorter.pop(path, None)
             file.trouble = (_trouble(error, last_good=bool(file.content.manifests)),)
             return set()
 
@@ -143,19 +158,17 @@ class Contents:
         An empty file keeps it for good: whoever wants the objects away removes the file. One
         that lost its end is believed after it stayed so for a while.
         """
-        if not file.content.manifests or not file.text.text.startswith(text.rstrip()):
-            file.shorter = None
+        before = self._shorter.pop(path, None)
+        good, cut = file.text.text.rstrip(), text.rstrip()
+        if not file.content.manifests or cut == good or not good.startswith(cut):
             return False
-        since = file.shorter[1] if file.shorter and file.shorter[0] == text else now
-        cause, remedy = "lost its end", "waiting for the rest of it"
-        if not text.strip():
-            cause, remedy = "is empty", "remove the file to remove its objects"
-            file.shorter = None
-        elif now - since >= SETTLE_SECONDS:
-            file.shorter = None
-            return False
-        else:
-            file.shorter = (text, since)
+        cause, remedy = "is empty", "remove the file to remove its objects"
+        if cut:
+            cause, remedy = "lost its end", "waiting for the rest of it"
+            since = before.since if before is not None and before.text == text else now
+            if now - since >= SETTLE_SECONDS:
+                return False
+            self._shorter[path] = _Shorter(text, since)
         problem = Problem("", cause, remedy, Severity.WARNING)
         place = Location(path, 1)
         file.trouble = (SourceProblem(file=path, location=place, problem=problem, last_good=True),)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location
 from penstock.sources.contents import Contents
-from penstock.sources.reading import list_files, read_text
+from penstock.sources.reading import Listing, list_changed, list_files, read_text
 from penstock.sources.registry import Registry
 from penstock.sources.source import Sink, SourceProblem
 
@@ -29,10 +29,10 @@ QUIET_MS = 50
 """A change is taken when nothing else changed for so long,"""
 LONGEST_MS = 500
 """but at most so long after the first one."""
-_READY_MS = 200
+_CHECK_MS = 500
 
-Watch = Callable[[Sequence[Path]], AsyncIterator[object]]
-"""Yields when something below some paths may have changed, and once when it began to look."""
+Watch = Callable[[Sequence[Path]], AsyncIterator[Collection[str]]]
+"""Yields the paths that changed; none of them means: look everywhere."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -50,25 +50,42 @@ def load(paths: Iterable[Path], registry: Registry) -> Loaded:
     return Loaded(contents.objects(), contents.problems(), contents.locate)
 
 
-async def watch_folders(paths: Sequence[Path]) -> AsyncIterator[object]:
-    """Yield when something below *paths* changed, debounced, and once when watching began."""
-    existing = [path for path in paths if path.exists()]
-    if not existing:
-        return
-    started = False
-    changes = watchfiles.awatch(
-        *existing,
-        watch_filter=None,
-        debounce=LONGEST_MS,
-        step=QUIET_MS,
-        rust_timeout=_READY_MS,
-        yield_on_timeout=True,
-        ignore_permission_denied=True,
-    )
-    async for change in changes:
-        if change or not started:
+async def watch_folders(paths: Sequence[Path]) -> AsyncIterator[Collection[str]]:
+    """Yield the paths that changed below *paths*, debounced.
+
+    Yields nothing in particular whenever watching starts: at first, and when a folder appears or
+    is exchanged for another one.
+    """
+    while True:
+        watched = _identities(paths)
+        folders = {path if path.is_dir() else path.parent for path in paths if path in watched}
+        changes = watchfiles.awatch(
+            *sorted(folders),
+            watch_filter=None,
+            debounce=LONGEST_MS,
+            step=QUIET_MS,
+            rust_timeout=_CHECK_MS,
+            yield_on_timeout=True,
+            recursive=any(path.is_dir() for path in watched),
+            ignore_permission_denied=True,
+        )
+        started = False
+        async for change in changes:
+            if change or not started:
+                yield {path for _, path in change}
             started = True
-            yield change
+            if _identities(paths) != watched:
+                break
+
+
+def _identities(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
+    """Return device and inode of the paths that exist; of the folder for a single file."""
+    found: dict[Path, tuple[int, int]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            state = path.stat() if path.is_dir() else path.parent.stat()
+            found[path] = (state.st_dev, state.st_ino)
+    return found
 
 
 class FileSource:
@@ -94,11 +111,14 @@ class FileSource:
         self._watch = watch
         self._contents = Contents(registry)
         self._problems: tuple[SourceProblem, ...] | None = ()
+        self._listing: Listing | None = None
+        self._changed: set[str] = set()
+        self._everywhere = True
         self._look = asyncio.Event()
 
     async def run(self, sink: Sink) -> None:
         """Give *sink* everything in one batch, then each change, until cancelled."""
-        self._look.set()
+        self._look_everywhere()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._notice())
             tasks.create_task(self._rescan())
@@ -123,27 +143,38 @@ class FileSource:
 
     async def _refresh(self, tasks: asyncio.TaskGroup) -> Batch:
         """Look at the files and take what changed."""
-        listing = await asyncio.to_thread(list_files, self._paths)
+        changed, self._changed = self._changed, set()
+        everywhere, self._everywhere = self._everywhere, False
+        if self._listing is None or everywhere:
+            self._listing = await asyncio.to_thread(list_files, self._paths)
+        else:
+            self._listing = list_changed(self._listing, self._paths, changed)
         now = self._clock.monotonic()
-        events = self._contents.apply(listing, read_text, now)
+        events = self._contents.apply(self._listing, read_text, now)
         self._problems = None
         again = self._contents.recheck_after(now)
         if again is not None:
             tasks.create_task(self._look_after(again))
         return Batch(events)
 
+    def _look_everywhere(self) -> None:
+        self._everywhere = True
+        self._look.set()
+
     async def _notice(self) -> None:
-        """Look when the operating system tells of a change; paths that appear are found later."""
+        """Look where the operating system tells of changes."""
         while True:
             with contextlib.suppress(OSError):
-                async for _ in self._watch(self._paths):
+                async for changed in self._watch(self._paths):
+                    self._changed.update(changed)
+                    self._everywhere |= not changed
                     self._look.set()
             await self._clock.sleep(RESCAN_SECONDS)
 
     async def _rescan(self) -> None:
         while True:
             await self._clock.sleep(RESCAN_SECONDS)
-            self._look.set()
+            self._look_everywhere()
 
     async def _look_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)

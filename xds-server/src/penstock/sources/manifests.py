@@ -181,9 +181,7 @@ def _decode(
     examined = examine(kind, {**raw, "metadata": _metadata(raw.get("metadata"), ref, digest)})
     decoded = examined.object
     if isinstance(decoded, Broken) and decoded.ref != ref:
-        metadata = msgspec.structs.replace(
-            decoded.metadata, name=ref.name, namespace=ref.namespace
-        )
+        metadata = msgspec.structs.replace(decoded.metadata, name=ref.name, namespace=ref.namespace)
         decoded = msgspec.structs.replace(decoded, metadata=metadata)
     return Manifest(
         ref=ref,

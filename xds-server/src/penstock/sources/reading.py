@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -60,6 +60,10 @@ class Listing(msgspec.Struct, frozen=True):
     files: dict[str, Signature]
     unreadable: dict[str, UnreadableError]
     """By path of the folder or file."""
+    links: frozenset[str] = frozenset()
+    """Links to folders that were followed."""
+    changed: frozenset[str] | None = None
+    """Files that may differ from the previous listing, None if any may."""
 
 
 def list_files(roots: Sequence[Path]) -> Listing:
@@ -68,49 +72,101 @@ def list_files(roots: Sequence[Path]) -> Listing:
     Hidden entries are left out, which covers `..data` of mounted ConfigMaps, `.git` and lock and
     swap files of editors. Links to folders are followed, each folder once.
     """
-    listing = Listing({}, {})
-    seen: set[tuple[int, int]] = set()
+    walk = _Walk()
     for root in roots:
-        try:
-            found = root.stat()
-        except OSError as error:
-            listing.unreadable[str(root)] = _unreadable(str(root), error)
-            continue
-        if stat.S_ISDIR(found.st_mode):
-            _list_folder(str(root), listing, seen)
-        else:
-            listing.files[str(root)] = _signature(found)
-    return listing
+        walk.root(str(root))
+    return Listing(walk.files, walk.unreadable, frozenset(walk.links))
 
 
-def _list_folder(folder: str, listing: Listing, seen: set[tuple[int, int]]) -> None:
-    pending = [folder]
-    while pending:
-        path = pending.pop()
-        try:
-            identity = os.stat(path)  # noqa: PTH116 - a thousand folders: Path would double the time
-            if (identity.st_dev, identity.st_ino) in seen:
+def list_changed(before: Listing, roots: Sequence[Path], changed: Collection[str]) -> Listing:
+    """Return what `list_files` would, given the paths that changed since *before*.
+
+    Looks at everything only if something else than plain files may have changed.
+    """
+    if before.unreadable or before.links:
+        return list_files(roots)
+    files = dict(before.files)
+    for path in changed:
+        if not _is_hidden(path, roots):
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                if files.pop(path, None) is None and _is_folder(path, before):
+                    return list_files(roots)
                 continue
-            seen.add((identity.st_dev, identity.st_ino))
-            with os.scandir(path) as entries:
-                pending += _sort_out(entries, listing)
-        except OSError as error:
-            listing.unreadable[path] = _unreadable(path, error)
+            except OSError:
+                return list_files(roots)
+            if not stat.S_ISREG(found.st_mode):
+                return list_files(roots)
+            if path.endswith(SUFFIXES):
+                files[path] = _signature(found)
+        elif "/.." in path:
+            return list_files(roots)
+    return Listing(files, {}, changed=frozenset(changed))
 
 
-def _sort_out(entries: Iterator[os.DirEntry[str]], listing: Listing) -> Iterator[str]:
-    """Put files into *listing* and yield folders."""
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+def _is_hidden(path: str, roots: Sequence[Path]) -> bool:
+    """Return whether *path* or a folder around it below *roots* has a name that starts with `.`."""
+    inside = (path.removeprefix(str(root)) for root in roots if path.startswith(f"{root}/"))
+    return "/." in next(inside, "/.")
+
+
+def _is_folder(path: str, before: Listing) -> bool:
+    return any(known.startswith(f"{path}/") for known in before.files)
+
+
+class _Walk:
+    """Collects files; each folder once, also where links lead in a circle."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Signature] = {}
+        self.unreadable: dict[str, UnreadableError] = {}
+        self.links: set[str] = set()
+        self._seen: set[tuple[int, int]] = set()
+
+    def root(self, path: str) -> None:
         try:
-            if entry.is_dir():
-                yield entry.path
-            elif entry.name.endswith(SUFFIXES):
-                listing.files[entry.path] = _signature(entry.stat())
+            found = os.stat(path)  # noqa: PTH116 - paths are texts here, as scandir gives them
         except OSError as error:
-            if entry.name.endswith(SUFFIXES):
-                listing.unreadable[entry.path] = _unreadable(entry.path, error)
+            self.unreadable[path] = _unreadable(path, error)
+            return
+        if stat.S_ISDIR(found.st_mode):
+            self._folders(path)
+        elif not any(
+            (known.device, known.inode) == (found.st_dev, found.st_ino)
+            for known in self.files.values()
+        ):
+            self.files[path] = _signature(found)
+
+    def _folders(self, root: str) -> None:
+        pending = [root]
+        while pending:
+            path = pending.pop()
+            try:
+                found = os.stat(path)  # noqa: PTH116 - as above
+                identity = (found.st_dev, found.st_ino)
+                if identity not in self._seen:
+                    self._seen.add(identity)
+                    with os.scandir(path) as entries:
+                        pending += sorted(self._folder(entries), reverse=True)
+            except OSError as error:
+                self.unreadable[path] = _unreadable(path, error)
+
+    def _folder(self, entries: Iterator[os.DirEntry[str]]) -> Iterator[str]:
+        """Take the files among *entries* and yield the folders."""
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    if entry.is_symlink():
+                        self.links.add(entry.path)
+                    yield entry.path
+                elif entry.name.endswith(SUFFIXES):
+                    self.files[entry.path] = _signature(entry.stat())
+            except OSError as error:
+                if entry.name.endswith(SUFFIXES):
+                    self.unreadable[entry.path] = _unreadable(entry.path, error)
 
 
 def read_text(path: str) -> tuple[str, Signature | None]:
@@ -123,12 +179,7 @@ def read_text(path: str) -> tuple[str, Signature | None]:
         UnreadableError: not a regular file, too large, not readable, or not UTF-8 text.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - opened without waiting for a FIFO
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.ENXIO, "not a regular file")
-            content = file.read(MAX_BYTES + 1)
+        found, content = _read_regular(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(content) > MAX_BYTES:
@@ -136,6 +187,16 @@ def read_text(path: str) -> tuple[str, Signature | None]:
         raise UnreadableError(Location(path, 1), cause, "split it into several files")
     settled = abs(time.time_ns() - found.st_mtime_ns) > _FRESH_NS
     return decode_text(content, path), _signature(found) if settled else None
+
+
+def _read_regular(path: str) -> tuple[os.stat_result, bytes]:
+    """Return the state and content of a regular file, without waiting for a FIFO or device."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ENXIO, "not a regular file")
+        return found, file.read(MAX_BYTES + 1)
 
 
 def decode_text(content: bytes, path: str) -> str:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from penstock.core import jsonpath
 from penstock.meta.problems import Location
