@@ -7,6 +7,7 @@ must not let pass what this one meant to deny. Source: spec A.1, L.1; reliabilit
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.policy.selector import Selector, check_expression, check_labels, s
 from penstock.policy.support import is_known_label
 
 _NAMES = {Direction.INGRESS: "ingress", Direction.EGRESS: "egress"}
+_CLOSE = 0.8
 _UNENFORCED = "NOTHING IN IT IS ENFORCED: whom it selects cannot be read"
 
 
@@ -84,12 +86,17 @@ def _directions(spec: Mapping[str, Any]) -> Iterator[tuple[Direction, bool]]:
     A member that is not known may be either direction, misspelt.
     """
     unknown = [str(name) for name in spec if name not in plan_of(PolicyRule).allowed]
-    lost_deny = any("deny" in name.lower() for name in unknown)
+    lost_deny = any(_resembles_deny(name) for name in unknown)
     mentioned = [direction for direction, name in _NAMES.items() if _mentions(spec, name)]
     both = bool(unknown) or not mentioned
     for direction, name in _NAMES.items():
         if both or direction in mentioned:
             yield direction, lost_deny or f"{name}Deny" in spec or _requires(spec.get(name))
+
+
+def _resembles_deny(name: str) -> bool:
+    close = difflib.get_close_matches(name, ("ingressDeny", "egressDeny"), 1, _CLOSE)
+    return "deny" in name.lower() or bool(close)
 
 
 def _mentions(spec: Mapping[str, Any], name: str) -> bool:

@@ -103,7 +103,7 @@ def _unsupported_port(port: PortProtocol, direction: Direction) -> str:
         return f"protocol {port.protocol} is not supported yet"
     number = port_syntax.number_of(port.port)
     if number is None and direction is Direction.EGRESS:
-        return "names of ports are not supported on egress yet"
+        return "names of ports on egress are not supported yet"
     last = port_syntax.last_of(port.port, port.end_port)
     if number is not None and last is not None and last - number >= port_syntax.MAX_RANGE:
         return f"ranges of more than {port_syntax.MAX_RANGE} ports are not supported yet"
