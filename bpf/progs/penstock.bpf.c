@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The socket datapath of a node. One object; user space attaches
+ *   connect4/6, sendmsg4/6, recvmsg4/6, getpeername4/6, pod_sockops, cgroup_skb  to the pods' cgroup,
+ *   envoy_sockops, envoy_getsockopt                                             to Envoy's cgroup,
+ *   pod_inbound (sk_lookup)                              to the network namespace of every pod.
+ *
+ * Built from UAPI headers only: no BTF of the running kernel, no CO-RE. Needs Linux 5.18
+ * (bpf_set_retval).
+ */
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <asm-generic/errno.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include <penstock/abi.h>
+
+#include "context.h"
+#include "address.h"
+#include "maps.h"
+#include "events.h"
+#include "policy.h"
+#include "services.h"
+#include "connect.h"
+#include "datagrams.h"
+#include "sockops.h"
+#include "inbound.h"
+#include "packets.h"
+
+/* No helper that is used here is reserved for programs under the GPL. */
+const char _license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,1 @@
+"""The eBPF socket datapath: build, load, attach, fill the maps, read events."""

@@ -1,0 +1,150 @@
+"""Destruction of TCP connections whose verdict has changed.
+
+Source: linux/inet_diag.h and linux/sock_diag.h; needs a kernel with CONFIG_INET_DIAG_DESTROY.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import NamedTuple
+
+from penstock.bpf.abi import IPAddress
+from penstock.bpf.errors import DatapathError
+from penstock.bpf.namespaces import socket_in
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_BUFFER = 1 << 18
+_TIMEOUT_SECONDS = 5.0
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_REQUEST = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, ext, pad, states, id
+_MESSAGE = struct.Struct("=BBBB48s")  # the head of inet_diag_msg: family, state, timer, retrans, id
+_SOCKET_ID = struct.Struct("!HH16s16s")  # inet_diag_sockid: ports and addresses in network order
+_ERROR = struct.Struct("=i")
+
+# TCP states: all that carry data or begin; not LISTEN (10), TIME_WAIT (6), CLOSE (7).
+_LIVE_STATES = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11, 12))
+
+
+class Connection(NamedTuple):
+    """One TCP socket of a namespace, as the kernel lists it."""
+
+    family: int
+    id: bytes
+    """struct inet_diag_sockid, with the socket's cookie: a reused port is another socket."""
+    local: IPAddress
+    local_port: int
+    remote: IPAddress
+    remote_port: int
+
+    @property
+    def is_own(self) -> bool:
+        """Whether both ends are the same address, or loopback: never policed, never destroyed."""
+        return self.local == self.remote or self.local.is_loopback or self.remote.is_loopback
+
+
+def destroy_connections(
+    netns: Path,
+    *,
+    local_port: int | None = None,
+    remote_port: int | None = None,
+    remote: Collection[IPAddress] | None = None,
+) -> int:
+    """Destroy the TCP connections in *netns* that match all that is given; return how many.
+
+    Both ends see ECONNABORTED or a reset. Loopback and a pod's connections to its own address
+    are left alone: no verdict is about them.
+
+    Raises:
+        DatapathError: no such namespace, or the kernel refuses.
+    """
+    destroyed = 0
+    wanted = None if remote is None else frozenset(remote)
+    with socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(_TIMEOUT_SECONDS)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for connection in list(_connections(netlink, family)):
+                if (
+                    not connection.is_own
+                    and local_port in {None, connection.local_port}
+                    and remote_port in {None, connection.remote_port}
+                    and (wanted is None or connection.remote in wanted)
+                ):
+                    destroyed += _destroy(netlink, connection)
+    return destroyed
+
+
+def decode_connection(payload: bytes) -> Connection:
+    """Return the connection of one inet_diag_msg."""
+    family, _state, _timer, _retransmits, socket_id = _MESSAGE.unpack_from(payload)
+    local_port, remote_port, local, remote = _SOCKET_ID.unpack_from(socket_id)
+    return Connection(
+        family,
+        socket_id,
+        _address(family, local),
+        local_port,
+        _address(family, remote),
+        remote_port,
+    )
+
+
+def _address(family: int, octets: bytes) -> IPAddress:
+    if family == socket.AF_INET:
+        return IPv4Address(octets[:4])
+    address = IPv6Address(octets)
+    return address.ipv4_mapped or address
+
+
+def _send(netlink: socket.socket, kind: int, flags: int, request: bytes) -> None:
+    header = _HEADER.pack(_HEADER.size + len(request), kind, flags | _NLM_F_REQUEST, 1, 0)
+    netlink.sendto(header + request, (0, 0))
+
+
+def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield type and payload of the messages of one datagram."""
+    datagram = netlink.recv(_BUFFER)
+    offset = 0
+    while offset + _HEADER.size <= len(datagram):
+        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
+        yield kind, datagram[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _connections(netlink: socket.socket, family: int) -> Iterator[Connection]:
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LIVE_STATES, bytes(48))
+    _send(netlink, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, request)
+    while True:
+        for kind, payload in _messages(netlink):
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                raise DatapathError("list TCP sockets", -_ERROR.unpack_from(payload)[0])
+            yield decode_connection(payload)
+
+
+def _destroy(netlink: socket.socket, connection: Connection) -> bool:
+    """Destroy one socket; return False if it was gone already."""
+    request = _REQUEST.pack(
+        connection.family, socket.IPPROTO_TCP, 0, 0, _LIVE_STATES, connection.id
+    )
+    _send(netlink, _SOCK_DESTROY, _NLM_F_ACK, request)
+    for kind, payload in _messages(netlink):
+        if kind != _NLMSG_ERROR:
+            continue
+        error: int = -_ERROR.unpack_from(payload)[0]
+        if error == errno.EOPNOTSUPP:
+            raise DatapathError(
+                "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY)", error
+            )
+        if error not in {0, errno.ENOENT}:
+            raise DatapathError("destroy a TCP socket", error)
+        return error == 0
+    return False
