@@ -72,10 +72,19 @@ async def watch_folders(paths: Sequence[Path]) -> AsyncIterator[Collection[str]]
         started = False
         async for change in changes:
             if change or not started:
-                yield {path for _, path in change}
+                yield {_as_given(path, paths) for _, path in change}
             started = True
             if _identities(paths) != watched:
                 break
+
+
+def _as_given(path: str, roots: Sequence[Path]) -> str:
+    """Return an absolute path the way that listings of *roots* write it."""
+    for root in roots:
+        absolute = str(root.absolute())
+        if path == absolute or path.startswith(f"{absolute}/"):
+            return str(root) + path.removeprefix(absolute)
+    return path
 
 
 def _identities(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:

@@ -83,32 +83,41 @@ def list_changed(before: Listing, roots: Sequence[Path], changed: Collection[str
 
     Looks at everything only if something else than plain files may have changed.
     """
-    if before.unreadable or before.links:
+    exchanged = any("/.." in path for path in changed)  # as `..data` of a mounted ConfigMap
+    outside = any(not _is_below(path, roots) for path in changed)
+    if before.unreadable or before.links or exchanged or outside:
         return list_files(roots)
     files = dict(before.files)
     for path in changed:
-        if not _is_hidden(path, roots):
-            try:
-                found = os.lstat(path)
-            except FileNotFoundError:
-                if files.pop(path, None) is None and _is_folder(path, before):
-                    return list_files(roots)
-                continue
-            except OSError:
+        if path not in files and _is_hidden(path, roots):
+            continue
+        found = _look_at(path)
+        if found is None:
+            if files.pop(path, None) is None and _is_folder(path, before):
                 return list_files(roots)
-            if not stat.S_ISREG(found.st_mode):
-                return list_files(roots)
-            if path.endswith(SUFFIXES):
-                files[path] = _signature(found)
-        elif "/.." in path:
+        elif not stat.S_ISREG(found.st_mode):
             return list_files(roots)
+        elif path in files or path.endswith(SUFFIXES):
+            files[path] = _signature(found)
     return Listing(files, {}, changed=frozenset(changed))
 
 
+def _look_at(path: str) -> os.stat_result | None:
+    """Return the state of *path*, links not followed; None if there is nothing."""
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
 def _is_hidden(path: str, roots: Sequence[Path]) -> bool:
-    """Return whether *path* or a folder around it below *roots* has a name that starts with `.`."""
+    """Return whether *path*, or a folder around it below a root, has a name beginning with `.`."""
     inside = (path.removeprefix(str(root)) for root in roots if path.startswith(f"{root}/"))
     return "/." in next(inside, "/.")
+
+
+def _is_below(path: str, roots: Sequence[Path]) -> bool:
+    return any(path == str(root) or path.startswith(f"{root}/") for root in roots)
 
 
 def _is_folder(path: str, before: Listing) -> bool:
