@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from penstock.core.decode import examine
+from penstock.core.objects import Broken
 from penstock.ir.policy import EndpointPolicy, Reserved
 from penstock.meta.problems import Severity
 from penstock.policy.identity import RESERVED_LABELS, identity_labels
@@ -51,7 +52,9 @@ def http_port(number: str, *rules: Json) -> Json:
 
 def read(raw: Json) -> ParsedPolicy:
     """Decode and parse as the compiler does."""
-    return parse(examine(CiliumNetworkPolicy, raw).object)
+    decoded = examine(CiliumNetworkPolicy, raw).object
+    assert isinstance(decoded, CiliumNetworkPolicy | Broken)
+    return parse(decoded)
 
 
 def errors(raw: Json) -> list[str]:
@@ -134,6 +137,3 @@ def server_policy(*raws: Json, **named_ports: int) -> EndpointPolicy:
     """Return what holds for SERVER under policies given as JSON values."""
     named = {name: frozenset({number}) for name, number in named_ports.items()}
     return WORLD.policy_of(SERVER, [read(raw) for raw in raws], named)
-
-
-Edit = Callable[[Json], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from penstock.core.objects import Broken, ObjectMeta
 from penstock.ir.policy import TCP, Direction, Verdict
 from penstock.meta.problems import Severity
@@ -53,7 +54,7 @@ def test_rules_beside_to_ports_close_the_direction() -> None:
         (ingress({"bogus": 1}), False, True),
         (egress({"bogus": 1}), True, False),
         (ingress({"bogus": 1}, egress=[{}]), False, False),
-        (ingress("junk"), False, True),
+        ({"endpointSelector": {}, "ingress": ["junk"]}, False, True),
         ({"endpointSelector": app("server"), "ingress": None}, False, True),
         ({"endpointSelector": app("server"), "ingress": 7}, False, True),
         ({"endpointSelector": app("server"), "ingres": [{}]}, False, False),
@@ -67,7 +68,7 @@ def test_rules_beside_to_ports_close_the_direction() -> None:
     ],
 )
 def test_broken_policy_closes_the_directions_it_mentions(
-    spec: Json, open_in: bool, open_out: bool
+    spec: Json, *, open_in: bool, open_out: bool
 ) -> None:
     raw = cnp(spec)
     assert errors(raw)
@@ -250,7 +251,8 @@ def test_invalid_policy_that_was_not_decoded_from_text_is_closed_too() -> None:
 
 def test_object_that_is_no_policy_at_all_is_survived() -> None:
     meta = ObjectMeta(name="p", namespace="shop")
-    for raw in ({}, {"spec": 7, "specs": {"a": 1}}, {"specs": [None, 7, []]}):
+    raws: tuple[Json, ...] = ({}, {"spec": 7, "specs": {"a": 1}}, {"specs": [None, 7, []]})
+    for raw in raws:
         broken = Broken(of_kind="CiliumNetworkPolicy", metadata=meta, raw=raw, problems=())
         assert parse(broken).rules == ()
 
@@ -275,7 +277,7 @@ def test_condition_tells_valid_invalid_and_not_supported() -> None:
 
 
 def test_what_is_closed_is_said() -> None:
-    said = [one for one in read(cnp(ingress({"bogus": 1}))).problems]
+    said = read(cnp(ingress({"bogus": 1}))).problems
     assert any(
         one.severity is Severity.WARNING and "ingress of what it selects is closed" in one.message
         for one in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
+
 from penstock.policy.identity import (
     FIRST_IDENTITY,
     LAST_IDENTITY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from penstock.ir.policy import OPEN, SCTP, TCP, UDP, Direction, EndpointPolicy, Verdict
 from penstock.policy import judge
 from penstock.policy.judge import HttpRequest
@@ -70,7 +71,7 @@ def test_no_policy_is_open() -> None:
         (ingress({"fromEntities": ["none"]}), True, False),
     ],
 )
-def test_default_deny(spec: Json, closed_in: bool, closed_out: bool) -> None:
+def test_default_deny(spec: Json, *, closed_in: bool, closed_out: bool) -> None:
     policy = server_policy(cnp(spec))
     assert open_to(policy) == (set() if closed_in else set(EVERYBODY))
     assert open_to(policy, way=OUT) == (set() if closed_out else set(EVERYBODY))
@@ -254,7 +255,7 @@ def test_node_reaches_its_pods_whatever_the_policy() -> None:
         ({"method": "POST", "path": "/pkg.S/M"}, {"method": "POST", "path": "/pkg.S/N"}, False),
     ],
 )
-def test_requests(rule: Json, request_: Json, expected: bool) -> None:
+def test_requests(rule: Json, request_: Json, *, expected: bool) -> None:
     policy = server_policy(cnp(ingress(http_port("80", rule))))
     assert verdict(policy, CLIENT.identity) is PROXY
     assert passes(policy, **request_) is expected
@@ -341,7 +342,8 @@ def test_http_on_named_port_and_range() -> None:
 
 
 def test_empty_http_is_an_allow_without_http() -> None:
-    for rules in ({}, {"http": []}):
+    empty: tuple[Json, ...] = ({}, {"http": []})
+    for rules in empty:
         item = {"ports": [port("80")], "rules": rules}
         policy = server_policy(cnp(ingress({"toPorts": [item]})))
         assert verdict(policy, CLIENT.identity) is ALLOW

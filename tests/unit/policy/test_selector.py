@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from penstock.ir.policy import Reserved
 from penstock.policy.identity import RESERVED_LABELS
 from penstock.policy.resources import LabelSelector
 from penstock.policy.selector import Selector, peer_selector, subject_selector
-from support.policies import CLIENT, FOREIGN, OTHER, SERVER, Json, cnp, ingress, warnings
+from support.policies import CLIENT, FOREIGN, OTHER, SERVER, Json, cnp, errors, ingress, warnings
 
 
 def peers(given: Json, namespace: str = "shop") -> Selector:
@@ -128,4 +129,4 @@ def test_namespaces_of_a_selector_are_known_for_indexing(
 
 def test_labels_that_differ_from_pod_to_pod_are_refused() -> None:
     per_pod = {"matchLabels": {"statefulset.kubernetes.io/pod-name": "db-0"}}
-    assert ingress({"fromEndpoints": [per_pod]})
+    assert "differs from pod to pod" in errors(cnp(ingress({"fromEndpoints": [per_pod]})))[0]
