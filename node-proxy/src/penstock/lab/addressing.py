@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-_BASE4 = int(ipaddress.IPv4Address("10.244.0.0"))
-_BASE6 = int(ipaddress.IPv6Address("fd44::"))
-_FIRST, _SIZE = 256, 65_000
-"""10.244.0.x is for the node and its services."""
+from penstock.core.addresses import StableAllocator
+from penstock.meta.errors import PenstockError
+
+POD_RANGES = ("10.244.0.0/16", "fd44::/64")
+NODE_ADDRESSES = ("10.244.0.1", "fd44::1")
+_RESERVED = ("10.244.0.0/24", "fd44::/112")
+"""For the node and what answers on it, as the cluster DNS."""
 
 
 class PodAddresses(msgspec.Struct, frozen=True, order=True):
@@ -21,36 +22,38 @@ class PodAddresses(msgspec.Struct, frozen=True, order=True):
     ipv6: str
 
 
+class NoAddressLeft(PenstockError):
+    """More pods than addresses."""
+
+
 def assign(keys: Iterable[str], held: Mapping[str, PodAddresses]) -> dict[str, PodAddresses]:
     """Return addresses for *keys*, which depend on the keys and on nothing else if none are held.
 
     Args:
         keys: "namespace/name" of each pod; their order does not matter.
-        held: addresses that are in use, also by keys that are not asked for.
+        held: addresses that are in use, also by keys that are not asked for; they stay.
+
+    Raises:
+        NoAddressLeft: the range is full.
     """
-    taken = {_index(addresses): key for key, addresses in held.items()}
-    given: dict[str, PodAddresses] = {}
-    for key in sorted(set(keys)):
-        if key in held:
-            given[key] = held[key]
-            continue
-        index = _first_choice(key)
-        while index in taken:
-            index = _FIRST + (index - _FIRST + 1) % _SIZE
-        taken[index] = key
-        given[key] = _addresses(index)
+    wanted = sorted(set(keys))
+    new = [key for key in wanted if key not in held]
+    ipv4 = _allocate(0, new, [one.ipv4 for one in held.values()])
+    ipv6 = _allocate(1, new, [one.ipv6 for one in held.values()])
+    given = {key: PodAddresses(ipv4[key], ipv6[key]) for key in new}
+    return {key: held[key] if key in held else given[key] for key in wanted}
+
+
+def _allocate(family: int, keys: Iterable[str], in_use: Iterable[str]) -> dict[str, str]:
+    allocator = StableAllocator(POD_RANGES[family], reserved=(_RESERVED[family],))
+    for address in in_use:
+        allocator.hold(address)
+    for key in keys:
+        allocator.add(key)
+    given: dict[str, str] = {}
+    for key in keys:
+        address = allocator.get(key)
+        if address is None:
+            raise NoAddressLeft(f"no address is left in {POD_RANGES[family]} for pod {key}")
+        given[key] = address
     return given
-
-
-def _first_choice(key: str) -> int:
-    return _FIRST + int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % _SIZE
-
-
-def _addresses(index: int) -> PodAddresses:
-    return PodAddresses(
-        str(ipaddress.IPv4Address(_BASE4 + index)), str(ipaddress.IPv6Address(_BASE6 + index))
-    )
-
-
-def _index(addresses: PodAddresses) -> int:
-    return int(ipaddress.IPv4Address(addresses.ipv4)) - _BASE4

@@ -29,14 +29,12 @@ from penstock.core.kinds import (
 from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.core.pods import Pod, PodCondition, PodIP, PodStatus
 from penstock.lab import cluster_dns, endpoints
-from penstock.lab.addressing import PodAddresses, assign
+from penstock.lab.addressing import NODE_ADDRESSES, POD_RANGES, PodAddresses, assign
 from penstock.meta.names import NamespacedName
 
 K = TypeVar("K", bound=Object)
 
 NODE_NAME = "lab"
-POD_RANGES = ("10.244.0.0/16", "fd44::/64")
-NODE_ADDRESSES = ("10.244.0.1", "fd44::1")
 
 
 class PodPlan(msgspec.Struct, frozen=True, kw_only=True):

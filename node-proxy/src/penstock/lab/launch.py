@@ -59,6 +59,7 @@ class Spec(TypedDict):
     group: int
     """Group id, -1 leaves it."""
     env: dict[str, str]
+    """Values hold one character for each byte."""
     argv: list[str]
 
 
@@ -219,7 +220,8 @@ def become(spec: Spec) -> None:
     if spec["user"] >= 0:
         os.setuid(spec["user"])
     os.chdir(spec["cwd"])
-    os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+    env = {name: value.encode("latin-1") for name, value in spec["env"].items()}
+    os.execvpe(spec["argv"][0], spec["argv"], env)
 
 
 def read_spec(fd: int) -> Spec:

@@ -22,6 +22,7 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from penstock.lab import syscalls
+from penstock.lab.addressing import NODE_ADDRESSES
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 NODE = "node"
 """File name of the node's network namespace; no pod uid is equal to it."""
-NODE_ADDRESSES = ("10.244.0.1", "fd44::1")
 SERVICE_RANGES = ("10.96.0.0/12", "fd96::/64")
 """Virtual addresses: never on the wire; one that eBPF did not translate is unreachable at once."""
 _LINK = 253

@@ -1,0 +1,81 @@
+"""What an image name means where there are no images: a command on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from penstock.core.pods import Container
+from penstock.meta.errors import PenstockError
+
+_PYTHON_ECHO = (sys.executable, "-m", "penstock.lab.echo")
+_SLEEP = ("sleep", "infinity")
+
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "penstock.dev/echo": _PYTHON_ECHO,
+    "penstock.dev/client": _SLEEP,
+    "curlimages/curl": _SLEEP,
+    "busybox": _SLEEP,
+    "alpine": _SLEEP,
+    "alpine/curl": _SLEEP,
+    "nicolaka/netshoot": _SLEEP,
+    "registry.k8s.io/pause": _SLEEP,
+}
+"""Image names without tag and registry, and the command that stands for their entrypoint."""
+
+_REGISTRIES = ("docker.io/library/", "docker.io/", "index.docker.io/", "quay.io/", "ghcr.io/")
+
+
+class UnknownImage(PenstockError):
+    """There is no command for an image."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What stands for the image's entrypoint and what it needs in its environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+def command_of(container: Container, place: str) -> Command:
+    """Return the command of *container*, with `args`, before $(VAR) expansion.
+
+    Args:
+        container: its `command` wins over the table of images.
+        place: what the user wrote it in, for the message.
+
+    Raises:
+        UnknownImage: no `command`, and the image is not in the table.
+    """
+    if container.command:
+        return Command((*container.command, *container.args), {})
+    known = BUILT_IN.get(bare_name(container.image))
+    if known is None:
+        raise UnknownImage(
+            f"{place}: image {container.image!r} has no local command; the lab runs processes of "
+            "this machine, not images: give the container a `command`, or use an image of the "
+            f"table ({', '.join(sorted(BUILT_IN))})"
+        )
+    if known is _SLEEP and container.args:
+        return Command(container.args, {})
+    env = {"PYTHONPATH": own_path()} if known is _PYTHON_ECHO else {}
+    return Command((*known, *container.args), env)
+
+
+def bare_name(image: str) -> str:
+    """Return an image name without registry, tag and digest."""
+    name = image.partition("@")[0]
+    head, slash, tail = name.rpartition("/")
+    name = head + slash + tail.partition(":")[0]
+    for registry in _REGISTRIES:
+        name = name.removeprefix(registry)
+    return name
+
+
+def own_path() -> str:
+    """Return where this program's packages are, for a Python that runs a part of it."""
+    return os.pathsep.join(entry for entry in sys.path if entry and Path(entry).is_dir())
