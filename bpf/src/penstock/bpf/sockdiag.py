@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -29,9 +30,13 @@ _REQUEST = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, ext
 _MESSAGE = struct.Struct("=BBBB48s")  # the head of inet_diag_msg: family, state, timer, retrans, id
 _SOCKET_ID = struct.Struct("!HH16s16s")  # inet_diag_sockid: ports and addresses in network order
 _ERROR = struct.Struct("=i")
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
+_MESSAGE_SIZE = 72  # inet_diag_msg: its head, then expires, rqueue, wqueue, uid, inode
+_INET_DIAG_MARK, _INET_DIAG_CGROUP_ID = 15, 21
 
 # TCP states: all that carry data or begin; not LISTEN (10), TIME_WAIT (6), CLOSE (7).
 _LIVE_STATES = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11, 12))
+_LISTEN_STATE = 1 << 10
 
 
 class Connection(NamedTuple):
@@ -44,6 +49,10 @@ class Connection(NamedTuple):
     local_port: int
     remote: IPAddress
     remote_port: int
+    mark: int = 0
+    """SO_MARK."""
+    cgroup: int = 0
+    """Id of the cgroup that the socket was made in, the inode of its folder."""
 
     @property
     def is_own(self) -> bool:
@@ -66,26 +75,59 @@ def destroy_connections(
     Raises:
         DatapathError: no such namespace, or the kernel refuses.
     """
-    destroyed = 0
     wanted = None if remote is None else frozenset(remote)
-    with socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(_TIMEOUT_SECONDS)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for connection in list(_connections(netlink, family)):
-                if (
-                    not connection.is_own
-                    and local_port in {None, connection.local_port}
-                    and remote_port in {None, connection.remote_port}
-                    and (wanted is None or connection.remote in wanted)
-                ):
-                    destroyed += _destroy(netlink, connection)
-    return destroyed
+    with _open(netns) as netlink:
+        matching = [
+            connection
+            for connection in _listed(netlink, _LIVE_STATES)
+            if not connection.is_own
+            and local_port in {None, connection.local_port}
+            and remote_port in {None, connection.remote_port}
+            and (wanted is None or connection.remote in wanted)
+        ]
+        return sum(_destroy(netlink, connection) for connection in matching)
+
+
+def list_connections(netns: Path) -> tuple[list[Connection], set[int]]:
+    """Return the live TCP connections in *netns*, and the ports that something listens on.
+
+    Raises:
+        DatapathError: no such namespace, or the kernel refuses.
+    """
+    with _open(netns) as netlink:
+        listening = {connection.local_port for connection in _listed(netlink, _LISTEN_STATE)}
+        return _listed(netlink, _LIVE_STATES), listening
+
+
+def destroy_listed(netns: Path, connections: Collection[Connection]) -> int:
+    """Destroy *connections*, as `list_connections` gave them; return how many were still there.
+
+    Raises:
+        DatapathError: no such namespace, or the kernel refuses.
+    """
+    with _open(netns) as netlink:
+        return sum(_destroy(netlink, connection) for connection in connections)
+
+
+def _open(netns: Path) -> socket.socket:
+    netlink = socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    netlink.settimeout(_TIMEOUT_SECONDS)
+    return netlink
+
+
+def _listed(netlink: socket.socket, states: int) -> list[Connection]:
+    return [
+        connection
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for connection in _connections(netlink, family, states)
+    ]
 
 
 def decode_connection(payload: bytes) -> Connection:
     """Return the connection of one inet_diag_msg."""
     family, _state, _timer, _retransmits, socket_id = _MESSAGE.unpack_from(payload)
     local_port, remote_port, local, remote = _SOCKET_ID.unpack_from(socket_id)
+    attributes = dict(_attributes(payload[_MESSAGE_SIZE:]))
     return Connection(
         family,
         socket_id,
@@ -93,7 +135,20 @@ def decode_connection(payload: bytes) -> Connection:
         local_port,
         _address(family, remote),
         remote_port,
+        mark=int.from_bytes(attributes.get(_INET_DIAG_MARK, b""), sys.byteorder),
+        cgroup=int.from_bytes(attributes.get(_INET_DIAG_CGROUP_ID, b""), sys.byteorder),
     )
+
+
+def _attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of netlink attributes."""
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, payload[offset + _ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3
 
 
 def _address(family: int, octets: bytes) -> IPAddress:
@@ -118,8 +173,8 @@ def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _connections(netlink: socket.socket, family: int) -> Iterator[Connection]:
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LIVE_STATES, bytes(48))
+def _connections(netlink: socket.socket, family: int, states: int) -> Iterator[Connection]:
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states, bytes(48))
     _send(netlink, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, request)
     while True:
         for kind, payload in _messages(netlink):
