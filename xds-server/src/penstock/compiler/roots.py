@@ -29,6 +29,8 @@ from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
 
 EVERY_NODE = ""
+MAX_RESERVED = 255
+"""Largest identity that stands for something else than workloads."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -108,8 +110,8 @@ def of_workload(db: Database, uid: str) -> Outputs:
 
 @query
 def of_identity(db: Database, identity: int) -> Outputs:
-    """Return the outputs of an identity."""
-    known = db.identities.get(identity) is not None
+    """Return the outputs of an identity; the reserved ones have no policy."""
+    known = identity > MAX_RESERVED and db.identities.get(identity) is not None
     return (Output(scopes.node_policy, identity),) if known else ()
 
 

@@ -1,0 +1,190 @@
+"""Statuses: what each object of the user came to, from the same queries as the resources.
+
+A status is computed when somebody asks; nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.gateways import ours
+from penstock.compiler.policies import parsed
+from penstock.compiler.routing import (
+    ParentOf,
+    RouteFor,
+    gateway_attachment,
+    head,
+    service_attachment,
+    translated,
+)
+from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
+from penstock.gatewayapi.status import (
+    CONTROLLER_NAME,
+    RouteParentStatus,
+    counted_listeners,
+    gateway_class_conditions,
+    gateway_status,
+    is_ours,
+    parent_ref,
+    route_parent_status,
+)
+from penstock.incremental.query import query
+from penstock.meta.conditions import Condition
+from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.policy.resources import CiliumNetworkPolicy
+from penstock.policy.status import conditions as policy_conditions
+
+DATA_PLANE_ACKED = "DataPlaneAcked"
+
+Acknowledged = Callable[[ObjectRef], Condition | None]
+"""What the data plane says of the resources of an object; None if it has none."""
+
+
+def status_of(
+    db: Database, thing: Object | Broken, acknowledged: Acknowledged
+) -> dict[str, Any] | None:
+    """Return the status of *thing* as Kubernetes would show it; None if it has none of ours."""
+    match thing.of_kind if isinstance(thing, Broken) else thing.kind:
+        case "HTTPRoute":
+            return _route(db, thing, acknowledged)
+        case "Gateway" if isinstance(thing, Gateway):
+            return _gateway(db, thing, acknowledged)
+        case "GatewayClass" if isinstance(thing, GatewayClass) and is_ours(thing):
+            return {"conditions": _written(gateway_class_conditions(thing))}
+        case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
+            return _policy(db, thing, acknowledged)
+        case _:
+            return None
+
+
+def condition(one: Condition) -> dict[str, Any]:
+    """Return a condition as it is written in a status."""
+    return {
+        "type": one.type,
+        "status": one.status_text,
+        "reason": one.reason,
+        "message": one.message,
+        "observedGeneration": one.observed_generation,
+    }
+
+
+def _written(conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
+    return [condition(one) for one in conditions]
+
+
+def _with_acknowledged(
+    conditions: tuple[Condition, ...], thing: Object | Broken, acknowledged: Acknowledged
+) -> list[dict[str, Any]]:
+    more = acknowledged(thing.ref)
+    if more is None:
+        return _written(conditions)
+    generation = thing.metadata.generation
+    return _written((*conditions, msgspec.structs.replace(more, observed_generation=generation)))
+
+
+@query
+def parent_statuses(db: Database, name: NamespacedName) -> tuple[RouteParentStatus, ...]:
+    """Return the status of a route at each parent of ours."""
+    route = head(db, name)
+    found: list[RouteParentStatus] = []
+    for index, parent in enumerate(route.parents if route is not None else ()):
+        kind = kind_of(parent)
+        if kind is ParentKind.FOREIGN:
+            continue
+        accepted = _accepted(db, ParentOf(name, index), kind, target_of(parent, name))
+        rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
+        if accepted is not None and rules is not None:
+            found.append(route_parent_status(parent, accepted, rules.verdict))
+    return tuple(found)
+
+
+def _accepted(
+    db: Database, at: ParentOf, kind: ParentKind, target: NamespacedName
+) -> Condition | None:
+    """Return what attachment says; None if the parent is not ours."""
+    if kind is ParentKind.SERVICE:
+        on_service = service_attachment(db, at)
+        return None if on_service is None else on_service.accepted
+    if ours(db, target) is None:
+        return None
+    on_gateway = gateway_attachment(db, at)
+    return None if on_gateway is None else on_gateway.accepted
+
+
+@query
+def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
+    """Return the number of accepted routes of each listener of a Gateway."""
+    count: Counter[str] = Counter()
+    for route_name in db.routes.bucket("parent", (ParentKind.GATEWAY, name)):
+        route = head(db, route_name)
+        rules = translated(db, RouteFor(route_name, mesh=False))
+        joined: set[str] = set()
+        for index, parent in enumerate(route.parents if route is not None else ()):
+            if kind_of(parent) is ParentKind.GATEWAY and target_of(parent, route_name) == name:
+                attached = gateway_attachment(db, ParentOf(route_name, index))
+                if attached is not None and rules is not None:
+                    joined.update(counted_listeners(attached, rules.verdict))
+        count.update(joined)
+    return dict(count)
+
+
+def _route(
+    db: Database, thing: Object | Broken, acknowledged: Acknowledged
+) -> dict[str, Any] | None:
+    if not isinstance(thing, HTTPRoute | Broken):
+        return None
+    parents = [
+        {
+            "parentRef": parent_ref(one.parent),
+            "controllerName": CONTROLLER_NAME,
+            "conditions": _with_acknowledged(one.conditions, thing, acknowledged),
+        }
+        for one in parent_statuses.once(db, thing.key)
+    ]
+    return {"parents": parents}
+
+
+def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
+    if ours.once(db, thing.key) is None:
+        return None
+    address = db.gateway_addresses.snapshot().get(thing.key)
+    acked = acknowledged(thing.ref)
+    waiting = acked.message if acked is not None and acked.status is not True else None
+    pending = dict.fromkeys((one.name for one in thing.spec.listeners), waiting or "")
+    status = gateway_status(
+        thing,
+        attached_routes=attached_routes.once(db, thing.key),
+        addresses=() if address is None else (address,),
+        pending=pending if waiting is not None else None,
+    )
+    return {
+        "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],
+        "conditions": _with_acknowledged(status.conditions, thing, acknowledged),
+        "listeners": [
+            {
+                "name": one.name,
+                "supportedKinds": [
+                    {"group": kind.group, "kind": kind.kind} for kind in one.supported_kinds
+                ],
+                "attachedRoutes": one.attached_routes,
+                "conditions": _written(one.conditions),
+            }
+            for one in status.listeners
+        ],
+    }
+
+
+def _policy(
+    db: Database, thing: CiliumNetworkPolicy | Broken, acknowledged: Acknowledged
+) -> dict[str, Any]:
+    found = parsed.once(db, thing.key)
+    problems = found.problems if found is not None else ()
+    valid = policy_conditions(thing, problems)
+    return {"conditions": _with_acknowledged(valid, thing, acknowledged)}

@@ -1,0 +1,1 @@
+"""The controller process: a source, the compiler and the servers, wired together."""

@@ -1,0 +1,75 @@
+"""Wiring of the controller: build every part, run until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import structlog
+from aiohttp import web
+
+from penstock.ads.server import AdsServer
+from penstock.controlplane.api import application
+from penstock.controlplane.clock import SystemClock
+from penstock.controlplane.config import Config, known_kinds
+from penstock.controlplane.world import World
+from penstock.sources.file import FileSource
+
+_log = structlog.get_logger("penstock.controller")
+
+
+def run(config: Config) -> None:
+    """Run the controller until SIGTERM or SIGINT."""
+    asyncio.run(_main(config))
+
+
+async def _main(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop)
+
+
+async def serve(config: Config, stop: asyncio.Event) -> None:
+    """Serve until *stop* is set.
+
+    Raises:
+        AdsError: a socket cannot be made.
+    """
+    clock = SystemClock()
+    world = World(config.settings)
+    source = FileSource(config.sources, known_kinds(), clock=clock)
+    acks = world.acknowledgements
+    ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
+    runner = web.AppRunner(application(world, source), access_log=None)
+    await ads.start(config.paths.controller_ads)
+    try:
+        await runner.setup()
+        await _listen(runner, config)
+        _log.info("serving", run_dir=str(config.paths.root), sources=[*map(str, config.sources)])
+        await _until_stopped(source, world, stop)
+    finally:
+        await runner.cleanup()
+        await ads.stop()
+
+
+async def _listen(runner: web.AppRunner, config: Config) -> None:
+    socket = config.paths.controller_api
+    socket.unlink(missing_ok=True)
+    previous = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(socket)).start()
+    finally:
+        os.umask(previous)
+
+
+async def _until_stopped(source: FileSource, world: World, stop: asyncio.Event) -> None:
+    feed = asyncio.create_task(source.run(world.take))
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({feed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (feed, stopped):
+        task.cancel()
+    if feed in done:
+        feed.result()

@@ -1,0 +1,99 @@
+"""The controller's state: objects, compiler, snapshots of the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
+from penstock.compiler.compile import Compiler
+from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.settings import Settings
+from penstock.compiler.statuses import status_of
+from penstock.controlplane.acknowledgements import (
+    Acknowledgements,
+    ResourceState,
+    by_object,
+    summary,
+)
+from penstock.core.events import Batch, EventType
+from penstock.core.objects import Broken, Object
+from penstock.meta.conditions import Condition
+from penstock.meta.names import ObjectRef
+from penstock.xds.snapshot import Delta, Snapshot
+
+StatesByObject = Mapping[ObjectRef, Sequence[ResourceState]]
+
+_log = structlog.get_logger("penstock.controller")
+
+
+class World:
+    """Takes batches of a source and keeps a snapshot for each node that asks."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start empty; nobody is served before the first batch."""
+        self.compiler = Compiler(settings)
+        self.objects: dict[ObjectRef, Object | Broken] = {}
+        self.acknowledgements = Acknowledgements()
+        self.synced = asyncio.Event()
+        self._store = SnapshotStore()
+        self._served: set[str] = set()
+        self._failures: dict[str, str] = {}
+
+    async def take(self, batch: Batch) -> None:
+        """Compile a batch and tell the nodes what changed."""
+        for event in batch.events:
+            if event.type is EventType.DELETED:
+                self.objects.pop(event.object.ref, None)
+            else:
+                self.objects[event.object.ref] = event.object
+        changes = self.compiler.apply(batch.events)
+        self._tell_failures()
+        for change in changes:
+            nodes = self._served if change.node == EVERY_NODE else self._served & {change.node}
+            for node in nodes:
+                self._store.apply(node, change.delta)
+        if batch.synced:
+            self.synced.set()
+
+    async def snapshot_for(self, node_id: str) -> Snapshot:
+        """Return the live snapshot of a node, once everything is synced. See SnapshotSource."""
+        await self.synced.wait()
+        if node_id not in self._served:
+            self._served.add(node_id)
+            self._store.apply(node_id, Delta(self.compiler.resources(node_id)))
+        return await self._store.snapshot_for(node_id)
+
+    def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
+        """Tell *subscriber* every change of a node's snapshot. See SnapshotSource."""
+        return self._store.subscribe(node_id, subscriber)
+
+    def states(self, node: str) -> list[ResourceState]:
+        """Return all resources of a node and what it says of them."""
+        return self.acknowledgements.states(node, self.compiler.resources(node))
+
+    def states_by_object(self) -> StatesByObject:
+        """Return the states at all nodes by the objects that the resources come from."""
+        nodes = self.acknowledgements.connected
+        return by_object(state for node in nodes for state in self.states(node))
+
+    def status(self, thing: Object | Broken, states: StatesByObject) -> dict[str, Any] | None:
+        """Return the status of one object, given what all nodes say."""
+
+        def acknowledged(ref: ObjectRef) -> Condition | None:
+            return summary(states.get(ref, ()))
+
+        return status_of(self.compiler.db, thing, acknowledged)
+
+    def _tell_failures(self) -> None:
+        now = {name: str(error) for name, error in self.compiler.failures.items()}
+        for name in now.keys() - self._failures.keys():
+            _log.error(
+                "a mistake of ours: the last good version of this stays in force",
+                resource=name,
+                exc_info=self.compiler.failures[name],
+            )
+        self._failures = now
