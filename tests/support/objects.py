@@ -1,0 +1,166 @@
+"""Objects for tests, from short YAML-like dicts through the strict decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from penstock.compiler.compile import KINDS
+from penstock.core.decode import decode
+from penstock.core.events import Event, EventType
+from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
+from penstock.core.objects import Broken, Object
+
+KIND_BY_NAME = {kind.kind: kind for kind in (*KINDS, Deployment, ConfigMap, Secret, Node)}
+CONTROLLER = "penstock.dev/gateway-controller"
+
+
+def made(raw: dict[str, Any]) -> Object | Broken:
+    """Decode one object; uid and generation are filled in as a source would."""
+    kind = KIND_BY_NAME[raw["kind"]]
+    meta = raw["metadata"]
+    name = f"{raw['kind']}/{meta.get('namespace', '')}/{meta['name']}"
+    return decode(kind, {**raw, "metadata": {"uid": f"uid-{name}", "generation": 1, **meta}})
+
+
+def from_yaml(text: str) -> list[Object | Broken]:
+    """Decode all documents of *text*."""
+    return [made(raw) for raw in yaml.safe_load_all(text) if raw]
+
+
+def added(objects: Iterable[Object | Broken]) -> list[Event]:
+    """Return an ADDED event for each object."""
+    return [Event(EventType.ADDED, one) for one in objects]
+
+
+def pod(
+    name: str, ip: str, labels: dict[str, str], namespace: str = "shop", node: str = "n1"
+) -> Object | Broken:
+    return made(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {
+                "nodeName": node,
+                "containers": [
+                    {
+                        "name": "app",
+                        "image": "app",
+                        "ports": [{"name": "http", "containerPort": 8080}],
+                    }
+                ],
+            },
+            "status": {"podIPs": [{"ip": ip}], "phase": "Running"},
+        }
+    )
+
+
+def service(
+    name: str, ip: str, namespace: str = "shop", port: int = 80, app_protocol: str = ""
+) -> Object | Broken:
+    spec: dict[str, Any] = {"name": "http", "port": port, "targetPort": 8080}
+    if app_protocol:
+        spec["appProtocol"] = app_protocol
+    return made(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec]},
+        }
+    )
+
+
+def endpoint_slice(
+    service_name: str, ips: Iterable[str], namespace: str = "shop", *, ready: bool = True
+) -> Object | Broken:
+    return made(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{service_name}-v4",
+                "namespace": namespace,
+                "labels": {"kubernetes.io/service-name": service_name},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": ready}} for ip in ips],
+        }
+    )
+
+
+def http_route(
+    name: str,
+    *,
+    parent: dict[str, Any],
+    backends: Iterable[tuple[str, int]] = (),
+    namespace: str = "shop",
+    hostnames: Iterable[str] = (),
+    path: str = "/",
+) -> Object | Broken:
+    spec: dict[str, Any] = {
+        "parentRefs": [parent],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+                "backendRefs": [{"name": n, "port": 80, "weight": w} for n, w in backends],
+            }
+        ],
+    }
+    if hostnames:
+        spec["hostnames"] = list(hostnames)
+    return made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
+    )
+
+
+def on_service(name: str, namespace: str | None = None) -> dict[str, Any]:
+    parent: dict[str, Any] = {"group": "", "kind": "Service", "name": name, "port": 80}
+    if namespace is not None:
+        parent["namespace"] = namespace
+    return parent
+
+
+def gateway_class(name: str = "penstock", controller: str = CONTROLLER) -> Object | Broken:
+    return made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": name},
+            "spec": {"controllerName": controller},
+        }
+    )
+
+
+def gateway(
+    name: str, listeners: Iterable[dict[str, Any]] = (), namespace: str = "shop"
+) -> Object | Broken:
+    given = list(listeners) or [{"name": "http", "protocol": "HTTP", "port": 80}]
+    return made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"gatewayClassName": "penstock", "listeners": given},
+        }
+    )
+
+
+def policy(name: str, spec: dict[str, Any], namespace: str = "shop") -> Object | Broken:
+    return made(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
+    )
