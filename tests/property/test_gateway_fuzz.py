@@ -1,0 +1,198 @@
+"""Whatever is written in an object, nothing raises and what comes out can be built."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from penstock.core.decode import decode
+from penstock.core.objects import Broken, Object
+from penstock.core.plan import ChoiceShape, Leaf, ListShape, MapShape, Shape, StructShape, plan_of
+from penstock.envoy.route import virtual_host as build
+from penstock.gatewayapi.attach import (
+    ParentKind,
+    attach_to_gateway,
+    attach_to_service,
+    head_of,
+    kind_of,
+)
+from penstock.gatewayapi.filters import (
+    FilterType,
+    HTTPPathModifier,
+    HTTPRouteFilter,
+    ListenerFilter,
+)
+from penstock.gatewayapi.httproute import translate
+from penstock.gatewayapi.listeners import served_listeners
+from penstock.gatewayapi.merge import ranked, virtual_host
+from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.gatewayapi.status import (
+    gateway_class_conditions,
+    gateway_status,
+    parent_ref,
+    route_parent_status,
+)
+from penstock.ir.route import Forward, Redirect, Respond, ServicePort
+from support.gateway_objects import API, grant, listener, references, service
+from support.gateway_objects import gateway as make_gateway
+
+JUNK: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.lists(st.text(max_size=3), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+WORDS = (
+    *("a", "svc", "gw", "http", "app", "data", "Service", "Gateway", "HTTPRoute", ""),
+    *("gateway.networking.k8s.io", "a.test", "*.test", "/", "/a", "/a/b", "(", "/v[0-9]+"),
+    *("RegularExpression", "Host", "x-a", "connection", "5s", "0s", "10ms", "In", "Exists"),
+    *("HTTP", "HTTPS", "TCP", "IPAddress", "192.0.2.1", "https://a.test", "*"),
+    *("penstock.dev/gateway-controller", "v\r\nx: y", "100%"),
+)
+COUNTS = (0, 1, 80, 81, 443, 500, 10**6)
+RIGHT = 60
+"""About so many values of the right type for three of a wrong one."""
+TEXTS = st.sampled_from(WORDS)
+UNIONS: dict[Any, dict[str, str]] = {
+    HTTPRouteFilter: {one.value: one.member for one in FilterType},
+    HTTPPathModifier: {
+        "ReplaceFullPath": "replaceFullPath",
+        "ReplacePrefixMatch": "replacePrefixMatch",
+    },
+    ListenerFilter: {"ExternalAuth": "externalAuth", "ExtensionRef": "extensionRef"},
+}
+"""Structs whose `type` says which other member is there."""
+KNOWN = references(service("svc"), service("svc", "data"), grants=[grant("data", "app")])
+GATEWAY = make_gateway(listener(), listener("b", 81, hostname="*.test"))
+
+
+def values(shape: Shape) -> st.SearchStrategy[Any]:
+    """Return values that mostly fit *shape*."""
+    match shape:
+        case StructShape(type=struct):
+            return mappings(struct)
+        case ListShape(item=inner):
+            return st.lists(st.deferred(lambda: values(inner)), min_size=1, max_size=2)
+        case MapShape(value=inner):
+            return st.dictionaries(TEXTS, st.deferred(lambda: values(inner)), max_size=2)
+        case ChoiceShape(options=options):
+            return st.one_of(*[values(option) for option in options])
+        case Leaf(type=annotation):
+            return st.sampled_from(fitting(annotation))
+
+
+@functools.cache
+def fitting(annotation: Any) -> tuple[Any, ...]:
+    """Return some values of a scalar type, and a few that are not."""
+    pool: list[Any] = [*WORDS, *COUNTS, True]
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        pool = [one.value for one in annotation]
+    elif get_origin(annotation) is Literal:
+        pool = list(get_args(annotation))
+    found = [one for one in pool if _fits(one, annotation)]
+    return (*found * (1 + RIGHT // len(found)), "(", 0, None)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        msgspec.convert(value, annotation)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@st.composite
+def mappings(draw: st.DrawFn, struct: Any) -> Any:
+    chaos = draw(st.integers(0, 99))
+    if chaos == 0:
+        return draw(JUNK)
+    fields = plan_of(struct).fields
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        if field.required or (struct not in UNIONS and draw(st.integers(0, 4)) > 2):
+            found[name] = draw(values(field.shape))
+    if struct in UNIONS:
+        member = UNIONS[struct].get(str(found["type"]), "type")
+        found[member] = draw(values(fields[member].shape))
+    if chaos == 1 and found:
+        found[draw(st.sampled_from(sorted(found)))] = []
+    if chaos == 2:
+        found[draw(st.text(max_size=5))] = draw(JUNK)
+    return found
+
+
+def objects(kind: type[Object]) -> st.SearchStrategy[dict[str, Any]]:
+    spec = values(plan_of(kind).fields["spec"].shape)
+    return spec.map(
+        lambda value: {
+            "apiVersion": API,
+            "kind": kind.kind,
+            "metadata": {"name": "gw", "namespace": "app"},
+            "spec": value,
+        }
+    )
+
+
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def cluster(target: ServicePort) -> str:
+    return f"{target.service}/{target.port}"
+
+
+@QUICK
+@given(objects(HTTPRoute))
+def test_any_route_is_attached_translated_merged_and_built(document: dict[str, Any]) -> None:
+    route = decode(HTTPRoute, document)
+    assert isinstance(route, HTTPRoute | Broken)
+    head = head_of(route)
+    translated = translate(route, KNOWN)
+    assert translated.routes
+    for one in translated.rules:
+        assert isinstance(one.action, Forward | Redirect | Respond)
+    host = virtual_host(
+        "*", [ranked(translated, hostname) for hostname in head.hostnames or ("*",)]
+    )
+    assert {one.name for one in host.routes} == {one.name for one in translated.rules}
+    build(host, cluster, runtime_weights=False).SerializeToString()
+    for parent in head.parents:
+        if kind_of(parent) is ParentKind.SERVICE:
+            accepted = attach_to_service(head, parent, service("svc")).accepted
+        else:
+            accepted = attach_to_gateway(head, parent, GATEWAY.spec.listeners, {}).accepted
+        status = route_parent_status(parent, accepted, translated.verdict)
+        assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
+        assert parent_ref(parent)["name"] == parent.name
+
+
+@QUICK
+@given(objects(Gateway))
+def test_any_gateway_has_a_status(document: dict[str, Any]) -> None:
+    found = decode(Gateway, document)
+    if isinstance(found, Gateway):
+        status = gateway_status(found, attached_routes={}, addresses=["192.0.2.1"])
+        accepted = {
+            one.name
+            for one in status.listeners
+            if any(each.type == "Programmed" and each.status for each in one.conditions)
+        }
+        assert {one.name for one in served_listeners(found.spec)} == accepted
+
+
+@QUICK
+@given(objects(GatewayClass), objects(ReferenceGrant))
+def test_any_class_and_grant_is_understood_or_broken(
+    a_class: dict[str, Any], a_grant: dict[str, Any]
+) -> None:
+    found = decode(GatewayClass, a_class)
+    if isinstance(found, GatewayClass):
+        assert gateway_class_conditions(found)
+    assert isinstance(decode(ReferenceGrant, a_grant), ReferenceGrant | Broken)

@@ -1,0 +1,352 @@
+"""Conditions of classes, Gateways, listeners and routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.gatewayapi.attach import attach_to_gateway, head_of
+from penstock.gatewayapi.httproute import translate
+from penstock.gatewayapi.listeners import ListenerStatus, conflicts, served_listeners
+from penstock.gatewayapi.resources import Gateway, RouteGroupKind
+from penstock.gatewayapi.status import (
+    GatewayStatus,
+    RouteParentStatus,
+    counted_listeners,
+    gateway_class_conditions,
+    gateway_status,
+    is_ours,
+    parent_ref,
+    route_parent_status,
+)
+from support.gateway_objects import (
+    Json,
+    condition,
+    gateway,
+    gateway_class,
+    http_route,
+    listener,
+    references,
+    service,
+)
+
+ADDRESS = "192.0.2.1"
+TLS: Json = {"certificateRefs": [{"name": "cert"}]}
+
+
+def status_of(given: Gateway, **more: Any) -> GatewayStatus:
+    arguments: dict[str, Any] = {"attached_routes": {}, "addresses": [ADDRESS], **more}
+    return gateway_status(given, **arguments)
+
+
+def state(holder: GatewayStatus | ListenerStatus, name: str) -> tuple[bool | None, str]:
+    found = condition(holder.conditions, name)
+    assert found.observed_generation == 3
+    return found.status, found.reason
+
+
+def states(holder: ListenerStatus) -> dict[str, tuple[bool | None, str]]:
+    return {one.type: state(holder, one.type) for one in holder.conditions}
+
+
+# --- GatewayClass
+
+
+def test_only_classes_with_our_controller_name_are_ours() -> None:
+    assert is_ours(gateway_class())
+    assert not is_ours(gateway_class("other.test/controller"))
+
+
+def test_class_without_parameters_is_accepted() -> None:
+    (accepted,) = gateway_class_conditions(gateway_class())
+    assert (accepted.status, accepted.reason) == (True, "Accepted")
+    assert accepted.observed_generation == 2
+
+
+def test_class_with_parameters_is_not_accepted() -> None:
+    reference = {"group": "a.test", "kind": "Parameters", "name": "p"}
+    (accepted,) = gateway_class_conditions(gateway_class(parametersRef=reference))
+    assert (accepted.status, accepted.reason) == (False, "InvalidParameters")
+
+
+# --- Gateway and listeners
+
+
+def test_http_listener_is_accepted_and_programmed() -> None:
+    status = status_of(gateway(listener()), attached_routes={"http": 4})
+    assert state(status, "Accepted") == (True, "Accepted")
+    assert state(status, "Programmed") == (True, "Programmed")
+    assert status.addresses == (ADDRESS,)
+    (one,) = status.listeners
+    assert (one.name, one.attached_routes) == ("http", 4)
+    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert states(one) == {
+        "Accepted": (True, "Accepted"),
+        "Conflicted": (False, "NoConflicts"),
+        "ResolvedRefs": (True, "ResolvedRefs"),
+        "Programmed": (True, "Programmed"),
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        listener(protocol="TCP"),
+        listener(protocol="UDP"),
+        listener(protocol="INVALID"),
+        listener(protocol="HTTPS", tls=TLS),
+        listener(protocol="TLS", tls={"mode": "Passthrough"}),
+    ],
+)
+def test_listener_with_another_protocol_says_so(given: Json) -> None:
+    status = status_of(gateway(given))
+    (one,) = status.listeners
+    assert state(one, "Accepted") == (False, "UnsupportedProtocol")
+    assert state(one, "Programmed") == (False, "UnsupportedProtocol")
+    assert one.supported_kinds == ()
+    assert state(status, "Accepted") == (False, "ListenersNotValid")
+    assert state(status, "Programmed") == (False, "Invalid")
+
+
+def test_one_good_listener_makes_the_gateway_accepted() -> None:
+    given = gateway(listener(), listener("https", 443, "HTTPS", tls=TLS))
+    status = status_of(given)
+    assert state(status, "Accepted") == (True, "ListenersNotValid")
+    assert "https" in condition(status.conditions, "Accepted").message
+    assert state(status, "Programmed") == (True, "Programmed")
+    assert [one.name for one in served_listeners(given.spec)] == ["http"]
+
+
+def test_certificates_of_a_listener_that_is_not_served_are_unknown() -> None:
+    (one,) = status_of(gateway(listener("https", 443, "HTTPS", tls=TLS))).listeners
+    assert state(one, "ResolvedRefs") == (None, "Pending")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "supported"),
+    [
+        ([{"kind": "InvalidRoute"}], ()),
+        ([{"kind": "GRPCRoute"}], ()),
+        (
+            [{"kind": "InvalidRoute"}, {"kind": "HTTPRoute"}],
+            (RouteGroupKind(kind="HTTPRoute"),),
+        ),
+    ],
+)
+def test_unknown_kinds_of_routes_are_named_and_known_ones_listed(
+    kinds: list[Json], supported: tuple[RouteGroupKind, ...]
+) -> None:
+    (one,) = status_of(gateway(listener(allowedRoutes={"kinds": kinds}))).listeners
+    assert state(one, "ResolvedRefs") == (False, "InvalidRouteKinds")
+    assert state(one, "Accepted") == (True, "Accepted")
+    assert one.supported_kinds == supported
+
+
+def test_filters_of_a_listener_keep_it_from_serving() -> None:
+    extension = {
+        "type": "ExtensionRef",
+        "extensionRef": {"group": "a.test", "kind": "K", "name": "n"},
+    }
+    given = gateway(listener(filters={"requests": [extension]}))
+    (one,) = status_of(given).listeners
+    assert state(one, "Accepted") == (False, "UnsupportedValue")
+    assert state(one, "Programmed") == (False, "Invalid")
+    assert served_listeners(given.spec) == ()
+
+
+def found_conflicts(*given: Json) -> dict[str, str]:
+    return conflicts(gateway(*given).spec.listeners)
+
+
+HOSTNAME, PROTOCOL = "HostnameConflict", "ProtocolConflict"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([listener("a"), listener("b", hostname="a.test"), listener("c", 81)], {}),
+        ([listener("a"), listener("b")], {"a": HOSTNAME, "b": HOSTNAME}),
+        (
+            [
+                listener("a", hostname="x.test"),
+                listener("b", hostname="x.test"),
+                listener("c", hostname="y.test"),
+            ],
+            {"a": HOSTNAME, "b": HOSTNAME},
+        ),
+        ([listener("a"), listener("b", protocol="TCP")], {"a": PROTOCOL, "b": PROTOCOL}),
+        (
+            [listener("a"), listener("b", protocol="HTTPS", hostname="x.test", tls=TLS)],
+            {"a": PROTOCOL, "b": PROTOCOL},
+        ),
+        ([listener("a"), listener("b", protocol="UDP")], {}),
+        (
+            [listener("a", protocol="TCP"), listener("b", protocol="TCP")],
+            {"a": PROTOCOL, "b": PROTOCOL},
+        ),
+        (
+            [
+                listener("a", protocol="HTTPS", hostname="x.test", tls=TLS),
+                listener("b", protocol="TLS", hostname="y.test", tls={"mode": "Passthrough"}),
+            ],
+            {},
+        ),
+        (
+            [
+                listener("a", protocol="HTTPS", hostname="x.test", tls=TLS),
+                listener("b", protocol="TLS", hostname="x.test", tls={"mode": "Passthrough"}),
+            ],
+            {"a": PROTOCOL, "b": PROTOCOL},
+        ),
+    ],
+)
+def test_listeners_that_cannot_be_told_apart_conflict(
+    given: list[Json], found: dict[str, str]
+) -> None:
+    assert found_conflicts(*given) == found
+
+
+def test_conflicting_listeners_have_no_winner() -> None:
+    given = gateway(listener("a"), listener("b"), listener("c", 81))
+    status = status_of(given)
+    first, second, third = status.listeners
+    for one in (first, second):
+        assert state(one, "Conflicted") == (True, HOSTNAME)
+        assert state(one, "Accepted") == (False, HOSTNAME)
+        assert state(one, "Programmed") == (False, "Invalid")
+    assert state(third, "Accepted") == (True, "Accepted")
+    assert state(status, "Accepted") == (True, "ListenersNotValid")
+    assert [one.name for one in served_listeners(given.spec)] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"addresses": [{"type": "Hostname", "value": "a.test"}]}, "UnsupportedAddress"),
+        ({"addresses": [{"type": "a.test/x", "value": "y"}]}, "UnsupportedAddress"),
+        ({"addresses": [{"value": "nonsense"}]}, "UnsupportedAddress"),
+        ({"addresses": [{"routability": "Cluster"}]}, "UnsupportedAddress"),
+        (
+            {"infrastructure": {"parametersRef": {"group": "", "kind": "K", "name": "n"}}},
+            "InvalidParameters",
+        ),
+    ],
+)
+def test_gateway_that_asks_for_what_is_not_there_serves_nothing(spec: Json, reason: str) -> None:
+    given = gateway(listener(), **spec)
+    status = status_of(given)
+    assert state(status, "Accepted") == (False, reason)
+    assert state(status, "Programmed") == (False, "Invalid")
+    assert state(status.listeners[0], "Programmed") == (False, "Pending")
+    assert served_listeners(given.spec) == ()
+
+
+def test_address_that_cannot_be_had_is_not_programmed() -> None:
+    given = gateway(listener(), addresses=[{"value": "198.51.100.1"}])
+    status = status_of(given)
+    assert state(status, "Accepted") == (True, "Accepted")
+    assert state(status, "Programmed") == (False, "AddressNotUsable")
+
+
+@pytest.mark.parametrize("wanted", [[{"value": ADDRESS}], [{"type": "IPAddress"}]])
+def test_address_that_is_there_or_left_open_is_programmed(wanted: list[Json]) -> None:
+    status = status_of(gateway(listener(), addresses=wanted))
+    assert state(status, "Programmed") == (True, "Programmed")
+
+
+def test_gateway_without_address_is_not_programmed() -> None:
+    status = status_of(gateway(listener()), addresses=[])
+    assert state(status, "Programmed") == (False, "AddressNotAssigned")
+
+
+def test_listener_that_the_data_plane_does_not_serve_yet_is_pending() -> None:
+    given = gateway(listener("a"), listener("b", 81))
+    status = status_of(given, pending={"a": "node-1 has not acknowledged it"})
+    first, second = status.listeners
+    assert state(first, "Programmed") == (False, "Pending")
+    assert state(second, "Programmed") == (True, "Programmed")
+    assert state(status, "Programmed") == (True, "Programmed")
+    everything = {"a": "waiting", "b": "waiting"}
+    assert state(status_of(given, pending=everything), "Programmed") == (False, "Pending")
+
+
+# --- HTTPRoute
+
+
+def route_status(*rules: Json, hostnames: tuple[str, ...] = ()) -> RouteParentStatus:
+    route = http_route(rules=rules, hostnames=hostnames)
+    head = head_of(route)
+    gw = gateway(listener(hostname="a.test"))
+    attachment = attach_to_gateway(head, head.parents[0], gw.spec.listeners, {})
+    verdict = translate(route, references(service("svc"))).verdict
+    wanted = attachment.listeners if verdict.accepted.status else ()
+    assert counted_listeners(attachment, verdict) == wanted
+    return route_parent_status(head.parents[0], attachment.accepted, verdict)
+
+
+def summary(status: RouteParentStatus) -> dict[str, tuple[bool | None, str]]:
+    return {one.type: (one.status, one.reason) for one in status.conditions}
+
+
+GOOD: Json = {"backendRefs": [{"name": "svc", "port": 80}]}
+BAD: Json = {**GOOD, "retry": {}}
+
+
+def test_good_route_is_accepted_with_resolved_refs() -> None:
+    assert summary(route_status(GOOD)) == {
+        "Accepted": (True, "Accepted"),
+        "ResolvedRefs": (True, "ResolvedRefs"),
+    }
+
+
+def test_attachment_decides_before_translation() -> None:
+    found = summary(route_status(BAD, hostnames=("b.test",)))
+    assert found["Accepted"] == (False, "NoMatchingListenerHostname")
+
+
+def test_route_without_a_valid_rule_is_not_accepted() -> None:
+    assert summary(route_status(BAD)) == {
+        "Accepted": (False, "UnsupportedValue"),
+        "ResolvedRefs": (True, "ResolvedRefs"),
+    }
+
+
+def test_route_with_some_valid_rules_is_partially_invalid() -> None:
+    assert summary(route_status(BAD, GOOD)) == {
+        "Accepted": (True, "Accepted"),
+        "ResolvedRefs": (True, "ResolvedRefs"),
+        "PartiallyInvalid": (True, "UnsupportedValue"),
+    }
+
+
+def test_unresolved_backend_leaves_the_route_accepted() -> None:
+    found = summary(route_status({"backendRefs": [{"name": "gone", "port": 80}]}))
+    assert found == {"Accepted": (True, "Accepted"), "ResolvedRefs": (False, "BackendNotFound")}
+
+
+@pytest.mark.parametrize(
+    ("written", "echoed"),
+    [
+        (
+            {"name": "gw"},
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gw"},
+        ),
+        (
+            {"name": "s", "group": "", "kind": "Service", "namespace": "app", "port": 80},
+            {"name": "s", "group": "", "kind": "Service", "namespace": "app", "port": 80},
+        ),
+        (
+            {"name": "gw", "sectionName": "http"},
+            {
+                "group": "gateway.networking.k8s.io",
+                "kind": "Gateway",
+                "name": "gw",
+                "sectionName": "http",
+            },
+        ),
+    ],
+)
+def test_parent_ref_is_echoed_with_defaults_and_nothing_else(written: Json, echoed: Json) -> None:
+    (reference,) = http_route(parents=[written]).spec.parent_refs
+    assert parent_ref(reference) == echoed
