@@ -22,7 +22,7 @@ class PodAddresses(msgspec.Struct, frozen=True, order=True):
     ipv6: str
 
 
-class NoAddressLeft(PenstockError):
+class NoAddressLeftError(PenstockError):
     """More pods than addresses."""
 
 
@@ -34,7 +34,7 @@ def assign(keys: Iterable[str], held: Mapping[str, PodAddresses]) -> dict[str, P
         held: addresses that are in use, also by keys that are not asked for; they stay.
 
     Raises:
-        NoAddressLeft: the range is full.
+        NoAddressLeftError: the range is full.
     """
     wanted = sorted(set(keys))
     new = [key for key in wanted if key not in held]
@@ -52,8 +52,8 @@ def _allocate(family: int, keys: Iterable[str], in_use: Iterable[str]) -> dict[s
         allocator.add(key)
     given: dict[str, str] = {}
     for key in keys:
-        address = allocator.get(key)
-        if address is None:
-            raise NoAddressLeft(f"no address is left in {POD_RANGES[family]} for pod {key}")
-        given[key] = address
+        found = allocator.get(key)
+        if found is None:
+            raise NoAddressLeftError(f"no address is left in {POD_RANGES[family]} for pod {key}")
+        given[key] = found
     return given

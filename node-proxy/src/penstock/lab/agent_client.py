@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Protocol
 
 import aiohttp
@@ -14,7 +15,7 @@ from penstock.meta.paths import RunPaths
 _SECONDS = 30.0
 
 
-class AgentUnavailable(PenstockError):
+class AgentUnavailableError(PenstockError):
     """The agent does not answer, or could not capture a pod."""
 
 
@@ -38,7 +39,7 @@ class AgentClient(Protocol):
         """Return when the pod is captured: its first packet will be policed.
 
         Raises:
-            AgentUnavailable: it is not; ask again.
+            AgentUnavailableError: it is not; ask again.
         """
         ...
 
@@ -46,7 +47,7 @@ class AgentClient(Protocol):
         """Return when the agent has let go of the pod's network namespace.
 
         Raises:
-            AgentUnavailable: it has not; ask again.
+            AgentUnavailableError: it has not; ask again.
         """
         ...
 
@@ -67,7 +68,7 @@ class HttpAgentClient:
         """Register a pod; see `AgentClient`.
 
         Raises:
-            AgentUnavailable: it did not answer 200.
+            AgentUnavailableError: it did not answer 200.
         """
         await self._call("PUT", pod.uid, msgspec.json.encode(pod))
 
@@ -75,7 +76,7 @@ class HttpAgentClient:
         """Let a pod go; see `AgentClient`.
 
         Raises:
-            AgentUnavailable: it did not answer 200, 204 or 404.
+            AgentUnavailableError: it did not answer 200, 204 or 404.
         """
         await self._call("DELETE", uid, None)
 
@@ -96,11 +97,13 @@ class HttpAgentClient:
         try:
             async with self._session.request(method, url, data=body, headers=headers) as answer:
                 text = (await answer.text())[:500]
-                gone = method == "DELETE" and answer.status == aiohttp.http.HTTPStatus.NOT_FOUND
+                gone = method == "DELETE" and answer.status == HTTPStatus.NOT_FOUND
                 if answer.status not in (200, 204) and not gone:
-                    raise AgentUnavailable(f"agent answered {answer.status} to {method}: {text}")
+                    raise AgentUnavailableError(
+                        f"agent answered {answer.status} to {method}: {text}"
+                    )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AgentUnavailable(
-                f"no answer from the agent on {self._socket}: {error or type(error).__name__}; "
+            raise AgentUnavailableError(
+                f"no answer from the agent on {self._socket}: {error!r}; "
                 "its log is logs/agent.log in the run folder"
             ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penstock.lab import logs, process
 from penstock.lab.launch import Spec
-from penstock.lab.state import ContainerRecord, NoLab, PodRecord, find_pod, read_state
+from penstock.lab.state import ContainerRecord, NoLabError, PodRecord, find_pod, read_state
 from penstock.meta.paths import RunPaths
 
 
@@ -33,7 +33,7 @@ def exec_in_pod(
         env: variables besides those of the container.
 
     Raises:
-        NoLab: there is no such lab, pod or running container.
+        NoLabError: there is no such lab, pod or running container.
         StartError: the command could not be started.
     """
     found = find_pod(read_state(paths), pod, namespace)
@@ -62,12 +62,14 @@ def read_logs(
     """Yield the log of a pod's container in pieces; with *follow* until the pod is gone.
 
     Raises:
-        NoLab: there is no such lab, pod or container.
+        NoLabError: there is no such lab, pod or container.
     """
     found = find_pod(read_state(paths), pod, namespace)
     names = {one.name: one for one in found.containers}
     if container and container not in names:
-        raise NoLab(f"pod {found.name!r} has no container {container!r}; it has {sorted(names)}")
+        raise NoLabError(
+            f"pod {found.name!r} has no container {container!r}; it has {sorted(names)}"
+        )
     log = Path((names[container] if container else found.containers[-1]).log)
     if not follow:
         return logs.read(log)
@@ -77,7 +79,7 @@ def read_logs(
 def _still_there(paths: RunPaths, uid: str) -> bool:
     try:
         return any(pod.uid == uid for pod in read_state(paths).pods)
-    except NoLab:
+    except NoLabError:
         return False
 
 
@@ -90,7 +92,7 @@ def _running_container(pod: PodRecord, name: str) -> ContainerRecord:
     if not running:
         which = f"container {name!r}" if name else "container"
         why = f": {pod.reason} {pod.message}".rstrip() if pod.reason else ""
-        raise NoLab(f"no {which} of pod {pod.namespace}/{pod.name} runs{why}")
+        raise NoLabError(f"no {which} of pod {pod.namespace}/{pod.name} runs{why}")
     return running[0]
 
 

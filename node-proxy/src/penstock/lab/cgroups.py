@@ -69,7 +69,7 @@ def kill(cgroup: Path) -> None:
     try:
         (cgroup / "cgroup.kill").write_text("1", encoding="ascii")
     except FileNotFoundError:
-        _kill_one_by_one(cgroup)
+        send_signal(cgroup, signal.SIGKILL)  # cgroup.kill came with Linux 5.14
 
 
 def send_signal(cgroup: Path, number: int) -> None:
@@ -77,6 +77,16 @@ def send_signal(cgroup: Path, number: int) -> None:
     for pid in processes(cgroup):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def move(pid: int, cgroup: Path) -> None:
+    """Move a process into *cgroup*; one that has ended is ignored.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        (cgroup / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
 
 def processes(cgroup: Path) -> list[int]:
@@ -99,7 +109,7 @@ def remove(cgroup: Path, *, seconds: float = 10.0) -> None:
         CgroupError: a process does not end.
     """
     deadline = time.monotonic() + seconds
-    while cgroup.exists():
+    while True:
         kill(cgroup)
         if _remove_empty(cgroup):
             return
@@ -114,7 +124,7 @@ async def remove_async(cgroup: Path, *, seconds: float = 10.0) -> None:
         CgroupError: a process does not end.
     """
     deadline = time.monotonic() + seconds
-    while cgroup.exists():
+    while True:
         kill(cgroup)
         if _remove_empty(cgroup):
             return
@@ -138,8 +148,3 @@ def _remove_empty(cgroup: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _kill_one_by_one(cgroup: Path) -> None:
-    """Do without cgroup.kill, which kernels before 5.14 do not have."""
-    send_signal(cgroup, signal.SIGKILL)

@@ -107,9 +107,7 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted(every, key=lambda one: one.ref))
 
 
-def desired(
-    objects: Iterable[Decoded], held: Mapping[str, PodAddresses] | None = None
-) -> Desired:
+def desired(objects: Iterable[Decoded], held: Mapping[str, PodAddresses] | None = None) -> Desired:
     """Return what *objects* ask for; their order does not matter.
 
     Args:
@@ -232,15 +230,11 @@ def _identified(name: str, namespace: str, labels: dict[str, str], pod: Pod) -> 
     return Pod(metadata=meta, spec=pod.spec)
 
 
-def _with_addresses(
-    drafts: list[PodPlan], held: Mapping[str, PodAddresses]
-) -> tuple[PodPlan, ...]:
+def _with_addresses(drafts: list[PodPlan], held: Mapping[str, PodAddresses]) -> tuple[PodPlan, ...]:
     unique = {draft.key: draft for draft in drafts}
     keys = sorted(unique)
     given = assign([str(key) for key in keys], held)
-    return tuple(
-        msgspec.structs.replace(unique[key], addresses=given[str(key)]) for key in keys
-    )
+    return tuple(msgspec.structs.replace(unique[key], addresses=given[str(key)]) for key in keys)
 
 
 def _pod_object(state: PodState) -> Pod:

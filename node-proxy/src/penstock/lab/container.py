@@ -13,8 +13,8 @@ import msgspec
 from penstock.core.pods import Container, ExecAction, Probe
 from penstock.lab import cgroups, process
 from penstock.lab.child import Child
-from penstock.lab.environment import MissingReference
-from penstock.lab.images import UnknownImage
+from penstock.lab.environment import MissingReferenceError
+from penstock.lab.images import UnknownImageError
 from penstock.lab.launch import Spec
 from penstock.lab.probes import Connect, Prober, Verdict, watch
 from penstock.lab.process import StartError
@@ -34,7 +34,7 @@ class ContainerContext(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: Path
     log: Path
     make_spec: MakeSpec
-    """Raises MissingReference or UnknownImage."""
+    """Raises MissingReferenceError or UnknownImageError."""
     connect: Connect
     clock: Clock
     changed: Callable[[], None]
@@ -122,7 +122,7 @@ class ContainerRunner:
         try:
             spec = await context.make_spec(self.container)
             self._child = await process.start(spec, context.log)
-        except (MissingReference, UnknownImage, StartError, OSError) as error:
+        except (MissingReferenceError, UnknownImageError, StartError, OSError) as error:
             self._tell(_start_reason(error), str(error))
             return None
         if self._stopping:
@@ -212,9 +212,9 @@ class ContainerRunner:
 def _start_reason(error: Exception) -> str:
     """Return the reason that kubelet would give."""
     match error:
-        case MissingReference():
+        case MissingReferenceError():
             return "CreateContainerConfigError"
-        case UnknownImage():
+        case UnknownImageError():
             return "ErrImageNeverPull"
         case _:
             return "RunContainerError"

@@ -13,7 +13,7 @@ from typing_extensions import override
 from penstock.lab import zone as names
 from penstock.lab.cluster_dns import POD_ADDRESSES
 from penstock.lab.dnswire import (
-    MalformedQuery,
+    MalformedQueryError,
     Query,
     Rcode,
     encode_answer,
@@ -81,7 +81,7 @@ class DnsServer:
         """Return the answer to a message, b"" if there shall be none."""
         try:
             query = parse_query(message)
-        except MalformedQuery:
+        except MalformedQueryError:
             return encode_error(message, Rcode.FORMERR)
         limit = query.udp_size if udp else 65535
         if query.opcode != 0:

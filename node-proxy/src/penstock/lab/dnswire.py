@@ -46,7 +46,7 @@ class Rcode(enum.IntEnum):
     REFUSED = 5
 
 
-class MalformedQuery(ValueError):
+class MalformedQueryError(ValueError):
     """A message that is no query; the answer, if any, is FORMERR."""
 
 
@@ -80,16 +80,16 @@ def parse_query(message: bytes) -> Query:
     """Return the question in *message*.
 
     Raises:
-        MalformedQuery: it is cut, an answer, has not exactly one question or a bad name.
+        MalformedQueryError: it is cut, an answer, has not exactly one question or a bad name.
     """
     if len(message) < _HEADER.size:
-        raise MalformedQuery("shorter than a header")
+        raise MalformedQueryError("shorter than a header")
     identifier, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(message)
     if flags & _FLAG_RESPONSE or questions != 1 or answers or authorities:
-        raise MalformedQuery("not exactly one question")
+        raise MalformedQueryError("not exactly one question")
     labels, end = _parse_name(message, _HEADER.size)
     if end + 4 > len(message):
-        raise MalformedQuery("the question is cut")
+        raise MalformedQueryError("the question is cut")
     kind, kind_class = struct.unpack_from("!HH", message, end)
     size = _parse_edns(message, end + 4, additionals)
     return Query(
@@ -173,13 +173,13 @@ def _parse_name(message: bytes, start: int) -> tuple[list[str], int]:
     at = start
     while True:
         if at >= len(message):
-            raise MalformedQuery("a name is cut")
+            raise MalformedQueryError("a name is cut")
         length = message[at]
         at += 1
         if length == 0:
             return labels, at
         if length > 63 or at + length > len(message) or at - start + length > 254:  # noqa: PLR2004
-            raise MalformedQuery("a name is too long, cut or compressed")
+            raise MalformedQueryError("a name is too long, cut or compressed")
         labels.append(_label_text(message[at : at + length]))
         at += length
 
@@ -198,7 +198,7 @@ def _parse_edns(message: bytes, start: int, count: int) -> int:
     for _ in range(min(count, 4)):
         _, at = _parse_name(message, at)
         if at + 10 > len(message):
-            raise MalformedQuery("an additional record is cut")
+            raise MalformedQueryError("an additional record is cut")
         kind, size, _, length = struct.unpack_from("!HHIH", message, at)
         if kind == Type.OPT:
             return max(int(size), 512)

@@ -19,7 +19,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^()\s]+)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]\Z")
 
 
-class MissingReference(PenstockError):
+class MissingReferenceError(PenstockError):
     """A container refers to a ConfigMap, Secret, key or field that is not there."""
 
 
@@ -35,7 +35,7 @@ def environment(
         base: what every container has: PATH, HOME, HOSTNAME.
 
     Raises:
-        MissingReference: something that is not optional is missing.
+        MissingReferenceError: something that is not optional is missing.
     """
     values = dict(base)
     namespace = plan.pod.metadata.namespace
@@ -74,7 +74,7 @@ def field_of(plan: PodPlan, path: str) -> str:
     """Return the pod's field at *path*.
 
     Raises:
-        MissingReference: the field is none of those that Kubernetes allows here.
+        MissingReferenceError: the field is none of those that Kubernetes allows here.
     """
     meta, spec = plan.pod.metadata, plan.pod.spec
     subscript = _SUBSCRIPT.match(path)
@@ -92,13 +92,13 @@ def field_of(plan: PodPlan, path: str) -> str:
         "status.podIPs": lambda: f"{plan.addresses.ipv4},{plan.addresses.ipv6}",
     }
     if path not in getters:
-        raise MissingReference(f"Pod {plan.key}: fieldRef {path!r} is none of {sorted(getters)}")
+        raise MissingReferenceError(
+            f"Pod {plan.key}: fieldRef {path!r} is none of {sorted(getters)}"
+        )
     return getters[path]()
 
 
-def _value(
-    variable: EnvVar, plan: PodPlan, want: Desired, values: Mapping[str, str]
-) -> str | None:
+def _value(variable: EnvVar, plan: PodPlan, want: Desired, values: Mapping[str, str]) -> str | None:
     if variable.value_from is None:
         return expand(variable.value, values)
     return _from_source(variable.value_from, plan, want)
@@ -112,7 +112,7 @@ def _from_source(source: EnvVarSource, plan: PodPlan, want: Desired) -> str | No
         return _key(want.config_maps, namespace, source.config_map_key_ref)
     if source.secret_key_ref is not None:
         return _key(want.secrets, namespace, source.secret_key_ref)
-    raise MissingReference(
+    raise MissingReferenceError(
         f"Pod {plan.key}: an env entry with valueFrom that the lab does not know; "
         "use fieldRef, configMapKeyRef or secretKeyRef"
     )
@@ -129,7 +129,7 @@ def _key(
         return _text(files[selector.key])
     if selector.optional:
         return None
-    raise MissingReference(f"{key} has no key {selector.key!r}; add it, or set optional: true")
+    raise MissingReferenceError(f"{key} has no key {selector.key!r}; add it, or set optional: true")
 
 
 def _files(
@@ -143,7 +143,7 @@ def _files(
         return found.files()
     if optional:
         return None
-    raise MissingReference(
+    raise MissingReferenceError(
         f"ConfigMap or Secret {key} does not exist; add it to the folder, or set optional: true"
     )
 

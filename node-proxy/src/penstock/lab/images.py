@@ -12,11 +12,11 @@ import msgspec
 from penstock.core.pods import Container
 from penstock.meta.errors import PenstockError
 
-_PYTHON_ECHO = (sys.executable, "-m", "penstock.lab.echo")
-_SLEEP = ("sleep", "infinity")
+_ECHO: tuple[str, ...] = (sys.executable, "-m", "penstock.lab.echo")
+_SLEEP: tuple[str, ...] = ("sleep", "infinity")
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "penstock.dev/echo": _PYTHON_ECHO,
+    "penstock.dev/echo": _ECHO,
     "penstock.dev/client": _SLEEP,
     "curlimages/curl": _SLEEP,
     "busybox": _SLEEP,
@@ -30,7 +30,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
 _REGISTRIES = ("docker.io/library/", "docker.io/", "index.docker.io/", "quay.io/", "ghcr.io/")
 
 
-class UnknownImage(PenstockError):
+class UnknownImageError(PenstockError):
     """There is no command for an image."""
 
 
@@ -39,6 +39,7 @@ class Command(msgspec.Struct, frozen=True):
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    """May refer to fields of the pod, as $(metadata.name)."""
 
 
 def command_of(container: Container, place: str) -> Command:
@@ -49,21 +50,20 @@ def command_of(container: Container, place: str) -> Command:
         place: what the user wrote it in, for the message.
 
     Raises:
-        UnknownImage: no `command`, and the image is not in the table.
+        UnknownImageError: no `command`, and the image is not in the table.
     """
     if container.command:
         return Command((*container.command, *container.args), {})
     known = BUILT_IN.get(bare_name(container.image))
     if known is None:
-        raise UnknownImage(
+        raise UnknownImageError(
             f"{place}: image {container.image!r} has no local command; the lab runs processes of "
             "this machine, not images: give the container a `command`, or use an image of the "
             f"table ({', '.join(sorted(BUILT_IN))})"
         )
     if known is _SLEEP and container.args:
         return Command(container.args, {})
-    env = {"PYTHONPATH": own_path()} if known is _PYTHON_ECHO else {}
-    return Command((*known, *container.args), env)
+    return Command((*known, *container.args), _echo_env(container) if known is _ECHO else {})
 
 
 def bare_name(image: str) -> str:
@@ -74,6 +74,17 @@ def bare_name(image: str) -> str:
     for registry in _REGISTRIES:
         name = name.removeprefix(registry)
     return name
+
+
+def _echo_env(container: Container) -> dict[str, str]:
+    """Return what the built-in server reads from its environment; `env` of the container wins."""
+    ports = [str(port.container_port) for port in container.ports if port.protocol == "TCP"]
+    return {
+        "PYTHONPATH": own_path(),
+        "POD_NAME": "$(metadata.name)",
+        "POD_NAMESPACE": "$(metadata.namespace)",
+        "PORT": ",".join(ports) or "8080",
+    }
 
 
 def own_path() -> str:

@@ -1,3 +1,5 @@
+# ruff: noqa: PTH103, PTH110, PTH112, PTH115, PTH116, PTH120, PTH123, PTH102, PTH211
+# (importing pathlib would double the time that each start takes)
 """Start one command inside a pod: cgroup, network namespace, host name, mounts, then exec.
 
 Run by its path in an isolated interpreter (`python -I -S launch.py SPEC_FD STATUS_FD`), so that
@@ -8,8 +10,6 @@ SPEC_FD holds a `Spec` as JSON. STATUS_FD is closed by exec; a failure before th
 """
 
 from __future__ import annotations
-
-# ruff: noqa: PTH  pathlib would double the time that each start takes
 
 import json
 import os
@@ -23,6 +23,7 @@ try:
 except ImportError:  # isolated: only the standard library and this folder
     sys.path.insert(0, os.path.dirname(__file__))
     import syscalls  # type: ignore[import-not-found,no-redef]
+
     sys.path.pop(0)
 
 HIDDEN = ("/run/systemd/resolve", "/run/nscd")
@@ -221,7 +222,7 @@ def become(spec: Spec) -> None:
         os.setuid(spec["user"])
     os.chdir(spec["cwd"])
     env = {name: value.encode("latin-1") for name, value in spec["env"].items()}
-    os.execvpe(spec["argv"][0], spec["argv"], env)
+    os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606
 
 
 def read_spec(fd: int) -> Spec:
@@ -234,7 +235,7 @@ def read_spec(fd: int) -> Spec:
 
 def main(spec_fd: int, status_fd: int) -> None:
     """Enter the pod and become the command; on failure write why and exit with 127."""
-    os.set_inheritable(status_fd, False)
+    os.set_inheritable(status_fd, False)  # noqa: FBT003
     try:
         spec = read_spec(spec_fd)
         enter(spec)

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,7 +104,7 @@ class LabNetwork:
         """Take away the file of a namespace; the kernel drops it with its last process."""
         await self._run(self._remove, name)
 
-    async def socket(self, name: str, family: int, kind: int) -> socket.socket:
+    async def open_socket(self, name: str, family: int, kind: int) -> socket.socket:
         """Return a non-blocking socket that lives in a namespace.
 
         Raises:
@@ -145,9 +145,9 @@ class LabNetwork:
             with self._open(pod.uid) as pod_fd, self._inside(NODE), IPRoute() as node:
                 peer = {"ifname": "eth0", "address": far, "net_ns_fd": pod_fd}
                 node.link("add", ifname=veth, kind="veth", address=near, peer=peer)
-                outer = node.link_lookup(ifname=veth)[0]
+                outer = _index_of(node, veth)
                 node.link("set", index=outer, state="up")
-                eth0 = inside.link_lookup(ifname="eth0")[0]
+                eth0 = _index_of(inside, "eth0")
                 inside.link("set", index=eth0, state="up")
                 _route_to_pod(node, outer, pod, far)
             _route_from_pod(inside, eth0, pod, near)
@@ -163,7 +163,7 @@ class LabNetwork:
             return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     @contextlib.contextmanager
-    def _new_namespace(self, name: str) -> Iterator[None]:
+    def _new_namespace(self, name: str) -> Generator[None, None, None]:
         """Run the body in a new namespace that is bound to its file; undo that if it fails."""
         path = self.path(name)
         path.touch(mode=0o600, exist_ok=False)
@@ -177,13 +177,13 @@ class LabNetwork:
             raise
 
     @contextlib.contextmanager
-    def _inside(self, name: str) -> Iterator[None]:
+    def _inside(self, name: str) -> Generator[None, None, None]:
         with self._open(name) as fd, _returning():
             syscalls.setns(fd, syscalls.CLONE_NEWNET)
             yield
 
     @contextlib.contextmanager
-    def _open(self, name: str) -> Iterator[int]:
+    def _open(self, name: str) -> Generator[int, None, None]:
         fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield fd
@@ -192,7 +192,7 @@ class LabNetwork:
 
 
 @contextlib.contextmanager
-def _returning() -> Iterator[None]:
+def _returning() -> Generator[None, None, None]:
     """Bring the calling thread back to the network namespace it is in now."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -214,6 +214,11 @@ def _macs(index: int) -> tuple[str, str]:
     return f"02:01:{low}", f"02:02:{low}"
 
 
+def _index_of(link: Any, name: str) -> int:
+    """Return the index of an interface."""
+    return int(link.link_lookup(ifname=name)[0])
+
+
 def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -225,7 +230,11 @@ def _add_address(link: Any, index: int, address: str) -> None:
 
 def _add_neighbour(link: Any, index: int, address: str, mac: str) -> None:
     link.neigh(
-        "replace", dst=address, lladdr=mac, ifindex=index, state="permanent",
+        "replace",
+        dst=address,
+        lladdr=mac,
+        ifindex=index,
+        state="permanent",
         family=_family(address),
     )
 

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.core.pods import Container
 from penstock.lab import cgroups, logs
-from penstock.lab.agent_client import AgentClient, AgentUnavailable, PodRegistration
+from penstock.lab.agent_client import AgentClient, AgentUnavailableError, PodRegistration
 from penstock.lab.cluster import Desired, PodPlan, PodState
 from penstock.lab.container import ContainerContext, ContainerRunner
 from penstock.lab.environment import environment, expand, expand_all
@@ -142,7 +142,7 @@ class PodRunner:
         while True:
             try:
                 await self._context.agent.put_pod(registration)
-            except AgentUnavailable as error:
+            except AgentUnavailableError as error:
                 self._problem = ("AgentUnavailable", str(error))
                 self._context.agent_answered(str(error))
                 self._context.changed()
@@ -236,7 +236,7 @@ class PodRunner:
         return True
 
     async def _run_main(self) -> bool:
-        """Run the containers until their restart policies are satisfied; return whether all are 0."""
+        """Run the containers until their policies are satisfied; return whether all ended well."""
         self._phase = "Running"
         self._context.changed()
         async with asyncio.TaskGroup() as group:
@@ -249,7 +249,9 @@ class PodRunner:
         place = f"Pod {plan.key} container {container.name}"
         command = command_of(container, place)
         context.volumes.fill(plan, context.want())
-        base = context.files.base_environment(plan) | dict(command.env)
+        fields = {"metadata.name": plan.key.name, "metadata.namespace": plan.key.namespace}
+        given = {name: expand(value, fields) for name, value in command.env.items()}
+        base = context.files.base_environment(plan) | given
         env = environment(container, plan, context.want(), base)
         mounts: list[Mount] = [
             *context.files.mounts(plan),
@@ -273,7 +275,7 @@ class PodRunner:
     async def _connect(self, host: str, port: int) -> socket.socket:
         """Return a socket of the node that is connected to *host*."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = await self._context.network.socket(NODE, family, socket.SOCK_STREAM)
+        made = await self._context.network.open_socket(NODE, family, socket.SOCK_STREAM)
         try:
             await asyncio.get_running_loop().sock_connect(made, (host, port))
         except BaseException:
@@ -286,7 +288,7 @@ class PodRunner:
         for pause in _RETRY_SECONDS:
             try:
                 await self._context.agent.delete_pod(self.plan.uid)
-            except AgentUnavailable as error:
+            except AgentUnavailableError as error:
                 self._context.agent_answered(str(error))
                 await self._context.clock.sleep(pause)
             else:

@@ -61,7 +61,9 @@ class Prober(msgspec.Struct, frozen=True, kw_only=True):
         if probe.exec is not None:
             code = await self.run_command(probe.exec)
             return Verdict(code == 0, f"command ended with {code}" if code else "")
-        return Verdict(ok=False, message="the lab has no grpc probes; use httpGet, tcpSocket or exec")
+        return Verdict(
+            ok=False, message="the lab has no grpc probes; use httpGet, tcpSocket or exec"
+        )
 
     async def _http(self, action: HTTPGetAction) -> Verdict:
         port = self._port(action.port)

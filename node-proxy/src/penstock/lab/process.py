@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,7 +82,7 @@ def _argv(spec_fd: int, status_fd: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _spec_file(spec: Spec) -> Iterator[int]:
+def _spec_file(spec: Spec) -> Generator[int, None, None]:
     """Yield an anonymous file with *spec*: it may hold Secrets, so it is on no disk."""
     fd = os.memfd_create("penstock-spec", os.MFD_CLOEXEC)
     try:
@@ -100,7 +100,7 @@ def _escaped(spec: Spec) -> Spec:
 
 
 @contextlib.contextmanager
-def _status_pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def _status_pipe() -> Generator[tuple[BinaryIO, BinaryIO], None, None]:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     with os.fdopen(read_fd, "rb") as reader, os.fdopen(write_fd, "wb") as writer:
         yield reader, writer

@@ -89,9 +89,7 @@ def _deployment_steps(
     starts = missing[: max(room, 0)]
     spare = sum(state.ready for state in alive) - (deployment.spec.replicas - unavailable)
     idle = [state for state in surplus if not state.ready]
-    serving = sorted(
-        (state for state in surplus if state.ready), key=lambda s: -s.plan.ordinal
-    )
+    serving = sorted((state for state in surplus if state.ready), key=lambda s: -s.plan.ordinal)
     ending = [*idle, *serving[: max(spare, 0)]]
     return Steps(start=tuple(starts), stop=tuple(state.plan.uid for state in ending))
 

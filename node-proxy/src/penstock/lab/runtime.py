@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from penstock.core.decode import Decoded
+from penstock.core.events import Batch, EventType
+from penstock.core.kinds import BUILTIN_KINDS
 from penstock.lab import cgroups, logs, teardown
-from penstock.lab.addressing import PodAddresses
 from penstock.lab.agent_client import AgentClient
-from penstock.lab.cluster import ClusterState, Desired, PodPlan, desired, observe
+from penstock.lab.cluster import ClusterState, PodPlan, desired, observe
 from penstock.lab.cluster_dns import POD_ADDRESSES
 from penstock.lab.dns import DnsServer
 from penstock.lab.network import NODE, LabNetwork
@@ -34,7 +34,10 @@ from penstock.lab.store import ObjectStore
 from penstock.lab.volumes import VolumeFolders
 from penstock.lab.zone import build_zone
 from penstock.meta.clock import Clock
+from penstock.meta.names import ObjectRef
 from penstock.meta.paths import RunPaths, netns_of
+from penstock.sources.file import FileSource
+from penstock.sources.registry import registry
 
 _TICK_SECONDS = 5.0
 _GATHER_SECONDS = 0.01
@@ -114,7 +117,7 @@ class Lab:
         self._volumes.prepare()
         self._files.prepare()
         await self._network.make_node(POD_ADDRESSES)
-        await self._dns.start(lambda family, kind: self._network.socket(NODE, family, kind))
+        await self._dns.start(lambda family, kind: self._network.open_socket(NODE, family, kind))
         self._loops = [
             asyncio.create_task(self._reconcile_loop()),
             asyncio.create_task(self._tick_loop()),
@@ -127,6 +130,23 @@ class Lab:
         for pod in self._pods.values():
             pod.refresh()
         self._wake.set()
+
+    async def follow(self, folders: Sequence[Path]) -> None:
+        """Take the objects of *folders*, and their changes, until cancelled.
+
+        What is wrong in them is reported by the controller, which reads them too.
+        """
+        held: dict[ObjectRef, Decoded] = {}
+
+        async def take(batch: Batch) -> None:
+            for event in batch.events:
+                if event.type is EventType.DELETED:
+                    held.pop(event.object.ref, None)
+                else:
+                    held[event.object.ref] = event.object
+            self.update(held.values())
+
+        await FileSource(folders, registry(BUILTIN_KINDS), self._clock).run(take)
 
     async def agent_restarted(self) -> None:
         """Tell a new agent about all pods; their processes go on meanwhile."""
@@ -283,9 +303,7 @@ class Lab:
         self._agent_complaint = complaint
 
     def _write_state(self) -> None:
-        record = LabRecord(
-            process=own_process(), cgroup=str(self._cgroup), pods=self.status()
-        )
+        record = LabRecord(process=own_process(), cgroup=str(self._cgroup), pods=self.status())
         write_state(self._paths, record)
 
 

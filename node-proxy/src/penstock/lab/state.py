@@ -68,7 +68,7 @@ class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodRecord, ...] = ()
 
 
-class NoLab(PenstockError):
+class NoLabError(PenstockError):
     """No lab runs in a run folder."""
 
 
@@ -110,12 +110,12 @@ def read_state(paths: RunPaths) -> LabRecord:
     """Return the state on disk, also when its lab was killed.
 
     Raises:
-        NoLab: there is none.
+        NoLabError: there is none.
     """
     try:
         return msgspec.json.decode(state_file(paths).read_bytes(), type=LabRecord)
     except (OSError, msgspec.DecodeError) as error:
-        raise NoLab(
+        raise NoLabError(
             f"no lab in {paths.root}; start one: penstock up DIR --run-dir {paths.root}"
         ) from error
 
@@ -124,7 +124,7 @@ def find_pod(record: LabRecord, name: str, namespace: str = "") -> PodRecord:
     """Return the pod called *name*: its name, "namespace/name", or its Deployment's name.
 
     Raises:
-        NoLab: there is no such pod, or there are several.
+        NoLabError: there is no such pod, or there are several.
     """
     if "/" in name:
         namespace, _, name = name.partition("/")
@@ -135,4 +135,4 @@ def find_pod(record: LabRecord, name: str, namespace: str = "") -> PodRecord:
         return found[0]
     names = ", ".join(sorted(f"{pod.namespace}/{pod.name}" for pod in found or record.pods))
     wrong = "is in several namespaces" if found else "does not exist"
-    raise NoLab(f"pod {name!r} {wrong}; there are: {names or 'none'}")
+    raise NoLabError(f"pod {name!r} {wrong}; there are: {names or 'none'}")

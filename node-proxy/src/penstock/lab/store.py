@@ -47,7 +47,9 @@ class ObjectStore:
 def file_name(one: Object) -> str:
     """Return the name of an object's file; distinct objects have distinct ones."""
     meta = one.metadata
-    return ".".join(part for part in (one.kind.lower(), meta.namespace, meta.name) if part) + ".json"
+    return (
+        ".".join(part for part in (one.kind.lower(), meta.namespace, meta.name) if part) + ".json"
+    )
 
 
 def encode(one: Object) -> bytes:

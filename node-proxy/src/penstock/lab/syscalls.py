@@ -27,7 +27,7 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Give the calling thread namespaces of its own. Source: unshare(2).
+    """Give the calling thread namespaces of its own.
 
     Raises:
         OSError: the kernel refused.
@@ -36,7 +36,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Move the calling thread into the namespace behind *fd*. Source: setns(2).
+    """Move the calling thread into the namespace behind *fd*.
 
     Args:
         fd: an open file of /proc/<pid>/ns or a bind mount of one.
@@ -49,7 +49,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def sethostname(name: str) -> None:
-    """Set the host name of the calling thread's UTS namespace.
+    """Name the host in the calling thread's UTS namespace.
 
     Raises:
         OSError: the kernel refused.
@@ -59,7 +59,7 @@ def sethostname(name: str) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Mount *source* on *target*. Source: mount(2).
+    """Let *source* appear at *target*.
 
     Args:
         source: what to mount; a file or folder with MS_BIND or MS_MOVE.
@@ -78,7 +78,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
-    """Take away the topmost mount at *target*. Source: umount2(2).
+    """Remove the topmost mount at *target*.
 
     Raises:
         OSError: the kernel refused.

@@ -7,10 +7,9 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 from penstock.lab import cgroups, syscalls
-from penstock.lab.state import NoLab, read_state
+from penstock.lab.state import NoLabError, read_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
@@ -18,7 +17,7 @@ _MARK = ".penstock-run"
 _END_SECONDS = 45.0
 
 
-class FolderInUse(PenstockError):
+class FolderInUseError(PenstockError):
     """The run folder belongs to somebody else."""
 
 
@@ -26,16 +25,16 @@ def claim(paths: RunPaths) -> None:
     """Make the run folder ready for a new lab; remains of a dead one are removed.
 
     Raises:
-        FolderInUse: a lab runs there, or the folder holds files that are not Penstock's.
+        FolderInUseError: a lab runs there, or the folder holds files that are not Penstock's.
     """
     if _lab_alive(paths):
-        raise FolderInUse(
+        raise FolderInUseError(
             f"a lab already runs in {paths.root}; end it with `penstock down --run-dir "
             f"{paths.root}`, or use another --run-dir"
         )
     root = paths.root
     if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
-        raise FolderInUse(f"{root} holds other files; use an empty folder with --run-dir")
+        raise FolderInUseError(f"{root} holds other files; use an empty folder with --run-dir")
     teardown(paths)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
@@ -66,7 +65,7 @@ def teardown(paths: RunPaths) -> None:
 def _lab_alive(paths: RunPaths) -> bool:
     try:
         process = read_state(paths).process
-    except NoLab:
+    except NoLabError:
         return False
     return process.alive and process.pid != os.getpid()
 

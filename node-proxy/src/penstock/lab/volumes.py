@@ -17,7 +17,7 @@ from penstock.core.kinds import ConfigMap, Secret
 from penstock.core.pods import Container, KeyToPath, Volume
 from penstock.lab import syscalls
 from penstock.lab.cluster import Desired, PodPlan
-from penstock.lab.environment import MissingReference
+from penstock.lab.environment import MissingReferenceError
 from penstock.lab.launch import Mount
 from penstock.meta.names import NamespacedName
 
@@ -47,8 +47,8 @@ class VolumeFolders:
         """Write the contents of a pod's volumes, also again when they changed.
 
         Raises:
-            MissingReference: a ConfigMap, Secret or key that is not optional is missing, or the
-                kind of volume is not one of configMap, secret, emptyDir, hostPath.
+            MissingReferenceError: a ConfigMap, Secret or key that is not optional is missing, or
+                the volume is none of configMap, secret, emptyDir, hostPath.
         """
         namespace = plan.pod.metadata.namespace
         for volume in plan.pod.spec.volumes:
@@ -69,7 +69,7 @@ class VolumeFolders:
             elif volume.empty_dir is not None:
                 _open_folder(folder)
             elif volume.host_path is None:
-                raise MissingReference(
+                raise MissingReferenceError(
                     f"Pod {plan.key}: volume {volume.name!r} is of a kind that the lab lacks; "
                     "use configMap, secret, emptyDir or hostPath"
                 )
@@ -88,9 +88,7 @@ class VolumeFolders:
             frozen = volume.config_map is not None or volume.secret is not None
             target = os.path.normpath("/" + wanted.mount_path.lstrip("/"))
             read_only = wanted.read_only or frozen
-            found.append(
-                Mount(source=str(source.resolve()), target=target, read_only=read_only)
-            )
+            found.append(Mount(source=str(source.resolve()), target=target, read_only=read_only))
         return found
 
     def remove(self, uid: str) -> None:
@@ -119,7 +117,7 @@ def publish(folder: Path, contents: Mapping[str, bytes]) -> None:
     text = repr(sorted(contents.items())).encode()
     version = f"..{hashlib.sha256(text).hexdigest()[:16]}"
     current = folder / _CURRENT
-    old = os.readlink(current) if current.is_symlink() else ""
+    old = str(current.readlink()) if current.is_symlink() else ""
     if old == version:
         return
     for path, content in contents.items():
@@ -159,7 +157,7 @@ def _contents(
     chosen: dict[str, bytes] = {}
     for item in items:
         if item.key not in files:
-            raise MissingReference(f"Pod {plan.key}: {key} has no key {item.key!r}")
+            raise MissingReferenceError(f"Pod {plan.key}: {key} has no key {item.key!r}")
         _check_relative(item.path, plan)
         chosen[item.path] = files[item.key]
     return chosen
@@ -168,18 +166,18 @@ def _contents(
 def _check_relative(path: str, plan: PodPlan) -> None:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or any(part.startswith("..") for part in parts):
-        raise MissingReference(f"Pod {plan.key}: {path!r} must be a path inside the volume")
+        raise MissingReferenceError(f"Pod {plan.key}: {path!r} must be a path inside the volume")
 
 
 def _below(folder: Path, path: str) -> Path:
     """Return *path* below *folder*.
 
     Raises:
-        MissingReference: it leads out of the folder.
+        MissingReferenceError: it leads out of the folder.
     """
     parts = PurePosixPath(path).parts
     if path.startswith("/") or ".." in parts:
-        raise MissingReference(f"subPath {path!r} must be a path inside the volume")
+        raise MissingReferenceError(f"subPath {path!r} must be a path inside the volume")
     return folder / path
 
 
@@ -189,7 +187,7 @@ def _open_folder(folder: Path) -> None:
     folder.chmod(0o777)
 
 
-def _missing(plan: PodPlan, kind: str, key: NamespacedName) -> MissingReference:
-    return MissingReference(
+def _missing(plan: PodPlan, kind: str, key: NamespacedName) -> MissingReferenceError:
+    return MissingReferenceError(
         f"Pod {plan.key}: {kind} {key} does not exist; add it to the folder, or set optional: true"
     )

@@ -21,7 +21,8 @@ _SERVICES = f"svc.{CLUSTER_DOMAIN}"
 _PODS = f"pod.{CLUSTER_DOMAIN}"
 _REVERSE = ("in-addr.arpa", "ip6.arpa")
 _RANGES = tuple(
-    ipaddress.ip_network(text) for text in ("10.96.0.0/12", "10.244.0.0/16", "fd96::/64", "fd44::/64")
+    ipaddress.ip_network(text)
+    for text in ("10.96.0.0/12", "10.244.0.0/16", "fd96::/64", "fd44::/64")
 )
 _MAX_CHAIN = 8
 
