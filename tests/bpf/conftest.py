@@ -1,0 +1,40 @@
+"""Kernel tests: root, network namespaces and cgroups of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.kernel_node import PODS, Node
+from penstock.bpf.build import build
+from penstock.bpf.capabilities import missing_capabilities
+from penstock.bpf.datapath import Datapath
+from penstock.bpf.errors import BuildError
+from support.topology import Topology
+
+
+@pytest.fixture(scope="session")
+def topology() -> Iterator[Topology]:
+    try:
+        build()
+    except BuildError as error:
+        pytest.skip(str(error))
+    if missing := missing_capabilities():
+        pytest.skip("; ".join(missing))
+    with Topology(PODS) as made:
+        yield made
+
+
+@pytest.fixture
+def node(topology: Topology, tmp_path: Path) -> Iterator[Node]:
+    """A node with all pods registered, attached and open, and the in-pod listeners there."""
+    bpffs = tmp_path / "bpf"
+    made = Node(topology, bpffs)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        Datapath.remove(bpffs)
