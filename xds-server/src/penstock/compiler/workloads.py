@@ -8,6 +8,7 @@ Namespace and keeps the collections `workloads` and `identities` true.
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 
 from penstock.compiler.database import Database, Identity, Workload
@@ -20,6 +21,24 @@ from penstock.policy.identity import RESERVED_LABELS, canonical, identity_labels
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 
+Ports = tuple[tuple[str, int], ...]
+
+
+class _Group:
+    """The pods with one identity."""
+
+    def __init__(self, labels: dict[str, str], namespace: str) -> None:
+        self.labels = labels
+        self.namespace = namespace
+        self.members: dict[NamespacedName, Ports] = {}
+        self.ports: Counter[tuple[str, int]] = Counter()
+
+    def count(self, ports: Ports, by: int) -> None:
+        """Add or take away the named ports of one pod."""
+        for port in ports:
+            self.ports[port] += by
+
+
 class WorkloadTable:
     """Keeps `workloads` and `identities` of a database in step with Pods and Namespaces."""
 
@@ -30,8 +49,7 @@ class WorkloadTable:
         self._numbers = StableAllocator("0.0.0.0/1", reserved=["0.0.0.0/16"])
         self._pods: dict[NamespacedName, Pod] = {}
         self._texts: dict[NamespacedName, str] = {}
-        self._members: dict[str, dict[NamespacedName, None]] = {}
-        self._labels: dict[str, dict[str, str]] = {}
+        self._groups: dict[str, _Group] = {}
         self._by_namespace: dict[str, dict[NamespacedName, None]] = {}
         self._namespace_labels: dict[str, dict[str, str]] = {}
         for number, labels in RESERVED_LABELS.items():
@@ -67,55 +85,62 @@ class WorkloadTable:
 
     def _place(self, name: NamespacedName) -> None:
         """Give a pod the identity of its labels."""
-        pod = self._pods[name]
-        labels = self._labels_of(pod)
+        labels = self._labels_of(self._pods[name])
         text = canonical(labels)
         if self._texts.get(name) != text:
             self._leave(name)
             self._texts[name] = text
-            self._labels[text] = labels
-            members = self._members.setdefault(text, {})
-            members[name] = None
-            if len(members) == 1:
+            group = self._groups.get(text)
+            if group is None:
+                group = self._groups[text] = _Group(labels, name.namespace)
                 self._renumber(self._numbers.add(text) - {text})
-        self._publish([text])
+            group.members[name] = ()
+        self._publish_pod(name, text)
+        self._publish_group(text)
 
     def _leave(self, name: NamespacedName) -> None:
+        """Take a pod out of its identity, which goes with the last one."""
         text = self._texts.pop(name, None)
         if text is None:
             return
-        members = self._members[text]
-        members.pop(name, None)
-        if members:
-            self._publish([text])
+        group = self._groups[text]
+        group.count(group.members.pop(name), -1)
+        if group.members:
+            self._publish_group(text)
             return
         self._db.identities.remove(self._number(text))
-        del self._members[text], self._labels[text]
+        del self._groups[text]
         self._renumber(self._numbers.remove(text) - {text})
 
     def _renumber(self, texts: Iterable[str]) -> None:
-        """Publish identities whose number changed because of a collision."""
-        for text in texts:
-            for number, identity in self._db.identities.snapshot().items():
-                if identity.labels == self._labels.get(text):
-                    self._db.identities.remove(number)
-            self._publish([text])
-
-    def _publish(self, texts: Iterable[str]) -> None:
+        """Publish the identities whose numbers changed because of a collision; a rare thing."""
         for text in sorted(texts):
-            number = self._number(text)
-            ports: set[tuple[str, int]] = set()
-            for name in self._members[text]:
-                workload = _workload(self._pods[name], number)
-                ports.update(workload.ports)
-                if workload.addresses:
-                    self._db.workloads.set(workload.uid, workload)
-                else:
-                    self._db.workloads.remove(workload.uid)
-            labels = self._labels[text]
-            namespace = next(iter(self._members[text])).namespace
-            identity = Identity(labels=labels, namespace=namespace, ports=tuple(sorted(ports)))
-            self._db.identities.set(number, identity)
+            labels = self._groups[text].labels
+            for number, identity in self._db.identities.snapshot().items():
+                if identity.labels == labels:
+                    self._db.identities.remove(number)
+            for name in self._groups[text].members:
+                self._publish_pod(name, text)
+            self._publish_group(text)
+
+    def _publish_pod(self, name: NamespacedName, text: str) -> None:
+        workload = _workload(self._pods[name], self._number(text))
+        if workload.addresses:
+            self._db.workloads.set(workload.uid, workload)
+        else:
+            self._db.workloads.remove(workload.uid)
+        group = self._groups[text]
+        if group.members[name] != workload.ports:
+            group.count(group.members[name], -1)
+            group.count(workload.ports, 1)
+            group.members[name] = workload.ports
+
+    def _publish_group(self, text: str) -> None:
+        group = self._groups[text]
+        identity = Identity(
+            labels=group.labels, namespace=group.namespace, ports=tuple(sorted(+group.ports))
+        )
+        self._db.identities.set(self._number(text), identity)
 
     def _number(self, text: str) -> int:
         address = self._numbers.get(text)

@@ -34,27 +34,42 @@ class _Cell:
 
 
 class _Index(Generic[K, V]):
-    """Sorted keys of each bucket; cells exist for the buckets that somebody read."""
+    """Keys of each bucket; buckets that somebody reads are kept sorted as well."""
 
     def __init__(self, function: IndexFunction[K, V]) -> None:
         self.function = function
-        self.buckets: dict[Hashable, Keys] = {}
         self.cells: dict[Hashable, Node] = {}
+        self._buckets: dict[Hashable, set[K]] = {}
+
+    def keys(self, bucket: Hashable) -> Keys:
+        """Return the keys of one bucket, sorted."""
+        cell = self.cells.get(bucket)
+        return tuple(sorted(self._buckets.get(bucket, ()))) if cell is None else cell.value
 
     def move(self, key: K, old: frozenset[Hashable], new: frozenset[Hashable]) -> Iterator[Node]:
         """Take *key* from the buckets *old* to *new*; yield the cells that change."""
+        for bucket in old - new:
+            keys = self._buckets[bucket]
+            keys.remove(key)
+            if not keys:
+                del self._buckets[bucket]
+        for bucket in new - old:
+            self._buckets.setdefault(bucket, set()).add(key)
         for bucket in old ^ new:
-            keys = self.buckets.get(bucket, ())
-            at = bisect_left(keys, key)
-            keys = (*keys[:at], key, *keys[at:]) if bucket in new else keys[:at] + keys[at + 1 :]
-            if keys:
-                self.buckets[bucket] = keys
-            else:
-                self.buckets.pop(bucket, None)
             cell = self.cells.get(bucket)
             if cell is not None:
-                cell.value = keys
+                cell.value = _without(cell.value, key) if bucket in old else _with(cell.value, key)
                 yield cell
+
+
+def _with(keys: Keys, key: Any) -> Keys:
+    at = bisect_left(keys, key)
+    return (*keys[:at], key, *keys[at:])
+
+
+def _without(keys: Keys, key: Any) -> Keys:
+    at = bisect_left(keys, key)
+    return keys[:at] + keys[at + 1 :]
 
 
 class Collection(Generic[K, V]):
@@ -96,7 +111,7 @@ class Collection(Generic[K, V]):
     def bucket(self, index: str, bucket: Hashable) -> tuple[K, ...]:
         """Return the keys in one bucket of an index, sorted; a read of this bucket only."""
         by = self._indexes[index]
-        cell = self._cell(by.cells, bucket, by.buckets.get(bucket, ()))
+        cell = by.cells.get(bucket) or self._cell(by.cells, bucket, by.keys(bucket))
         keys: tuple[K, ...] = self._engine.read(cell)
         return keys
 
