@@ -66,8 +66,8 @@ class FakeKernel:
         self.attached.discard(uid)
         self._wrote(f"detach_netns {uid}")
 
-    def attach_pods(self, cgroup: str) -> None:
-        self._wrote(f"attach_pods {cgroup}")
+    def covers(self, cgroup: str) -> bool:
+        return cgroup.startswith("/pods/")
 
     def verdict(self, uid: str, direction: Direction, address: str, port: int) -> Verdict:
         """What the programs would say of a connection between a local pod and an address."""

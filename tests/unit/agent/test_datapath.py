@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
-from support.fake_kernel import FakeKernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agent.datapath import LocalPod, NodeDatapath
+from penstock.agent.lattice import Match
 from penstock.ir.policy import Direction, Verdict
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
+from support.fake_kernel import FakeKernel
 
 P1 = LocalPod(uid="p1", cookie=1, addresses=("10.0.0.1",))
 P2 = LocalPod(uid="p2", cookie=2, addresses=("10.0.0.2",))
@@ -27,7 +29,9 @@ def policy(
     identity: int, *entries: tuple[int, int, int, int], ingress: int = 2, egress: int = 2
 ) -> Resource:
     """Entries are (direction, peer, port, verdict)."""
-    body = node_pb2.Policy(identity=identity, default_ingress=ingress, default_egress=egress)
+    body = node_pb2.Policy(identity=identity)
+    body.default_ingress = cast("node_pb2.Verdict", ingress)
+    body.default_egress = cast("node_pb2.Verdict", egress)
     for direction, peer, port, verdict in entries:
         body.entries.add(direction=direction, peer=peer, port=port, protocol=6, verdict=verdict)
     body.ingress_enforced_by.add(kind="CiliumNetworkPolicy", namespace="shop", name="orders")
@@ -45,7 +49,7 @@ def gone(resource: Resource) -> Delta:
     return Delta((), (resource.key,))
 
 
-def test_a_pod_is_closed_until_its_workload_and_its_policy_are_known():
+def test_a_pod_is_closed_until_its_workload_and_its_policy_are_known() -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.add_pod(P1)
@@ -58,7 +62,7 @@ def test_a_pod_is_closed_until_its_workload_and_its_policy_are_known():
     assert kernel.pods == {"p1": 100}
 
 
-def test_a_pod_is_opened_when_all_that_judges_it_is_there_and_services_go_last():
+def test_a_pod_is_opened_when_all_that_judges_it_is_there_and_services_go_last() -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.add_pod(P1)
@@ -68,7 +72,7 @@ def test_a_pod_is_opened_when_all_that_judges_it_is_there_and_services_go_last()
     ]  # fmt: skip
 
 
-def test_what_did_not_change_is_not_written_again():
+def test_what_did_not_change_is_not_written_again() -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.add_pod(P1)
@@ -79,7 +83,7 @@ def test_what_did_not_change_is_not_written_again():
     assert kernel.writes == []
 
 
-def test_a_pod_whose_policy_is_removed_is_closed():
+def test_a_pod_whose_policy_is_removed_is_closed() -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.add_pod(P1)
@@ -89,7 +93,7 @@ def test_a_pod_whose_policy_is_removed_is_closed():
     assert kernel.policies == {}
 
 
-def test_an_address_that_another_workload_took_over_is_never_nobody_s():
+def test_an_address_that_another_workload_took_over_is_never_nobody_s() -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.apply(Delta((workload("old", 100, "10.0.0.9"),)))
@@ -99,21 +103,21 @@ def test_an_address_that_another_workload_took_over_is_never_nobody_s():
     assert datapath.identity_of("10.0.0.9") == 200
 
 
-def test_the_earlier_owner_has_an_address_again_when_the_later_leaves():
+def test_the_earlier_owner_has_an_address_again_when_the_later_leaves() -> None:
     datapath = NodeDatapath(FakeKernel())
     datapath.apply(Delta((workload("old", 100, "10.0.0.9"), workload("new", 200, "10.0.0.9"))))
     datapath.apply(gone(workload("new", 200)))
     assert datapath.identity_of("10.0.0.9") == 100
 
 
-def test_ipv4_mapped_addresses_are_ipv4_addresses():
+def test_ipv4_mapped_addresses_are_ipv4_addresses() -> None:
     datapath = NodeDatapath(FakeKernel())
     datapath.apply(Delta((workload("a", 100, "10.0.0.9", "FD44:0::9"),)))
     assert datapath.identity_of("::ffff:10.0.0.9") == 100
     assert datapath.identity_of("fd44::9") == 100
 
 
-def test_open_connections_of_pods_with_a_changed_policy_are_looked_at():
+def test_open_connections_of_pods_with_a_changed_policy_are_looked_at() -> None:
     datapath = NodeDatapath(FakeKernel())
     datapath.add_pod(P1)
     datapath.add_pod(P2)
@@ -125,21 +129,19 @@ def test_open_connections_of_pods_with_a_changed_policy_are_looked_at():
     assert affected.addresses == frozenset()
 
 
-def test_open_connections_with_an_address_of_another_identity_are_looked_at():
+def test_open_connections_with_an_address_of_another_identity_are_looked_at() -> None:
     datapath = NodeDatapath(FakeKernel())
     datapath.apply(Delta((workload("a", 1, "10.0.0.1"),)))
     affected = datapath.apply(Delta((workload("a", 2, "10.0.0.1"),)))
     assert affected.addresses == {"10.0.0.1"}
 
 
-def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it():
-    body = node_pb2.Policy(identity=1, default_ingress=2, default_egress=2)
+def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it() -> None:
+    body = node_pb2.Policy(identity=1)
     entry = body.entries.add(direction=0, peer=7, port=80, protocol=6, verdict=2)
     entry.origins.add(kind="CiliumNetworkPolicy", namespace="a", name="b", path="spec.x")
     datapath = NodeDatapath(FakeKernel())
     datapath.apply(Delta((make_resource(types.POLICY, "1", body.SerializeToString()),)))
-    from penstock.agent.lattice import Match  # noqa: PLC0415
-
     decided = datapath.policies[1].decided(Match(Direction.INGRESS, 7, 80, 6))
     assert decided == (Origin(ObjectRef("CiliumNetworkPolicy", "a", "b"), "spec.x"),)
 
@@ -189,7 +191,7 @@ def connections() -> Iterator[tuple[str, Direction, str, int]]:
 @given(st.lists(deltas(), min_size=1, max_size=5))
 def test_no_moment_allows_what_neither_the_state_before_nor_the_state_after_allows(
     batches: list[Delta],
-):
+) -> None:
     kernel = FakeKernel()
     datapath = NodeDatapath(kernel)
     datapath.add_pod(P1)
@@ -210,7 +212,7 @@ def test_no_moment_allows_what_neither_the_state_before_nor_the_state_after_allo
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(deltas(), min_size=1, max_size=5))
-def test_the_kernel_is_in_the_end_as_if_all_had_come_at_once(batches: list[Delta]):
+def test_the_kernel_is_in_the_end_as_if_all_had_come_at_once(batches: list[Delta]) -> None:
     stepwise, at_once = FakeKernel(), FakeKernel()
     gradual, whole = NodeDatapath(stepwise), NodeDatapath(at_once)
     gradual.add_pod(P1)

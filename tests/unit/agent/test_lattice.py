@@ -36,12 +36,12 @@ def ingress(**verdicts: Verdict) -> IdentityPolicy:
     )
 
 
-def test_an_identity_without_policy_is_closed():
+def test_an_identity_without_policy_is_closed() -> None:
     assert judge(CLOSED, Match(IN, 100, 80, 6)) is Verdict.DENY
     assert judge(CLOSED, Match(OUT, 100, 80, 6)) is Verdict.DENY
 
 
-def test_deny_beats_proxy_beats_allow():
+def test_deny_beats_proxy_beats_allow() -> None:
     policy = IdentityPolicy(
         entries={
             Match(IN, 100, 80, 6): Verdict.ALLOW,
@@ -53,12 +53,12 @@ def test_deny_beats_proxy_beats_allow():
     assert judge(policy, Match(IN, 200, 80, 6)) is Verdict.PROXY
 
 
-def test_the_default_holds_where_no_entry_matches():
+def test_the_default_holds_where_no_entry_matches() -> None:
     assert judge(ingress(p80=Verdict.ALLOW), Match(IN, 100, 81, 6)) is Verdict.DENY
     assert judge(IdentityPolicy(default_egress=Verdict.ALLOW), Match(OUT, 1, 1, 6)) is Verdict.ALLOW
 
 
-def test_the_node_always_reaches_its_pods_and_not_the_other_way_round():
+def test_the_node_always_reaches_its_pods_and_not_the_other_way_round() -> None:
     assert judge(CLOSED, Match(IN, int(Reserved.HOST), 80, 6)) is Verdict.ALLOW
     assert judge(CLOSED, Match(OUT, int(Reserved.HOST), 80, 6)) is Verdict.DENY
 
@@ -66,11 +66,11 @@ def test_the_node_always_reaches_its_pods_and_not_the_other_way_round():
 @given(policies, policies, connections)
 def test_between_two_policies_nothing_passes_that_one_of_them_refuses(
     one: IdentityPolicy, two: IdentityPolicy, connection: Match
-):
+) -> None:
     both = max(RESTRICTIVE[one.verdict(connection)], RESTRICTIVE[two.verdict(connection)])
     assert RESTRICTIVE[meet(one, two).verdict(connection)] >= both
 
 
 @given(policies, connections)
-def test_between_equal_policies_nothing_changes(policy: IdentityPolicy, connection: Match):
+def test_between_equal_policies_nothing_changes(policy: IdentityPolicy, connection: Match) -> None:
     assert meet(policy, policy).verdict(connection) is policy.verdict(connection)

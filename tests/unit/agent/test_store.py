@@ -34,7 +34,9 @@ async def running(path: Path) -> AsyncIterator[NodeStore]:
         store.close()
 
 
-async def test_a_restarted_agent_has_the_resources_as_the_controller_sent_them(tmp_path: Path):
+async def test_a_restarted_agent_has_what_the_controller_sent(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path / "snapshot") as store:
         store.apply(Delta((cluster("a", b"\x0a\x01a"),)))
         await store.flush()
@@ -43,7 +45,7 @@ async def test_a_restarted_agent_has_the_resources_as_the_controller_sent_them(t
     again.close()
 
 
-async def test_removed_resources_stay_removed(tmp_path: Path):
+async def test_removed_resources_stay_removed(tmp_path: Path) -> None:
     async with running(tmp_path / "snapshot") as store:
         store.apply(Delta((cluster("a"), cluster("b"))))
         await store.flush()
@@ -54,7 +56,7 @@ async def test_removed_resources_stay_removed(tmp_path: Path):
     again.close()
 
 
-async def test_what_was_applied_before_the_agent_ends_is_on_disk(tmp_path: Path):
+async def test_what_was_applied_before_the_agent_ends_is_on_disk(tmp_path: Path) -> None:
     async with running(tmp_path / "snapshot") as store:
         store.apply(Delta((cluster("a"),)))
     again = NodeStore(tmp_path / "snapshot")
@@ -62,7 +64,7 @@ async def test_what_was_applied_before_the_agent_ends_is_on_disk(tmp_path: Path)
     again.close()
 
 
-def test_a_log_cut_at_any_byte_is_the_state_after_a_whole_transaction():
+def test_a_log_cut_at_any_byte_is_the_state_after_a_whole_transaction() -> None:
     first = encode(Transaction((cluster("a", b"\x0a\x01a").framed,), ()))
     both = encode(Transaction((cluster("b").framed, cluster("c").framed), (cluster("a").key,)))
     content = MAGIC + first + both
@@ -74,7 +76,7 @@ def test_a_log_cut_at_any_byte_is_the_state_after_a_whole_transaction():
         assert good == whole
 
 
-def test_a_damaged_byte_ends_the_log_before_its_transaction():
+def test_a_damaged_byte_ends_the_log_before_its_transaction() -> None:
     first = encode(Transaction((cluster("a").framed,), ()))
     second = encode(Transaction((cluster("b").framed,), ()))
     content = MAGIC + first + second
@@ -85,7 +87,7 @@ def test_a_damaged_byte_ends_the_log_before_its_transaction():
         assert {key.name for key in state} == {"a"}
 
 
-async def test_writing_goes_on_after_a_damaged_tail(tmp_path: Path):
+async def test_writing_goes_on_after_a_damaged_tail(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     path.write_bytes(MAGIC + encode(Transaction((cluster("a").framed,), ())) + b"half a rec")
     async with running(path) as store:
@@ -95,7 +97,7 @@ async def test_writing_goes_on_after_a_damaged_tail(tmp_path: Path):
     again.close()
 
 
-async def test_an_outdated_log_is_rewritten(tmp_path: Path):
+async def test_an_outdated_log_is_rewritten(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     big = b"\x0a" + b"\xff\xff\x0f" + b"x" * 262143
     async with running(path) as store:
@@ -109,12 +111,12 @@ async def test_an_outdated_log_is_rewritten(tmp_path: Path):
     again.close()
 
 
-async def test_the_file_is_for_its_owner_only(tmp_path: Path):
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     async with running(tmp_path / "snapshot"):
         assert (tmp_path / "snapshot").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_change_costs_what_it_changes(tmp_path: Path):
+async def test_a_change_costs_what_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     async with running(path) as store:
         store.apply(Delta(tuple(cluster(f"c{i}", b"\x0a\x02xx" * 50) for i in range(500))))

@@ -2,7 +2,7 @@
 
 | request | answer |
 |---|---|
-| `PUT /v1/pods/{uid}?timeout=30` | 200 when the pod is captured; 504 with the reason if not yet |
+| `PUT /v1/pods/{uid}?timeout=20` | 200 when the pod is captured; 504 with the reason if not yet |
 | `DELETE /v1/pods/{uid}` | 200; 404 if it is not known |
 | `GET /v1/status` | node, Envoy, controller, pods, resources by type, counters |
 | `GET /v1/snapshot?type=Cluster` | what was intended, what Envoy runs, what it refused and why |
@@ -28,7 +28,7 @@ from penstock.agent.admin import READ_ONLY, AdminUnavailableError, EnvoyAdmin
 from penstock.agent.flows import Flow, FlowLog
 from penstock.agent.pods import PodError, PodNotCaptured, PodRequest, Pods
 
-DEFAULT_TIMEOUT, LONGEST_TIMEOUT = 30.0, 300.0
+DEFAULT_TIMEOUT, LONGEST_TIMEOUT = 20.0, 300.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -146,6 +146,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _json({"error": str(error)}, status=400)
     except AdminUnavailableError as error:
         return _json({"error": str(error)}, status=502)
+    except web.HTTPException as error:
+        return _json({"error": error.reason}, status=error.status)
 
 
 def _number(request: web.Request, name: str, default: float) -> float:

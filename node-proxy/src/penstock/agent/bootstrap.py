@@ -15,6 +15,7 @@ from penstock.pb.envoy.config.bootstrap.v3 import bootstrap_pb2
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3 import (
     address_pb2,
+    backoff_pb2,
     base_pb2,
     config_source_pb2,
     grpc_service_pb2,
@@ -110,12 +111,23 @@ def _dynamic_resources(options: BootstrapOptions) -> bootstrap_pb2.Bootstrap.Dyn
             set_node_on_first_message_only=True,
             grpc_services=[
                 grpc_service_pb2.GrpcService(
-                    envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=NODE_ADS)
+                    envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
+                        cluster_name=NODE_ADS, retry_policy=_reconnect()
+                    )
                 )
             ],
         ),
         lds_config=_ads(options.fetch_timeout),
         cds_config=_ads(options.fetch_timeout),
+    )
+
+
+def _reconnect() -> base_pb2.RetryPolicy:
+    """Come back soon after the agent: by default Envoy waits up to 30 s."""
+    return base_pb2.RetryPolicy(
+        retry_back_off=backoff_pb2.BackoffStrategy(
+            base_interval=_seconds(0.1), max_interval=_seconds(1)
+        )
     )
 
 

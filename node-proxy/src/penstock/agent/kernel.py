@@ -1,0 +1,223 @@
+"""The eBPF datapath, as `datapath.Kernel` and `pods.PodKernel` need it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+from penstock.agent.datapath import LocalPod, NodeDatapath
+from penstock.agent.lattice import IdentityPolicy
+from penstock.agent.node_resources import Service
+from penstock.bpf import model
+from penstock.bpf.datapath import Datapath
+from penstock.bpf.errors import DatapathError
+from penstock.bpf.namespaces import netns_cookie, socket_in
+from penstock.bpf.syscalls import enter_netns
+
+_NETLINK_ROUTE, _RTM_GETADDR, _NLMSG_DONE = 0, 22, 3
+_NLM_F_REQUEST_DUMP = 0x301
+_HEADER = struct.Struct("=IHHII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+
+IPNetwork = IPv4Network | IPv6Network
+
+
+class BpfKernel:
+    """Writes to the maps, attaches to cgroups and network namespaces."""
+
+    def __init__(self, datapath: Datapath, root: Path, pods_cgroup: Path) -> None:
+        """Write to *datapath*; paths of namespaces are relative to *root*."""
+        self._datapath = datapath
+        self._root = root
+        self._pods_cgroup = pods_cgroup
+        self._services: dict[str, model.Service] = {}
+
+    def set_pod(self, pod: LocalPod, identity: int) -> None:
+        """Let the pod be judged as *identity*."""
+        addresses = [ipaddress.ip_address(address) for address in pod.addresses]
+        self._datapath.set_pod(
+            model.Pod(
+                uid=pod.uid,
+                cookie=pod.cookie,
+                identity=identity,
+                ipv4=next((a for a in addresses if isinstance(a, IPv4Address)), None),
+                ipv6=next((a for a in addresses if isinstance(a, IPv6Address)), None),
+            )
+        )
+
+    def remove_pod(self, uid: str) -> None:
+        """Close the pod."""
+        self._datapath.remove_pod(uid)
+
+    def set_identity(self, address: str, identity: int) -> None:
+        """Say who has *address*."""
+        self._datapath.set_identity(ipaddress.ip_address(address), identity)
+
+    def remove_identity(self, address: str) -> None:
+        """Let *address* be WORLD."""
+        self._datapath.remove_identity(ipaddress.ip_address(address))
+
+    def set_policy(self, identity: int, policy: IdentityPolicy) -> None:
+        """Replace the verdicts of *identity*."""
+        entries = sorted(
+            model.PolicyEntry(m.direction, m.peer, m.port, m.protocol, verdict)
+            for m, verdict in policy.entries.items()
+        )
+        self._datapath.set_policy(
+            identity,
+            model.PolicyEntries(
+                default_ingress=policy.default_ingress,
+                default_egress=policy.default_egress,
+                entries=tuple(entries),
+            ),
+        )
+
+    def remove_policy(self, identity: int) -> None:
+        """Close *identity*."""
+        self._datapath.remove_policy(identity)
+
+    def set_service(self, name: str, service: Service) -> None:
+        """Replace a Service port; addresses that it no longer has go."""
+        wanted = _service(service)
+        old = self._services.get(name)
+        self._datapath.set_service(wanted)
+        self._services[name] = wanted
+        if old is not None:
+            self._remove_addresses(old, wanted)
+
+    def remove_service(self, name: str) -> None:
+        """Forget a Service port."""
+        old = self._services.pop(name, None)
+        if old is not None:
+            self._datapath.remove_service(old)
+
+    def netns_cookie(self, path: str) -> int:
+        """Return the cookie of a network namespace."""
+        return netns_cookie(self._root / path)
+
+    def attach_netns(self, uid: str, path: str) -> None:
+        """Police what comes into the network namespace."""
+        self._datapath.attach_netns(uid, self._root / path)
+
+    def detach_netns(self, uid: str) -> None:
+        """Undo `attach_netns`."""
+        self._datapath.detach_netns(uid)
+
+    def covers(self, cgroup: str) -> bool:
+        """Return whether the sockets of processes in *cgroup* are policed."""
+        return Path(cgroup).is_relative_to(self._pods_cgroup)
+
+    def forget_others(self, state: NodeDatapath) -> None:
+        """Remove what an earlier agent left and *state* does not want; the rest is not touched."""
+        for uid in self._datapath.pods().keys() - state.local.keys():
+            self._datapath.remove_pod(uid)
+        for uid in self._datapath.attached_netns() - state.local.keys():
+            self._datapath.detach_netns(uid)
+        wanted = {(a, s.port, s.protocol) for s in self._services.values() for a in s.addresses}
+        for frontend in self._datapath.services():
+            if tuple(frontend) not in wanted:
+                self._datapath.remove_service(_frontend(*frontend))
+        for address in self._datapath.identities():
+            if not isinstance(address, IPNetwork) and not state.is_known(str(address)):
+                self._datapath.remove_identity(address)
+        for identity in self._datapath.policies() - state.policies.keys():
+            self._datapath.remove_policy(identity)
+
+    def _remove_addresses(self, old: model.Service, new: model.Service) -> None:
+        same_port = (old.port, old.protocol) == (new.port, new.protocol)
+        for address in old.addresses:
+            if not same_port or address not in new.addresses:
+                self._datapath.remove_service(_frontend(address, old.port, old.protocol))
+
+
+def _frontend(address: IPv4Address | IPv6Address, port: int, protocol: int) -> model.Service:
+    """Return a Service with one address, for removal."""
+    return model.Service(
+        addresses=(address,), port=port, protocol=protocol, proxy=False, backends=()
+    )
+
+
+def _service(service: Service) -> model.Service:
+    return model.Service(
+        addresses=tuple(map(ipaddress.ip_address, service.addresses)),
+        port=service.port,
+        protocol=service.protocol,
+        proxy=service.proxy,
+        backends=tuple(
+            model.Backend(ipaddress.ip_address(b.address), b.port, b.weight)
+            for b in service.backends
+        ),
+    )
+
+
+def open_datapath(bpffs: Path, netns: Path | None) -> Datapath:
+    """Open the datapath as the node *netns*: sockets of that namespace are the node's own.
+
+    Raises:
+        DatapathError: something is missing, or another version left maps of another layout.
+    """
+    if netns is None:
+        return Datapath.open(bpffs)
+    outcome: list[Datapath | Exception] = []
+
+    def enter_and_open() -> None:
+        try:
+            with netns.open("rb") as file:
+                enter_netns(file.fileno())
+            outcome.append(Datapath.open(bpffs))
+        except (DatapathError, OSError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=enter_and_open, name="datapath")
+    thread.start()
+    thread.join()
+    opened = outcome[0]
+    if isinstance(opened, Datapath):
+        return opened
+    raise DatapathError(f"{netns}: {opened}") from opened
+
+
+def host_addresses(netns: Path) -> set[str]:
+    """Return the addresses of a network namespace, without loopback and link-local ones.
+
+    Raises:
+        DatapathError: no such namespace.
+    """
+    request = _IFADDRMSG.pack(0, 0, 0, 0, 0)
+    header = _HEADER.pack(_HEADER.size + len(request), _RTM_GETADDR, _NLM_F_REQUEST_DUMP, 1, 0)
+    found: set[str] = set()
+    with socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as netlink:
+        netlink.settimeout(5.0)
+        netlink.sendto(header + request, (0, 0))
+        done = False
+        while not done:
+            for kind, payload in _parts(netlink.recv(1 << 17), _HEADER):
+                done = done or kind == _NLMSG_DONE
+                found.update(_addresses(payload) if kind != _NLMSG_DONE else ())
+    return found
+
+
+def _addresses(payload: bytes) -> Iterator[str]:
+    attributes = dict(_parts(payload[_IFADDRMSG.size :], _ATTRIBUTE))
+    raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+    address = ipaddress.ip_address(raw) if raw and len(raw) in {4, 16} else None
+    if address is not None and not address.is_loopback and not address.is_link_local:
+        yield str(address)
+
+
+def _parts(buffer: bytes, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
+    """Yield type and payload of netlink messages or attributes."""
+    offset = 0
+    while offset + head.size <= len(buffer):
+        length, kind = head.unpack_from(buffer, offset)[:2]
+        if length < head.size:
+            return
+        yield kind, buffer[offset + head.size : offset + length]
+        offset += (length + 3) & ~3

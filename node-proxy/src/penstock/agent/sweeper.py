@@ -1,0 +1,144 @@
+"""Ends open connections that a change of verdicts does not allow any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import structlog
+
+from penstock.agent.connections import (
+    PodSockets,
+    Scope,
+    destroy,
+    doomed,
+    policed_legs,
+    sockets_of,
+)
+from penstock.agent.datapath import Affected, NodeDatapath
+from penstock.bpf.errors import DatapathError
+from penstock.bpf.sockdiag import Connection
+
+SECOND_LOOK = 0.2
+"""Seconds after which it is looked again: a connect that was judged just before the change may not
+have been in the kernel's list yet."""
+
+log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Looks at the sockets of affected pods, in a thread, and destroys what is doomed."""
+
+    def __init__(
+        self,
+        datapath: NodeDatapath,
+        pods: Callable[[], Mapping[str, Path]],
+        *,
+        node_netns: Path,
+        envoy_cgroup: int,
+    ) -> None:
+        """Prepare; `run` does the work.
+
+        Args:
+            datapath: who has which address and what holds for it.
+            pods: the network namespaces of the local pods, by uid.
+            node_netns: where a gateway's connections begin.
+            envoy_cgroup: inode of Envoy's cgroup.
+        """
+        self._datapath = datapath
+        self._pods = pods
+        self._node_netns = node_netns
+        self._envoy_cgroup = envoy_cgroup
+        self._pending: set[str] = set()
+        self._pending_addresses: set[str] = set()
+        self._awake = asyncio.Event()
+        self.destroyed = 0
+
+    def affected(self, affected: Affected) -> None:
+        """Look at these soon; the maps have changed already."""
+        self._pending |= affected.pods
+        self._pending_addresses |= affected.addresses
+        if self._pending or self._pending_addresses:
+            self._awake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            pods, self._pending = self._pending, set()
+            addresses, self._pending_addresses = self._pending_addresses, set()
+            await self.sweep(pods, addresses)
+            await asyncio.sleep(SECOND_LOOK)
+            await self.sweep(pods, addresses)
+
+    async def sweep(self, pods: Collection[str], addresses: Collection[str]) -> None:
+        """Look at all connections of *pods*, and at those of any local pod with *addresses*."""
+        self.destroyed += await asyncio.to_thread(self._sweep, pods, addresses)
+
+    def _sweep(self, pods: Collection[str], addresses: Collection[str]) -> int:
+        known = self._pods()
+        listed = {
+            uid: self._list(netns) for uid, netns in known.items() if uid in pods or addresses
+        }
+        suspects = {
+            uid: self._doomed(uid, sockets, {}, () if uid in pods else addresses)
+            for uid, sockets in listed.items()
+        }
+        if not any(suspects.values()):
+            return 0
+        policed = self._policed(known, listed)
+        return sum(
+            self._destroy(
+                uid, known[uid],
+                self._doomed(uid, listed[uid], policed, () if uid in pods else addresses),
+            )
+            for uid, found in suspects.items()
+            if found
+        )  # fmt: skip
+
+    def _doomed(
+        self,
+        uid: str,
+        sockets: PodSockets,
+        policed: Mapping[tuple[str, int, str, int], int],
+        addresses: Collection[str],
+    ) -> list[Connection]:
+        """Return the doomed connections of a pod; with *addresses* only those with them."""
+        identity = self._datapath.enforced_identity(uid)
+        if identity is None:  # closed: what it had goes with its policy, not before it has one
+            return []
+        scope = Scope(
+            identity=identity,
+            policy=self._datapath.verdicts(identity),
+            identity_of=self._datapath.identity_of,
+            envoy_cgroup=self._envoy_cgroup,
+            policed=policed,
+        )
+        found = doomed(sockets, scope)
+        return [c for c in found if str(c.remote) in addresses] if addresses else found
+
+    def _policed(
+        self, known: Mapping[str, Path], listed: Mapping[str, PodSockets]
+    ) -> dict[tuple[str, int, str, int], int]:
+        legs = policed_legs(self._list(self._node_netns), self._envoy_cgroup)
+        for uid, netns in known.items():
+            legs |= policed_legs(listed.get(uid) or self._list(netns), self._envoy_cgroup)
+        return legs
+
+    def _list(self, netns: Path) -> PodSockets:
+        try:
+            return sockets_of(netns)
+        except DatapathError as error:
+            log.warning("sockets not listed", netns=str(netns), error=str(error))
+            return PodSockets(connections=(), listening=frozenset())
+
+    def _destroy(self, uid: str, netns: Path, connections: list[Connection]) -> int:
+        try:
+            count = destroy(netns, connections)
+        except DatapathError as error:
+            log.error("connections not ended", uid=uid, error=str(error))  # noqa: TRY400
+            return 0
+        log.info("connections ended", uid=uid, count=count)
+        return count
