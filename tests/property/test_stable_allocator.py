@@ -40,11 +40,11 @@ def test_any_history_gives_what_sorted_adds_from_scratch_give(
     for verb, subject in history:
         before = assigned(allocator)
         changed = getattr(allocator, verb)(subject)
-        {"add": present, "remove": present, "hold": held, "release": held}[verb] ^= (
-            {subject} & (held if verb == "release" else present)
-            if verb in ("remove", "release")
-            else {subject} - (held if verb == "hold" else present)
-        )
+        subjects = held if verb in ("hold", "release") else present
+        if verb in ("add", "hold"):
+            subjects.add(subject)
+        else:
+            subjects.discard(subject)
         after = assigned(allocator)
         assert {name for name in NAMES if before[name] != after[name]} <= changed
     assert assigned(allocator) == assigned(from_scratch(present, held))

@@ -6,7 +6,7 @@ A test module subclasses `SourceSuite` and gives it a fixture `store`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def running(source: Source) -> AsyncIterator[Recorder]:
+async def running(source: Source) -> AsyncGenerator[Recorder]:
     """Run *source* into a recorder that has seen the first batch."""
     recorder = Recorder()
     task = asyncio.create_task(source.run(recorder))

@@ -104,13 +104,17 @@ def test_correct_object_decodes() -> None:
         ),
         (
             {"ingress": [{"toPorts": [{"ports": [{"port": "80", "rules": {}}]}]}]},
-            "spec.ingress[0].toPorts[0].ports[0].rules: unknown field; "
-            "belongs further out, directly inside spec.ingress[0].toPorts[0]",
+            (
+                "spec.ingress[0].toPorts[0].ports[0].rules: unknown field; "
+                "belongs further out, directly inside spec.ingress[0].toPorts[0]"
+            ),
         ),
         (
             {"ingress": [{"toPorts": [{"matchLabels": {}}]}]},
-            "spec.ingress[0].toPorts[0].matchLabels: unknown field; "
-            "belongs inside spec.ingress[0].fromEndpoints[]",
+            (
+                "spec.ingress[0].toPorts[0].matchLabels: unknown field; "
+                "belongs inside spec.ingress[0].fromEndpoints[]"
+            ),
         ),
         (
             {"ingress": [{"toPort": []}]},
@@ -132,13 +136,18 @@ def test_correct_object_decodes() -> None:
         ),
         (
             {"endpointSelector": {"matchLabels": {"app": 1}}},
-            "spec.endpointSelector.matchLabels.app: must be a string, not a number (1); "
-            'put it in quotes: "1"',
+            (
+                "spec.endpointSelector.matchLabels.app: must be a string, not a number (1); "
+                'put it in quotes: "1"'
+            ),
         ),
         (
             {"endpointSelector": {"matchLabels": {"a.b/c": True}}},
-            'spec.endpointSelector.matchLabels["a.b/c"]: must be a string, not a boolean (true); '
-            'put it in quotes: "true"',
+            (
+                'spec.endpointSelector.matchLabels["a.b/c"]: must be a '
+                "string, not a boolean (true); "
+                'put it in quotes: "true"'
+            ),
         ),
         (
             {"peers": {"one": []}},
@@ -146,8 +155,10 @@ def test_correct_object_decodes() -> None:
         ),
         (
             {"enabled": "yes"},
-            'spec.enabled: must be true or false, not a string ("yes"); '
-            "write true or false without quotes",
+            (
+                'spec.enabled: must be true or false, not a string ("yes"); '
+                "write true or false without quotes"
+            ),
         ),
         (
             {"priority": "5"},
@@ -155,13 +166,17 @@ def test_correct_object_decodes() -> None:
         ),
         (
             {"target": True},
-            "spec.target: must be a number or a string, not a boolean (true); "
-            'put it in quotes: "true"',
+            (
+                "spec.target: must be a number or a string, not a boolean (true); "
+                'put it in quotes: "true"'
+            ),
         ),
         (
             {"ingress": [{"toPorts": [{"ports": [{"port": "80", "protocol": "tcp"}]}]}]},
-            "spec.ingress[0].toPorts[0].ports[0].protocol: must be one of TCP, UDP, "
-            'not a string ("tcp"); did you mean TCP?',
+            (
+                "spec.ingress[0].toPorts[0].ports[0].protocol: must be one of TCP, UDP, "
+                'not a string ("tcp"); did you mean TCP?'
+            ),
         ),
         (
             {"ingress": [{"toPorts": [{"ports": [{"port": "80", "endPort": 0}]}]}]},

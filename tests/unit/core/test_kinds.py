@@ -16,11 +16,11 @@ from penstock.core.kinds import (
     EndpointSlice,
     Namespace,
     Node,
-    Pod,
     Secret,
     Service,
 )
 from penstock.core.objects import Broken, Object
+from penstock.core.pods import Pod
 
 FROM_THE_WILD = """
 apiVersion: apps/v1
@@ -302,13 +302,20 @@ def test_secret_never_shows_values() -> None:
             "spec.containers: must not be empty",
         ),
         (
-            "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, env: [{name: a, value: 1}]}]}}",
-            "spec.containers[0].env[0].value: must be a string, not a number (1); "
-            'put it in quotes: "1"',
+            (
+                "{apiVersion: v1, kind: Pod, "
+                "spec: {containers: [{name: c, env: [{name: a, value: 1}]}]}}"
+            ),
+            (
+                "spec.containers[0].env[0].value: must be a string, not a number (1); "
+                'put it in quotes: "1"'
+            ),
         ),
         (
-            "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, volumeMounts: "
-            "[{name: v, mountPath: /v}]}]}}",
+            (
+                "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, volumeMounts: "
+                "[{name: v, mountPath: /v}]}]}}"
+            ),
             "spec.containers[0].volumeMounts[0].name: there is no volume 'v' in volumes",
         ),
         (
@@ -317,22 +324,30 @@ def test_secret_never_shows_values() -> None:
         ),
         (
             "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, tolerations: []}]}}",
-            "spec.containers[0].tolerations: unknown field; "
-            "belongs further out, directly inside spec",
+            (
+                "spec.containers[0].tolerations: unknown field; "
+                "belongs further out, directly inside spec"
+            ),
         ),
         (
-            "{apiVersion: apps/v1, kind: Deployment, spec: {selector: {matchLabels: {a: b}}, "
-            "template: {spec: {containers: [{name: c}]}}}}",
-            "spec.template.metadata.labels: are not selected by spec.selector; "
-            "give the template the labels that selector.matchLabels names",
+            (
+                "{apiVersion: apps/v1, kind: Deployment, spec: {selector: {matchLabels: {a: b}}, "
+                "template: {spec: {containers: [{name: c}]}}}}"
+            ),
+            (
+                "spec.template.metadata.labels: are not selected by spec.selector; "
+                "give the template the labels that selector.matchLabels names"
+            ),
         ),
         (
             "{apiVersion: v1, kind: Secret, data: {a: 'not base64!'}}",
             "data.a: is not base64; plain text goes into stringData",
         ),
         (
-            "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv6, "
-            "endpoints: [{addresses: [10.0.0.1]}]}",
+            (
+                "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv6, "
+                "endpoints: [{addresses: [10.0.0.1]}]}"
+            ),
             "endpoints[0].addresses[0]: '10.0.0.1' is not an IPv6 address",
         ),
     ],

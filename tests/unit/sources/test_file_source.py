@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.fake_clock import FakeClock
-from support.source_suite import A, Recorder, SourceSuite, config_map, running
 
 from penstock.core.kinds import BUILTIN_KINDS, ConfigMap
 from penstock.meta.names import ObjectRef
 from penstock.sources.file import RESCAN_SECONDS, FileSource
 from penstock.sources.registry import registry
 from penstock.sources.source import Source
+from support.fake_clock import FakeClock
+from support.source_suite import A, Recorder, SourceSuite, config_map, running
 
 KINDS = registry(BUILTIN_KINDS)
 
@@ -152,11 +152,11 @@ async def test_relative_folder_and_single_file_are_watched(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("folder").mkdir()
-    single = put(Path("single.conf"), config_map("a", x="1"))
+    (tmp_path / "folder").mkdir()
+    single = put(tmp_path / "single.conf", config_map("a", x="1"))
     async with running(FileSource([Path("folder"), single], KINDS, clock)) as seen:
         put(single, config_map("a", x="2"))
-        put(Path("folder") / "b.yaml", config_map("b"))
+        put(tmp_path / "folder" / "b.yaml", config_map("b"))
         await seen.until(lambda: data(seen) == {"x": "2"} and len(seen.objects) == 2)
 
 

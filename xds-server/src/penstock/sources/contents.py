@@ -175,16 +175,17 @@ class Contents:
         return True
 
     def _take(self, file: _File, path: str, text: Text) -> set[ObjectRef]:
-        """Let *text* be the content of *file* if all its documents are objects.
+        """Let *text* be the content of *file*, unless it once said more clearly what it holds.
 
         Raises:
             UnreadableError: the text is not YAML.
         """
         known = {(one.ref, one.digest): one for one in file.content.manifests}
         content = read_manifests(text, self._registry, known)
-        if content.problems and file.content.manifests:
+        before = file.content
+        if content.unidentified and before.manifests and not before.unidentified:
             file.trouble = tuple(
-                msgspec.structs.replace(problem, last_good=True) for problem in content.problems
+                msgspec.structs.replace(problem, last_good=True) for problem in content.unidentified
             )
             return set()
         file.trouble = content.problems

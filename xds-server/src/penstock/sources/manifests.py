@@ -40,6 +40,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     """JSON path of the object in the document; "" unless it is an item of a List."""
 
+    @property
+    def nameless(self) -> bool:
+        """Return whether the object is called after its content for want of a name."""
+        return self.ref.name == _name_for(self.digest)
+
     def locate(self, path: str) -> Location:
         """Return the place of *path*, or of its nearest existing parent."""
         return self.text.locate(self.document, jsonpath.join(self.prefix, path))
@@ -69,7 +74,15 @@ class FileContent(msgspec.Struct, frozen=True):
     manifests: tuple[Manifest, ...] = ()
     ignored: tuple[Ignored, ...] = ()
     problems: tuple[SourceProblem, ...] = ()
-    """Documents of which not even kind and name are known."""
+    """Documents of which not even the kind is known."""
+
+    @property
+    def unidentified(self) -> tuple[SourceProblem, ...]:
+        """Return what keeps documents and objects from being told apart from others."""
+        nameless = (manifest for manifest in self.manifests if manifest.nameless)
+        return self.problems + tuple(
+            manifest.report(problem) for manifest in nameless for problem in manifest.problems
+        )
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -181,7 +194,13 @@ def _decode(
     examined = examine(kind, {**raw, "metadata": _metadata(raw.get("metadata"), ref, digest)})
     decoded = examined.object
     if isinstance(decoded, Broken) and decoded.ref != ref:
-        metadata = msgspec.structs.replace(decoded.metadata, name=ref.name, namespace=ref.namespace)
+        metadata = msgspec.structs.replace(
+            decoded.metadata,
+            name=ref.name,
+            namespace=ref.namespace,
+            uid=decoded.metadata.uid or uid_of(ref),
+            resource_version=digest[:16],
+        )
         decoded = msgspec.structs.replace(decoded, metadata=metadata)
     return Manifest(
         ref=ref,
@@ -200,10 +219,14 @@ def _ref(kind: type[Object], metadata: Any, digest: str) -> ObjectRef:
     given = metadata if isinstance(metadata, dict) else {}
     name, namespace = given.get("name"), given.get("namespace")
     if not (isinstance(name, str) and name):
-        name = f"unnamed-{digest[:8]}"
+        name = _name_for(digest)
     if not (isinstance(namespace, str) and namespace):
         namespace = DEFAULT_NAMESPACE
     return ObjectRef(kind.kind, namespace if kind.namespaced else "", name)
+
+
+def _name_for(digest: str) -> str:
+    return f"unnamed-{digest[:8]}"
 
 
 def _metadata(given: Any, ref: ObjectRef, digest: str) -> Any:

@@ -58,6 +58,8 @@ class Subscription:
         self.suspects: dict[str, set[str]] = {}
         """Names that shared a refused response, each with the versions that the client may have
         taken of it; such a name is sent alone until a version of it is accepted."""
+        self.retracted: dict[str, None] = {}
+        """Names to take back before they are sent again, though they are wanted."""
         self.impatient: set[str] = set()
         """Names that have waited long enough."""
 
@@ -112,7 +114,9 @@ class Subscription:
         """Drop what is known of a name that the client no longer asks for."""
         self.impatient.discard(name)
         self.acked.pop(name, None)
-        for names in (self.rejected, self.suspects, self.waiting, self.removals, self.absent):
+        for names in (
+            self.rejected, self.suspects, self.waiting, self.removals, self.absent, self.retracted,
+        ):
             names.pop(name, None)
 
     def room(self, *, alone: bool, window: int) -> bool:
@@ -133,7 +137,7 @@ class Subscription:
     def unsettled(self) -> frozenset[str]:
         """Return the names of which the client's last word is not known."""
         return frozenset().union(
-            self.dirty, self.waiting, self.removals, self.absent,
+            self.dirty, self.waiting, self.removals, self.absent, self.retracted,
             *(dict(_versions(sent)) for sent in self.in_flight.values()),
         )  # fmt: skip
 

@@ -1,0 +1,239 @@
+"""What `penstock get` shows of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from penstock.cli.answers import conditions_of, location_of
+
+Item = dict[str, Any]
+"""An object as Kubernetes writes it."""
+
+UNKNOWN = "-"
+
+ALIASES: Mapping[str, str] = {
+    "cm": "ConfigMap",
+    "cnp": "CiliumNetworkPolicy",
+    "ciliumnetworkpolicies": "CiliumNetworkPolicy",
+    "deploy": "Deployment",
+    "endpointslice": "EndpointSlice",
+    "eps": "EndpointSlice",
+    "gatewayclasses": "GatewayClass",
+    "gc": "GatewayClass",
+    "gtw": "Gateway",
+    "gw": "Gateway",
+    "no": "Node",
+    "ns": "Namespace",
+    "po": "Pod",
+    "policy": "CiliumNetworkPolicy",
+    "refgrant": "ReferenceGrant",
+    "route": "HTTPRoute",
+    "svc": "Service",
+}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A header and what stands below it."""
+
+    header: str
+    cell: Callable[[Item], str]
+    wide: bool = False
+    """Whether it is shown with `-o wide` only."""
+
+
+def columns_of(kind: str) -> tuple[Column, ...]:
+    """Return the columns of a kind, without namespace and name."""
+    return (*_COLUMNS.get(kind, ()), Column("DEFINED IN", _location, wide=True))
+
+
+def _spec(item: Item) -> Item:
+    return item.get("spec") or {}
+
+
+def _status(item: Item) -> Item:
+    return item.get("status") or {}
+
+
+def _condition(name: str) -> Callable[[Item], str]:
+    def cell(item: Item) -> str:
+        found = conditions_of(_status(item)).get(name)
+        return found.status if found is not None else UNKNOWN
+
+    return cell
+
+
+def _message(item: Item) -> str:
+    """Return why the first condition that is not True is not."""
+    for found in conditions_of(_status(item)).values():
+        if found.status != "True":
+            return f"{found.reason}: {found.message}".replace("\n", "; ").rstrip(": ")
+    return UNKNOWN
+
+
+def _location(item: Item) -> str:
+    place = location_of(item)
+    return UNKNOWN if place is None else str(place)
+
+
+def _joined(values: list[str]) -> str:
+    return ",".join(values) or UNKNOWN
+
+
+def _hostnames(item: Item) -> str:
+    return ",".join(_spec(item).get("hostnames") or ["*"])
+
+
+def _parents(item: Item) -> str:
+    return _joined([_parent(one) for one in _spec(item).get("parentRefs") or []])
+
+
+def _parent(reference: Item) -> str:
+    kind = reference.get("kind") or "Gateway"
+    section, port = reference.get("sectionName"), reference.get("port")
+    return f"{kind}/{reference.get('name')}" + (
+        f"/{section}" if section else f":{port}" if port else ""
+    )
+
+
+def _weights(item: Item) -> str:
+    """Return the backends of the rules that split requests, with their weights."""
+    rules = [rule.get("backendRefs") or [] for rule in _spec(item).get("rules") or []]
+    return _joined(
+        [
+            " ".join(f"{ref.get('name')}={ref.get('weight', 1)}" for ref in refs)
+            for refs in rules
+            if len(refs) > 1
+        ]
+    )
+
+
+def _gateway_ports(item: Item) -> str:
+    ports = {one.get("port", 0) for one in _spec(item).get("listeners") or []}
+    return _joined([str(port) for port in sorted(ports)])
+
+
+def _gateway_address(item: Item) -> str:
+    return _joined([str(one.get("value")) for one in _status(item).get("addresses") or []])
+
+
+def _routes(item: Item) -> str:
+    listeners = _status(item).get("listeners") or []
+    return str(sum(one.get("attachedRoutes", 0) for one in listeners))
+
+
+def _service_ports(item: Item) -> str:
+    ports = _spec(item).get("ports") or []
+    return _joined([f"{one.get('port')}/{one.get('protocol', 'TCP')}" for one in ports])
+
+
+def _service_address(item: Item) -> str:
+    spec = _spec(item)
+    return _joined(spec.get("clusterIPs") or [spec.get("clusterIP") or "None"])
+
+
+def _selector(item: Item) -> str:
+    labels = _spec(item).get("selector") or {}
+    labels = labels.get("matchLabels", labels) if isinstance(labels, dict) else {}
+    return _joined([f"{name}={value}" for name, value in sorted(labels.items())])
+
+
+def _subject(item: Item) -> str:
+    labels = (_spec(item).get("endpointSelector") or {}).get("matchLabels") or {}
+    return _joined([f"{name}={value}" for name, value in sorted(labels.items())])
+
+
+def _pod_ready(item: Item) -> str:
+    return conditions_of(_status(item))["Ready"].status if _has_ready(item) else "False"
+
+
+def _has_ready(item: Item) -> bool:
+    return "Ready" in conditions_of(_status(item))
+
+
+def _pod_status(item: Item) -> str:
+    if (item.get("metadata") or {}).get("deletionTimestamp"):
+        return "Terminating"
+    status = _status(item)
+    return status.get("reason") or status.get("phase") or "Pending"
+
+
+def _pod_addresses(item: Item) -> str:
+    return _joined([str(one.get("ip")) for one in _status(item).get("podIPs") or []])
+
+
+def _endpoints(item: Item) -> str:
+    found = [
+        address for one in item.get("endpoints") or [] for address in one.get("addresses") or []
+    ]
+    shown = 4
+    more = f" + {len(found) - shown} more" if len(found) > shown else ""
+    return _joined(found[:shown]) + more
+
+
+def _slice_ports(item: Item) -> str:
+    return _joined([str(one.get("port", "*")) for one in item.get("ports") or []])
+
+
+def _keys(item: Item) -> str:
+    names = {*(item.get("data") or {}), *(item.get("binaryData") or {})}
+    return str(len(names | {*(item.get("stringData") or {})}))
+
+
+_WHY = Column("WHY NOT", _message)
+
+_COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "HTTPRoute": (
+        Column("HOSTNAMES", _hostnames),
+        Column("PARENTS", _parents),
+        Column("ACCEPTED", _condition("Accepted")),
+        Column("RESOLVEDREFS", _condition("ResolvedRefs")),
+        Column("PROGRAMMED", _condition("DataPlaneAcked")),
+        Column("WEIGHTS", _weights, wide=True),
+        _WHY,
+    ),
+    "Gateway": (
+        Column("CLASS", lambda item: _spec(item).get("gatewayClassName") or UNKNOWN),
+        Column("ADDRESS", _gateway_address),
+        Column("PROGRAMMED", _condition("Programmed")),
+        Column("PORTS", _gateway_ports),
+        Column("ROUTES", _routes, wide=True),
+        _WHY,
+    ),
+    "GatewayClass": (
+        Column("CONTROLLER", lambda item: _spec(item).get("controllerName") or UNKNOWN),
+        Column("ACCEPTED", _condition("Accepted")),
+        _WHY,
+    ),
+    "CiliumNetworkPolicy": (
+        Column("SELECTS", _subject),
+        Column("VALID", _condition("Valid")),
+        Column("PROGRAMMED", _condition("DataPlaneAcked"), wide=True),
+        _WHY,
+    ),
+    "Pod": (
+        Column("READY", _pod_ready),
+        Column("STATUS", _pod_status),
+        Column("ADDRESSES", _pod_addresses),
+        Column("NODE", lambda item: _spec(item).get("nodeName") or UNKNOWN, wide=True),
+    ),
+    "Service": (
+        Column("TYPE", lambda item: _spec(item).get("type") or "ClusterIP"),
+        Column("ADDRESSES", _service_address),
+        Column("PORTS", _service_ports),
+        Column("SELECTOR", _selector, wide=True),
+    ),
+    "Deployment": (
+        Column("REPLICAS", lambda item: str(_spec(item).get("replicas", 1))),
+        Column("SELECTOR", _selector),
+    ),
+    "EndpointSlice": (
+        Column("FAMILY", lambda item: item.get("addressType") or UNKNOWN),
+        Column("PORTS", _slice_ports),
+        Column("ENDPOINTS", _endpoints),
+    ),
+    "ConfigMap": (Column("KEYS", _keys),),
+    "Secret": (Column("KEYS", _keys),),
+}

@@ -1,0 +1,52 @@
+"""A folder of YAML compiled without running anything: for `translate` and `lint`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from penstock.controlplane.config import known_kinds
+from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Settings
+from penstock.core.decode import Decoded
+from penstock.core.events import Event, EventType
+from penstock.core.pods import Pod
+from penstock.lab.cluster import simulate
+from penstock.meta.errors import PenstockError
+from penstock.sources.file import Loaded, load
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """What the files hold and what became of it."""
+
+    loaded: Loaded
+    compiler: Compiler
+    nodes: tuple[str, ...]
+
+
+def compile_files(paths: Iterable[Path], settings: Settings | None = None) -> Compiled:
+    """Compile files and folders as a lab would in which every pod runs and is ready.
+
+    Raises:
+        PenstockError: one of *paths* does not exist, or a mistake of Penstock's own.
+    """
+    wanted = tuple(paths)
+    for path in wanted:
+        if not path.exists():
+            raise PenstockError(f"{path}: no such file or folder")
+    loaded = load(wanted, known_kinds())
+    made = simulate(loaded.objects)
+    compiler = Compiler(settings)
+    objects = [*_without_pods(loaded.objects), *made.objects]
+    compiler.apply([Event(EventType.ADDED, one) for one in objects])
+    if compiler.failures:
+        first = sorted(compiler.failures.items())[0]
+        raise PenstockError(f"Penstock cannot compile {first[0]}: {first[1]!r}") from first[1]
+    return Compiled(loaded, compiler, tuple(node.metadata.name for node in made.nodes))
+
+
+def _without_pods(objects: Iterable[Decoded]) -> list[Decoded]:
+    """Leave out the pods as they are written: they come again with status and addresses."""
+    return [one for one in objects if not isinstance(one, Pod)]

@@ -1,0 +1,77 @@
+"""`penstock get`: objects with their conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.cli import client
+from penstock.cli.answers import Items
+from penstock.cli.columns import ALIASES, Item, columns_of
+from penstock.cli.output import Format, complain, show_table, show_value
+from penstock.meta.errors import PenstockError
+from penstock.meta.paths import RunPaths
+
+NOT_FOUND = 1
+
+
+def kind_named(word: str, known: Iterable[str]) -> str:
+    """Return the kind that *word* means: "httproutes", "HTTPRoute", "cnp".
+
+    Raises:
+        PenstockError: none.
+    """
+    lower = word.lower()
+    if lower in ALIASES:
+        return ALIASES[lower]
+    plurals = {_plural(kind.lower()): kind for kind in known}
+    singular = {kind.lower(): kind for kind in known}
+    found = singular.get(lower) or plurals.get(lower)
+    if found is None:
+        raise PenstockError(f"there is no kind {word!r}; known: {', '.join(sorted(known))}")
+    return found
+
+
+def get(
+    paths: RunPaths, kind: str, name: str, *, namespace: str | None, form: Format
+) -> int:
+    """Show the objects of a kind and return the exit status.
+
+    Args:
+        paths: of the instance.
+        kind: as the kind is called.
+        name: of one object; "" is all.
+        namespace: None is all.
+        form: how to show them.
+    """
+    query = {"kind": kind} | ({"namespace": namespace} if namespace else {})
+    answer = client.controller(paths).get("/v1/objects", Items, query)
+    found = [item for item in answer.items if name in ("", item["metadata"]["name"])]
+    if form in (Format.JSON, Format.YAML):
+        show_value(found[0] if name and len(found) == 1 else {"items": found}, form)
+    elif found:
+        show_objects(kind, found, wide=form is Format.WIDE)
+    if not found:
+        where = f"namespace {namespace}" if namespace else "any namespace"
+        complain(f"no {kind}{f' {name!r}' if name else ''} in {where}")
+    return NOT_FOUND if name and not found else 0
+
+
+def show_objects(kind: str, items: list[Item], *, wide: bool) -> None:
+    """Print objects of one kind as a table; a column in which nothing stands is left out."""
+    columns = [column for column in columns_of(kind) if wide or not column.wide]
+    cells = {
+        "NAMESPACE": [item["metadata"].get("namespace", "") for item in items],
+        "NAME": [item["metadata"]["name"] for item in items],
+    } | {column.header: [column.cell(item) for item in items] for column in columns}
+    shown = {
+        header: values
+        for header, values in cells.items()
+        if header not in ("NAMESPACE", "WHY NOT") or any(v not in ("", "-") for v in values)
+    }
+    show_table(list(shown), zip(*shown.values(), strict=True))
+
+
+def _plural(word: str) -> str:
+    if word.endswith("y"):
+        return word[:-1] + "ies"
+    return word + ("es" if word.endswith("s") else "s")

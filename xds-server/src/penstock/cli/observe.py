@@ -1,0 +1,148 @@
+"""`penstock observe`: one line for each request and each denied connection."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from penstock.cli import client
+from penstock.cli.answers import FlowView, PeerView
+from penstock.cli.client import ApiClient, NotRunningError
+from penstock.cli.output import Format, say
+from penstock.meta.errors import PenstockError
+from penstock.meta.paths import RunPaths
+from penstock.meta.problems import Location
+
+FOLLOW_LAST, LAST = 0, 20
+_LONGEST_QUERY = 4096
+_RESERVED = {
+    1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node",
+    7: "kube-apiserver", 8: "ingress",
+}  # fmt: skip
+_VERDICTS = {"FORWARDED": "ALLOWED", "REDIRECTED": "TO ENVOY"}
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which flows to show."""
+
+    pod: str = ""
+    """Name or beginning of the name of source or destination, or "namespace/name"."""
+    verdict: str = ""
+    """DENIED, ALLOWED, ERROR; "" is all but what the kernel hands to Envoy, which tells more."""
+
+    def matches(self, flow: FlowView) -> bool:
+        """Tell whether to show *flow*."""
+        if self.verdict:
+            shown = _VERDICTS.get(flow.verdict, flow.verdict)
+            if self.verdict.upper() not in (shown, flow.verdict):
+                return False
+        elif flow.verdict == "REDIRECTED":
+            return False
+        ends = (flow.source, flow.destination)
+        return not self.pod or any(_is_pod(end, self.pod) for end in ends)
+
+
+class Places:
+    """Where the objects that decided are written; asked for once each."""
+
+    def __init__(self, controller: ApiClient) -> None:
+        """Ask *controller*, which need not run."""
+        self._controller = controller
+        self._known: dict[str, Location | None] = {}
+
+    def of(self, policy: str) -> Location | None:
+        """Return the place of "Kind namespace/name path", None if it is in no file."""
+        if policy not in self._known:
+            self._known[policy] = self._ask(policy)
+        return self._known[policy]
+
+    def _ask(self, policy: str) -> Location | None:
+        kind, _, rest = policy.partition(" ")
+        name, _, path = rest.partition(" ")
+        namespace, slash, short = name.rpartition("/")
+        if not kind or not slash:
+            return None
+        query = {"kind": kind, "namespace": namespace, "name": short, "path": path}
+        try:
+            return self._controller.find("/v1/locate", Location, query)
+        except PenstockError:
+            return None
+
+
+def observe(paths: RunPaths, wanted: Wanted, *, last: int, follow: bool, form: Format) -> int:
+    """Show the last flows, then with *follow* each new one, until interrupted."""
+    places = Places(client.controller(paths))
+    try:
+        for flow in _flows(paths, last=last, follow=follow, searched=wanted != Wanted()):
+            if wanted.matches(flow):
+                shown = as_json(flow, places) if form is Format.JSON else line(flow, places)
+                say(shown)
+    except NotRunningError:
+        if not follow:
+            raise
+        raise PenstockError("the agent went away; `penstock status` tells more") from None
+    return 0
+
+
+def _flows(paths: RunPaths, *, last: int, follow: bool, searched: bool) -> Iterator[FlowView]:
+    """Yield flows; where only some are wanted, more are asked for."""
+    count = _LONGEST_QUERY if searched and last else last
+    query = {"last": str(count)} | ({"follow": "1"} if follow else {})
+    return client.agent(paths).lines("/v1/flows", FlowView, query, endless=follow)
+
+
+def line(flow: FlowView, places: Places) -> str:
+    """Return a flow as one line."""
+    when = datetime.datetime.fromtimestamp(flow.time).astimezone()
+    parts = [
+        f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}",
+        f"{_end(flow.source)} → {_end(flow.destination, target=True)}",
+        f"{_VERDICTS.get(flow.verdict, flow.verdict):<8}",
+        _what(flow),
+    ]
+    decided = [_decided(policy, places) for policy in flow.policies]
+    if decided:
+        parts.append("by " + ", ".join(dict.fromkeys(decided)))
+    if flow.reason and flow.verdict in ("ERROR", "DENIED"):
+        parts.append(f"({flow.reason})")
+    return "  ".join(part for part in parts if part)
+
+
+def as_json(flow: FlowView, places: Places) -> str:
+    """Return a flow as one line of JSON, with the places of the policies."""
+    content: dict[str, Any] = msgspec.to_builtins(flow)
+    content["decided_by"] = [
+        {"policy": policy, "location": str(place) if (place := places.of(policy)) else None}
+        for policy in content.pop("policies")
+    ]
+    return msgspec.json.encode(content).decode()
+
+
+def _what(flow: FlowView) -> str:
+    if flow.method:
+        return f"{flow.method} {flow.path} {flow.status or '-'}"
+    return flow.protocol
+
+
+def _decided(policy: str, places: Places) -> str:
+    place = places.of(policy)
+    return str(place) if place is not None else policy
+
+
+def _end(peer: PeerView, *, target: bool = False) -> str:
+    port = f":{peer.port}" if target and peer.port else ""
+    if peer.pod:
+        return f"{peer.namespace}/{peer.pod}{port}"
+    if peer.service:
+        return f"{peer.service}{port}"
+    known = _RESERVED.get(peer.identity, "")
+    address = f"[{peer.address}]" if ":" in peer.address and port else peer.address
+    return f"{known or 'unknown'}({address}{port})" if address else known or "unknown"
+
+
+def _is_pod(peer: PeerView, name: str) -> bool:
+    full = f"{peer.namespace}/{peer.pod}"
+    return bool(peer.pod) and (peer.pod.startswith(name) or full.startswith(name))

@@ -1,0 +1,70 @@
+"""`penstock translate`: the resources that a folder of YAML becomes; needs no right, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf.message import Message
+
+from penstock.cli.compiled import compile_files
+from penstock.cli.output import Format, complain, show_table, show_value
+from penstock.meta.errors import PenstockError
+from penstock.xds import types
+from penstock.xds.resource import Resource
+
+
+def translate(folder: Path, form: Format, node: str = "") -> int:
+    """Show what *folder* becomes for a node and return the exit status.
+
+    Args:
+        folder: or a single file.
+        form: JSON or YAML for everything, a table for the names.
+        node: "" is the only node there is.
+    """
+    compiled = compile_files([folder])
+    for problem in compiled.loaded.problems:
+        complain(str(problem))
+    name = node or compiled.nodes[0]
+    if name not in compiled.nodes:
+        raise PenstockError(f"there is no node {name!r}; there are: {', '.join(compiled.nodes)}")
+    resources = compiled.compiler.resources(name)
+    if form in (Format.JSON, Format.YAML):
+        show_value({"node": name, "resources": [as_json(one) for one in resources]}, form)
+    else:
+        show_table(
+            ("TYPE", "NAME", "VERSION", "FROM"),
+            [
+                (types.short(one.type_url), one.name, one.version, ", ".join(map(str, one.origins)))
+                for one in resources
+            ],
+        )
+    return int(any(problem.is_error for problem in compiled.loaded.problems))
+
+
+def as_json(resource: Resource) -> dict[str, Any]:
+    """Return a resource with its message as the proto3 JSON mapping writes it, keys sorted."""
+    return {
+        "type": types.short(resource.type_url),
+        "name": resource.name,
+        "version": resource.version,
+        "origins": [str(origin) for origin in resource.origins],
+        "needs": [str(need) for need in sorted(resource.needs)],
+        "resource": _sorted(json_format.MessageToDict(message_of(resource))),
+    }
+
+
+def message_of(resource: Resource) -> Message:
+    """Return the message that a resource holds."""
+    name = resource.type_url.rpartition("/")[2]
+    descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
+    return message_factory.GetMessageClass(descriptor).FromString(resource.body)
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(one) for one in value]
+    return value
