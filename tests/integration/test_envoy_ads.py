@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf import json_format
 from google.protobuf.message import Message
+
 from penstock.ads.connection import NoHooks
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
@@ -109,6 +110,13 @@ def listener(folder: Path) -> Resource:
     return make_resource(types.LISTENER, "web", body(listener_pb2.Listener(), content))
 
 
+BAD = cluster(
+    "bad",
+    lb_policy="RING_HASH",
+    ring_hash_lb_config={"minimum_ring_size": 10, "maximum_ring_size": 5},
+)
+
+
 class Recorder(NoHooks):
     """Keeps what Envoy said, in order."""
 
@@ -118,12 +126,15 @@ class Recorder(NoHooks):
         self.rejections: dict[str, Rejection] = {}
 
     def on_connect(self, node: str, stream: DeltaStream) -> None:
+        assert node == "n1"
         self.streams.append(stream)
 
     def on_ack(self, node: str, accepted: Accepted) -> None:
+        assert node == "n1"
         self.acks.append(accepted)
 
     def on_reject(self, node: str, rejection: Rejection) -> None:
+        assert node == "n1"
         self.rejections[rejection.key.name] = rejection
 
     def acked_names(self) -> list[tuple[str, str]]:
@@ -140,10 +151,13 @@ class Lab:
         self.envoy = RealEnvoy(folder)
         self.one = folder
         self.two = folder
+        self.patience = 10.0
 
     async def serve(self) -> Recorder:
         self.recorder = Recorder()
-        self.server = AdsServer(self.store, SystemClock(), hooks=self.recorder)
+        self.server = AdsServer(
+            self.store, SystemClock(), hooks=self.recorder, patience=self.patience
+        )
         await self.server.start(self.folder / "ads.sock")
         return self.recorder
 
@@ -258,15 +272,30 @@ async def test_poisoned_version_leaves_the_last_good_one(lab: Lab) -> None:
 
 
 async def test_one_poisoned_cluster_in_a_batch_is_found(lab: Lab) -> None:
-    bad = cluster("bad", lb_policy="RING_HASH",
-                  ring_hash_lb_config={"minimum_ring_size": 10, "maximum_ring_size": 5})  # fmt: skip
     lab.start()
-    lab.change(bad, cluster("two"), endpoints("two", lab.two), scope("b", "two"))
+    lab.change(BAD, cluster("two"), endpoints("two", lab.two), scope("b", "two"))
     await lab.answers("/a/x", (200, "one"))
     await lab.answers("/b/x", (200, "two"))
     await eventually(lambda: "bad" in lab.recorder.rejections)
     await lab.settled()
     assert set(lab.recorder.rejections) == {"bad"}
+
+
+async def test_poisoned_cluster_that_silences_envoy_is_found(lab: Lab) -> None:
+    """With a good new cluster beside it, Envoy answers no cluster response any more."""
+    await lab.server.stop()
+    lab.patience = 2.0
+    await lab.serve()
+    lab.start()
+    await lab.answers("/a/x", (200, "one"))
+    await lab.settled()
+    lab.change(BAD, cluster("two"), endpoints("two", lab.two), scope("b", "two"))
+    await lab.answers("/b/x", (200, "two"))
+    await eventually(lambda: "bad" in lab.recorder.rejections)
+    await lab.settled()
+    assert "ring hash" in lab.recorder.rejections["bad"].detail
+    assert {"one", "two"} == set(lab.recorder.streams[-1].acked[types.CLUSTER])
+    assert (await lab.envoy.stats("cluster_manager"))["cluster_manager.warming_clusters"] == 0
 
 
 async def test_restarted_server_sends_only_the_difference(lab: Lab) -> None:

@@ -2,7 +2,8 @@
 
 Behaviour as seen with Envoy 1.40: CDS and LDS are applied by the resource, SRDS by the response;
 endpoints are subscribed by the name of the cluster; after a cluster came or changed, no CDS
-response is answered until its endpoints were sent after it.
+response is answered until its endpoints were sent after it; a refused new cluster warms for ever,
+and is taken without a word when it is sent again, until it is removed.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class FakeEnvoy:
         self.warming: set[str] = set()
         self.withheld: list[discovery_pb2.DeltaDiscoveryRequest] = []
         self.endpoint_names: set[str] = set()
+        self.zombies: dict[str, str] = {}
 
     def versions(self, type_url: str) -> dict[str, str]:
         return {k.name: r.version for k, r in self.has.items() if k.type_url == type_url}
@@ -62,8 +64,11 @@ class FakeEnvoy:
         assert (message.type_url, message.nonce) == (response.type_url, response.nonce)
         upserts = [read_resource(r) for r in message.resources]
         names = tuple(r.name for r in upserts)
-        self.received.append((types.short(message.type_url), names, tuple(message.removed_resources)))
-        errors = {r.name: error for r in upserts if (error := self.refuse(r)) is not None}
+        self.received.append(
+            (types.short(message.type_url), names, tuple(message.removed_resources))
+        )
+        before = set(self.zombies)
+        errors = {r.name: error for r in upserts if (error := self._error(r)) is not None}
         answer = discovery_pb2.DeltaDiscoveryRequest(
             type_url=message.type_url, response_nonce=message.nonce
         )
@@ -72,34 +77,45 @@ class FakeEnvoy:
             answer.error_detail.message = "; ".join(errors.values())
         if not (errors and message.type_url in types.ALONE):
             self._apply([r for r in upserts if r.name not in errors], message)
-        if message.type_url == types.CLUSTER and self.warming:
-            self.withheld.append(answer)
-        else:
+        if message.type_url != types.CLUSTER:
             self.requests.append(answer)
-        if not self.warming:
+        else:
+            self.withheld.append(answer)
+        if not (self.warming or before & self.zombies.keys()):
             self.requests.extend(self.withheld)
             self.withheld.clear()
+
+    def _error(self, resource: Resource) -> str | None:
+        error = self.refuse(resource)
+        if error is None or resource.type_url != types.CLUSTER or not self.eds:
+            return error
+        if self.zombies.get(resource.name) == resource.version:
+            return None
+        if resource.key not in self.has:
+            self.zombies[resource.name] = resource.version
+        return error
 
     def _apply(
         self, upserts: list[Resource], message: discovery_pb2.DeltaDiscoveryResponse
     ) -> None:
-        fresh: list[str] = []
-        for resource in upserts:
-            before = self.has.get(resource.key)
-            self.has[resource.key] = resource
-            if resource.type_url == types.CLUSTER and self.eds:
-                if before is None or before.version != resource.version:
-                    self.warming.add(resource.name)
-                if resource.name not in self.endpoint_names:
-                    fresh.append(resource.name)
-        names = {*(r.name for r in upserts), *message.removed_resources}
-        for name in message.removed_resources:
+        removed = list(message.removed_resources)
+        upserts = [r for r in upserts if self.zombies.get(r.name) != r.version]
+        changed = {r.name for r in upserts if self._is_new(r)}
+        self.has.update({r.key: r for r in upserts})
+        for name in removed:
             self.has.pop(ResourceName(message.type_url, name), None)
         if message.type_url == types.ENDPOINTS:
-            self.warming -= names
+            self.warming -= {r.name for r in upserts} | set(removed)
         elif message.type_url == types.CLUSTER and self.eds:
-            self.warming -= set(message.removed_resources)
-            self._follow(fresh, list(message.removed_resources))
+            self.warming = (self.warming | changed) - set(removed)
+            for name in [*removed, *(r.name for r in upserts)]:
+                self.zombies.pop(name, None)
+            fresh = [r.name for r in upserts if r.name not in self.endpoint_names]
+            self._follow(fresh, removed)
+
+    def _is_new(self, resource: Resource) -> bool:
+        before = self.has.get(resource.key)
+        return before is None or before.version != resource.version
 
     def _follow(self, fresh: list[str], gone: list[str]) -> None:
         gone = [name for name in gone if name in self.endpoint_names]
@@ -126,8 +142,8 @@ class FakeEnvoy:
         )
 
 
-def converge(envoy: FakeEnvoy, stream: DeltaStream, now: float = 0.0) -> None:
-    """Carry requests and responses until neither side has anything to say."""
+def converge(envoy: FakeEnvoy, stream: DeltaStream, now: float = 0.0) -> float:
+    """Carry requests and responses, and let time pass, until nothing is left to do."""
     for _ in range(10_000):
         while envoy.requests:
             stream.on_request(envoy.requests.popleft(), now)
@@ -135,5 +151,8 @@ def converge(envoy: FakeEnvoy, stream: DeltaStream, now: float = 0.0) -> None:
         for response in responses:
             envoy.receive(response)
         if not responses and not envoy.requests:
-            return
+            due = stream.next_time()
+            if due is None:
+                return now
+            now = due
     raise AssertionError("no end of messages")

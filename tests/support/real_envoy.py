@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ def envoy_binary() -> Path:
 def bootstrap(folder: Path) -> dict[str, Any]:
     http2 = {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/"
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": {"http2_protocol_options": {}},
         }
     }
@@ -97,7 +96,7 @@ class RealEnvoy:
 
 
 @contextlib.asynccontextmanager
-async def running_envoy(folder: Path) -> AsyncIterator[RealEnvoy]:
+async def running_envoy(folder: Path) -> AsyncGenerator[RealEnvoy]:
     config = folder / "bootstrap.json"
     config.write_text(json.dumps(bootstrap(folder)))
     with (folder / "envoy.log").open("w") as log:
@@ -115,7 +114,7 @@ async def running_envoy(folder: Path) -> AsyncIterator[RealEnvoy]:
 
 
 @contextlib.asynccontextmanager
-async def backend(folder: Path, name: str) -> AsyncIterator[Path]:
+async def backend(folder: Path, name: str) -> AsyncGenerator[Path]:
     """Run an HTTP server that answers every request with *name*."""
 
     async def answer(_request: web.Request) -> web.Response:

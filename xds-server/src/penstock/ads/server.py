@@ -22,7 +22,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
-from penstock.xds.delta import DeltaStream
+from penstock.xds.delta import PATIENCE, DeltaStream
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 REPORT_SERVICE = "penstock.node.v1.NodeService"
@@ -56,8 +56,9 @@ class AdsServer:
         hooks: Hooks | None = None,
         on_report: OnReport | None = None,
         extra_handlers: Sequence[Handler] = (),
+        patience: float = PATIENCE,
     ) -> None:
-        """Serve the snapshots of *source*.
+        """Serve the snapshots of *source*; *patience* is DeltaStream's.
 
         With *on_report* it also takes what agents say of their Envoys (NodeService.Report).
         *extra_handlers* are served on the same socket.
@@ -67,6 +68,7 @@ class AdsServer:
         self._hooks: Hooks = NoHooks() if hooks is None else hooks
         self._on_report = on_report
         self._extra = tuple(extra_handlers)
+        self._patience = patience
         self._server: grpc.aio.Server | None = None
 
     async def start(self, socket: Path) -> None:
@@ -137,7 +139,8 @@ class AdsServer:
         context: Context,
     ) -> None:
         node = first.node.id
-        stream = DeltaStream(await self._source.snapshot_for(node))
+        snapshot = await self._source.snapshot_for(node)
+        stream = DeltaStream(snapshot, patience=self._patience)
         connection = Connection(node, stream, self._clock, self._hooks)
         unsubscribe = self._source.subscribe(node, connection.changed)
         self._hooks.on_connect(node, stream)
@@ -179,5 +182,3 @@ async def _state_of_the_world(_requests: object, context: Context) -> None:
         grpc.StatusCode.UNIMPLEMENTED,
         "only delta xDS is served; set `api_type: DELTA_GRPC` in ads_config",
     )
-
-

@@ -29,8 +29,8 @@ again are the culprits. All others go on meanwhile.
 
 Clusters have a trap of their own. Envoy may keep a refused new cluster as one that warms for ever;
 then it answers no cluster response any more, and takes the same cluster, sent again, without a
-word. So the new clusters of a refused response, and of an unanswered one with several, are removed
-first; then those that are not known to be bad are sent again, each after the answer to the last.
+word. So the new clusters of a refused or unanswered response are removed; then those that are not
+known to be bad are sent again, each after the answer to the last.
 
 Source: xDS REST and gRPC protocol, incremental xDS; behaviour of Envoy 1.40 as tried.
 """
@@ -38,13 +38,13 @@ Source: xDS REST and gRPC protocol, incremental xDS; behaviour of Envoy 1.40 as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from heapq import heappop, heappush
-from itertools import chain, count
+from itertools import chain
 
 import msgspec
 
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds import framing, types
+from penstock.xds.deadlines import Deadlines
 from penstock.xds.needs import HeldNeeds
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta, Snapshot
@@ -82,12 +82,13 @@ class DeltaStream:
         self._subscriptions: dict[str, Subscription] = {}
         self._held = HeldNeeds()
         self._waiters: dict[ResourceName, dict[ResourceName, None]] = {}
-        self._timers: list[tuple[float, int, Subscription, str, Sent | None]] = []
+        self._deadlines = Deadlines()
         self._verdicts: list[Verdict] = []
         self._changed_clusters: set[str] = set()
         """Clusters that were sent changed before the client asked for endpoints at all."""
+        self._took_back: dict[str, str] = {}
+        """Clusters that were retracted, by version: once is enough for one that is slow to warm."""
         self._nonce = 0
-        self._ticket = count()
 
     # What is known of the client
 
@@ -165,27 +166,17 @@ class DeltaStream:
 
     def on_time(self, now: float) -> None:
         """Stop waiting for what is overdue."""
-        while self._timers and self._timers[0][0] <= now:
-            deadline, _, subscription, name, sent = heappop(self._timers)
-            if sent is not None:
-                if sent.nonce in subscription.in_flight:
-                    subscription.give_up(sent)
-                    if not sent.alone:
-                        self._retract(subscription, sent)
-            elif subscription.waiting.get(name) == deadline:
-                subscription.impatient.add(name)
-                subscription.touch(name)
+        for subscription, waited in self._deadlines.passed(now):
+            if isinstance(waited, Sent):
+                subscription.give_up(waited)
+                self._retract(subscription, waited)
+            else:
+                subscription.impatient.add(waited)
+                subscription.touch(waited)
 
     def next_time(self) -> float | None:
         """Return when `on_time` is due, or None."""
-        while self._timers:
-            deadline, _, subscription, name, sent = self._timers[0]
-            if sent is not None and sent.nonce in subscription.in_flight:
-                return deadline
-            if sent is None and subscription.waiting.get(name) == deadline:
-                return deadline
-            heappop(self._timers)
-        return None
+        return self._deadlines.next()
 
     def retry(self, key: ResourceName) -> None:
         """Send a quarantined version once more, because what made it fail may be gone."""
@@ -294,7 +285,9 @@ class DeltaStream:
         if endpoints is not None and endpoints.wildcard:  # not an Envoy
             return
         for resource in sent.upserts:
-            if resource.name not in subscription.acked:
+            again = sent.overdue and self._took_back.get(resource.name) == resource.version
+            if resource.name not in subscription.acked and not again:
+                self._took_back[resource.name] = resource.version
                 subscription.retracted[resource.name] = None
 
     def _refused_one(self, subscription: Subscription, resource: Resource, detail: str) -> None:
@@ -445,7 +438,7 @@ class DeltaStream:
             subscription.removals.pop(name, None)
         sent = Sent(nonce, upserts, removals, alone=len(upserts) == 1)
         subscription.launched(sent)
-        self._timer(now + self._patience / 2, subscription, "", sent)
+        self._deadlines.add(now + self._patience / 2, subscription, sent)
         frames = (resource.framed for resource in upserts)
         return Response(type_url, nonce, framing.delta_response(type_url, nonce, frames, removals))
 
@@ -457,16 +450,11 @@ class DeltaStream:
             subscription.forced.add(cluster)
             subscription.touch(cluster)
 
-    def _timer(
-        self, at: float, subscription: Subscription, name: str, sent: Sent | None
-    ) -> None:
-        heappush(self._timers, (at, next(self._ticket), subscription, name, sent))
-
     def _wait(
         self, subscription: Subscription, key: ResourceName, need: ResourceName, until: float
     ) -> None:
         subscription.waiting[key.name] = until
-        self._timer(until, subscription, key.name, None)
+        self._deadlines.add(until, subscription, key.name)
         self._waiters.setdefault(need, {})[key] = None
 
     def _release(self, key: ResourceName) -> None:

@@ -115,7 +115,12 @@ class Subscription:
         self.impatient.discard(name)
         self.acked.pop(name, None)
         for names in (
-            self.rejected, self.suspects, self.waiting, self.removals, self.absent, self.retracted,
+            self.rejected,
+            self.suspects,
+            self.waiting,
+            self.removals,
+            self.absent,
+            self.retracted,
         ):
             names.pop(name, None)
 
