@@ -1,0 +1,85 @@
+"""The controller's state: nobody is served too early, nodes are told what changed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from penstock.compiler.settings import Settings
+from penstock.controlplane.world import World
+from penstock.core.events import Batch, Event, EventType
+from penstock.meta.names import ObjectRef
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds import types
+from penstock.xds.snapshot import Delta
+from support import objects
+
+
+def _shop() -> Batch:
+    things = [
+        objects.gateway_class(),
+        objects.gateway("gw"),
+        objects.service("front", "10.96.0.1"),
+        objects.endpoint_slice("front", ["10.244.0.1"]),
+        objects.pod("front-0", "10.244.0.1", {"app": "front"}),
+        objects.http_route("front", parent={"name": "gw"}, backends=[("front", 1)]),
+    ]
+    return Batch(tuple(objects.added(things)))
+
+
+async def test_a_node_waits_until_everything_is_synced() -> None:
+    world = World(Settings())
+    asked = asyncio.create_task(world.snapshot_for("n1"))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    await world.take(_shop())
+    snapshot = await asked
+    assert snapshot.get(types.LISTENER, "gateway/shop/gw/80") is not None
+    assert snapshot.get(types.LISTENER, "uid-Pod/shop/front-0/egress") is not None
+
+
+async def test_other_nodes_do_not_get_the_listeners_of_a_pod() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    snapshot = await world.snapshot_for("n2")
+    assert list(snapshot.of_type(types.LISTENER)) == ["gateway/shop/gw/80"]
+    assert list(snapshot.of_type(types.WORKLOAD)) == ["uid-Pod/shop/front-0"]
+
+
+async def test_a_served_node_is_told_changes_only() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    await world.snapshot_for("n1")
+    told: list[Delta] = []
+    world.subscribe("n1", told.append)
+    more = objects.endpoint_slice("front", ["10.244.0.1", "10.244.0.2"])
+    await world.take(Batch((Event(EventType.MODIFIED, more),)))
+    names = [[r.name for r in delta.upserts] for delta in told]
+    assert names == [["gw|shop/front/80", "shop/front/80/tcp"]]
+
+
+async def test_a_status_says_what_the_data_plane_said() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    route = world.objects[ObjectRef("HTTPRoute", "shop", "front")]
+    world.acknowledgements.on_report("n1", node_pb2.NodeReport(node="n1"), full=True)
+
+    def acked() -> tuple[str, str]:
+        status = world.status(route, world.states_by_object())
+        assert status is not None
+        conditions = {c["type"]: c for c in status["parents"][0]["conditions"]}
+        assert conditions["Accepted"]["status"] == "True"
+        found = conditions["DataPlaneAcked"]
+        return found["status"], found["reason"]
+
+    assert acked() == ("Unknown", "Pending")
+    report = node_pb2.NodeReport(node="n1")
+    for resource in world.compiler.resources("n1"):
+        report.resources.add(
+            type_url=resource.type_url, name=resource.name, version=resource.version
+        )
+    world.acknowledgements.on_report("n1", report, full=True)
+    assert acked() == ("True", "Acked")
+    scope = next(r for r in report.resources if r.name.startswith("gw|shop/gw/80|"))
+    scope.rejected_version, scope.version, scope.detail = scope.version, "", "no such thing"
+    world.acknowledgements.on_report("n1", report, full=True)
+    assert acked() == ("False", "Rejected")
