@@ -13,6 +13,10 @@ Item = dict[str, Any]
 """An object as Kubernetes writes it."""
 
 UNKNOWN = "-"
+KINDS = (
+    "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
+    "GatewayClass", "Gateway", "HTTPRoute", "ReferenceGrant", "CiliumNetworkPolicy",
+)  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
     "cm": "ConfigMap",

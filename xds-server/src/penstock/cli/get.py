@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from penstock.cli import client
 from penstock.cli.answers import Items
-from penstock.cli.columns import ALIASES, Item, columns_of
+from penstock.cli.columns import ALIASES, KINDS, Item, columns_of
 from penstock.cli.output import Format, complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -14,7 +12,7 @@ from penstock.meta.paths import RunPaths
 NOT_FOUND = 1
 
 
-def kind_named(word: str, known: Iterable[str]) -> str:
+def kind_named(word: str) -> str:
     """Return the kind that *word* means: "httproutes", "HTTPRoute", "cnp".
 
     Raises:
@@ -23,26 +21,27 @@ def kind_named(word: str, known: Iterable[str]) -> str:
     lower = word.lower()
     if lower in ALIASES:
         return ALIASES[lower]
-    plurals = {_plural(kind.lower()): kind for kind in known}
-    singular = {kind.lower(): kind for kind in known}
+    plurals = {_plural(kind.lower()): kind for kind in KINDS}
+    singular = {kind.lower(): kind for kind in KINDS}
     found = singular.get(lower) or plurals.get(lower)
     if found is None:
-        raise PenstockError(f"there is no kind {word!r}; known: {', '.join(sorted(known))}")
+        raise PenstockError(f"there is no kind {word!r}; known: {', '.join(sorted(KINDS))}")
     return found
 
 
 def get(
-    paths: RunPaths, kind: str, name: str, *, namespace: str | None, form: Format
+    paths: RunPaths, word: str, name: str, *, namespace: str | None, form: Format
 ) -> int:
     """Show the objects of a kind and return the exit status.
 
     Args:
         paths: of the instance.
-        kind: as the kind is called.
+        word: a kind, see `kind_named`.
         name: of one object; "" is all.
         namespace: None is all.
         form: how to show them.
     """
+    kind = kind_named(word)
     query = {"kind": kind} | ({"namespace": namespace} if namespace else {})
     answer = client.controller(paths).get("/v1/objects", Items, query)
     found = [item for item in answer.items if name in ("", item["metadata"]["name"])]

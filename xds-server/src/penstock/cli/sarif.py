@@ -23,7 +23,7 @@ def sarif(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return a sarifLog with one run."""
     driver = {
         "name": "penstock lint",
-        "version": importlib.metadata.version("penstock"),
+        **_version(),
         "rules": [
             {"id": f"penstock/{name}", "shortDescription": {"text": text}}
             for name, text in _RULES.items()
@@ -34,6 +34,13 @@ def sarif(findings: Sequence[Finding]) -> dict[str, Any]:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": [_result(one) for one in findings]}],
     }
+
+
+def _version() -> dict[str, str]:
+    try:
+        return {"version": importlib.metadata.version("penstock")}
+    except importlib.metadata.PackageNotFoundError:
+        return {}  # run from its sources, not installed
 
 
 def _result(finding: Finding) -> dict[str, Any]:

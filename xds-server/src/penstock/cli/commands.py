@@ -1,0 +1,267 @@
+"""The commands and their options. What a command does is imported when it runs."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
+
+app = typer.Typer(
+    name="penstock",
+    help="A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+proxy_app = typer.Typer(
+    help="What Envoy runs, beside what was meant and what it accepted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(proxy_app, name="proxy")
+
+RunDir = Annotated[
+    Path, typer.Option("--run-dir", envvar="PENSTOCK_RUN_DIR", help="Run folder of the instance.")
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; all if not given.")]
+Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]
+
+
+class Shown(enum.StrEnum):
+    """Values of -o."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    WIDE = "wide"
+
+
+class Findings(enum.StrEnum):
+    """Values of -o for lint."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+Output = Annotated[Shown, typer.Option("--output", "-o", help="How to show it.")]
+
+
+def _exit(status: int) -> None:
+    raise typer.Exit(status)
+
+
+@app.command()
+def up(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of Kubernetes YAML.")],
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "lab",
+    *,
+    only_gateways: Annotated[
+        bool, typer.Option("--only-gateways", help="Serve Gateways only; needs no rights.")
+    ] = False,
+) -> None:
+    """Run the pods of a folder of YAML, and the mesh around them, until Ctrl-C."""
+    from penstock.cli.up import up as run
+
+    _exit(run(folder, RunPaths(run_dir.resolve()), node=node, only_gateways=only_gateways))
+
+
+@app.command()
+def down(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+    """End an instance and remove what one that was killed left behind."""
+    from penstock.cli.down import down as run
+
+    _exit(run(RunPaths(run_dir.resolve())))
+
+
+@app.command()
+def status(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show what runs: processes, pods, Gateways, problems."""
+    from penstock.cli.output import Format
+    from penstock.cli.status import status as run
+
+    _exit(run(RunPaths(run_dir.resolve()), Format(output)))
+
+
+@app.command(name="exec", context_settings={"ignore_unknown_options": True})
+def execute(
+    pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
+    command: Annotated[list[str], typer.Argument(help="Program and arguments, after --.")],
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    namespace: Namespace = "",
+    container: Container = "",
+) -> None:
+    """Run a command inside a pod; its exit status becomes this one's."""
+    from penstock.cli.inside import execute as run
+
+    paths = RunPaths(run_dir.resolve())
+    _exit(run(paths, pod, command, namespace=namespace, container=container))
+
+
+@app.command()
+def logs(
+    pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    namespace: Namespace = "",
+    container: Container = "",
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
+) -> None:
+    """Print what a pod's process wrote."""
+    from penstock.cli.inside import logs as run
+
+    paths = RunPaths(run_dir.resolve())
+    _exit(run(paths, pod, namespace=namespace, container=container, follow=follow))
+
+
+@app.command()
+def get(
+    kind: Annotated[str, typer.Argument(help="HTTPRoute, gw, cnp, po, svc, …")],
+    name: Annotated[str, typer.Argument(help="Name of one object.")] = "",
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    namespace: Namespace = "",
+    output: Output = Shown.TABLE,
+    *,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
+    ] = False,
+) -> None:
+    """Show objects with their conditions."""
+    from penstock.cli.get import get as run
+    from penstock.cli.output import Format
+
+    where = None if all_namespaces or not namespace else namespace
+    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=Format(output)))
+
+
+@app.command()
+def translate(
+    folder: Annotated[Path, typer.Option("--file", "-f", metavar="DIR", help="Folder or file.")],
+    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "",
+    output: Output = Shown.JSON,
+) -> None:
+    """Show the resources that YAML becomes; needs no rights and no network."""
+    from penstock.cli.output import Format
+    from penstock.cli.translate import translate as run
+
+    _exit(run(folder, Format(output), node))
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    output: Annotated[Findings, typer.Option("--output", "-o", help="How to show it.")] = (
+        Findings.TEXT
+    ),
+) -> None:
+    """Find mistakes in YAML; exit status 1 if something is an error."""
+    from penstock.cli.lint import LintFormat
+    from penstock.cli.lint import lint as run
+
+    _exit(run(files, LintFormat(output)))
+
+
+@app.command()
+def observe(
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    last: Annotated[int, typer.Option("--last", help="How many past flows; 20, with -f 0.")] = -1,
+    pod: Annotated[str, typer.Option("--pod", help="Source or destination, its beginning.")] = "",
+    verdict: Annotated[str, typer.Option("--verdict", help="ALLOWED, DENIED, ERROR.")] = "",
+    output: Output = Shown.TABLE,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
+) -> None:
+    """Show one line for each request and each denied connection, and which line of YAML decided."""
+    from penstock.cli.observe import FOLLOW_LAST, LAST, Wanted
+    from penstock.cli.observe import observe as run
+    from penstock.cli.output import Format
+
+    count = last if last >= 0 else FOLLOW_LAST if follow else LAST
+    wanted = Wanted(pod=pod, verdict=verdict)
+    paths = RunPaths(run_dir.resolve())
+    _exit(run(paths, wanted, last=count, follow=follow, form=Format(output)))
+
+
+def _listing(what: str, run_dir: Path, output: Shown) -> None:
+    from penstock.cli.output import Format
+    from penstock.cli.proxy import listing
+
+    _exit(listing(RunPaths(run_dir.resolve()), what, Format(output)))
+
+
+@proxy_app.command()
+def listeners(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show Envoy's listeners."""
+    _listing("listeners", run_dir, output)
+
+
+@proxy_app.command()
+def routes(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show Envoy's routes, with the weights that are in force."""
+    _listing("routes", run_dir, output)
+
+
+@proxy_app.command()
+def clusters(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show Envoy's clusters."""
+    _listing("clusters", run_dir, output)
+
+
+@proxy_app.command()
+def endpoints(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show the endpoints of Envoy's clusters, with requests and failures."""
+    _listing("endpoints", run_dir, output)
+
+
+@proxy_app.command()
+def diff(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+    """Show where Envoy differs from what is meant; exit status 1 if it does."""
+    from penstock.cli.output import Format
+    from penstock.cli.proxy import diff as run
+
+    _exit(run(RunPaths(run_dir.resolve()), Format(output)))
+
+
+@app.command(hidden=True)
+def controller(
+    source: Annotated[list[Path], typer.Option("--source", help="Folder or file; repeatable.")],
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    *,
+    only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json")] = False,
+) -> None:
+    """Compile objects and serve them to agents; `penstock up` starts it."""
+    from penstock.cli.parts import run_controller
+
+    paths = RunPaths(run_dir.resolve())
+    run_controller(paths, source, only_gateways=only_gateways, log_json=log_json)
+
+
+@app.command(hidden=True)
+def agent(
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "lab",
+    *,
+    only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json")] = False,
+) -> None:
+    """Serve one Envoy and steer pods into it; `penstock up` starts it."""
+    from penstock.cli.parts import run_agent
+
+    run_agent(RunPaths(run_dir.resolve()), node, only_gateways=only_gateways, log_json=log_json)
+
+
+@app.command(hidden=True)
+def demo(
+    folder: Annotated[Path | None, typer.Option("--folder", help="The shop's YAML.")] = None,
+) -> None:
+    """Run the shop: policy, refusal, canary and failures, on this machine, in about a minute."""
+    from penstock.cli.demo import run
+
+    _exit(run(folder))
