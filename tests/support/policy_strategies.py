@@ -141,7 +141,7 @@ def specs(draw: st.DrawFn) -> Json:
             spec[name] = draw(st.lists(rules(side, deny=deny), min_size=1, max_size=2))
     if len(spec) == 1:
         spec["ingress"] = [draw(rules("from", deny=False))]
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 2)) == 0:
         spec["enableDefaultDeny"] = draw(optional(ingress=st.booleans(), egress=st.booleans()))
     return spec
 
