@@ -12,9 +12,9 @@ from aiohttp import web
 from penstock.ads.server import AdsServer
 from penstock.controlplane.api import application
 from penstock.controlplane.clock import SystemClock
-from penstock.controlplane.config import Config, known_kinds
+from penstock.controlplane.config import Config, source_of
 from penstock.controlplane.world import World
-from penstock.sources.file import FileSource
+from penstock.sources.source import Source
 
 _log = structlog.get_logger("penstock.controller")
 
@@ -40,7 +40,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     """
     clock = SystemClock()
     world = World(config.settings)
-    source = FileSource(config.sources, known_kinds(), clock=clock)
+    source = source_of(config, clock)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
     runner = web.AppRunner(application(world, source), access_log=None)
@@ -65,7 +65,7 @@ async def _listen(runner: web.AppRunner, config: Config) -> None:
         os.umask(previous)
 
 
-async def _until_stopped(source: FileSource, world: World, stop: asyncio.Event) -> None:
+async def _until_stopped(source: Source, world: World, stop: asyncio.Event) -> None:
     feed = asyncio.create_task(source.run(world.take))
     stopped = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({feed, stopped}, return_when=asyncio.FIRST_COMPLETED)

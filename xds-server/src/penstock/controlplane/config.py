@@ -9,15 +9,22 @@ import msgspec
 from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
+from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
+from penstock.sources.file import FileSource
+from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
+from penstock.sources.source import Source
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a controller is told when it starts."""
 
     sources: tuple[Path, ...]
-    """Folders and files of YAML."""
+    """Folders and files of YAML that the user wrote."""
+    made: Path | None = None
+    """Folder of what a lab makes of them. Pods come from there only: a Pod that the user wrote has
+    no address yet."""
     paths: RunPaths = RunPaths()
     settings: Settings = Settings()
     log_json: bool = False
@@ -26,3 +33,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 def known_kinds() -> Registry:
     """Return every kind that a folder may hold."""
     return registry(KINDS, (Deployment, ConfigMap, Secret, Node))
+
+
+def source_of(config: Config, clock: Clock) -> Source:
+    """Return the source of everything that the controller compiles."""
+    if config.made is None:
+        return FileSource(config.sources, known_kinds(), clock=clock)
+    made = FileSource([config.made], known_kinds(), clock=clock)
+    return MergedSource([_written(config.sources, clock), made])
+
+
+def _written(paths: tuple[Path, ...], clock: Clock) -> Source:
+    """Return what the user wrote; Pods are decoded, so that mistakes are told, and then left out."""
+    return WithoutKind(FileSource(paths, known_kinds(), clock=clock), "Pod")
