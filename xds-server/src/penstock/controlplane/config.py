@@ -44,5 +44,5 @@ def source_of(config: Config, clock: Clock) -> Source:
 
 
 def _written(paths: tuple[Path, ...], clock: Clock) -> Source:
-    """Return what the user wrote; Pods are decoded, so that mistakes are told, and then left out."""
+    """Return what the user wrote, without Pods: they are decoded, and mistakes in them told."""
     return WithoutKind(FileSource(paths, known_kinds(), clock=clock), "Pod")
