@@ -11,7 +11,7 @@ from penstock.core.decode import examine
 from penstock.core.objects import Broken
 from penstock.ir.policy import EndpointPolicy, Reserved
 from penstock.meta.problems import Severity
-from penstock.policy.identity import RESERVED_LABELS, identity_labels
+from penstock.policy.identity import identity_labels
 from penstock.policy.parse import parse
 from penstock.policy.resolve import endpoint_policy
 from penstock.policy.resources import CiliumNetworkPolicy
@@ -97,8 +97,7 @@ class World:
     def __init__(self, pods: Iterable[Pod]) -> None:
         self.pods = tuple(pods)
         self.labels: dict[int, Mapping[str, str]] = {
-            **RESERVED_LABELS,
-            **{pod.identity: pod.identity_labels for pod in self.pods},
+            pod.identity: pod.identity_labels for pod in self.pods
         }
         self._known: dict[Selector, frozenset[int]] = {}
 

@@ -373,6 +373,23 @@ def test_port_without_http_rules_has_a_judgement_of_requests_too() -> None:
     rules = judge.http_port(server_policy(raw), IN, 80)
     assert not judge.by_rules(rules, CLIENT.identity, HttpRequest())[0]
     assert judge.by_rules(rules, OTHER.identity, HttpRequest())[0]
+    assert [one.peers for one in rules.allows if one.origin.path == "spec.ingress[0]"] == [None]
     assert judge.by_rules(judge.http_port(OPEN, IN, 80), OUTSIDE, HttpRequest())[0]
     closed = server_policy(cnp(ingress({})))
     assert not judge.by_rules(judge.http_port(closed, IN, 80), OUTSIDE, HttpRequest())[0]
+
+
+def test_rule_for_several_identities_is_one_judgement_on_ports_without_http() -> None:
+    rules = judge.http_port(server_policy(cnp(ingress({"fromEndpoints": [{}]}))), IN, 80)
+    (one,) = (allow for allow in rules.allows if allow.origin.path == "spec.ingress[0]")
+    assert one.peers is not None
+    assert one.peers >= {CLIENT.identity, OTHER.identity}
+
+
+@pytest.mark.parametrize("way", ["ingressDeny", "ingress"])
+def test_reserved_labels_in_a_selector_mean_reserved_identities(way: str) -> None:
+    rule = {"fromEndpoints": [{"matchLabels": {"reserved:world": ""}}]}
+    spec = {"endpointSelector": {}, "enableDefaultDeny": {"ingress": way == "ingress"}, way: [rule]}
+    found = open_to(server_policy(cnp(spec)))
+    assert (OUTSIDE in found) is (way == "ingress")
+    assert len(found) == (1 if way == "ingress" else len(EVERYBODY) - 1)

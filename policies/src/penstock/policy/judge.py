@@ -6,7 +6,7 @@ The kernel programs and Envoy's RBAC implement the same; tests compare them with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -114,11 +114,7 @@ def http_port(policy: EndpointPolicy, direction: Direction, port: int) -> HttpPo
         for entry in policy.entries
         if entry.direction == direction and _covers(entry, entry.peer, port, TCP)
     ]
-    allows = [
-        HttpAllow(peers=_peers(entry), rules=(), origin=entry.origins[0])
-        for entry in covering
-        if entry.verdict is Verdict.ALLOW
-    ]
+    allows = _allows(entry for entry in covering if entry.verdict is Verdict.ALLOW)
     ingress = direction is Direction.INGRESS
     default = policy.default_ingress if ingress else policy.default_egress
     if default is Verdict.ALLOW:
@@ -163,6 +159,18 @@ def _covers(entry: L4Entry, peer: int, port: int, protocol: int) -> bool:
         (ANY_PORT, protocol),
         (ANY_PORT, ANY_PROTOCOL),
     )
+
+
+def _allows(entries: Iterable[L4Entry]) -> list[HttpAllow]:
+    """Return one allow for each rule, sorted, with all the peers that it lets in."""
+    found: dict[Origin, frozenset[int] | None] = {}
+    for entry in entries:
+        for origin in entry.origins:
+            before, more = found.get(origin, frozenset()), _peers(entry)
+            found[origin] = None if before is None or more is None else before | more
+    return [
+        HttpAllow(peers=peers, rules=(), origin=origin) for origin, peers in sorted(found.items())
+    ]
 
 
 def _peers(entry: L4Entry) -> frozenset[int] | None:

@@ -23,6 +23,7 @@ from penstock.ir.policy import (
     Verdict,
 )
 from penstock.meta.names import ObjectRef, Origin
+from penstock.policy.identity import RESERVED_LABELS
 from penstock.policy.rules import Rule
 from penstock.policy.selector import Selector
 
@@ -61,7 +62,8 @@ def endpoint_policy(
 
     Args:
         rules: of all policies, each selecting the identity.
-        identities_of: the identities that a peer selector matches, reserved ones included.
+        identities_of: the identities of workloads that a peer selector matches; reserved ones
+            are added here.
         named_ports: numbers by container port name, of the identity's own pods. A name that is
             missing covers nothing.
     """
@@ -88,11 +90,23 @@ def _resolve(
     if rule.peers is not None:
         peers = frozenset[int]().union(
             *(
-                identities_of(peer) if isinstance(peer, Selector) else {int(peer)}
+                _workloads(peer, identities_of) if isinstance(peer, Selector) else {int(peer)}
                 for peer in rule.peers
             )
         )
     return _Resolved(rule=rule, peers=peers, ports=frozenset(_port_keys(rule, named_ports)))
+
+
+def _workloads(
+    selector: Selector, identities_of: Callable[[Selector], frozenset[int]]
+) -> frozenset[int]:
+    """Return all identities of a selector; reserved ones are in no namespace."""
+    found = identities_of(selector)
+    if selector.namespaces is not None:
+        return found
+    return found.union(
+        number for number, labels in RESERVED_LABELS.items() if selector.matches(labels)
+    )
 
 
 def _port_keys(rule: Rule, named_ports: Mapping[str, frozenset[int]]) -> Iterator[PortKey]:
