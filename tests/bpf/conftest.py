@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.kernel_node import PODS, Node
 from penstock.bpf.build import build
 from penstock.bpf.capabilities import missing_capabilities
 from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import BuildError
+from support.kernel_node import PODS, Node
 from support.topology import Topology
 
 

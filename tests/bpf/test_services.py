@@ -175,10 +175,10 @@ def test_no_connect_fails_while_backends_change(node: Node) -> None:
 def test_unconnected_udp_sees_answers_from_the_virtual_ip(
     node: Node, family: int, vip: IPv4Address
 ) -> None:
-    server = node.socket("server", family, socket.SOCK_DGRAM)
+    server = node.make_socket("server", family, socket.SOCK_DGRAM)
     server.bind(("0.0.0.0" if family == V4 else "::", 53))
     node.service(node.backend("server", family, port=53), protocol=UDP, port=5353)
-    client = node.socket("client", family, socket.SOCK_DGRAM)
+    client = node.make_socket("client", family, socket.SOCK_DGRAM)
     client.sendto(b"question", (str(vip), 5353))
     question, sender = server.recvfrom(64)
     server.sendto(b"answer", sender)
@@ -191,10 +191,10 @@ def test_unconnected_udp_sees_answers_from_the_virtual_ip(
 def test_connected_udp_sees_the_virtual_ip_as_its_peer(
     node: Node, family: int, vip: IPv4Address
 ) -> None:
-    server = node.socket("server", family, socket.SOCK_DGRAM)
+    server = node.make_socket("server", family, socket.SOCK_DGRAM)
     server.bind(("0.0.0.0" if family == V4 else "::", 53))
     node.service(node.backend("server", family, port=53), protocol=UDP, port=5353)
-    client = node.socket("client", family, socket.SOCK_DGRAM)
+    client = node.make_socket("client", family, socket.SOCK_DGRAM)
     client.connect((str(vip), 5353))
     assert client.getpeername()[:2] == (str(vip), 5353)
     client.send(b"question")
@@ -203,10 +203,10 @@ def test_connected_udp_sees_the_virtual_ip_as_its_peer(
 
 
 def test_ipv4_service_on_an_ipv6_udp_socket(node: Node) -> None:
-    server = node.socket("server", kind=socket.SOCK_DGRAM)
+    server = node.make_socket("server", kind=socket.SOCK_DGRAM)
     server.bind(("0.0.0.0", 53))
     node.service(node.backend("server", port=53), protocol=UDP, port=5353)
-    client = node.socket("client", V6, socket.SOCK_DGRAM)
+    client = node.make_socket("client", V6, socket.SOCK_DGRAM)
     client.sendto(b"question", (f"::ffff:{VIP}", 5353))
     server.sendto(b"answer", server.recvfrom(64)[1])
     assert client.recvfrom(64)[1][:2] == (f"::ffff:{VIP}", 5353)

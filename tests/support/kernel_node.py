@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -114,7 +115,7 @@ class Node:
     ) -> Backend:
         return Backend(self.address(pod, family), port, weight)
 
-    def socket(
+    def make_socket(
         self, pod: str, family: int = V4, kind: int = socket.SOCK_STREAM, *, cgroup: str = "pod"
     ) -> socket.socket:
         """Return a socket of a process in *pod* ("node" for the node itself)."""
@@ -125,7 +126,7 @@ class Node:
         self, pod: str, family: int = V4, *, port: int = APP_PORT, cgroup: str = "pod"
     ) -> socket.socket:
         """Return an application's listener on all addresses of *pod*."""
-        listener = self.socket(pod, family, cgroup=cgroup)
+        listener = self.make_socket(pod, family, cgroup=cgroup)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == V6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -137,9 +138,9 @@ class Node:
         self, pod: str, address: IPAddress, port: int, *, cgroup: str = "pod", mark: int = 0
     ) -> socket.socket:
         """Connect from *pod*; OSError as the process would see it."""
-        made = self.socket(pod, V4 if address.version == 4 else V6, cgroup=cgroup)
+        made = self.make_socket(pod, V4 if address.version == 4 else V6, cgroup=cgroup)
         if mark:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         made.connect((str(address), port))
         return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _GONE = frozenset({errno.ENOLINK, errno.ENOENT})
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: Path) -> Generator[int, None, None]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -43,7 +43,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _pinned(pin: Path) -> Iterator[int]:
+def _pinned(pin: Path) -> Generator[int, None, None]:
     """Open the link pinned at *pin*; an open link keeps its program attached, so close it soon."""
     fd = library().call("bpf_obj_get", os.fsencode(pin), what=f"{pin}: open")
     try:
