@@ -131,9 +131,6 @@ int pod_inbound(struct bpf_sk_lookup *ctx)
 	/* a listener that others could use would lend them this pod's identity */
 	if (is_proxy_port(connection->destination_port))
 		return inbound_drop(&inbound, REASON_PROXY_PORT);
-	/* the node's own probes must reach the application whatever the policy says */
-	if (inbound.source_identity == IDENTITY_HOST)
-		return SK_PASS;
 	return inbound_judged(ctx, &inbound, mark);
 }
 

@@ -169,8 +169,6 @@ struct judged_packet {
 static __always_inline int packet_judge(const struct judged_packet *judged, __u16 port,
 					__u8 direction)
 {
-	if (direction == DIRECTION_INGRESS && judged->peer == IDENTITY_HOST)
-		return VERDICT_ALLOW;
 	return judge(judged->identity, judged->peer, port, judged->packet.protocol, direction);
 }
 
