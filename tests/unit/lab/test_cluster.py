@@ -4,7 +4,7 @@ import ipaddress
 import random
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.decode import Decoded, decode
@@ -27,6 +27,7 @@ SHOP: list[Decoded] = [
 ]
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_outcome_does_not_depend_on_the_order_of_objects(shuffler: random.Random) -> None:
     shuffled = list(SHOP)
@@ -66,6 +67,7 @@ def test_addresses_are_in_the_pod_ranges_and_unique() -> None:
         assert ipaddress.ip_address(one.ipv6) in ipaddress.ip_network("fd44::/64")
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 3000), min_size=1, max_size=60))
 def test_held_addresses_stay_and_are_given_to_nobody_else(numbers: set[int]) -> None:
     keys = [f"ns/p{n}" for n in numbers]

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.decode import Decoded, decode
 from penstock.core.kinds import Deployment
+from penstock.core.pods import Pod
 from penstock.lab.cluster import Desired, PodState, desired
 from penstock.lab.rollout import Steps, next_steps
 from support.lab import container, deployment, pod
@@ -18,9 +19,7 @@ ONE_BY_ONE = {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
 def running(want: Desired, *, ready: bool = True) -> dict[str, PodState]:
-    return {
-        plan.uid: PodState(plan=plan, phase="Running", ready=ready) for plan in want.plans
-    }
+    return {plan.uid: PodState(plan=plan, phase="Running", ready=ready) for plan in want.plans}
 
 
 def apply(steps: Steps, states: dict[str, PodState]) -> None:
@@ -53,6 +52,7 @@ def roll(
     raise AssertionError(f"no end: {states}")
 
 
+@settings(deadline=None)
 @given(replicas=st.integers(1, 6), after=st.integers(0, 6))
 def test_rolling_update_keeps_availability_and_the_surge(replicas: int, after: int) -> None:
     old = deployment("a", OLD, replicas=replicas, strategy=ONE_BY_ONE)
@@ -61,6 +61,7 @@ def test_rolling_update_keeps_availability_and_the_surge(replicas: int, after: i
     assert set(end) == {plan.uid for plan in desired([new]).plans}
 
 
+@settings(deadline=None)
 @given(replicas=st.integers(0, 6), after=st.integers(0, 6))
 def test_scaling_touches_only_the_difference(replicas: int, after: int) -> None:
     old, new = deployment("a", replicas=replicas), deployment("a", replicas=after)
@@ -135,10 +136,4 @@ def test_pods_of_a_broken_deployment_go_on() -> None:
 
 def broken_object(kind: str, name: str) -> Decoded:
     raw: dict[str, Any] = {"kind": kind, "metadata": {"name": name, "namespace": "shop"}}
-    return decode(Deployment, raw) if kind == "Deployment" else _broken_pod(raw)
-
-
-def _broken_pod(raw: dict[str, Any]) -> Decoded:
-    from penstock.core.pods import Pod  # noqa: PLC0415
-
-    return decode(Pod, raw)
+    return decode(Deployment if kind == "Deployment" else Pod, raw)

@@ -139,9 +139,11 @@ async def serve(env: Mapping[str, str], stop: asyncio.Event) -> None:
         )
         for port in env.get("PORT", "8080").split(",")
     ]
-    await stop.wait()
-    for listener in listeners:
-        listener.close()
+    try:
+        await stop.wait()
+    finally:
+        for listener in listeners:
+            listener.close()
     await server.drain()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -26,7 +26,7 @@ def rotate(log: Path, limit: int = ROTATE_BYTES) -> bool:
     try:
         if log.stat().st_size <= limit:
             return False
-        kept = log.with_name(f"{log.name}.1")
+        kept = _kept(log)
         beside = log.with_name(f".{log.name}.1")
         beside.write_bytes(log.read_bytes())
         beside.replace(kept)
@@ -38,7 +38,7 @@ def rotate(log: Path, limit: int = ROTATE_BYTES) -> bool:
 
 def read(log: Path) -> Iterator[bytes]:
     """Yield what *log* and its predecessor hold now, in pieces."""
-    for path in (log.with_name(f"{log.name}.1"), log):
+    for path in (_kept(log), log):
         if path.exists():
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
@@ -51,18 +51,44 @@ def follow(log: Path, stop: Callable[[], bool] = lambda: False) -> Iterator[byte
     Rotation and a file that does not exist yet are no end.
     """
     position = 0
+    kept = _kept(log)
+    before = _inode(kept)
     while True:
         last_round = stop()
-        size = log.stat().st_size if log.exists() else 0
-        if size < position:
-            position = 0
-        if size > position:
-            with log.open("rb") as file:
-                file.seek(position)
-                chunk = file.read(_CHUNK)
-            position += len(chunk)
+        if _inode(kept) != before:
+            before = _inode(kept)
+            position = yield from _rest_of(kept, position)
+        chunk = _read_from(log, position)
+        position += len(chunk)
+        if chunk:
             yield chunk
-            continue
-        if last_round:
+        elif last_round:
             return
-        time.sleep(_POLL_SECONDS)
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+def _rest_of(log: Path, position: int) -> Generator[bytes, None, int]:
+    """Yield what a rotated file holds behind *position*; return where its successor begins."""
+    while chunk := _read_from(log, position):
+        position += len(chunk)
+        yield chunk
+    return 0
+
+
+def _kept(log: Path) -> Path:
+    return log.with_name(f"{log.name}.1")
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino if path.exists() else 0
+
+
+def _read_from(log: Path, position: int) -> bytes:
+    """Return what a file holds behind *position*, at most one piece; b"" if it does not exist."""
+    try:
+        with log.open("rb") as file:
+            file.seek(position)
+            return file.read(_CHUNK)
+    except FileNotFoundError:
+        return b""

@@ -32,6 +32,10 @@ NODE = "node"
 """File name of the node's network namespace; no pod uid is equal to it."""
 SERVICE_RANGES = ("10.96.0.0/12", "fd96::/64")
 """Virtual addresses: never on the wire; one that eBPF did not translate is unreachable at once."""
+GATEWAY_RANGE = "10.97.0.0/24"
+"""Addresses of Gateways: every one is the node's own, so that Envoy can listen there. The same as
+`penstock.compiler.settings.Settings.gateway_network`."""
+_LOCAL_TABLE, _HOST_SCOPE = 255, 254
 _LINK = 253
 """Scope of a route without a gateway. Source: rtnetlink(7), RT_SCOPE_LINK."""
 _GATEWAY4 = "169.254.1.1"
@@ -135,6 +139,14 @@ class LabNetwork:
                 _add_address(node, 1, address)
             for destination in SERVICE_RANGES:
                 node.route("add", dst=destination, type="prohibit", family=_family(destination))
+            node.route(
+                "add",
+                dst=GATEWAY_RANGE,
+                type="local",
+                oif=1,
+                table=_LOCAL_TABLE,
+                scope=_HOST_SCOPE,
+            )
 
     def _make_pod(self, pod: PodNetwork) -> None:
         near, far = _macs(pod.index)

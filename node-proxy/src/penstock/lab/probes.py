@@ -139,9 +139,10 @@ async def _answers(
         yield verdict
         waited = 0.0
         while waited < period:
-            pause = _EAGER_SECONDS if impatient else period - waited
+            rest = period - waited
+            pause = _EAGER_SECONDS if impatient and rest > 1.5 * _EAGER_SECONDS else rest
             await clock.sleep(pause)
-            waited += pause
+            waited = waited + pause if pause < rest else period
             if impatient and waited < period:
                 extra = await prober.ask(probe)
                 if extra.ok:
