@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import enum
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
+
+
+def default_run_dir() -> Path:
+    """Return the run folder of the user's instance: /run/penstock for root."""
+    if os.geteuid() == 0:
+        return DEFAULT_RUN_DIR
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "penstock"  # noqa: S108
+
 
 app = typer.Typer(
     name="penstock",
@@ -25,6 +34,7 @@ proxy_app = typer.Typer(
 )
 app.add_typer(proxy_app, name="proxy")
 
+RUN_DIR = default_run_dir()
 RunDir = Annotated[
     Path, typer.Option("--run-dir", envvar="PENSTOCK_RUN_DIR", help="Run folder of the instance.")
 ]
@@ -59,8 +69,7 @@ def _exit(status: int) -> None:
 @app.command()
 def up(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of Kubernetes YAML.")],
-    run_dir: RunDir = DEFAULT_RUN_DIR,
-    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "lab",
+    run_dir: RunDir = RUN_DIR,
     *,
     only_gateways: Annotated[
         bool, typer.Option("--only-gateways", help="Serve Gateways only; needs no rights.")
@@ -69,11 +78,11 @@ def up(
     """Run the pods of a folder of YAML, and the mesh around them, until Ctrl-C."""
     from penstock.cli.up import up as run
 
-    _exit(run(folder, RunPaths(run_dir.resolve()), node=node, only_gateways=only_gateways))
+    _exit(run(folder, RunPaths(run_dir.resolve()), only_gateways=only_gateways))
 
 
 @app.command()
-def down(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+def down(run_dir: RunDir = RUN_DIR) -> None:
     """End an instance and remove what one that was killed left behind."""
     from penstock.cli.down import down as run
 
@@ -81,7 +90,7 @@ def down(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
 
 
 @app.command()
-def status(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def status(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show what runs: processes, pods, Gateways, problems."""
     from penstock.cli.output import Format
     from penstock.cli.status import status as run
@@ -93,7 +102,7 @@ def status(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> N
 def execute(
     pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
     command: Annotated[list[str], typer.Argument(help="Program and arguments, after --.")],
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     namespace: Namespace = "",
     container: Container = "",
 ) -> None:
@@ -107,7 +116,7 @@ def execute(
 @app.command()
 def logs(
     pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     namespace: Namespace = "",
     container: Container = "",
     *,
@@ -124,7 +133,7 @@ def logs(
 def get(
     kind: Annotated[str, typer.Argument(help="HTTPRoute, gw, cnp, po, svc, …")],
     name: Annotated[str, typer.Argument(help="Name of one object.")] = "",
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     namespace: Namespace = "",
     output: Output = Shown.TABLE,
     *,
@@ -169,7 +178,7 @@ def lint(
 
 @app.command()
 def observe(
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     last: Annotated[int, typer.Option("--last", help="How many past flows; 20, with -f 0.")] = -1,
     pod: Annotated[str, typer.Option("--pod", help="Source or destination, its beginning.")] = "",
     verdict: Annotated[str, typer.Option("--verdict", help="ALLOWED, DENIED, ERROR.")] = "",
@@ -196,31 +205,31 @@ def _listing(what: str, run_dir: Path, output: Shown) -> None:
 
 
 @proxy_app.command()
-def listeners(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def listeners(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show Envoy's listeners."""
     _listing("listeners", run_dir, output)
 
 
 @proxy_app.command()
-def routes(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def routes(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show Envoy's routes, with the weights that are in force."""
     _listing("routes", run_dir, output)
 
 
 @proxy_app.command()
-def clusters(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def clusters(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show Envoy's clusters."""
     _listing("clusters", run_dir, output)
 
 
 @proxy_app.command()
-def endpoints(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def endpoints(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show the endpoints of Envoy's clusters, with requests and failures."""
     _listing("endpoints", run_dir, output)
 
 
 @proxy_app.command()
-def diff(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> None:
+def diff(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
     """Show where Envoy differs from what is meant; exit status 1 if it does."""
     from penstock.cli.output import Format
     from penstock.cli.proxy import diff as run
@@ -231,7 +240,7 @@ def diff(run_dir: RunDir = DEFAULT_RUN_DIR, output: Output = Shown.TABLE) -> Non
 @app.command(hidden=True)
 def controller(
     source: Annotated[list[Path], typer.Option("--source", help="Folder or file; repeatable.")],
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     *,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
@@ -245,16 +254,23 @@ def controller(
 
 @app.command(hidden=True)
 def agent(
-    run_dir: RunDir = DEFAULT_RUN_DIR,
+    run_dir: RunDir = RUN_DIR,
     node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "lab",
     *,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
+    stop_envoy: Annotated[bool, typer.Option("--stop-envoy")] = False,
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
 ) -> None:
     """Serve one Envoy and steer pods into it; `penstock up` starts it."""
     from penstock.cli.parts import run_agent
 
-    run_agent(RunPaths(run_dir.resolve()), node, only_gateways=only_gateways, log_json=log_json)
+    run_agent(
+        RunPaths(run_dir.resolve()),
+        node,
+        only_gateways=only_gateways,
+        stop_envoy=stop_envoy,
+        log_json=log_json,
+    )
 
 
 @app.command(hidden=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.controlplane.config import known_kinds
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
+from penstock.controlplane.config import known_kinds
 from penstock.core.decode import Decoded
 from penstock.core.events import Event, EventType
 from penstock.core.pods import Pod
@@ -42,7 +42,7 @@ def compile_files(paths: Iterable[Path], settings: Settings | None = None) -> Co
     objects = [*_without_pods(loaded.objects), *made.objects]
     compiler.apply([Event(EventType.ADDED, one) for one in objects])
     if compiler.failures:
-        first = sorted(compiler.failures.items())[0]
+        first = min(compiler.failures.items(), key=lambda item: item[0])
         raise PenstockError(f"Penstock cannot compile {first[0]}: {first[1]!r}") from first[1]
     return Compiled(loaded, compiler, tuple(node.metadata.name for node in made.nodes))
 

@@ -150,4 +150,3 @@ def socket_address(address: Json) -> str:
     return f"[{host}]:{inner.get('port_value')}" if ":" in host else (
         f"{host}:{inner.get('port_value')}"
     )  # fmt: skip
-

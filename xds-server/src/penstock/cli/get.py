@@ -29,9 +29,7 @@ def kind_named(word: str) -> str:
     return found
 
 
-def get(
-    paths: RunPaths, word: str, name: str, *, namespace: str | None, form: Format
-) -> int:
+def get(paths: RunPaths, word: str, name: str, *, namespace: str | None, form: Format) -> int:
     """Show the objects of a kind and return the exit status.
 
     Args:

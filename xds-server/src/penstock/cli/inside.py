@@ -48,17 +48,13 @@ def execute(
 ) -> int:
     """Run a command in a pod and return its exit status."""
     pod = resolve(read_state(paths), word, namespace)
-    return exec_in_pod(
-        paths, pod.name, list(command), namespace=pod.namespace, container=container
-    )
+    return exec_in_pod(paths, pod.name, list(command), namespace=pod.namespace, container=container)
 
 
 def logs(paths: RunPaths, word: str, *, namespace: str, container: str, follow: bool) -> int:
     """Print the log of a pod; with *follow* until the pod is gone."""
     pod = resolve(read_state(paths), word, namespace)
-    pieces = read_logs(
-        paths, pod.name, namespace=pod.namespace, container=container, follow=follow
-    )
+    pieces = read_logs(paths, pod.name, namespace=pod.namespace, container=container, follow=follow)
     for piece in pieces:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

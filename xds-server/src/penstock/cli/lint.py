@@ -83,9 +83,7 @@ def lint(files: Iterable[Path], form: LintFormat) -> int:
 
 def findings_of(compiled: Compiled) -> list[Finding]:
     """Return everything that is wrong, sorted by place, each thing once."""
-    found = {
-        _finding(one.ref, one.problem, one.location) for one in compiled.loaded.problems
-    }
+    found = {_finding(one.ref, one.problem, one.location) for one in compiled.loaded.problems}
     known = {(one.object, one.path) for one in found}
     for ref, problem in _meanings(compiled):
         place = compiled.loaded.locate(ref, problem.path)

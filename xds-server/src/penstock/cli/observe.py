@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,7 +96,7 @@ def _flows(paths: RunPaths, *, last: int, follow: bool, searched: bool) -> Itera
 
 def line(flow: FlowView, places: Places) -> str:
     """Return a flow as one line."""
-    when = datetime.datetime.fromtimestamp(flow.time).astimezone()
+    when = dt.datetime.fromtimestamp(flow.time).astimezone()
     parts = [
         f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}",
         f"{_end(flow.source)} → {_end(flow.destination, target=True)}",

@@ -42,6 +42,10 @@ class _Pod(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class _NodeSnapshot(msgspec.Struct, frozen=True):
+    resources: list[NodeResource] = []
+
+
 class _AgentStatus(msgspec.Struct, frozen=True):
     node: str = ""
     pods: list[_Pod] = []
@@ -55,7 +59,7 @@ def read(paths: RunPaths) -> View:
     """
     agent = client.agent(paths)
     status = agent.get("/v1/status", _AgentStatus)
-    held = agent.get("/v1/snapshot", list[NodeResource])
+    held = agent.get("/v1/snapshot", _NodeSnapshot).resources
     complete, intended = _intended(paths, status.node, held)
     return View(
         node=status.node,

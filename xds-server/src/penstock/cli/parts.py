@@ -1,0 +1,73 @@
+"""`penstock controller` and `penstock agent`: from options to the configuration of a part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from penstock.meta.paths import RunPaths
+
+
+def run_controller(
+    paths: RunPaths, sources: Sequence[Path], *, only_gateways: bool, log_json: bool
+) -> None:
+    """Run the controller until SIGTERM."""
+    from penstock.compiler.settings import Reach, Settings
+    from penstock.controlplane.app import run
+    from penstock.controlplane.config import Config
+
+    _log_to_stderr(json=log_json)
+    settings = Settings(reach=Reach.HOST if only_gateways else Reach.NODE)
+    made = paths.objects if paths.objects in sources else None
+    written = tuple(source for source in sources if source != made)
+    run(Config(sources=written, made=made, paths=paths, settings=settings, log_json=log_json))
+
+
+def run_agent(
+    paths: RunPaths, node: str, *, only_gateways: bool, stop_envoy: bool, log_json: bool
+) -> None:
+    """Run the agent until SIGTERM.
+
+    Args:
+        paths: of the instance.
+        node: name of the node.
+        only_gateways: whether to do without eBPF and in the present network namespace.
+        stop_envoy: whether Envoy ends with the agent; else the next agent takes it over.
+        log_json: whether to log JSON lines.
+
+    Raises:
+        PenstockError: it cannot run here.
+    """
+    from penstock.agent.app import serve
+    from penstock.agent.config import Config
+
+    _log_to_stderr(json=log_json)
+    config = Config(
+        paths=paths,
+        node=node,
+        netns=None if only_gateways else paths.netns / "node",
+        datapath=not only_gateways,
+        drain=1.0 if stop_envoy else 0.0,
+    )
+    asyncio.run(serve(config))
+
+
+def _log_to_stderr(*, json: bool) -> None:
+    colours = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer()
+            if json
+            else structlog.dev.ConsoleRenderer(colors=colours),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

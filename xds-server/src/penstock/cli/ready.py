@@ -1,0 +1,121 @@
+"""When `penstock up` calls itself ready, and what it says then."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from penstock.cli import client
+from penstock.cli.answers import Health, Items, conditions_of
+from penstock.cli.mode import Mode
+from penstock.cli.reach import Reachable, reachable
+from penstock.cli.report import Report
+from penstock.lab.runtime import Lab
+from penstock.meta.errors import PenstockError
+from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
+
+_LOOK_SECONDS = 0.1
+_PATIENCE_SECONDS = 15.0
+
+
+async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> None:
+    """Return when pods are ready and Gateways are programmed; tell what is waited for."""
+    await _patiently(_controller_synced(paths), "the controller", paths, report)
+    await _patiently(_agent_answers(paths), "the agent and Envoy", paths, report)
+    report.did("controller, agent, Envoy", "serve")
+    if lab is not None:
+        await _patiently(lab.wait_settled(), "pods", paths, report)
+        report.did("pods", f"{len(lab.status())} run and are ready")
+    await _patiently(_gateways_programmed(paths), "Gateways", paths, report)
+
+
+async def _patiently(condition: Any, what: str, paths: RunPaths, report: Report) -> None:
+    """Wait for *condition*; say now and then that it takes long."""
+    waiting = asyncio.ensure_future(condition)
+    try:
+        while True:
+            done, _ = await asyncio.wait({waiting}, timeout=_PATIENCE_SECONDS)
+            if done:
+                waiting.result()
+                return
+            report.notes(f"still waiting for {what}", _advice(paths))
+    finally:
+        waiting.cancel()
+
+
+def _advice(paths: RunPaths) -> str:
+    return f"`penstock status{run_dir_option(paths)}` tells more; logs are in {paths.logs}"
+
+
+async def _until(check: Any) -> None:
+    """Return when *check* returns True; one that cannot answer yet is asked again."""
+    while True:
+        try:
+            if await asyncio.to_thread(check):
+                return
+        except PenstockError:
+            pass
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _controller_synced(paths: RunPaths) -> None:
+    await _until(lambda: client.controller(paths).get("/v1/health", Health).synced)
+
+
+async def _agent_answers(paths: RunPaths) -> None:
+    def envoy_connected() -> bool:
+        return bool(client.agent(paths).get("/v1/status", dict[str, Any]).get("envoy_connected"))
+
+    await _until(envoy_connected)
+
+
+async def _gateways_programmed(paths: RunPaths) -> None:
+    def programmed() -> bool:
+        items = client.controller(paths).get("/v1/objects", Items, {"kind": "Gateway"}).items
+        return all(_settled(item) for item in items)
+
+    await _until(programmed)
+
+
+def _settled(gateway: dict[str, Any]) -> bool:
+    """Tell whether there is nothing to wait for: it is programmed, or it never will be."""
+    found = conditions_of(gateway.get("status") or {})
+    programmed = found.get("Programmed")
+    return programmed is None or programmed.status == "True" or programmed.reason != "Pending"
+
+
+def announce(paths: RunPaths, folder: Path, mode: Mode, report: Report) -> None:
+    """Say where Gateways are and what to do next."""
+    try:
+        gateways = reachable(client.agent(paths))
+    except PenstockError:
+        gateways = []
+    for one in gateways:
+        report.did("Gateway", f"{one.gateway}  {_address(one)}")
+    report.did("ready", "Ctrl-C ends and removes everything")
+    report.plain(["next:", *(f"  {line}" for line in hints(paths, folder, mode))])
+
+
+def _address(one: Reachable) -> str:
+    if one.local:
+        return f"http://{one.local}/  (port {one.port})"
+    return f"port {one.port}: another Gateway has this port of the machine"
+
+
+def hints(paths: RunPaths, folder: Path, mode: Mode) -> list[str]:
+    """Return three commands that are worth trying now."""
+    option = run_dir_option(paths)
+    first = f"penstock status{option}"
+    if mode.full:
+        return [
+            first,
+            f"penstock get pods{option}   then   penstock exec{option} POD -- curl -s http://SERVICE/",
+            f"penstock observe -f{option}   and change a file in {folder}",
+        ]
+    return [first, f"penstock get httproutes{option}", f"penstock proxy routes{option}"]
+
+
+def run_dir_option(paths: RunPaths) -> str:
+    """Return the option that other commands need to find this instance, with a space before."""
+    return "" if paths.root == DEFAULT_RUN_DIR else f" --run-dir {paths.root}"
