@@ -8,6 +8,7 @@ still put their subjects in default deny. Source: spec A.8, A.9, L.1; reliabilit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -118,8 +119,8 @@ class _Parser:
 
     def close(self, path: str, rule: PolicyRule) -> None:
         """Close what `spec` or one of `specs` selects, without reading its rules."""
-        raw = msgspec.to_builtins(rule)
-        given = {name: value for name, value in raw.items() if value is not None}
+        given = _given(msgspec.to_builtins(rule))
+        given["enableDefaultDeny"] = _given(given["enableDefaultDeny"])
         rules, problems = closed_rules(given, path, self._ref)
         self.rules += rules
         self.problems += problems
@@ -215,6 +216,10 @@ class _Parser:
         for problem in problems:
             place = jsonpath.join(path, problem.path)
             self.problems.append(msgspec.structs.replace(problem, path=place))
+
+
+def _given(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _at(template: Rule, origin: Origin) -> Rule:

@@ -83,12 +83,13 @@ def _specs(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _directions(spec: Mapping[str, Any]) -> Iterator[tuple[Direction, bool]]:
     """Yield the directions to close, each with whether deny rules are lost there.
 
-    A member that is not known may be either direction, misspelt.
+    A member that is not known may be either direction, misspelt, and so may be what
+    enableDefaultDeny holds.
     """
     unknown = [str(name) for name in spec if name not in plan_of(PolicyRule).allowed]
     lost_deny = any(_resembles_deny(name) for name in unknown)
     mentioned = [direction for direction, name in _NAMES.items() if _mentions(spec, name)]
-    both = bool(unknown) or not mentioned
+    both = bool(unknown) or not mentioned or _unclear(spec.get("enableDefaultDeny", {}))
     for direction, name in _NAMES.items():
         if both or direction in mentioned:
             yield direction, lost_deny or f"{name}Deny" in spec or _requires(spec.get(name))
@@ -99,9 +100,14 @@ def _resembles_deny(name: str) -> bool:
     return "deny" in name.lower() or bool(close)
 
 
+def _unclear(default: Any) -> bool:
+    """Return whether it cannot be told which directions `enableDefaultDeny` is about."""
+    return not isinstance(default, Mapping) or bool(default.keys() - set(_NAMES.values()))
+
+
 def _mentions(spec: Mapping[str, Any], name: str) -> bool:
     default = spec.get("enableDefaultDeny")
-    explicit = isinstance(default, Mapping) and default.get(name) not in (None, False)
+    explicit = isinstance(default, Mapping) and default.get(name, False) is not False
     return name in spec or f"{name}Deny" in spec or explicit
 
 
