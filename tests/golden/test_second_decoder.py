@@ -1,0 +1,28 @@
+"""An independent implementation of protobuf reads the same fields in what we send."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.xds import types
+from penstock.xds.resource import Resource
+from support import golden
+from support.second_decoder import by_betterproto, by_upb
+
+SENT = {types.RUNTIME, types.CLUSTER, types.ENDPOINTS, types.EXTENSION, types.SCOPE, types.LISTENER}
+
+
+def _for_envoy(name: str) -> list[Resource]:
+    return [one for one in golden.compiled(name).resources if one.type_url in types.ENVOY_TYPES]
+
+
+@pytest.mark.parametrize("name", golden.case_names())
+def test_both_decoders_see_the_same_fields(name: str) -> None:
+    for resource in _for_envoy(name):
+        theirs, unknown = by_betterproto(resource.type_url, resource.body)
+        assert unknown == []
+        assert by_upb(resource.type_url, resource.body) == theirs
+
+
+def test_every_type_that_we_send_is_among_the_cases() -> None:
+    assert {one.type_url for name in golden.case_names() for one in _for_envoy(name)} == SENT
