@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest_asyncio
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from penstock.ads.client import AdsClient
 from penstock.ads.connection import NoHooks
+from penstock.ads.reports import EnvoyVerdicts
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.meta.names import ObjectRef, Origin
@@ -24,6 +26,7 @@ from penstock.pb.envoy.extensions.filters.http.router.v3 import router_pb2
 from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,
 )
+from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
@@ -319,3 +322,68 @@ async def test_restarted_server_sends_only_the_difference(lab: Lab) -> None:
     await lab.settled()
     assert sorted(recorder.acked_names()) == [("Cluster", "one"), ("ClusterLoadAssignment", "one")]
     assert await lab.envoy.get("/a/x") == (200, "one")
+
+
+class Relay:
+    """What an agent does: keeps what the controller sends, and serves it to Envoy."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self.store = store
+
+    async def apply(
+        self, type_url: str, upserts: Sequence[Resource], removals: Sequence[str]
+    ) -> list[str]:
+        gone = tuple(ResourceName(type_url, name) for name in removals)
+        self.store.apply("n1", Delta(tuple(upserts), gone))
+        return []
+
+    def versions(self, type_url: str) -> dict[str, str]:
+        return {n: r.version for n, r in self.store.peek("n1").of_type(type_url).items()}
+
+
+async def test_controller_learns_through_the_agent_what_envoy_said(tmp_path: Path) -> None:
+    folder, controller, agent, verdicts = (
+        tmp_path,
+        SnapshotStore(),
+        SnapshotStore(),
+        EnvoyVerdicts(),
+    )
+    relay = Relay(agent)
+    known: dict[str, tuple[str, str, str]] = {}
+
+    def take(_node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+        if full:
+            known.clear()
+        known.update({r.name: (r.version, r.rejected_version, r.detail) for r in report.resources})
+
+    upper = AdsServer(controller, SystemClock(), on_report=take)
+    lower = AdsServer(agent, SystemClock(), hooks=verdicts)
+    client = AdsClient(
+        f"unix:{folder / 'controller.sock'}",
+        "n1",
+        apply=relay.apply,
+        versions=relay.versions,
+        clock=SystemClock(),
+        random=lambda: 0.0,
+        reports=lambda: verdicts.reports("n1"),
+    )
+    good, bad = scope("a", "one"), scope("b", "one", regex="(")
+    async with backend(folder, "one") as one, running_envoy(folder) as envoy:
+        controller.replace(
+            "n1", [listener(folder), cluster("one"), endpoints("one", one), good, bad]
+        )
+        await upper.start(folder / "controller.sock")
+        await lower.start(folder / "ads.sock")
+        task = asyncio.create_task(client.run())
+        try:
+            await eventually(lambda: known.get("a", ("",))[0] == good.version)
+            await eventually(lambda: known.get("b", ("", ""))[1] == bad.version)
+            assert "missing )" in known["b"][2]
+            assert verdicts.rejections[0].origins == (ROUTE,)
+            await upper.stop()
+            assert await envoy.get("/a/x") == (200, "one")
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            await upper.stop()
+            await lower.stop()
