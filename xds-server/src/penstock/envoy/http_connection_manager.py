@@ -94,7 +94,10 @@ def connection_manager(manager: Manager) -> hcm_pb2.HttpConnectionManager:
     _limit_http2(result.http2_protocol_options)
     _scoped_routes(result.scoped_routes, strip_port=manager.strip_port)
     _local_reply(result)
-    router = http_filter("envoy.filters.http.router", router_pb2.Router())
+    # Pods and clients are not told of the proxy: no x-envoy-original-path, no timings.
+    router = http_filter(
+        "envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)
+    )
     result.http_filters.extend([*manager.filters, router])
     return result
 

@@ -76,7 +76,7 @@ def egress(uid: str, identity: int, view: str) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="egress",
         scope=egress_key(view, "%DOWNSTREAM_LOCAL_ADDRESS%"),
-        filters=(http_filter(RBAC_FILTER, pass_all("judged-upstream")),),
+        filters=(http_filter(RBAC_FILTER, pass_all()),),
     )
     return _in_pod(egress_name(uid), uid, EGRESS_PORT, identity, manager)
 

@@ -13,7 +13,6 @@ import msgspec
 
 from penstock.envoy.wire import exact, extension, full_match, pack
 from penstock.ir.policy import Direction, HttpAllow, HttpRule
-from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.config.core.v3 import address_pb2, extension_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
@@ -113,11 +112,16 @@ def deny_all() -> http_rbac_pb2.RBAC:
     return http_filter(rules((), ByListener()), Direction.INGRESS)
 
 
-def pass_all(name: str) -> http_rbac_pb2.RBAC:
-    """Return a filter that lets everything pass, for listeners where upstream filters judge."""
-    anybody = HttpAllow(peers=None, rules=(), origin=Origin(ObjectRef("Listener", "", name)))
-    judgement = Judgement(name=name, allow=anybody)
-    return http_filter(rules([judgement], ByListener()), Direction.EGRESS)
+def pass_all() -> http_rbac_pb2.RBAC:
+    """Return a filter that lets everything pass, for listeners where upstream filters judge.
+
+    What it says to the access log has a prefix of its own, which nobody reads.
+    """
+    passing = rbac_pb2.RBAC(action=rbac_pb2.RBAC.ALLOW)
+    policy = passing.policies["judged upstream"]
+    policy.permissions.add(any=True)
+    policy.principals.add(any=True)
+    return http_rbac_pb2.RBAC(rules=passing, rules_stat_prefix="pass_")
 
 
 def ecds(

@@ -21,6 +21,8 @@ HIDDEN_HEADERS = (
     "x-envoy-original-dst-host",
     "x-envoy-decorator-operation",
     "x-envoy-original-path",
+    "x-envoy-external-address",
+    "x-envoy-internal",
 )
 """Request headers that no backend ever sees: ours, and those by which a client could steer."""
 
