@@ -15,6 +15,7 @@ from penstock.cli.output import Format, say
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location
+from penstock.policy.resolve import DEFAULT_ALLOW
 
 FOLLOW_LAST, LAST = 0, 20
 _LONGEST_QUERY = 4096
@@ -22,6 +23,9 @@ _RESERVED = {
     1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node",
     7: "kube-apiserver", 8: "ingress",
 }  # fmt: skip
+_NO_POLICY = str(DEFAULT_ALLOW)
+"""What decides where no policy enforces a direction."""
+
 _VERDICTS = {"FORWARDED": "ALLOWED", "REDIRECTED": "TO ENVOY"}
 
 
@@ -103,7 +107,9 @@ def line(flow: FlowView, places: Places) -> str:
         f"{_VERDICTS.get(flow.verdict, flow.verdict):<8}",
         _what(flow),
     ]
-    decided = [_decided(policy, places) for policy in flow.policies]
+    # "Nothing enforces the other direction" is worth telling only if there is nothing else.
+    policies = [one for one in flow.policies if one != _NO_POLICY] or flow.policies
+    decided = [_decided(policy, places) for policy in policies]
     if decided:
         parts.append("by " + ", ".join(dict.fromkeys(decided)))
     if flow.reason and flow.verdict in ("ERROR", "DENIED"):
@@ -127,9 +133,10 @@ def _what(flow: FlowView) -> str:
     return flow.protocol
 
 
-def _decided(policy: str, places: Places) -> str:
-    place = places.of(policy)
-    return str(place) if place is not None else policy
+def _decided(flow: FlowView, places: Places) -> list[str]:
+    """Return the lines of YAML that decided; what no file says only if there is nothing else."""
+    written = [str(place) for one in flow.policies if (place := places.of(one)) is not None]
+    return list(dict.fromkeys(written or flow.policies))
 
 
 def _end(peer: PeerView, *, target: bool = False) -> str:
