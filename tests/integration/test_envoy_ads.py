@@ -141,7 +141,12 @@ class Recorder(NoHooks):
         self.rejections[rejection.key.name] = rejection
 
     def acked_names(self) -> list[tuple[str, str]]:
-        return [(types.short(a.type_url), name) for a in self.acks for name in a.versions]
+        return [
+            (types.short(a.type_url), name)
+            for a in self.acks
+            if not a.brought
+            for name in a.versions
+        ]
 
     def in_step(self) -> bool:
         return bool(self.streams) and not self.streams[-1].pending

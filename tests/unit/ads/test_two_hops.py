@@ -21,6 +21,7 @@ from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
+from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.verdict import Accepted, Cleared, Rejection
@@ -329,11 +330,23 @@ async def test_controller_hears_what_envoy_said_all_first_and_then_each_change(
     assert reports.got == [(True, {"a": ("v3", "", ""), "c": ("v1", "", "")})]
 
 
-async def test_new_stream_of_envoy_ends_the_refusals_of_the_last() -> None:
+async def test_new_stream_of_envoy_starts_from_what_envoy_brings() -> None:
+    verdicts = EnvoyVerdicts()
+    key = ResourceName(types.SCOPE, "a")
+    verdicts.on_ack("envoy", Accepted(types.SCOPE, {"a": "v1", "b": "v1"}))
+    verdicts.on_reject("envoy", Rejection(key, "v2", (), "bad regex"))
+    assert [r.detail for r in verdicts.rejections] == ["bad regex"]
+    verdicts.on_connect("envoy", DeltaStream(Snapshot()))
+    verdicts.on_ack("envoy", Accepted(types.SCOPE, {"b": "v1"}, brought=True))
+    assert verdicts.rejections == ()
+    report = await anext(verdicts.reports("n1"))
+    assert [(r.name, r.version) for r in report.resources] == [("b", "v1")]
+
+
+async def test_refusal_of_what_is_gone_is_forgotten() -> None:
     verdicts = EnvoyVerdicts()
     key = ResourceName(types.SCOPE, "a")
     verdicts.on_reject("envoy", Rejection(key, "v2", (), "bad regex"))
-    assert [r.detail for r in verdicts.rejections] == ["bad regex"]
     verdicts.on_clear("envoy", Cleared(key))
     assert verdicts.rejections == ()
 

@@ -169,6 +169,9 @@ def test_returning_client_in_step_gets_an_empty_answer() -> None:
     talk = Dialogue(cluster("a"))
     talk.ask(types.CLUSTER, has={"a": cluster("a").version})
     assert talk.settle() == [("Cluster", [], [])]
+    versions = {"a": cluster("a").version}
+    assert talk.stream.verdicts() == [Accepted(types.CLUSTER, versions, brought=True)]
+    assert talk.stream.acked == {types.CLUSTER: versions}
 
 
 def test_slow_client_gets_the_latest_and_none_between() -> None:

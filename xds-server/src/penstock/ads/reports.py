@@ -36,10 +36,12 @@ class EnvoyVerdicts(NoHooks):
         return tuple(self._rejections.values())
 
     def on_connect(self, node: str, stream: DeltaStream) -> None:
-        """Forget the refusals of the last stream: all that is refused is tried again."""
+        """Forget the last stream: what a new one has it says, what was refused is tried again."""
         del node, stream
-        for key in tuple(self._rejections):
-            self._clear(key)
+        for key in [*self._versions, *self._rejections]:
+            self._mark(key)
+        self._versions.clear()
+        self._rejections.clear()
 
     def on_ack(self, node: str, accepted: Accepted) -> None:
         """Note what Envoy runs."""

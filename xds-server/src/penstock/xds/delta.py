@@ -230,6 +230,9 @@ class DeltaStream:
                 subscription.forced.add(name)  # the client forgot it, and wants it as one of all
 
     def _brought(self, subscription: Subscription, versions: Mapping[str, str]) -> None:
+        if versions:
+            had = Accepted(subscription.type_url, dict(versions), brought=True)
+            self._verdicts.append(had)
         for name, version in versions.items():
             key = ResourceName(subscription.type_url, name)
             resource = self._snapshot.get(key.type_url, name)
@@ -239,6 +242,8 @@ class DeltaStream:
             self._touch(key)
             if key.type_url == types.ENDPOINTS and name in self._changed_clusters:
                 subscription.forced.add(name)
+        if versions:
+            self._verdicts.append(Accepted(subscription.type_url, dict(versions)))
 
     def _accepted(self, subscription: Subscription, sent: Sent) -> None:
         versions: dict[str, str] = {}

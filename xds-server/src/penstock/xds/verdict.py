@@ -16,6 +16,8 @@ class Accepted(msgspec.Struct, frozen=True):
     """Name to version."""
     removed: tuple[str, ...] = ()
     """Names that the client no longer has."""
+    brought: bool = False
+    """The client has them from an earlier stream."""
 
 
 class Rejection(msgspec.Struct, frozen=True):
