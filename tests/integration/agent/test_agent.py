@@ -5,14 +5,13 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import msgspec
 import pytest
 from google.protobuf.message import Message
-from support.agent_rig import AgentClient, Controller, running_agent, until
 
 from penstock.agent.config import Config
 from penstock.agent.envoy_process import ProcessRecord, start_ticks
@@ -24,6 +23,7 @@ from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
+from support.agent_rig import AgentClient, Controller, running_agent, until
 
 NODE = "node-1"
 ORIGIN = Origin(ObjectRef("Gateway", "shop", "front"), "spec.listeners[0]")
@@ -100,7 +100,7 @@ async def serves(port: int, body: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-async def _no_envoy_left(tmp_path: Path) -> AsyncIterator[None]:
+def _no_envoy_left(tmp_path: Path) -> Iterator[None]:
     yield
     for record in tmp_path.glob("run/state/envoy.json"):
         left = msgspec.json.decode(record.read_bytes(), type=ProcessRecord)
@@ -167,9 +167,12 @@ async def test_without_a_controller_a_killed_envoy_serves_again_in_two_seconds(
         assert status["envoy"]["adopted"]
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(2.0):
-            while (await agent.get("/v1/status"))["envoy"]["pid"] in {None, pid}:
-                await asyncio.sleep(0.01)
+            await until(lambda: _other_envoy(agent, pid))
             await serves(port, "hello")
+
+
+async def _other_envoy(agent: AgentClient, pid: int) -> bool:
+    return (await agent.get("/v1/status"))["envoy"]["pid"] not in {None, pid}
 
 
 async def test_a_restart_of_the_agent_fails_no_request(tmp_path: Path) -> None:

@@ -71,7 +71,6 @@ class Agent:
             view=self._view,
             access_log=AccessLogService(config.node, state, self._flows),
             clock=clock,
-            on_connect=self._look_again,
         )
         self._pods = Pods(
             paths.state / "pods.json", state, kernel, self._view, on_affected=self._on_affected

@@ -78,6 +78,9 @@ class EnvoyView:
         self._on_change = on_change
         self._intended: dict[ResourceName, Resource] = {}
         self._accepted: dict[ResourceName, Resource] = {}
+        """The last good version of each, also of an earlier Envoy."""
+        self._runs: dict[ResourceName, str] = {}
+        """Versions that the present Envoy runs."""
         self._rejections: dict[ResourceName, Rejection] = {}
         self._open: set[str] = set()
         self._runtime = empty_runtime()
@@ -123,6 +126,11 @@ class EnvoyView:
             self._accepted.pop(key, None)
             self._rejections.pop(key, None)
 
+    def on_connect(self) -> None:
+        """Forget what Envoy runs: a new stream says it."""
+        self._runs.clear()
+        self._on_change()
+
     def on_verdict(self, verdict: Verdict) -> None:
         """Note what Envoy said."""
         if isinstance(verdict, Accepted):
@@ -134,8 +142,7 @@ class EnvoyView:
     async def missing(self, uid: str) -> str:
         """Return why a listener of the pod does not accept; "" if all do."""
         for key in _listeners_of(uid):
-            intended = self._intended.get(key)
-            if intended is None:
+            if key not in self._intended:
                 return f"the controller has not sent the listener {key.name}"
             if rejection := self._rejections.get(key):
                 return f"Envoy refused the listener {key.name}: {rejection.detail}"
@@ -146,7 +153,7 @@ class EnvoyView:
         for key in _listeners_of(uid):
             if key.name not in active:
                 return f"Envoy has not opened the listener {key.name}"
-            if self._accepted.get(key) != self._intended.get(key):
+            if self._runs.get(key) != self._intended[key].version:
                 return f"Envoy has not taken the listener {key.name} as it is now"
         return ""
 
@@ -172,12 +179,11 @@ class EnvoyView:
 
     def _state(self, resource: Resource) -> ResourceState:
         rejection = self._rejections.get(resource.key)
-        accepted = self._accepted.get(resource.key)
         return ResourceState(
             type=types.short(resource.type_url),
             name=resource.name,
             intended=resource.version,
-            acked=accepted.version if accepted else "",
+            acked=self._runs.get(resource.key, ""),
             rejected=rejection.detail if rejection else "",
             origins=tuple(map(str, resource.origins)),
         )
@@ -191,11 +197,13 @@ class EnvoyView:
     def _took(self, accepted: Accepted) -> None:
         snapshot = self._store.peek(self._node)
         for name, version in accepted.versions.items():
+            self._runs[ResourceName(accepted.type_url, name)] = version
             resource = snapshot.get(accepted.type_url, name)
             if resource is not None and resource.version == version:
                 self._accepted[resource.key] = resource
         for name in accepted.removed:
             self._accepted.pop(ResourceName(accepted.type_url, name), None)
+            self._runs.pop(ResourceName(accepted.type_url, name), None)
 
     def _refused(self, rejection: Rejection) -> None:
         intended = self._intended.get(rejection.key)

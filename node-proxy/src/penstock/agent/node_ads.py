@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from penstock.ads.connection import NoHooks
@@ -30,13 +30,11 @@ class NodeAds(NoHooks):
         view: EnvoyView,
         access_log: AccessLogService,
         clock: Clock,
-        on_connect: Callable[[], None] = lambda: None,
     ) -> None:
         """Serve the snapshot of *node* in *store*, which *view* fills."""
         self._node = node
         self._view = view
         self._verdicts = EnvoyVerdicts()
-        self._on_connect = on_connect
         self._stream: DeltaStream | None = None
         self._heard = asyncio.Event()
         self._server = AdsServer(store, clock, hooks=self, extra_handlers=(access_log.handlers(),))
@@ -80,7 +78,7 @@ class NodeAds(NoHooks):
         self._stream = stream
         self._verdicts.on_connect(node, stream)
         self._repeat_rejections()
-        self._on_connect()
+        self._view.on_connect()
 
     def on_disconnect(self, node: str, stream: DeltaStream) -> None:
         """Note that Envoy is away."""

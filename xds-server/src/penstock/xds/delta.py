@@ -242,8 +242,6 @@ class DeltaStream:
             self._touch(key)
             if key.type_url == types.ENDPOINTS and name in self._changed_clusters:
                 subscription.forced.add(name)
-        if versions:
-            self._verdicts.append(Accepted(subscription.type_url, dict(versions)))
 
     def _accepted(self, subscription: Subscription, sent: Sent) -> None:
         versions: dict[str, str] = {}
