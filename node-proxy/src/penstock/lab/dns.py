@@ -53,16 +53,13 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         for address in addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            datagrams = await make_socket(family, socket.SOCK_DGRAM)
-            datagrams.bind((address, port))
+            datagrams = _bound(await make_socket(family, socket.SOCK_DGRAM), address, port)
             transport, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), sock=datagrams
             )
             self._transports.append(transport)
             bound = datagrams.getsockname()[1]
-            stream = await make_socket(family, socket.SOCK_STREAM)
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            stream.bind((address, bound))
+            stream = _bound(await make_socket(family, socket.SOCK_STREAM), address, bound)
             self._servers.append(await asyncio.start_server(self._serve, sock=stream))
 
     async def stop(self) -> None:
@@ -116,6 +113,21 @@ class DnsServer:
         finally:
             self._connections.discard(task)
             writer.close()
+
+
+def _bound(made: socket.socket, address: str, port: int) -> socket.socket:
+    """Bind a socket, or close it.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -36,6 +36,8 @@ GATEWAY_RANGE = "10.97.0.0/24"
 """Addresses of Gateways: every one is the node's own, so that Envoy can listen there. The same as
 `penstock.compiler.settings.Settings.gateway_network`."""
 _LOCAL_TABLE, _HOST_SCOPE = 255, 254
+_NODAD = 2
+"""Usable at once. Source: rtnetlink(7), IFA_F_NODAD."""
 _LINK = 253
 """Scope of a route without a gateway. Source: rtnetlink(7), RT_SCOPE_LINK."""
 _GATEWAY4 = "169.254.1.1"
@@ -79,6 +81,8 @@ class LabNetwork:
     def __init__(self, paths: RunPaths) -> None:
         """Prepare for the namespaces of one instance; makes nothing yet."""
         self._folder = paths.netns
+        self._veths: dict[str, str] = {}
+        """By pod: the node's end of its link."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-netns")
 
     def path(self, name: str) -> Path:
@@ -156,6 +160,7 @@ class LabNetwork:
             inside.link("set", index=1, state="up")
             with self._open(pod.uid) as pod_fd, self._inside(NODE), IPRoute() as node:
                 peer = {"ifname": "eth0", "address": far, "net_ns_fd": pod_fd}
+                self._veths[pod.uid] = veth
                 node.link("add", ifname=veth, kind="veth", address=near, peer=peer)
                 outer = _index_of(node, veth)
                 node.link("set", index=outer, state="up")
@@ -166,9 +171,17 @@ class LabNetwork:
 
     def _remove(self, name: str) -> None:
         path = self.path(name)
+        self._remove_veth(name)
         with contextlib.suppress(OSError):
             syscalls.umount(str(path))
         path.unlink(missing_ok=True)
+
+    def _remove_veth(self, uid: str) -> None:
+        """Free a pod's address now: the kernel removes the namespace some time later."""
+        veth = self._veths.pop(uid, "")
+        if veth:
+            with self._inside(NODE), IPRoute() as node, contextlib.suppress(NetlinkError):
+                node.link("del", ifname=veth)
 
     def _socket(self, name: str, family: int, kind: int) -> socket.socket:
         with self._inside(name):
@@ -237,7 +250,14 @@ def _family(address: str) -> int:
 
 def _add_address(link: Any, index: int, address: str) -> None:
     length = 128 if ":" in address else 32
-    link.addr("add", index=index, address=address, prefixlen=length, family=_family(address))
+    link.addr(
+        "add",
+        index=index,
+        address=address,
+        prefixlen=length,
+        family=_family(address),
+        flags=_NODAD if ":" in address else 0,
+    )
 
 
 def _add_neighbour(link: Any, index: int, address: str, mac: str) -> None:

@@ -109,19 +109,11 @@ class Lab:
             PenstockError: a right is missing (see `missing_rights`), or another lab runs here.
         """
         teardown.claim(self._paths)
-        self._cgroup = cgroups.instance_root(self._paths.root)
-        (self._cgroup / "pods").mkdir(parents=True, exist_ok=True)
-        self._paths.logs.mkdir(mode=0o700, exist_ok=True)
-        self._write_state()
-        self._store = ObjectStore(self._paths.objects)
-        self._volumes.prepare()
-        self._files.prepare()
-        await self._network.make_node(POD_ADDRESSES)
-        await self._dns.start(lambda family, kind: self._network.open_socket(NODE, family, kind))
-        self._loops = [
-            asyncio.create_task(self._reconcile_loop()),
-            asyncio.create_task(self._tick_loop()),
-        ]
+        try:
+            await self._make_node()
+        except BaseException:
+            await self.stop()
+            raise
 
     def update(self, objects: Iterable[Decoded]) -> None:
         """Take *objects* as all that the user wants from now on."""
@@ -175,8 +167,8 @@ class Lab:
         async with self._published:
             await self._published.wait_for(lambda: condition(self.state))
 
-    async def stop(self) -> None:
-        """End all pods with grace and remove everything that the lab made."""
+    async def end_pods(self) -> None:
+        """End all pods with grace, while the agent still lives; `stop` does what is left."""
         self._want = desired(())
         for loop in self._loops:
             loop.cancel()
@@ -184,10 +176,29 @@ class Lab:
         for uid in [*self._pods.keys() - self._stopping.keys()]:
             self._stop_pod(uid)
         await asyncio.gather(*self._stopping.values(), return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End all pods with grace and remove everything that the lab made."""
+        await self.end_pods()
         await self._dns.stop()
         await self._agent.close()
         self._network.close()
         await asyncio.to_thread(teardown.teardown, self._paths)
+
+    async def _make_node(self) -> None:
+        self._cgroup = cgroups.instance_root(self._paths.root)
+        (self._cgroup / "pods").mkdir(parents=True, exist_ok=True)
+        self._paths.logs.mkdir(mode=0o700, exist_ok=True)
+        self._write_state()
+        self._store = ObjectStore(self._paths.objects)
+        self._volumes.prepare()
+        self._files.prepare()
+        await self._network.make_node(POD_ADDRESSES)
+        await self._dns.start(lambda family, kind: self._network.open_socket(NODE, family, kind))
+        self._loops = [
+            asyncio.create_task(self._reconcile_loop()),
+            asyncio.create_task(self._tick_loop()),
+        ]
 
     async def _reconcile_loop(self) -> None:
         while True:
