@@ -73,12 +73,16 @@ class NoLabError(PenstockError):
 
 
 def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 if there is none."""
+    """Return when a process started, in clock ticks since boot; 0 if there is none.
+
+    A process that ended and was not waited for yet counts as none.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] == "Z" else int(fields[19])
 
 
 def identify(pid: int) -> ProcessId:

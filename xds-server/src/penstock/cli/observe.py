@@ -15,7 +15,6 @@ from penstock.cli.output import Format, say
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location
-from penstock.policy.resolve import DEFAULT_ALLOW
 
 FOLLOW_LAST, LAST = 0, 20
 _LONGEST_QUERY = 4096
@@ -23,9 +22,6 @@ _RESERVED = {
     1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node",
     7: "kube-apiserver", 8: "ingress",
 }  # fmt: skip
-_NO_POLICY = str(DEFAULT_ALLOW)
-"""What decides where no policy enforces a direction."""
-
 _VERDICTS = {"FORWARDED": "ALLOWED", "REDIRECTED": "TO ENVOY"}
 
 
@@ -79,23 +75,32 @@ class Places:
 def observe(paths: RunPaths, wanted: Wanted, *, last: int, follow: bool, form: Format) -> int:
     """Show the last flows, then with *follow* each new one, until interrupted."""
     places = Places(client.controller(paths))
-    try:
-        for flow in _flows(paths, last=last, follow=follow, searched=wanted != Wanted()):
-            if wanted.matches(flow):
-                shown = as_json(flow, places) if form is Format.JSON else line(flow, places)
-                say(shown)
-    except NotRunningError:
-        if not follow:
-            raise
-        raise PenstockError("the agent went away; `penstock status` tells more") from None
+
+    def show(flow: FlowView) -> None:
+        say(as_json(flow, places) if form is Format.JSON else line(flow, places))
+
+    for flow in past(paths, wanted, last):
+        show(flow)
+    if follow:
+        try:
+            for flow in _flows(paths, {"last": "0", "follow": "1"}):
+                if wanted.matches(flow):
+                    show(flow)
+        except NotRunningError:
+            raise PenstockError("the agent went away; `penstock status` tells more") from None
     return 0
 
 
-def _flows(paths: RunPaths, *, last: int, follow: bool, searched: bool) -> Iterator[FlowView]:
-    """Yield flows; where only some are wanted, more are asked for."""
-    count = _LONGEST_QUERY if searched and last else last
-    query = {"last": str(count)} | ({"follow": "1"} if follow else {})
-    return client.agent(paths).lines("/v1/flows", FlowView, query, endless=follow)
+def past(paths: RunPaths, wanted: Wanted, count: int) -> list[FlowView]:
+    """Return the last *count* flows that are *wanted*, oldest first."""
+    if not count:
+        return []
+    flows = _flows(paths, {"last": str(_LONGEST_QUERY)})
+    return [flow for flow in flows if wanted.matches(flow)][-count:]
+
+
+def _flows(paths: RunPaths, query: dict[str, str]) -> Iterator[FlowView]:
+    return client.agent(paths).lines("/v1/flows", FlowView, query, endless="follow" in query)
 
 
 def line(flow: FlowView, places: Places) -> str:
@@ -107,11 +112,9 @@ def line(flow: FlowView, places: Places) -> str:
         f"{_VERDICTS.get(flow.verdict, flow.verdict):<8}",
         _what(flow),
     ]
-    # "Nothing enforces the other direction" is worth telling only if there is nothing else.
-    policies = [one for one in flow.policies if one != _NO_POLICY] or flow.policies
-    decided = [_decided(policy, places) for policy in policies]
+    decided = _decided(flow, places)
     if decided:
-        parts.append("by " + ", ".join(dict.fromkeys(decided)))
+        parts.append("by " + ", ".join(decided))
     if flow.reason and flow.verdict in ("ERROR", "DENIED"):
         parts.append(f"({flow.reason})")
     return "  ".join(part for part in parts if part)
@@ -134,7 +137,10 @@ def _what(flow: FlowView) -> str:
 
 
 def _decided(flow: FlowView, places: Places) -> list[str]:
-    """Return the lines of YAML that decided; what no file says only if there is nothing else."""
+    """Return the lines of YAML that decided.
+
+    What is in no file, as that nothing enforces a direction, is told if there is nothing else.
+    """
     written = [str(place) for one in flow.policies if (place := places.of(one)) is not None]
     return list(dict.fromkeys(written or flow.policies))
 

@@ -130,10 +130,13 @@ class Instance:
     async def clean(self) -> None:
         """End everything with grace, the pods while the agent still lives."""
         self._ready = False
-        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        if self._lab is not None:
-            parts.append(("pods", self._lab.stop))
-        parts += [("controller", self._controller.stop), ("agent", self._agent.stop)]
+        lab = self._lab
+        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            *([("pods", lab.end_pods)] if lab is not None else []),
+            ("controller", self._controller.stop),
+            ("agent", self._agent.stop),
+            *([("lab", lab.stop)] if lab is not None else []),
+        ]
         for name, stop in parts:
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
