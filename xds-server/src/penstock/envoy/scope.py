@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.wrappers_pb2 import BoolValue
 
 from penstock.pb.envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
@@ -58,6 +59,9 @@ def scope(
         virtual_hosts=list(hosts),
         request_headers_to_remove=HIDDEN_HEADERS,
         ignore_port_in_host_matching=True,
+        # Inline routes are checked by default: the cluster of an invalid backend would have the
+        # whole scope refused.
+        validate_clusters=BoolValue(value=False),
     )
     for name, config in (per_filter or {}).items():
         routes.typed_per_filter_config[name].CopyFrom(config)
