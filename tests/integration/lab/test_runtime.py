@@ -176,10 +176,10 @@ async def test_volumes_appear_where_no_folder_is_and_leave_none(bench: Bench) ->
     ]
     settings = config_map("settings", colour="blue")
     one = pod("a", container(volumeMounts=mounts), volumes=volumes)
-    bench.lab.update([one, settings, secret("key", token="t0ken")])
+    bench.lab.update([one, settings, secret("key", code="t0ken")])
     await bench.settled()
     script = (
-        "cat /penstock-test/etc/colour /usr/share/penstock-test/key/token /etc/penstock-test.conf;"
+        "cat /penstock-test/etc/colour /usr/share/penstock-test/key/code /etc/penstock-test.conf;"
         "echo; echo x > /penstock-test/tmp/x && echo wrote;"
         "echo x > /penstock-test/etc/colour || echo frozen;"
         "stat -f -c %T /usr/share/penstock-test/key; ls /usr/share/dpkg >/dev/null && echo kept"
@@ -188,7 +188,7 @@ async def test_volumes_appear_where_no_folder_is_and_leave_none(bench: Bench) ->
     assert answer.startswith("bluet0kenblue\nwrote\nfrozen\ntmpfs\nkept\n")
     assert not Path("/penstock-test").exists()  # noqa: ASYNC240
     assert not Path("/usr/share/penstock-test").exists()  # noqa: ASYNC240
-    bench.lab.update([one, config_map("settings", colour="red"), secret("key", token="t0ken")])
+    bench.lab.update([one, config_map("settings", colour="red"), secret("key", code="t0ken")])
     assert await bench.run("a", "cat /penstock-test/etc/colour") == "red[0]"
     assert bench.pod("a").restarts == 0
 
@@ -236,7 +236,7 @@ async def test_init_containers_run_first_and_sidecars_beside(bench: Bench) -> No
     bench.lab.update([one])
     await bench.settled()
     async with asyncio.timeout(PATIENCE):
-        while b"first\nmain\n" not in b"".join(read_logs(bench.paths, "a")):
+        while b"first\nmain\n" not in b"".join(read_logs(bench.paths, "a")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     running = [c.name for c in bench.pod("a").containers if c.process is not None]
     assert running == ["side", "app"]
@@ -272,7 +272,7 @@ async def test_pod_ends_with_grace_and_is_forgotten(bench: Bench) -> None:
     record = bench.pod("a")
     log = Path(record.containers[0].log)
     async with asyncio.timeout(PATIENCE):
-        while log.read_text() != "up\n":  # noqa: ASYNC240
+        while log.read_text() != "up\n":  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(0.01)
     bench.lab.update([service("a", {"port": 80})])
     await bench.settled()

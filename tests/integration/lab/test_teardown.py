@@ -115,18 +115,21 @@ def test_cgroup_with_a_fork_bomb_is_removed(paths: RunPaths) -> None:
 
 
 async def test_root_network_namespace_is_left_alone(paths: RunPaths) -> None:
-    before = subprocess.check_output(["ip", "addr"]) + subprocess.check_output(["ip", "rule"])
+    before = _addresses_and_rules()
     network = LabNetwork(paths)
     await network.make_node()
     await network.make_pod(PodNetwork(uid="u", ipv4="10.244.1.1", ipv6="fd44::1:1", index=1))
-    after = subprocess.check_output(["ip", "addr"]) + subprocess.check_output(["ip", "rule"])
-    assert before == after
+    assert _addresses_and_rules() == before
     with pytest.raises(NetworkError, match="File exists"):
         await network.make_pod(PodNetwork(uid="u", ipv4="10.244.1.2", ipv6="fd44::1:2", index=2))
     await network.remove("u")
     await network.remove("node")
     network.close()
     assert traces(paths).mounts == ()
+
+
+def _addresses_and_rules() -> bytes:
+    return subprocess.check_output(["ip", "addr"]) + subprocess.check_output(["ip", "rule"])
 
 
 async def test_failed_pod_network_leaves_nothing(paths: RunPaths) -> None:

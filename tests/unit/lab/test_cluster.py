@@ -23,7 +23,7 @@ SHOP: list[Decoded] = [
     service("orders", {"port": 80}),
     service("web", {"port": 80, "targetPort": "http"}),
     config_map("settings", colour="blue"),
-    secret("key", token="t"),
+    secret("key", code="t"),
 ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -20,7 +21,7 @@ from penstock.lab.dnswire import MalformedQueryError, parse_query
 from penstock.lab.zone import Zone, build_zone
 from support.lab import container, deployment, made, pod, service
 
-VIPS = {"clusterIP": "10.96.1.1", "clusterIPs": ["10.96.1.1", "fd96::1:1"]}
+VIPS: dict[str, Any] = {"clusterIP": "10.96.1.1", "clusterIPs": ["10.96.1.1", "fd96::1:1"]}
 OBJECTS = [
     deployment("orders", container(ports=[{"containerPort": 8080}]), replicas=2),
     deployment("big", replicas=60),

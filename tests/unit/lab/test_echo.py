@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -27,14 +27,14 @@ def listening(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def echo() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
+async def echo() -> AsyncGenerator[tuple[int, asyncio.Event, asyncio.Task[None]], None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     stop = asyncio.Event()
     running = asyncio.create_task(serve({**ME, "PORT": str(port)}, stop))
     async with asyncio.timeout(10):
-        while not listening(port):
+        while not listening(port):  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.005)
     try:
         yield port, stop, running
@@ -127,7 +127,7 @@ async def http2_get(
         for event in client.receive_data(await reader.read(65536)):
             match event:
                 case ResponseReceived(headers=got):
-                    status = str(dict(got or ())[":status"])
+                    status = {str(k): str(v) for k, v in got or ()}[":status"]
                 case DataReceived(data=data):
                     received += data or b""
                 case StreamEnded():

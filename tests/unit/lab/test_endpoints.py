@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from penstock.core.decode import Decoded
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.lab.cluster import PodState, desired, observe, simulate
 from support.lab import container, deployment, pod, service
@@ -7,8 +10,8 @@ from support.lab import container, deployment, pod, service
 HTTP = [{"name": "http", "containerPort": 8080}]
 
 
-def slices(objects: list[object], name: str) -> list[EndpointSlice]:
-    return [one for one in simulate(objects).slices if one.service == name]  # type: ignore[arg-type]
+def slices(objects: Iterable[Decoded], name: str) -> list[EndpointSlice]:
+    return [one for one in simulate(objects).slices if one.service == name]
 
 
 def test_service_has_one_slice_for_each_family() -> None:

@@ -16,7 +16,7 @@ def variables(env: list[dict[str, Any]], **fields: Any) -> dict[str, str]:
         [
             pod("a", container(env=env, **fields), labels={"tier": "front"}),
             config_map("settings", colour="blue", size="big"),
-            secret("key", token="t0ken"),
+            secret("key", code="t0ken"),
         ]
     )
     plan = want.plans[0]
@@ -62,7 +62,7 @@ def test_values_come_from_config_maps_and_secrets() -> None:
     got = variables(
         [
             {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
-            {"name": "S", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}},
+            {"name": "S", "valueFrom": {"secretKeyRef": {"name": "key", "key": "code"}}},
         ],
         envFrom=[{"prefix": "X_", "configMapRef": {"name": "settings"}}],
     )

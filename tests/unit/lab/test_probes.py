@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -91,7 +91,7 @@ async def test_nothing_is_asked_before_the_initial_delay() -> None:
 
 
 @contextlib.asynccontextmanager
-async def web(answer: bytes) -> AsyncIterator[tuple[Prober, list[bytes]]]:
+async def web(answer: bytes) -> AsyncGenerator[tuple[Prober, list[bytes]], None]:
     seen: list[bytes] = []
     begun = 0
     ended = asyncio.Semaphore(0)
@@ -113,7 +113,7 @@ async def web(answer: bytes) -> AsyncIterator[tuple[Prober, list[bytes]]]:
     async def connect(host: str, number: int) -> socket.socket:
         nonlocal begun
         made = socket.socket()
-        made.setblocking(False)  # noqa: FBT003
+        made.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(made, (host, number))
             begun += 1

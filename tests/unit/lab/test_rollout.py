@@ -41,9 +41,9 @@ def roll(
         alive = [state for state in states.values() if not state.terminating]
         assert sum(state.ready for state in alive) >= floor
         assert len(alive) <= ceiling
-        if not steps.start and not steps.stop and len(alive) == len(states):
-            if all(state.ready for state in alive):
-                return states
+        settled = steps == Steps() and len(alive) == len(states)
+        if settled and all(state.ready for state in alive):
+            return states
         for uid, state in list(states.items()):
             if state.terminating:
                 del states[uid]

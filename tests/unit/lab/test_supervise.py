@@ -57,7 +57,7 @@ async def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     supervisor = Supervisor(spec, SystemClock())
     running = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(10):
-        while not (log.exists() and log.read_text()):  # noqa: ASYNC110, ASYNC240
+        while not (log.exists() and log.read_text()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await supervisor.stop()
         await running
