@@ -15,6 +15,7 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
+from penstock.compiler.settings import Reach
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
@@ -144,7 +145,8 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
         return None
-    made = clusters.policed(role, target, _protocol(spec, role))
+    marked = db.settings.reach is Reach.NODE
+    made = clusters.policed(role, target, _protocol(spec, role), marked=marked)
     body = made.SerializeToString(deterministic=True)
     return make_resource(types.CLUSTER, made.name, body, [origin_of(target.service)])
 

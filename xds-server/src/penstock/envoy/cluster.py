@@ -75,14 +75,24 @@ def ingress_rules_name(target: ServicePort) -> str:
     return f"in|{target.service}/{target.port}"
 
 
-def policed(role: Role, target: ServicePort, protocol: Protocol) -> cluster_pb2.Cluster:
-    """Build the cluster of a Service port for *role*."""
+def policed(
+    role: Role, target: ServicePort, protocol: Protocol, *, marked: bool = True
+) -> cluster_pb2.Cluster:
+    """Build the cluster of a Service port for *role*.
+
+    Args:
+        role: for whom it is.
+        target: the Service port.
+        protocol: what the endpoints speak.
+        marked: whether connections carry the mark; without eBPF nobody reads it, and to set it is
+            a right that an ordinary user has not.
+    """
     result = _base(cluster_name(role, target))
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     filters = [_by_discovery(egress_rules_name(target)), _by_discovery(ingress_rules_name(target))]
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
-    result.upstream_bind_config.CopyFrom(_bind(mark, in_pod=role is Role.MESH))
+    result.upstream_bind_config.CopyFrom(_bind(mark if marked else 0, in_pod=role is Role.MESH))
     result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, filters))
     return result
 
