@@ -123,6 +123,7 @@ def test_leg_of_envoy_without_mark_has_no_privilege(node: Node) -> None:
     for mark in (0, 0x9E560002, 0x9E570000, 2):
         node.connect("client", node.address("server"), APP_PORT, cgroup="envoy", mark=mark)
         node.proxies["server"].accept_ingress().close()
+        assert node.entries("marked_legs") == (mark == 0x9E570000)
 
 
 def test_l4_deny_beats_the_policed_mark(node: Node) -> None:

@@ -129,6 +129,17 @@ def test_answer_is_dropped_once_the_question_is_denied(node: Node) -> None:
     assert not arrives(client)
 
 
+def test_question_does_not_count_as_an_answer_to_itself(node: Node) -> None:
+    server = udp_server(node)
+    client = node.make_socket("client", kind=socket.SOCK_DGRAM)
+    target = (str(node.address("server")), PORT)
+    client.sendto(b"question", target)
+    assert arrives(server)
+    node.policy("client", ingress=ALLOW, egress=DENY)
+    assert refused(lambda: client.sendto(b"question", target))
+    assert refused(lambda: client.connect(target))
+
+
 def test_answer_from_another_port_is_not_one(node: Node) -> None:
     server = udp_server(node)
     node.policy("client", entry(OUT, 0, ALLOW), ingress=DENY, egress=DENY)
@@ -264,6 +275,35 @@ def test_raw_packets_are_judged(node: Node, protocol: int, payload: bytes, fragm
         assert error_of(lambda: raw.sendto(packet, (target, 0))) == "EPERM"
         node.policy("client", entry(OUT, "server", ALLOW), egress=DENY)
         assert error_of(lambda: raw.sendto(packet, (target, 0))) == ""
+
+
+def test_later_fragment_has_no_ports(node: Node) -> None:
+    node.policy("client", entry(OUT, "server", ALLOW, port=PORT, protocol=UDP), egress=DENY)
+    source, target = str(node.address("client")), str(node.address("server"))
+    with raw_socket(node) as raw:
+        packet = raw_ipv4(source, target, UDP, DATAGRAM)
+        assert error_of(lambda: raw.sendto(packet, (target, 0))) == ""
+        packet = raw_ipv4(source, target, UDP, DATAGRAM, 100)
+        assert error_of(lambda: raw.sendto(packet, (target, 0))) == "EPERM"
+
+
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_packet_with_too_many_extension_headers_is_dropped(node: Node, count: int) -> None:
+    options, destination_options = struct.pack("!BB4s", 1, 4, bytes(4)), 60
+    headers = b"".join(
+        struct.pack("!BB", UDP if last else destination_options, 0) + options
+        for last in (index == count - 1 for index in range(count))
+    )
+    payload = headers + DATAGRAM
+    source, target = node.address("client", V6), node.address("server", V6)
+    packet = struct.pack("!IHBB", 6 << 28, len(payload), destination_options, 64)
+    packet += source.packed + target.packed + payload
+    raw = node.topology.actor("client", "pod").socket(V6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with raw:
+        expected = "EPERM" if count > 6 else ""
+        assert error_of(lambda: raw.sendto(packet, (str(target), 0))) == expected
+    reasons = [event.reason for event in node.events.read()]
+    assert reasons == ([Reason.UNREADABLE] if expected else [])
 
 
 def test_forged_source_address_is_dropped(node: Node) -> None:

@@ -129,6 +129,13 @@ def test_proxied_service_is_redirected_if_one_backend_is_not_denied(node: Node) 
     node.proxies["client"].accept_egress().close()
 
 
+def test_proxied_service_whose_backend_is_the_client_itself_is_not_refused(node: Node) -> None:
+    node.service(node.backend("client"), proxy=True)
+    node.policy("client", ingress=DENY, egress=DENY)
+    node.connect("client", VIP, 80)
+    node.proxies["client"].accept_egress().close()
+
+
 @pytest.mark.parametrize("count", [0, 17])
 def test_proxied_service_with_none_or_too_many_backends_is_left_to_the_proxy(
     node: Node, count: int
