@@ -4,7 +4,7 @@ Run by its path in an isolated interpreter (`python -I -S load.py …`), so that
 needs no package. Standard library only. Output is JSON, one object on a line.
 
     load.py ask METHOD URL [METHOD URL …]       one line for each request, on a new connection each
-    load.py run METHOD URL RATE CONNECTIONS [new]    until SIGTERM: one line for each 20 ms
+    load.py run METHOD URL RATE CONNECTIONS [new] [host=NAME]    until SIGTERM: a line each 20 ms
 
 The load is open: requests start on schedule whether earlier ones were answered or not, as from
 many users. With `new` each request has a connection of its own.
@@ -47,11 +47,15 @@ class Answer(NamedTuple):
     error: str = ""
 
 
-def target_of(method: str, url: str, *, keep: bool) -> Target:
-    """Return what to send for *method* and *url*."""
+def target_of(method: str, url: str, *, keep: bool, host: str = "") -> Target:
+    """Return what to send for *method* and *url*; *host* is said instead of the URL's."""
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {path} HTTP/1.1", f"host: {parts.netloc}", "user-agent: penstock-load"]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"host: {host or parts.netloc}",
+        "user-agent: penstock-load",
+    ]
     lines += [] if keep else ["connection: close"]
     lines += ["content-length: 0"] if method in ("POST", "PUT", "PATCH") else []
     request = "\r\n".join([*lines, "", ""]).encode()
@@ -212,7 +216,8 @@ async def run_load(method: str, url: str, rate: str, connections: str, *options:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    target = target_of(method, url, keep=keep)
+    named = [one.removeprefix("host=") for one in options if one.startswith("host=")]
+    target = target_of(method, url, keep=keep, host="".join(named))
     await Load(target, float(rate), int(connections), keep=keep).run(stop)
 
 

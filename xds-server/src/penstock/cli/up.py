@@ -113,6 +113,7 @@ class Instance:
         """
         if not self.mode.full:
             self.report.warns("Gateways only", self.mode.reason)
+            self.report.notes("left out", "no pod is run, no policy between pods is enforced")
         await self._make_node()
         self._supervised = [
             asyncio.create_task(part.run()) for part in (self._controller, self._agent)

@@ -18,7 +18,7 @@ from penstock.cli.load import Answer
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
-OK = 200
+_OK = 200
 _END_SECONDS = 6.0
 
 
@@ -52,14 +52,14 @@ class Tally(msgspec.Struct, frozen=True):
     @property
     def failures(self) -> int:
         """Return how many were not answered with 200."""
-        return self.total - self.with_status(OK)
+        return self.total - self.with_status(_OK)
 
     @property
     def complaints(self) -> str:
         """Return what went wrong, with numbers."""
         wrong = Counter[str]()
         for answer, count in self.results.items():
-            if answer.status != OK:
+            if answer.status != _OK:
                 wrong[answer.error or f"status {answer.status}"] += count
         return ", ".join(f"{count} of {what}" for what, count in wrong.most_common(3))
 
@@ -103,6 +103,10 @@ class LoadProcess:
             return condition()
         return True
 
+    async def wait_for_results(self, seconds: float) -> None:
+        """Return when the first answer came, or after *seconds*."""
+        await self.wait_until(lambda: self.since(0).total > 0, seconds)
+
     async def stop(self) -> None:
         """End the load; what is on its way is waited for."""
         with contextlib.suppress(ProcessLookupError):
@@ -129,9 +133,13 @@ class LoadProcess:
 
 def inside(paths: RunPaths, pod: str, *words: str) -> list[str]:
     """Return the command line that runs the load program in *pod* of the instance."""
-    program = [sys.executable, "-I", "-S", str(Path(load.__file__)), *words]
     run_dir = ["--run-dir", str(paths.root)]
-    return [sys.executable, "-m", "penstock.cli", "exec", *run_dir, pod, "--", *program]
+    return [sys.executable, "-m", "penstock.cli", "exec", *run_dir, pod, "--", *here(*words)]
+
+
+def here(*words: str) -> list[str]:
+    """Return the command line that runs the load program on this machine."""
+    return [sys.executable, "-I", "-S", str(Path(load.__file__)), *words]
 
 
 async def start_load(argv: list[str]) -> LoadProcess:

@@ -64,4 +64,4 @@ async def _play(shop: Path, mode: Mode, stage: Stage, script: Script) -> None:
     if mode.full:
         await play_shop(shop, stage, script)
     else:
-        await play_gateways(stage, script, mode.reason)
+        await play_gateways(shop.parent / "gateway", stage, script, mode.missing[0])

@@ -19,7 +19,7 @@ import msgspec
 
 from penstock.cli import client
 from penstock.cli.answers import Health, IntendedSnapshot, Problems
-from penstock.cli.demo.load_process import LoadProcess, ask, inside, start_load
+from penstock.cli.demo.load_process import LoadProcess, ask, here, inside, start_load
 from penstock.cli.down import remove_everything
 from penstock.cli.load import Answer
 from penstock.cli.observe import Places, Wanted, line, past
@@ -54,6 +54,7 @@ class Stage:
         self._only_gateways = only_gateways
         self._up: asyncio.subprocess.Process | None = None
         self._loads: list[LoadProcess] = []
+        self._servers: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> None:
         """Start `penstock up` and return when everything is ready.
@@ -95,6 +96,10 @@ class Stage:
                 with contextlib.suppress(ProcessLookupError):
                     self._up.kill()
                 await self._up.wait()
+        for server in self._servers:
+            with contextlib.suppress(ProcessLookupError):
+                server.kill()
+            await server.wait()
         left = await asyncio.to_thread(self._left_behind, known)
         await asyncio.to_thread(remove_everything, self.paths)
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -134,10 +139,26 @@ class Stage:
 
     async def load(self, pod: str, *words: str) -> LoadProcess:
         """Start a load METHOD URL RATE CONNECTIONS [new] inside *pod*."""
-        return self.keep(await start_load(inside(self.paths, pod, "run", *words)))
+        return await self._keep(inside(self.paths, pod, "run", *words))
 
-    def keep(self, load: LoadProcess) -> LoadProcess:
-        """End *load* when the stage ends, if nobody did before."""
+    async def load_from_here(self, *words: str) -> LoadProcess:
+        """Start a load METHOD URL RATE CONNECTIONS [host=NAME] from this machine."""
+        return await self._keep(here("run", *words))
+
+    async def serve(self, **env: str) -> None:
+        """Start an echo server on this machine; it ends with the stage."""
+        self._servers.append(
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "penstock.lab.echo"),
+                env={**os.environ, **env},
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+
+    async def _keep(self, argv: list[str]) -> LoadProcess:
+        """Start a load that ends with the stage, if nobody ends it before."""
+        load = await start_load(argv)
         self._loads.append(load)
         return load
 
