@@ -8,6 +8,7 @@ from penstock.xds.delta import PATIENCE, WINDOW, DeltaStream, Response
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.verdict import Accepted, Cleared, Rejection
+from support.fake_envoy import FakeEnvoy, converge
 
 Message = tuple[str, list[str], list[str]]
 
@@ -417,6 +418,25 @@ def test_unanswered_new_cluster_is_taken_back_once() -> None:
     assert talk.sends() == []
     talk.change(cluster("other"))
     assert talk.sends() == [("Cluster", ["other"], [])]
+
+
+def test_cluster_that_silenced_envoy_on_an_earlier_stream_is_found() -> None:
+    def refuse(resource: Resource) -> str | None:
+        return "no" if resource.body == b"bad" else None
+
+    bad = cluster("a", b"bad")
+    envoy, snapshot = FakeEnvoy(refuse), Snapshot([bad])
+    stream = DeltaStream(snapshot)
+    for _ in range(2):
+        envoy.connect()
+        stream = DeltaStream(snapshot)
+        stream.on_request(envoy.requests.popleft(), 0.0)
+        for response in stream.responses(0.0):
+            envoy.receive(response)
+    assert envoy.zombies == {"a": bad.version}
+    converge(envoy, stream)
+    assert envoy.zombies == {}
+    assert stream.rejected.keys() == {bad.key}
 
 
 def test_answer_to_a_response_of_another_stream_is_ignored() -> None:
