@@ -3,7 +3,7 @@
 The resources are those of the compiler except for what needs namespaces or capabilities, which the
 copies for Envoy leave out: listeners open on unix sockets (or given loopback addresses) instead of
 inside network namespaces, sockets carry no mark, and applications are found at a fixed address.
-Everything that decides about requests is as compiled.
+Everything that decides about requests is as compiled; responses say which route they come by.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from support.real_envoy import eventually
 from support.system_clock import SystemClock
 
 NODE = "n1"
+ROUTE_HEADER = "x-route"
+"""Added to every response: the name of the route that gave it."""
 _STATE_FILTER = "envoy.filters.network.set_filter_state"
 _BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
 
@@ -53,6 +55,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Listeners with a loopback address of their own; all others get unix sockets."""
     app: Place | None = None
     """The application behind every ingress listener."""
+    endpoints: Mapping[str, Place] = {}
+    """By the address of an endpoint: where it really is."""
 
 
 def socket_name(listener: str, index: int = 0) -> str:
@@ -74,6 +78,10 @@ def unprivileged(resource: Resource, around: Surroundings) -> Resource:
             return remade(resource, _listener(resource, around))
         case types.CLUSTER:
             return remade(resource, _cluster(resource, around))
+        case types.ENDPOINTS:
+            return remade(resource, _assignment(resource, around))
+        case types.SCOPE:
+            return remade(resource, _telling(resource))
         case _:
             return resource
 
@@ -122,6 +130,25 @@ def _cluster(resource: Resource, around: Surroundings) -> cluster_pb2.Cluster:
     return made
 
 
+def _assignment(resource: Resource, around: Surroundings) -> endpoint_pb2.ClusterLoadAssignment:
+    made = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
+    for locality in made.endpoints:
+        for one in locality.lb_endpoints:
+            address = one.endpoint.address
+            place = around.endpoints.get(address.socket_address.address)
+            if place is not None:
+                address.CopyFrom(_address(place))
+    return made
+
+
+def _telling(resource: Resource) -> scoped_route_pb2.ScopedRouteConfiguration:
+    """Add the name of the route to responses."""
+    made = scoped_route_pb2.ScopedRouteConfiguration.FromString(resource.body)
+    tell = made.route_configuration.response_headers_to_add.add()
+    tell.header.key, tell.header.value = ROUTE_HEADER, "%ROUTE_NAME%"
+    return made
+
+
 def _address(place: Place) -> address_pb2.Address:
     return address_pb2.Address(
         socket_address=address_pb2.SocketAddress(address=place[0], port_value=place[1])
@@ -157,13 +184,13 @@ class CompiledEnvoy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.recorder = Recorder()
-        self._store = SnapshotStore()
+        self.store = SnapshotStore()
 
     def show(self, resources: Iterable[Resource], around: Surroundings | None = None) -> None:
         """Let Envoy have exactly *resources* of its types."""
         around = around or Surroundings()
         own = [unprivileged(r, around) for r in resources if r.type_url in types.ENVOY_TYPES]
-        self._store.replace(NODE, own)
+        self.store.replace(NODE, own)
 
     async def settled(self) -> None:
         """Wait until Envoy runs what it was shown and nothing else.
@@ -209,7 +236,7 @@ class CompiledEnvoy:
         if not self.recorder.streams:
             return False
         wanted: dict[str, dict[str, str]] = {}
-        for one in self._store.peek(NODE):
+        for one in self.store.peek(NODE):
             wanted.setdefault(one.type_url, {})[one.name] = one.version
         acked = self.recorder.streams[-1].acked
         return {url: names for url, names in acked.items() if names} == wanted
@@ -219,7 +246,7 @@ class CompiledEnvoy:
 async def compiled_envoy(folder: Path) -> AsyncGenerator[CompiledEnvoy]:
     """Run an Envoy in *folder*, which must have a short path: unix sockets live in it."""
     envoy = CompiledEnvoy(folder)
-    server = AdsServer(envoy._store, SystemClock(), hooks=envoy.recorder)
+    server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder)
     await server.start(folder / "node-ads.sock")
     config = folder / "bootstrap.json"
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -12,13 +13,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One response; status 0 if the connection was closed without any."""
 
     status: int
-    headers: dict[str, str] = {}
-    """By lower-case name; the last one of a name."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case."""
     body: str = ""
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a header, in order."""
+        return [value for header, value in self.headers if header == name]
+
+    def header(self, name: str) -> str:
+        """Return the only value of a header, "" if there is none."""
+        found = self.all(name)
+        assert len(found) <= 1, found
+        return "".join(found)
 
 
 async def exchange(at: Path | tuple[str, int], request: bytes, source: str = "") -> Answer:
-    """Send *request*, which must ask for the connection to be closed, and read the answer.
+    """Send *request* on a new connection and read the answer.
 
     Args:
         at: a unix socket, or address and port.
@@ -33,31 +44,33 @@ async def exchange(at: Path | tuple[str, int], request: bytes, source: str = "")
     try:
         writer.write(request)
         await writer.drain()
-        return parse(await reader.read())
+        return await _read(reader, bodiless=request.startswith(b"HEAD "))
     finally:
         writer.close()
 
 
-def parse(received: bytes) -> Answer:
-    head, _, body = received.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    if not first:
+async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> Answer:
+    """Read one answer and no further: Envoy waits a second for the client to close."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
         return Answer(status=0)
-    headers = {
-        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-    }
-    if headers.get("transfer-encoding") == "chunked":
-        body = _joined(body)
-    return Answer(status=int(first.split()[1]), headers=headers, body=body.decode())
+    first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    split = (line.partition(":") for line in lines)
+    answer = Answer(
+        status=int(first.split()[1]),
+        headers=tuple((name.lower(), value.strip()) for name, _, value in split),
+    )
+    if bodiless:
+        return answer
+    if answer.header("transfer-encoding") == "chunked":
+        body = b"".join([chunk async for chunk in _chunks(reader)])
+    else:
+        body = await reader.readexactly(int(answer.header("content-length") or 0))
+    return msgspec.structs.replace(answer, body=body.decode())
 
 
-def _joined(chunks: bytes) -> bytes:
-    found = b""
-    while chunks:
-        size, _, chunks = chunks.partition(b"\r\n")
-        length = int(size, 16)
-        if not length:
-            break
-        found += chunks[:length]
-        chunks = chunks[length + 2 :]
-    return found
+async def _chunks(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        yield await reader.readexactly(size)
+        await reader.readexactly(2)

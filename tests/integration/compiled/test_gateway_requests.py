@@ -1,0 +1,280 @@
+"""What the objects of golden cases do to real requests at a Gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from penstock.envoy.scope import HIDDEN_HEADERS, SCOPE_HEADER
+from support import golden
+from support.compiled_envoy import (
+    ROUTE_HEADER,
+    CompiledEnvoy,
+    Surroundings,
+    compiled_envoy,
+    socket_name,
+)
+from support.http_backend import http_backend, seen
+from support.raw_http import Answer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FRONT = "gateway/shop/front/80"
+MANY = 400
+CLOSE = 0.07
+"""Four standard deviations of a share of 10 % among so many requests."""
+
+
+class Lab:
+    def __init__(self, envoy: CompiledEnvoy, around: Surroundings) -> None:
+        self.envoy = envoy
+        self.around = around
+        self.ask = envoy.ask
+
+    async def show(self, case: str) -> None:
+        await self.envoy.run(golden.compiled(case).resources, self.around)
+
+    async def count(self, path: str, kind: Callable[[Answer], str], host: str) -> Counter[str]:
+        """Return how many of MANY requests got which kind of answer."""
+        found: Counter[str] = Counter()
+        for _ in range(MANY // 20):
+            answers = await asyncio.gather(*(self.ask(FRONT, path, host=host) for _ in range(20)))
+            found.update(map(kind, answers))
+        return found
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
+    async with (
+        http_backend("one") as one,
+        http_backend("two") as two,
+        compiled_envoy(tmp_path_factory.mktemp("e")) as envoy,
+    ):
+        yield Lab(envoy, Surroundings(endpoints={"10.244.0.1": one, "10.244.0.2": two}))
+
+
+def _by(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.header(ROUTE_HEADER)
+
+
+# Matches
+
+
+@pytest.mark.parametrize(
+    ("request_", "route"),
+    [
+        (("GET", "/p", {}), "shop/kinds/4/0"),
+        (("GET", "/p?x=1", {}), "shop/kinds/4/0"),
+        (("GET", "/p/", {}), "shop/kinds/1/0"),
+        (("GET", "/p/x", {}), "shop/kinds/1/0"),
+        (("GET", "/px", {}), "shop/kinds/0/0"),
+        (("GET", "/P", {}), "shop/kinds/0/0"),
+        (("GET", "/p/longer", {}), "shop/kinds/2/0"),
+        (("GET", "/p/longer/still", {}), "shop/kinds/2/0"),
+        (("GET", "/p/longerer", {}), "shop/kinds/1/0"),
+        (("GET", "/p/42", {}), "shop/kinds/3/0"),
+        (("GET", "/p/42?x", {}), "shop/kinds/3/0"),
+        (("GET", "/p/42x", {}), "shop/kinds/1/0"),
+        (("POST", "/x", {}), "shop/kinds/5/0"),
+        (("POST", "/x", {"X-One": "1"}), "shop/kinds/5/0"),
+        (("POST", "/x", {"x-one": "1", "x-two": "b"}), "shop/kinds/5/1"),
+        (("POST", "/x", {"x-one": "1", "x-two": "ab"}), "shop/kinds/5/0"),
+        (("GET", "/x", {"x-one": "1"}), "shop/kinds/5/2"),
+        (("GET", "/x", {"x-one": "11"}), "shop/kinds/0/0"),
+        (("GET", "/x?q=1&r=abc", {}), "shop/kinds/5/3"),
+        (("GET", "/x?r=abc&q=1", {}), "shop/kinds/5/3"),
+        (("GET", "/x?q=1&r=ABC", {}), "shop/kinds/0/0"),
+        (("GET", "/x?q=1", {}), "shop/kinds/0/0"),
+    ],
+    ids=str,
+)
+async def test_the_strongest_match_decides(
+    lab: Lab, request_: tuple[str, str, dict[str, str]], route: str
+) -> None:
+    await lab.show("gateway-matches")
+    method, path, headers = request_
+    assert _by(await lab.ask(FRONT, path, method=method, headers=headers)) == (200, route)
+
+
+# Hosts
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "route"),
+    [
+        ("a.test", "/a", "shop/exact/0/0"),
+        ("a.test:80", "/a", "shop/exact/0/0"),
+        ("a.test.", "/a", "shop/exact/0/0"),
+        ("a.test", "/w", "shop/any-host/0/0"),
+        ("x.wild.test", "/w", "shop/wildcard/0/0"),
+        ("y.wild.test", "/w", "shop/wildcard/0/0"),
+        ("Y.Wild.Test:1234", "/w", "shop/wildcard/0/0"),
+        ("z.y.wild.test", "/w", "shop/wildcard/0/0"),
+        ("y.wild.test", "/a", "shop/any-host/0/0"),
+        ("wild.test", "/w", "shop/any-host/0/0"),
+        ("other.test", "/o", "shop/elsewhere/0/0"),
+        ("nobody.test", "/a", "shop/any-host/0/0"),
+        ("*", "/a", "shop/any-host/0/0"),
+        ("[::1]:80", "/a", "shop/any-host/0/0"),
+    ],
+)
+async def test_a_host_without_a_scope_of_its_own_goes_by_the_wildcards(
+    lab: Lab, host: str, path: str, route: str
+) -> None:
+    await lab.show("gateway-hosts")
+    assert _by(await lab.ask(FRONT, path, host=host)) == (200, route)
+
+
+async def test_a_listener_for_one_host_has_nothing_for_others(lab: Lab) -> None:
+    await lab.show("gateway-hosts")
+    elsewhere = "gateway/shop/front/8080"
+    found = await lab.ask(elsewhere, "/o", host="other.test:8080")
+    assert _by(found) == (200, "shop/elsewhere/0/0")
+    for host in ("a.test", "x.wild.test", "nobody.test", "*"):
+        assert (await lab.ask(elsewhere, "/o", host=host)).status == 404
+
+
+@pytest.mark.parametrize(
+    "spoofed",
+    ["gw|shop/front/80|a.test", "gw|shop/front/8080|other.test", "gw|shop/front/80|*", ""],
+)
+async def test_a_client_cannot_choose_its_scope(lab: Lab, spoofed: str) -> None:
+    await lab.show("gateway-hosts")
+    for name in (SCOPE_HEADER, SCOPE_HEADER.title()):
+        found = await lab.ask(FRONT, "/w", host="y.wild.test", headers={name: spoofed})
+        assert _by(found) == (200, "shop/wildcard/0/0")
+        assert seen(found).all(SCOPE_HEADER) == []
+    nowhere = await lab.ask(
+        "gateway/shop/front/8080", "/a", headers={SCOPE_HEADER: spoofed, "x": "y"}
+    )
+    assert nowhere.status == 404
+
+
+async def test_hidden_headers_never_reach_the_application(lab: Lab) -> None:
+    await lab.show("filters")
+    sent = dict.fromkeys(HIDDEN_HEADERS, "10.244.0.2:80")
+    for path in ("/host", "/prefix/x", "/root/x"):
+        found = seen(await lab.ask(FRONT, path, host="rewrites.test", headers=sent))
+        assert [name for name, _ in found.headers if name in HIDDEN_HEADERS] == []
+
+
+# Filters
+
+
+async def test_header_modifiers_are_literal(lab: Lab) -> None:
+    await lab.show("filters")
+    answer = await lab.ask(
+        FRONT, host="headers.test", headers={"x-set": "a", "X-Add": "a", "x-remove": "a"}
+    )
+    request = seen(answer)
+    assert request.all("x-set") == ["100%"]
+    assert ",".join(request.all("x-add")) == "a,%REQ(:path)%"
+    assert request.all("x-remove") == []
+    assert request.all("x-backend") == ["web"]
+    assert answer.all("x-set") == ["50%"]
+    assert ",".join(answer.all("x-add")) == "own,b"
+    assert answer.all("x-remove") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "location"),
+    [
+        ("/scheme/x?q=1", 301, "https://redirects.test/scheme/x?q=1"),
+        ("/host/x", 302, "http://other.test/host/x"),
+        ("/port/x?q=1", 308, "http://redirects.test:8443/port/x?q=1"),
+        ("/full/x?q=1", 303, "http://redirects.test/new?q=1"),
+        ("/prefix", 307, "http://redirects.test/new"),
+        ("/prefix/", 307, "http://redirects.test/new/"),
+        ("/prefix/x?q=1", 307, "http://redirects.test/new/x?q=1"),
+        ("/root", 302, "http://redirects.test/"),
+        ("/root/x?q=1", 302, "http://redirects.test/x?q=1"),
+    ],
+)
+async def test_redirects(lab: Lab, path: str, status: int, location: str) -> None:
+    await lab.show("filters")
+    answer = await lab.ask(FRONT, path, host="redirects.test")
+    assert (answer.status, answer.header("location")) == (status, location)
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "arrives"),
+    [
+        ("/host/x?q=1", "other.test", "/host/x?q=1"),
+        ("/full/x?q=1", "rewrites.test", "/new?q=1"),
+        ("/full", "rewrites.test", "/new"),
+        ("/prefix", "rewrites.test", "/new"),
+        ("/prefix?q=1", "rewrites.test", "/new?q=1"),
+        ("/prefix/", "rewrites.test", "/new/"),
+        ("/prefix/x/y?q=1", "rewrites.test", "/new/x/y?q=1"),
+        ("/root", "rewrites.test", "/"),
+        ("/root/", "rewrites.test", "/"),
+        ("/root?q=/a", "rewrites.test", "/?q=/a"),
+        ("/root/x?q=1", "rewrites.test", "/x?q=1"),
+        ("/rooted", "rewrites.test", "/below/rooted"),
+        ("/x", "rewrites.test", "/below/x"),
+        ("/", "rewrites.test", "/below/"),
+    ],
+)
+async def test_rewrites(lab: Lab, path: str, host: str, arrives: str) -> None:
+    await lab.show("filters")
+    request = seen(await lab.ask(FRONT, path, host="rewrites.test"))
+    assert (request.path, request.all("host")) == (arrives, [host])
+
+
+async def test_a_rule_with_a_filter_that_is_not_served_answers_500(lab: Lab) -> None:
+    await lab.show("filters")
+    assert (await lab.ask(FRONT, "/unserved/x", host="rewrites.test")).status == 500
+
+
+# Weights
+
+
+def _name(answer: Answer) -> str:
+    return seen(answer).name if answer.status == 200 else str(answer.status)
+
+
+async def test_weights_share_requests(lab: Lab) -> None:
+    await lab.show("weights")
+    found = await lab.count("/canary", _name, "a.test")
+    assert set(found) == {"one", "two"}
+    assert abs(found["two"] / MANY - 0.1) < CLOSE
+    assert set(await lab.count("/one-of-two", _name, "a.test")) == {"one"}
+
+
+async def test_the_share_of_an_invalid_backend_is_answered_with_500(lab: Lab) -> None:
+    await lab.show("weights")
+    found = await lab.count("/invalid-share", _name, "a.test")
+    assert set(found) == {"one", "500"}
+    assert abs(found["500"] / MANY - 0.25) < CLOSE * 1.5
+
+
+async def test_no_backend_or_no_weight_is_500(lab: Lab) -> None:
+    await lab.show("weights")
+    for path in ("/all-zero", "/single-zero", "/none", "/invalid-only"):
+        assert (await lab.ask(FRONT, path)).status == 500, path
+
+
+async def test_one_service_twice_has_both_shares(lab: Lab) -> None:
+    await lab.show("weights")
+    found = await lab.count("/twice", lambda a: "".join(seen(a).all("x-second")), "a.test")
+    assert set(found) == {"", "yes"}
+    assert abs(found["yes"] / MANY - 2 / 3) < CLOSE * 1.5
+
+
+# Upgrades
+
+
+async def test_websockets_pass(lab: Lab) -> None:
+    await lab.show("gateway-hosts")
+    connector = aiohttp.UnixConnector(path=str(lab.envoy.folder / socket_name(FRONT)))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.ws_connect("http://a.test/websocket") as socket,
+    ):
+        await socket.send_str("me")
+        assert await socket.receive_str() == "me too"
