@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class AgentClient:
 
 
 @contextlib.asynccontextmanager
-async def running_agent(config: Config) -> AsyncIterator[AgentClient]:
+async def running_agent(config: Config) -> AsyncGenerator[AgentClient]:
     """Run an agent until the block ends; Envoy ends with it only if the config says so."""
     stop = asyncio.Event()
     task = asyncio.create_task(Agent(config).run(stop))

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -71,7 +71,7 @@ def config(folder: Path, *, drain: float = 0.0) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def controller(folder: Path) -> AsyncIterator[Controller]:
+async def controller(folder: Path) -> AsyncGenerator[Controller]:
     (folder / "run").mkdir(mode=0o700, exist_ok=True)
     started = Controller(NODE, config(folder).paths.controller_ads)
     await started.start()

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -133,7 +133,7 @@ class Node:
             return int(made.recv(4096).split()[1])
 
     @contextlib.contextmanager
-    def serving(self, name: str) -> Iterator[None]:
+    def serving(self, name: str) -> Generator[None]:
         """Serve HTTP in a pod."""
         listening = self.topology.actor(name, "pod").socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,8 +161,8 @@ class Hello(BaseHTTPRequestHandler):
         self.send_header("content-length", "0")
         self.end_headers()
 
-    def log_message(self, *_arguments: object) -> None:
-        pass
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        del format, args
 
 
 @pytest.fixture(scope="module")

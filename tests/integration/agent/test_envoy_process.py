@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import msgspec
@@ -63,7 +63,7 @@ def command(folder: Path) -> EnvoyCommand:
 
 
 @contextlib.asynccontextmanager
-async def supervised(started: EnvoyCommand, *, leave: bool = False) -> AsyncIterator[EnvoyProcess]:
+async def supervised(started: EnvoyCommand, *, leave: bool = False) -> AsyncGenerator[EnvoyProcess]:
     """Run a supervisor; *leave* ends it as an agent ends that is to be replaced."""
     envoy = EnvoyProcess(started)
     task = asyncio.create_task(envoy.run())

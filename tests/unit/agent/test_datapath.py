@@ -147,8 +147,20 @@ def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it() -> Non
 
 
 UIDS, IDENTITIES, ADDRESSES = ["p1", "p2", "q"], [1, 2, 3], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def any_workload(uid: str, identity: int, addresses: set[str]) -> Resource:
+    return workload(uid, identity, *sorted(addresses))
+
+
+def any_policy(
+    identity: int, rules: list[tuple[int, int, int, int]], ingress: int, egress: int
+) -> Resource:
+    return policy(identity, *rules, ingress=ingress, egress=egress)
+
+
 workloads = st.builds(
-    lambda uid, identity, addresses: workload(uid, identity, *sorted(addresses)),
+    any_workload,
     st.sampled_from(UIDS),
     st.sampled_from(IDENTITIES),
     st.sets(st.sampled_from(ADDRESSES), max_size=2),
@@ -158,9 +170,7 @@ entries = st.tuples(
     st.sampled_from([1, 2, 3]),
 )  # fmt: skip
 policies = st.builds(
-    lambda identity, rules, ingress, egress: policy(
-        identity, *rules, ingress=ingress, egress=egress
-    ),
+    any_policy,
     st.sampled_from(IDENTITIES),
     st.lists(entries, max_size=3),
     st.sampled_from([1, 2]),

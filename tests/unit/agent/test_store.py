@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from penstock.agent import store as node_store
@@ -21,7 +21,7 @@ def cluster(name: str, body: bytes = b"") -> Resource:
 
 
 @contextlib.asynccontextmanager
-async def running(path: Path) -> AsyncIterator[NodeStore]:
+async def running(path: Path) -> AsyncGenerator[NodeStore]:
     store = NodeStore(path)
     task = asyncio.create_task(store.run())
     await asyncio.sleep(0)

@@ -24,7 +24,9 @@ def configure_logs(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

@@ -135,7 +135,7 @@ class Agent:
             await self._end([stopping, *running])
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
-        parts = [
+        parts: list[Coroutine[Any, Any, None]] = [
             self._store.run(), self._pipeline.run(), self._controller.run(), self._serve_envoy(),
         ]  # fmt: skip
         if self._sweeper is not None:

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.agent.datapath import NodeDatapath
+from penstock.agent.pods import PodError, PodNotCaptured, PodRequest, Pods
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds import types
+from penstock.xds.resource import make_resource
+from penstock.xds.snapshot import Delta
+from support.fake_kernel import FakeKernel
+
+REQUEST = PodRequest(
+    uid="u1", namespace="shop", name="p", netns="netns/u1", cgroup="/pods/u1",
+    addresses=("10.0.0.1",),
+)  # fmt: skip
+
+
+class FakeListeners:
+    def __init__(self) -> None:
+        self.opened: set[str] = set()
+        self.answer = ""
+        self.calls: list[str] = []
+
+    def open(self, uid: str) -> None:
+        self.opened.add(uid)
+        self.calls.append(f"open {uid}")
+
+    def close(self, uid: str) -> None:
+        self.opened.discard(uid)
+        self.calls.append(f"close {uid}")
+
+    async def missing(self, uid: str) -> str:
+        return self.answer if uid in self.opened else "not open"
+
+    async def closed(self, uid: str) -> None:
+        self.calls.append(f"closed {uid}")
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.kernel = FakeKernel()
+        self.kernel.cookies["netns/u1"] = 7
+        self.datapath = NodeDatapath(self.kernel)
+        self.listeners = FakeListeners()
+        self.file = folder / "pods.json"
+        self.pods = Pods(self.file, self.datapath, self.kernel, self.listeners)
+
+    def know(self) -> None:
+        workload = node_pb2.Workload(uid="u1", identity=5, addresses=["10.0.0.1"])
+        policy = node_pb2.Policy(identity=5)
+        self.datapath.apply(
+            Delta(
+                (
+                    make_resource(types.WORKLOAD, "u1", workload.SerializeToString()),
+                    make_resource(types.POLICY, "5", policy.SerializeToString()),
+                )
+            )
+        )
+
+
+async def test_a_pod_is_captured_when_workload_policy_and_listeners_are_there(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.listeners.answer = "warming"
+    waiting = asyncio.create_task(world.pods.register(REQUEST, timeout=10))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    world.know()
+    await world.pods.changed()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    world.listeners.answer = ""
+    await world.pods.changed()
+    await waiting
+    assert world.kernel.pods == {"u1": 5}
+
+
+async def test_the_reason_is_told_when_time_is_up_and_the_pod_stays_closed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(PodNotCaptured, match="has not sent its Workload"):
+        await world.pods.register(REQUEST, timeout=0.01)
+    assert world.kernel.pods == {}
+    assert world.kernel.attached == {"u1"}
+
+
+async def test_asking_again_changes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    writes = len(world.kernel.writes)
+    await world.pods.register(REQUEST, timeout=1)
+    assert len(world.kernel.writes) == writes
+
+
+async def test_the_kernel_polices_a_pod_before_envoy_listens_in_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    order: list[str] = []
+    world.kernel.after_write = lambda: order.append(world.kernel.writes[-1].split()[0])
+    await world.pods.register(REQUEST, timeout=1)
+    assert order == ["attach_netns", "set_pod"]
+    assert world.listeners.calls == ["open u1"]
+
+
+async def test_a_restarted_agent_has_its_pods(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    again = World(tmp_path)
+    again.know()
+    again.pods.restore()
+    assert again.kernel.pods == {"u1": 5}
+    assert again.listeners.opened == {"u1"}
+    await again.pods.register(REQUEST, timeout=1)
+
+
+async def test_a_pod_whose_namespace_is_another_one_now_is_forgotten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    again = World(tmp_path)
+    again.kernel.cookies["netns/u1"] = 8
+    again.pods.restore()
+    assert again.pods.registered() == {}
+    assert again.listeners.opened == set()
+
+
+async def test_a_new_namespace_under_the_same_uid_gets_new_listeners(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    world.kernel.cookies["netns/u1"] = 8
+    await world.pods.register(REQUEST, timeout=1)
+    assert world.listeners.calls == ["open u1", "close u1", "closed u1", "open u1"]
+
+
+async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    assert await world.pods.unregister("u1")
+    assert world.kernel.pods == {}
+    assert world.kernel.attached == set()
+    assert not await world.pods.unregister("u1")
+    again = World(tmp_path)
+    again.pods.restore()
+    assert again.pods.registered() == {}
+
+
+@pytest.mark.parametrize("uid", ["", "../x", "a/b", ".", ".hidden", "a b"])
+async def test_a_uid_that_is_no_file_name_is_refused(tmp_path: Path, uid: str) -> None:
+    world = World(tmp_path)
+    with pytest.raises(PodError, match="uid"):
+        await world.pods.register(msgspec.structs.replace(REQUEST, uid=uid), timeout=0)
+
+
+async def test_a_pod_outside_of_the_policed_cgroup_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PodError, match="cgroup"):
+        await World(tmp_path).pods.register(
+            msgspec.structs.replace(REQUEST, cgroup="/other"), timeout=0
+        )
+
+
+async def test_a_pod_without_a_namespace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PodError, match="No such file"):
+        await World(tmp_path).pods.register(
+            msgspec.structs.replace(REQUEST, netns="netns/u2"), timeout=0
+        )
+
+
+async def test_a_damaged_record_of_pods_is_as_none(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.file.write_bytes(b"[{")
+    world.pods.restore()
+    assert world.pods.registered() == {}
