@@ -162,7 +162,8 @@ def test_nonsense_is_refused(raw: bytes) -> None:
 def test_requests_are_found_however_the_bytes_are_cut(cuts: list[int]) -> None:
     stream = (
         b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
-        b"POST /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        b"POST /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
         b"PUT /3 HTTP/1.1\r\nContent-Length: 4\r\n\r\nGET "
         b"GET /4 HTTP/1.0\r\n\r\n"
     )

@@ -51,7 +51,10 @@ async def test_process_that_ends_at_once_is_started_with_growing_pauses(tmp_path
 
 
 async def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    code = "import signal,time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    code = (
+        "import signal,time; signal.signal(15, signal.SIG_IGN); "
+        "print('up', flush=True); time.sleep(60)"
+    )
     log = tmp_path / "x.log"
     spec = ChildSpec(name="x", argv=[sys.executable, "-c", code], log=log, grace_seconds=0.05)
     supervisor = Supervisor(spec, SystemClock())

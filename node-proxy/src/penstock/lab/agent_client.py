@@ -19,6 +19,10 @@ class AgentUnavailableError(PenstockError):
     """The agent does not answer, or could not capture a pod."""
 
 
+class PodNotCapturedError(AgentUnavailableError):
+    """The agent answers, and something that polices the pod is not there yet."""
+
+
 class PodRegistration(msgspec.Struct, frozen=True, kw_only=True):
     """A pod of this node, as `PUT /v1/pods/{uid}` tells it."""
 
@@ -99,11 +103,16 @@ class HttpAgentClient:
                 text = (await answer.text())[:500]
                 gone = method == "DELETE" and answer.status == HTTPStatus.NOT_FOUND
                 if answer.status not in (200, 204) and not gone:
-                    raise AgentUnavailableError(
-                        f"agent answered {answer.status} to {method}: {text}"
-                    )
+                    raise _refusal(answer.status, method, text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentUnavailableError(
                 f"no answer from the agent on {self._socket}: {error!r}; "
                 "its log is logs/agent.log in the run folder"
             ) from error
+
+
+def _refusal(status: int, method: str, text: str) -> AgentUnavailableError:
+    """Return the error for an answer that is not success. Source: penstock.agent.api."""
+    if status == HTTPStatus.GATEWAY_TIMEOUT:
+        return PodNotCapturedError(text)
+    return AgentUnavailableError(f"agent answered {status} to {method}: {text}")

@@ -14,7 +14,12 @@ import msgspec
 
 from penstock.core.pods import Container
 from penstock.lab import cgroups, logs
-from penstock.lab.agent_client import AgentClient, AgentUnavailableError, PodRegistration
+from penstock.lab.agent_client import (
+    AgentClient,
+    AgentUnavailableError,
+    PodNotCapturedError,
+    PodRegistration,
+)
 from penstock.lab.cluster import Desired, PodPlan, PodState
 from penstock.lab.container import ContainerContext, ContainerRunner
 from penstock.lab.environment import environment, expand, expand_all
@@ -143,8 +148,9 @@ class PodRunner:
             try:
                 await self._context.agent.put_pod(registration)
             except AgentUnavailableError as error:
-                self._problem = ("AgentUnavailable", str(error))
-                self._context.agent_answered(str(error))
+                answered = isinstance(error, PodNotCapturedError)
+                self._problem = ("NotCaptured" if answered else "AgentUnavailable", str(error))
+                self._context.agent_answered("" if answered else str(error))
                 self._context.changed()
                 await self._context.clock.sleep(_RETRY_SECONDS[min(attempt, 3)])
                 attempt += 1

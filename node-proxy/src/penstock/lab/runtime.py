@@ -138,7 +138,11 @@ class Lab:
                     held[event.object.ref] = event.object
             self.update(held.values())
 
-        await FileSource(folders, registry(BUILTIN_KINDS), self._clock).run(take)
+        source = FileSource(folders, registry(BUILTIN_KINDS), self._clock)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(source.run(take))
+            for loop in self._loops:
+                tasks.create_task(_fail_with(loop))
 
     async def agent_restarted(self) -> None:
         """Tell a new agent about all pods; their processes go on meanwhile."""
@@ -316,6 +320,13 @@ class Lab:
     def _write_state(self) -> None:
         record = LabRecord(process=own_process(), cgroup=str(self._cgroup), pods=self.status())
         write_state(self._paths, record)
+
+
+async def _fail_with(loop: asyncio.Task[None]) -> None:
+    """Raise what *loop* raises, whoever else waits for it."""
+    await asyncio.wait({loop})
+    if not loop.cancelled():
+        loop.result()
 
 
 def _record(pod: PodRunner) -> PodRecord:
