@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -198,6 +199,44 @@ async def test_a_restart_of_the_agent_fails_no_request(tmp_path: Path) -> None:
             done.set()
             await loading
         assert set(answers) == {"hello"}
+
+
+async def start_process(folder: Path) -> asyncio.subprocess.Process:
+    options = ["--run-dir", str(folder / "run"), "--node", NODE, "--no-datapath"]
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "penstock.agent", *options, "--concurrency", "1"
+    )
+
+
+async def test_a_killed_agent_leaves_envoy_to_the_next(tmp_path: Path) -> None:
+    port = free_port()
+    async with controller(tmp_path) as source:
+        agent = await start_process(tmp_path)
+        try:
+            source.send(scope("hello"), listener(port))
+            await serves(port, "hello")
+            agent.kill()
+            await agent.wait()
+            assert await fetch(port) == "hello"
+        finally:
+            if agent.returncode is None:
+                agent.kill()
+        async with running_agent(config(tmp_path, drain=0.1)) as successor:
+            status = await successor.get("/v1/status")
+            assert status["envoy"]["adopted"]
+            source.send(scope("hello again"))
+            await serves(port, "hello again")
+
+
+async def test_a_terminated_agent_ends_well_and_envoy_goes_on(tmp_path: Path) -> None:
+    port = free_port()
+    async with controller(tmp_path) as source:
+        agent = await start_process(tmp_path)
+        source.send(scope("hello"), listener(port))
+        await serves(port, "hello")
+        agent.terminate()
+        assert await agent.wait() == 0
+        assert await fetch(port) == "hello"
 
 
 async def test_a_refused_listener_is_served_as_it_was_after_envoy_is_killed(

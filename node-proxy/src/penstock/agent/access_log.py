@@ -32,7 +32,7 @@ UPSTREAM_RBAC = "envoy.filters.http.upstream_rbac"
 _DENIED = re.compile(r"^rbac_access_denied_matched_policy\[(.*)\]$")
 _QUERY_VALUE = re.compile(r"=[^&#]*")
 _PROTOCOLS = {1: "http/1.0", 2: "http/1.1", 3: "http/2", 4: "http/3"}
-_FORBIDDEN = 403
+_FIRST_ERROR = 400
 
 Entry = accesslog_pb2.HTTPAccessLogEntry
 
@@ -128,11 +128,10 @@ def _verdict(entry: Entry) -> FlowVerdict:
     response = entry.response
     if _DENIED.match(response.response_code_details):
         return FlowVerdict.DENIED
-    if response.response_code_details in {"via_upstream", "direct_response"}:
+    answered = response.response_code_details in {"via_upstream", "direct_response"}
+    if answered or 0 < response.response_code.value < _FIRST_ERROR:
         return FlowVerdict.FORWARDED
-    return FlowVerdict.ERROR if response.response_code.value in {0, *range(500, 600)} else (
-        FlowVerdict.FORWARDED
-    )  # fmt: skip
+    return FlowVerdict.ERROR
 
 
 def _policies(

@@ -69,7 +69,9 @@ class AgentApi:
     async def start(self, path: Path) -> None:
         """Listen on the unix socket *path*, in the place of one that an earlier agent left."""
         listening = _listen(path)
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listening).start()
 

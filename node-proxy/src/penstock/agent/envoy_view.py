@@ -25,6 +25,8 @@ from penstock.xds.verdict import Accepted, Rejection, Verdict
 IN_POD = ("egress", "ingress")
 """A pod's listeners are named "<uid>/<one of these>"."""
 CLOSE_SECONDS = 5.0
+FRESH_SECONDS = 0.02
+"""For how long the list of active listeners may be used again."""
 
 
 def pod_of(listener: str) -> str:
@@ -83,6 +85,8 @@ class EnvoyView:
         """Versions that the present Envoy runs."""
         self._rejections: dict[ResourceName, Rejection] = {}
         self._open: set[str] = set()
+        self._asking = asyncio.Lock()
+        self._active: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
         self._runtime = empty_runtime()
         store.apply(node, Delta((self._runtime,)))
 
@@ -129,6 +133,7 @@ class EnvoyView:
     def on_connect(self) -> None:
         """Forget what Envoy runs: a new stream says it."""
         self._runs.clear()
+        self._active = (float("-inf"), frozenset())
         self._on_change()
 
     def on_verdict(self, verdict: Verdict) -> None:
@@ -147,7 +152,7 @@ class EnvoyView:
             if rejection := self._rejections.get(key):
                 return f"Envoy refused the listener {key.name}: {rejection.detail}"
         try:
-            active = await self._admin.listeners()
+            active = await self._active_listeners()
         except AdminUnavailableError as error:
             return str(error)
         for key in _listeners_of(uid):
@@ -156,6 +161,15 @@ class EnvoyView:
             if self._runs.get(key) != self._intended[key].version:
                 return f"Envoy has not taken the listener {key.name} as it is now"
         return ""
+
+    async def _active_listeners(self) -> frozenset[str]:
+        """Return the active listeners; many pods that wait ask Envoy once."""
+        async with self._asking:
+            asked, active = self._active
+            if time.monotonic() - asked > FRESH_SECONDS:
+                active = await self._admin.listeners()
+                self._active = time.monotonic(), active
+        return active
 
     async def closed(self, uid: str) -> None:
         """Return when Envoy has let go of the pod's listeners, after 5 s in any case."""
