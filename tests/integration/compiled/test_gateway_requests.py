@@ -157,7 +157,7 @@ async def test_a_client_cannot_choose_its_scope(lab: Lab, spoofed: str) -> None:
 
 async def test_hidden_headers_never_reach_the_application(lab: Lab) -> None:
     await lab.show("filters")
-    sent = dict.fromkeys(HIDDEN_HEADERS, "10.244.0.2:80")
+    sent: dict[str, str] = {name: "10.244.0.2:80" for name in HIDDEN_HEADERS}
     for path in ("/host", "/prefix/x", "/root/x"):
         found = seen(await lab.ask(FRONT, path, host="rewrites.test", headers=sent))
         assert [name for name, _ in found.headers if name in HIDDEN_HEADERS] == []
@@ -199,6 +199,23 @@ async def test_redirects(lab: Lab, path: str, status: int, location: str) -> Non
     await lab.show("filters")
     answer = await lab.ask(FRONT, path, host="redirects.test")
     assert (answer.status, answer.header("location")) == (status, location)
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/host", "http://other.test:8080/host"),
+        ("/full", "http://redirects.test:8080/new"),
+        ("/port", "http://redirects.test:8443/port"),
+        ("/scheme", "https://redirects.test:443/scheme"),
+    ],
+)
+async def test_redirects_lead_to_the_port_of_the_listener_or_of_the_scheme(
+    lab: Lab, path: str, location: str
+) -> None:
+    await lab.show("filters")
+    answer = await lab.ask("gateway/shop/front/8080", path, host="redirects.test:8080")
+    assert answer.header("location") == location
 
 
 @pytest.mark.parametrize(

@@ -157,12 +157,15 @@ def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
     )
 
 
-def _built(db: Database, host: VirtualHost, *, catch_all: bool) -> route_pb2.VirtualHost:
+def _built(
+    db: Database, at: GatewayPort, host: VirtualHost, *, catch_all: bool
+) -> route_pb2.VirtualHost:
     return build_host(
         host,
         lambda target: cluster_name(Role.GATEWAY, target),
         runtime_weights=weights_in_runtime(db, None),
         catch_all=catch_all,
+        port=at.port,
     )
 
 
@@ -176,7 +179,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
-    made = scope(name, [_built(db, everything, catch_all=fallback)], per_filter)
+    made = scope(name, [_built(db, key.at, everything, catch_all=fallback)], per_filter)
     return _resource(key.at, name, made.SerializeToString(deterministic=True), [host])
 
 
@@ -189,7 +192,7 @@ def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
         if name.startswith("*")
     ]
     name = gateway_key(str(at), "*")
-    made = scope(name, [_built(db, host, catch_all=False) for host in hosts])
+    made = scope(name, [_built(db, at, host, catch_all=False) for host in hosts])
     return _resource(at, name, made.SerializeToString(deterministic=True), hosts)
 
 

@@ -37,6 +37,9 @@ from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
 INVALID_CLUSTER = "penstock.invalid"
 """A cluster that never exists: requests for it are answered with 500."""
 
+HTTP_PORT = 80
+SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
+
 ClusterName = Callable[[ServicePort], str]
 """Name of the cluster of a Service port, in the role (mesh, gateway) that is being built."""
 
@@ -57,7 +60,12 @@ _RETRY = route_pb2.RetryPolicy(
 
 
 def virtual_host(
-    host: VirtualHost, cluster: ClusterName, *, runtime_weights: bool, catch_all: bool = False
+    host: VirtualHost,
+    cluster: ClusterName,
+    *,
+    runtime_weights: bool,
+    catch_all: bool = False,
+    port: int = HTTP_PORT,
 ) -> route_pb2.VirtualHost:
     """Build the virtual host of *host*.
 
@@ -66,8 +74,11 @@ def virtual_host(
         cluster: name of a Service port's cluster.
         runtime_weights: the shares come from runtime keys; the route holds equal ones.
         catch_all: answer 404 to what no route matches, instead of having no route for it.
+        port: where clients reach the host; redirects lead there unless they say otherwise.
     """
-    routes = [_route(route, cluster, runtime_weights=runtime_weights) for route in host.routes]
+    routes = [
+        _route(route, cluster, runtime_weights=runtime_weights, port=port) for route in host.routes
+    ]
     if catch_all:
         routes.append(
             route_pb2.Route(
@@ -116,7 +127,9 @@ def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
             assert_never(backend)
 
 
-def _route(route: Route, cluster: ClusterName, *, runtime_weights: bool) -> route_pb2.Route:
+def _route(
+    route: Route, cluster: ClusterName, *, runtime_weights: bool, port: int
+) -> route_pb2.Route:
     result = route_pb2.Route(
         name=route.name,
         match=_match(route.match),
@@ -129,7 +142,7 @@ def _route(route: Route, cluster: ClusterName, *, runtime_weights: bool) -> rout
         case Forward() as action:
             _forward(result, route, action, cluster, runtime_weights=runtime_weights)
         case Redirect() as action:
-            result.redirect.CopyFrom(_redirect(action, route.match.path))
+            result.redirect.CopyFrom(_redirect(action, route.match.path, port))
         case Respond(status=status, body=body):
             result.direct_response.status = status
             if body:
@@ -274,14 +287,15 @@ def _substitute(pattern: str, substitution: str) -> regex_pb2.RegexMatchAndSubst
     )
 
 
-def _redirect(action: Redirect, path: PathMatch) -> route_pb2.RedirectAction:
+def _redirect(action: Redirect, path: PathMatch, port: int) -> route_pb2.RedirectAction:
     result = route_pb2.RedirectAction(response_code=_REDIRECTS[action.status])
     if action.scheme:
         result.scheme_redirect = action.scheme
     if action.host:
         result.host_redirect = action.host
-    if action.port:
-        result.port_redirect = action.port
+    if action.port or port != HTTP_PORT:
+        # On port 80 a Host has no port, and a Location should have none.
+        result.port_redirect = action.port or SCHEME_PORTS.get(action.scheme, port)
     if action.path is None:
         return result
     if not action.path.prefix:
