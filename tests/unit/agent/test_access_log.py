@@ -136,6 +136,7 @@ def test_a_denial_by_the_client_s_side_names_the_client_s_policies() -> None:
     made = denied(egress(), eg_enforced_engine_result="denied")
     assert flow(made).verdict is FlowVerdict.DENIED
     assert flow(made).policies == ("CiliumNetworkPolicy shop/front-eg",)
+    assert flow(made).reason == "no rule allows the request"
 
 
 def test_a_denial_by_the_server_s_side_names_the_server_s_policies() -> None:

@@ -93,7 +93,7 @@ def flow_of(entry: Entry, node: str, datapath: NodeDatapath) -> Flow:
         path=redact(entry.request.path),
         status=entry.response.response_code.value,
         duration=common.duration.seconds + common.duration.nanos / 1e9,
-        reason=entry.response.response_code_details,
+        reason=_reason(entry),
         policies=_policies(entry, source, destination, datapath),
     )
 
@@ -132,6 +132,14 @@ def _verdict(entry: Entry) -> FlowVerdict:
     if answered or 0 < response.response_code.value < _FIRST_ERROR:
         return FlowVerdict.FORWARDED
     return FlowVerdict.ERROR
+
+
+def _reason(entry: Entry) -> str:
+    """Return why it was denied, or else Envoy's own words."""
+    denial = _DENIED.match(entry.response.response_code_details)
+    if denial is None:
+        return entry.response.response_code_details
+    return "no rule allows the request" if denial.group(1) == "none" else "denied by a rule"
 
 
 def _policies(

@@ -184,11 +184,11 @@ class EnvoyView:
             await asyncio.sleep(0.02)
 
     def states(self, kind: str = "") -> list[ResourceState]:
-        """Return the resources of a type ("Cluster"), or all for ""."""
+        """Return what Envoy should have of a type ("Cluster"), or of all for ""."""
         return [
             self._state(resource)
             for key, resource in sorted(self._intended.items())
-            if kind in {"", types.short(key.type_url)}
+            if kind in {"", types.short(key.type_url)} and self._visible(key)
         ]
 
     def _state(self, resource: Resource) -> ResourceState:
