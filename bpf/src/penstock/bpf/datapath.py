@@ -47,7 +47,8 @@ NETNS_PROGRAM = "pod_inbound"
 
 Prefix = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
-_FOLDERS = ("links", "netns", "programs", "maps")  # in the order of removal
+_LINK_FOLDERS = ("links", "netns")
+_FOLDERS = (*_LINK_FOLDERS, "programs", "maps")  # in the order of removal
 _IPV4_PREFIX_BITS = 96
 
 
@@ -120,7 +121,7 @@ class Datapath:
             if pin.name in self._object.programs:
                 links.update(self._object.programs[pin.name], pin)
             else:
-                pin.unlink()  # a program that this version does not have any more
+                links.detach(pin)  # a program that this version does not have any more
         for pin in sorted((self._bpffs / "netns").iterdir()):
             links.update(self._object.programs[NETNS_PROGRAM], pin)
 
@@ -136,7 +137,10 @@ class Datapath:
             if not path.is_dir():
                 continue
             for pin in path.iterdir():
-                pin.unlink()
+                if folder in _LINK_FOLDERS:
+                    links.detach(pin)
+                else:
+                    pin.unlink()
             path.rmdir()
         unmount_bpffs(bpffs)
 
@@ -160,7 +164,7 @@ class Datapath:
 
     def detach_netns(self, uid: str) -> None:
         """Undo `attach_netns`; nothing happens if it was not attached."""
-        self._netns_pin(uid).unlink(missing_ok=True)
+        links.detach(self._netns_pin(uid))
 
     def attached_netns(self) -> set[str]:
         """Return the uids of all attached network namespaces."""

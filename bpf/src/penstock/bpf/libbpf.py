@@ -57,6 +57,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "bpf_obj_get": (_int, _text),
     "bpf_obj_get_info_by_fd": (_int, _int, _pointer, ctypes.POINTER(_u32)),
     "bpf_link_create": (_int, _int, _int, _int, _pointer),
+    "bpf_link_detach": (_int, _int),
     "bpf_link_update": (_int, _int, _int, _pointer),
     "ring_buffer__new": (_pointer, _int, RECORD_CALLBACK, _pointer, _pointer),
     "ring_buffer__free": (None, _pointer),

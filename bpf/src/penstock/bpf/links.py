@@ -76,7 +76,7 @@ def attach(program: Program, target: Path, pin: Path) -> None:
             with _pinned(pin) as link:
                 if _target_of(link, pin) == os.fstat(target_fd).st_ino:
                     return
-            pin.unlink()
+            detach(pin)
         made = library().call(
             "bpf_link_create",
             program.fd,
@@ -89,6 +89,22 @@ def attach(program: Program, target: Path, pin: Path) -> None:
             library().call("bpf_obj_pin", made, os.fsencode(pin), what=f"pin {pin}")
         finally:
             os.close(made)
+
+
+def detach(pin: Path) -> None:
+    """Detach what the pinned link attaches and remove the pin; nothing happens without a pin.
+
+    Removing the pin alone would detach too, but some time later.
+    """
+    if not pin.exists():
+        return
+    try:
+        with _pinned(pin) as link:
+            library().call("bpf_link_detach", link, what=f"{pin}: detach")
+    except DatapathError as error:
+        if error.errno not in _GONE:
+            raise
+    pin.unlink()
 
 
 def update(program: Program, pin: Path) -> bool:
