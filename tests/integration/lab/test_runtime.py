@@ -210,6 +210,12 @@ async def test_command_that_does_not_exist_is_told(bench: Bench) -> None:
     record = await bench.until("b", "p.reason == 'ErrImageNeverPull'")
 
 
+async def test_pod_that_asks_for_the_network_of_the_machine_does_not_start(bench: Bench) -> None:
+    bench.lab.update([pod("a", hostNetwork=True)])
+    record = await bench.until("a", "p.reason == 'RunContainerError'")
+    assert "no hostNetwork" in record.message
+
+
 async def test_environment_and_arguments_are_expanded(bench: Bench) -> None:
     env = [
         {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},

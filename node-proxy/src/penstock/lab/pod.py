@@ -27,6 +27,7 @@ from penstock.lab.images import command_of
 from penstock.lab.launch import Mount, Spec
 from penstock.lab.network import NODE, LabNetwork, NetworkError, PodNetwork
 from penstock.lab.podfiles import PodFiles
+from penstock.lab.process import StartError
 from penstock.lab.volumes import VolumeFolders
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths, netns_of
@@ -252,6 +253,8 @@ class PodRunner:
 
     async def _spec(self, container: Container) -> Spec:
         plan, context = self.plan, self._context
+        if plan.pod.spec.host_network:
+            raise StartError(f"Pod {plan.key}: the lab has no hostNetwork; remove the field")
         place = f"Pod {plan.key} container {container.name}"
         command = command_of(container, place)
         context.volumes.fill(plan, context.want())
