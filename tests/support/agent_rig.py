@@ -25,7 +25,7 @@ PATIENCE = 30.0
 
 async def until(fact: Callable[[], Awaitable[bool]], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
-        while not await fact():
+        while not await fact():  # noqa: ASYNC110 - facts about processes have no event
             await asyncio.sleep(0.02)
 
 
