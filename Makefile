@@ -29,8 +29,9 @@ check: setup ## formatting, lint, types, layers, generated files
 golden: setup ## rewrite golden files; review the diff
 	@$(BIN)/python -m pytest -q tests --golden-rewrite -k golden
 
-bench: setup ## measure; results go to docs/measurements
-	@$(BIN)/python -m tests.bench
+bench: setup ## measure; results go to docs/measurements; some with TOPICS="change path"
+	@deploy/setup/system-packages bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(TOPICS)
 
 bpf: setup ## compile the eBPF programs
 	@$(BIN)/python -m penstock.bpf.build

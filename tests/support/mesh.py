@@ -37,7 +37,12 @@ def cluster(count: int) -> Iterator[Object | Broken]:
     for index in range(count):
         yield from service_objects(index)
         yield route(index)
-    yield objects.policy(
+    yield readers()
+
+
+def readers() -> Object | Broken:
+    """Return a policy for every twentieth pod."""
+    return objects.policy(
         "readers",
         {
             "endpointSelector": {"matchLabels": {"app": "app-0"}},

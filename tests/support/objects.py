@@ -13,7 +13,8 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
 from penstock.core.objects import Broken, Object
 
-KIND_BY_NAME = {kind.kind: kind for kind in (*KINDS, Deployment, ConfigMap, Secret, Node)}
+_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, Node)
+KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
 CONTROLLER = "penstock.dev/gateway-controller"
 
 
@@ -75,7 +76,12 @@ def service(
 
 
 def endpoint_slice(
-    service_name: str, ips: Iterable[str], namespace: str = "shop", *, ready: bool = True
+    service_name: str,
+    ips: Iterable[str],
+    namespace: str = "shop",
+    *,
+    ready: bool = True,
+    port: int = 8080,
 ) -> Object | Broken:
     return made(
         {
@@ -87,7 +93,7 @@ def endpoint_slice(
                 "labels": {"kubernetes.io/service-name": service_name},
             },
             "addressType": "IPv4",
-            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
             "endpoints": [{"addresses": [ip], "conditions": {"ready": ready}} for ip in ips],
         }
     )
