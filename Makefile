@@ -42,8 +42,8 @@ $(STAMP): requirements-dev.txt pyproject.toml xds-server/protogen.py xds-server/
 	@deploy/setup/system-packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: Python packages (locked, hashed)"
-	@PYTHONWARNINGS=default $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@PYTHONWARNINGS=default $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock: ## resolve the dependencies anew into hashed requirements files
