@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 
 import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
 
+from penstock.core.events import Event, EventType
 from penstock.envoy.scope import HIDDEN_HEADERS, SCOPE_HEADER
+from penstock.gatewayapi.resources import HTTPRoute
 from support import golden
 from support.compiled_envoy import (
     ROUTE_HEADER,
@@ -157,7 +160,7 @@ async def test_a_client_cannot_choose_its_scope(lab: Lab, spoofed: str) -> None:
 
 async def test_hidden_headers_never_reach_the_application(lab: Lab) -> None:
     await lab.show("filters")
-    sent: dict[str, str] = {name: "10.244.0.2:80" for name in HIDDEN_HEADERS}
+    sent: dict[str, str] = dict.fromkeys(HIDDEN_HEADERS, "10.244.0.2:80")
     for path in ("/host", "/prefix/x", "/root/x"):
         found = seen(await lab.ask(FRONT, path, host="rewrites.test", headers=sent))
         assert [name for name, _ in found.headers if name in HIDDEN_HEADERS] == []
@@ -281,6 +284,26 @@ async def test_one_service_twice_has_both_shares(lab: Lab) -> None:
     found = await lab.count("/twice", lambda a: "".join(seen(a).all("x-second")), "a.test")
     assert set(found) == {"", "yes"}
     assert abs(found["yes"] / MANY - 2 / 3) < CLOSE * 1.5
+
+
+async def test_a_change_of_weight_is_one_resource_and_takes_effect(lab: Lab) -> None:
+    case = golden.compiled("weights")
+    await lab.envoy.run(case.resources, lab.around)
+    raw = next(one for one in case.objects if one.ref.kind == "HTTPRoute")
+    assert isinstance(raw, HTTPRoute)
+    rule, *others = raw.spec.rules
+    swapped = tuple(
+        msgspec.structs.replace(backend, weight=weight)
+        for backend, weight in zip(rule.backend_refs, (0, 100), strict=True)
+    )
+    rules = (msgspec.structs.replace(rule, backend_refs=swapped), *others)
+    changed = msgspec.structs.replace(raw, spec=msgspec.structs.replace(raw.spec, rules=rules))
+    delta = case.compiler.apply([Event(EventType.MODIFIED, changed)])[0].delta
+    assert ([str(one.key) for one in delta.upserts], delta.removals) == (["Runtime penstock"], ())
+    lab.envoy.recorder.accepted.clear()
+    await lab.envoy.run(case.resources, lab.around)
+    assert lab.envoy.recorder.accepted == ["Runtime penstock"]
+    assert await lab.count("/canary", _name, "a.test") == {"two": MANY}
 
 
 # Upgrades
