@@ -121,6 +121,9 @@ async def _live(size: Size, compiler: Compiler, port: int, folder: Path) -> None
             for _ in range(BLOCKS):
                 await _block(size, rig, [scale.inline_weight()])
         assert not rig.acks.rejections, rig.acks.rejections[:3]
+    # Streams of a stopped server end by and by; cut off by the end of the loop they are noisy.
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=1.0)
 
 
 async def _warm(rig: Rig, changes: Sequence[Change]) -> None:

@@ -26,8 +26,6 @@ class FloorServer:
 
     def __init__(self) -> None:
         self.connected = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._ended.set()
         self._context: Context | None = None
         self._acks: dict[str, asyncio.Future[float]] = {}
         self._server: grpc.aio.Server | None = None
@@ -46,7 +44,6 @@ class FloorServer:
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop(0.0)
-            await self._ended.wait()  # or the end of the loop would cancel it, and grpc print that
 
     async def push(self, nonce: str, payload: bytes) -> asyncio.Future[float]:
         """Send a serialised response; return when (monotonic seconds) it will have been acked."""
@@ -57,12 +54,8 @@ class FloorServer:
 
     async def _delta(self, requests: AsyncIterator[bytes], context: Context) -> None:
         self._context = context
-        self._ended.clear()
-        try:
-            async for payload in requests:
-                self._take(payload, time.monotonic())
-        finally:
-            self._ended.set()
+        async for payload in requests:
+            self._take(payload, time.monotonic())
 
     def _take(self, payload: bytes, now: float) -> None:
         request = discovery_pb2.DeltaDiscoveryRequest.FromString(payload)

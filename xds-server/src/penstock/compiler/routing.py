@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -178,16 +179,17 @@ def weights_in_runtime(db: Database, _: None) -> bool:
 
 
 @query
-def route_weights(db: Database, key: RouteFor) -> dict[str, int]:
-    """Return the runtime keys of one route in the clusters of one kind of parent."""
-    route = translated(db, key)
-    if route is None:
-        return {}
-    role = Role.MESH if key.mesh else Role.GATEWAY
+def route_weights(db: Database, name: NamespacedName) -> Mapping[str, int]:
+    """Return the runtime keys of one route, in the clusters of each kind of parent it has."""
+    route = head(db, name)
+    kinds = {kind_of(parent) for parent in route.parents} if route is not None else set()
     keys: dict[str, int] = {}
-    for one in route.rules:
-        if isinstance(one.action, Forward) and weighted(one.action):
-            keys |= runtime_keys(one, lambda target: cluster_name(role, target))
+    for kind, role in ((ParentKind.SERVICE, Role.MESH), (ParentKind.GATEWAY, Role.GATEWAY)):
+        mesh = kind is ParentKind.SERVICE
+        found = translated(db, RouteFor(name, mesh=mesh)) if kind in kinds else None
+        for one in found.rules if found is not None else ():
+            if isinstance(one.action, Forward) and weighted(one.action):
+                keys |= runtime_keys(one, functools.partial(cluster_name, role))
     return keys
 
 
@@ -195,12 +197,8 @@ def route_weights(db: Database, key: RouteFor) -> dict[str, int]:
 def runtime_weights(db: Database, _: None) -> Mapping[str, int]:
     """Return all runtime keys."""
     keys: dict[str, int] = {}
-    if not weights_in_runtime(db, None):
-        return keys
-    for name in db.routes.bucket("weighted", ALL):
-        route = head(db, name)
-        kinds = {kind_of(parent) for parent in route.parents} if route is not None else set()
-        for kind in (ParentKind.SERVICE, ParentKind.GATEWAY):
-            if kind in kinds:
-                keys |= route_weights(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
+    if weights_in_runtime(db, None):
+        # One read for each route: this is the only query that grows with their number.
+        for name in db.routes.bucket("weighted", ALL):
+            keys |= route_weights(db, name)
     return keys
