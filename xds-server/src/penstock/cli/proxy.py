@@ -79,7 +79,9 @@ def _intended(
     except PenstockError:
         urls = {types.short(url): url for url in types.SENDING_ORDER}
         return False, [
-            IntendedResource(urls.get(one.type, one.type), one.name, one.intended, one.origins)
+            IntendedResource(
+                urls.get(one.type, one.type), one.name, one.intended, one.origins, one.acked or None
+            )
             for one in held
         ]
     return True, answer.resources

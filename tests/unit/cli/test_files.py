@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.cli.compiled import compile_files
+from penstock.cli.lint import LintFormat, findings_of, lint
+from penstock.cli.output import Format
+from penstock.cli.translate import translate
+from penstock.meta.errors import PenstockError
+
+ROOT = Path(__file__).parents[3]
+SHOP = ROOT / "examples" / "shop"
+
+MISPLACED = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: orders
+  namespace: shop
+spec:
+  endpointSelector:
+    matchLabels:
+      app: orders
+  ingress:
+    - fromEndpoints:
+        - matchLabels:
+            app: frontend
+      toPorts:
+        - ports:
+            - port: "8080"
+              protocol: TCP
+      rules:
+        http:
+          - method: GET
+"""
+DANGLING = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: orders
+  namespace: shop
+spec:
+  parentRefs:
+    - name: none
+    - kind: Service
+      group: ""
+      name: nowhere
+  rules:
+    - backendRefs:
+        - name: nobody
+          port: 80
+"""
+GATEWAY = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata:
+  name: shop
+  namespace: shop
+spec:
+  gatewayClassName: penstock
+  listeners:
+    - name: http
+      protocol: HTTP
+      port: 80
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "some.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_rules_beside_to_ports_are_an_error_that_names_the_right_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, MISPLACED)
+    assert lint([file], LintFormat.TEXT) == 1
+    output = capsys.readouterr().out
+    expected = "spec.ingress[0].rules: unknown field; belongs inside toPorts[]"
+    assert f"{file}:18:7: error: CiliumNetworkPolicy shop/orders: {expected}\n" in output
+
+
+def test_references_to_nothing_are_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, DANGLING)
+    assert lint([file], LintFormat.TEXT) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix(f"{file}:").partition(": ")[0] for line in lines] == [
+        "8:7",
+        "9:7",
+        "14:11",
+    ]
+    assert "Gateway shop/none is not in these files" in lines[0]
+    assert "Service shop/nowhere is not in these files" in lines[1]
+    assert "BackendNotFound" in lines[2]
+
+
+def test_a_gateway_without_its_class_is_a_warning(tmp_path: Path) -> None:
+    (found,) = findings_of(compile_files([written(tmp_path, GATEWAY)]))
+    assert (found.line, found.severity) == (7, "warning")
+    assert found.path == "spec.gatewayClassName"
+
+
+@pytest.mark.parametrize("example", ["shop", "gateway"])
+def test_examples_are_clean(example: str) -> None:
+    assert findings_of(compile_files([ROOT / "examples" / example])) == []
+
+
+def test_sarif_has_the_place_and_the_level(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, MISPLACED)
+    lint([file], LintFormat.SARIF)
+    log = msgspec.json.decode(capsys.readouterr().out)
+    assert log["version"] == "2.1.0"
+    results = log["runs"][0]["results"]
+    (error,) = [one for one in results if one["level"] == "error"]
+    place = error["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == str(file)
+    assert place["region"] == {"startLine": 18, "startColumn": 7}
+
+
+def test_json_counts_the_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lint([written(tmp_path, MISPLACED)], LintFormat.JSON)
+    answer = msgspec.json.decode(capsys.readouterr().out)
+    assert answer["errors"] == 1
+    assert set(answer["findings"][0]) == {
+        "file", "line", "column", "severity", "object", "path", "message", "hint",
+    }  # fmt: skip
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PenstockError, match="no such file or folder"):
+        lint([tmp_path / "none"], LintFormat.TEXT)
+
+
+def test_translate_names_the_nodes_there_are() -> None:
+    with pytest.raises(PenstockError, match="there is no node 'other'; there are: lab"):
+        translate(SHOP, Format.JSON, "other")
+
+
+def test_translate_shows_messages_inside_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert translate(SHOP, Format.JSON) == 0
+    output = msgspec.json.decode(capsys.readouterr().out)
+    types = {one["type"] for one in output["resources"]}
+    assert {"Listener", "Cluster", "ScopedRouteConfiguration", "Policy", "Workload"} <= types
+    (rules,) = [
+        one
+        for one in output["resources"]
+        if one["type"] == "TypedExtensionConfig" and one["name"] == "in|shop/orders-v1/80"
+    ]
+    assert rules["resource"]["typedConfig"]["@type"].endswith("rbac.v3.RBAC")
+    assert "CiliumNetworkPolicy shop/orders spec.ingress[0].toPorts[0]" in rules["origins"]
+
+
+def test_translate_gives_the_same_bytes_in_every_process() -> None:
+    def once(seed: str) -> bytes:
+        command = [sys.executable, "-m", "penstock.cli", "translate", "-f", str(SHOP)]
+        return subprocess.run(
+            command, env=environment() | {"PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+
+    assert once("1") == once("2")
+
+
+def environment() -> dict[str, str]:
+    """Let a child process find the packages that this one has."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    *("aiohttp", "asyncio", "google", "grpc", "pyroute2", "re2", "rich.console", "structlog"),
+    *("watchfiles", "yaml", "penstock.agent", "penstock.compiler", "penstock.controlplane"),
+    *("penstock.core", "penstock.lab", "penstock.pb"),
+}
+
+
+def imported_by(code: str) -> set[str]:
+    """Return the modules that a new interpreter has after *code*."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    listing = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", listing], env=environment, check=True, capture_output=True, text=True
+    )
+    return set(done.stdout.splitlines())
+
+
+HELP = """
+import contextlib, io
+from penstock.cli.commands import app
+with contextlib.redirect_stdout(io.StringIO()):
+    try:
+        app(["--help"])
+    except SystemExit:
+        pass
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert not imported_by(HELP) & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["status", "--run-dir", "/nonexistent"], "no instance runs in /nonexistent"),
+        (["get", "pods", "--run-dir", "/nonexistent"], "start one: penstock up DIR"),
+        (["exec", "--run-dir", "/nonexistent", "x", "--", "true"], "no lab in /nonexistent"),
+        (["observe", "--run-dir", "/nonexistent"], "no agent runs in /nonexistent"),
+        (["proxy", "diff", "--run-dir", "/nonexistent"], "no agent runs in /nonexistent"),
+        (["up", "/nonexistent"], "/nonexistent is no folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_status_2(arguments: list[str], said: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock.cli", *arguments],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
