@@ -19,9 +19,12 @@ class GenerateHook(BuildHookInterface[Any]):
         """Run before the files of the wheel are collected."""
         del version, build_data
         runpy.run_path(str(ROOT / "xds-server" / "protogen.py"))["generate"]()
-        build = runpy.run_path(str(ROOT / "bpf" / "src" / "penstock" / "bpf" / "build.py"))
+        sys.path[:0] = [str(ROOT / "bpf" / "src"), str(ROOT / "xds-server" / "src")]
+        from penstock.bpf.build import build
+        from penstock.bpf.errors import BuildError
+
         try:
-            build["compile_programs"]()
-        except build["BuildError"] as error:
+            build()
+        except BuildError as error:
             # A machine without clang can still serve Gateways and run everything but eBPF.
             sys.stderr.write(f"eBPF programs were not compiled: {error}\n")
