@@ -148,7 +148,7 @@ def _route(
         }
         for one in parent_statuses.once(db, thing.key)
     ]
-    return {"parents": parents}
+    return {"parents": parents} if parents else None
 
 
 def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
