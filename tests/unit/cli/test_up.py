@@ -13,6 +13,7 @@ from penstock.cli.answers import ConditionView, conditions_of
 from penstock.cli.down import down, end
 from penstock.cli.mode import Mode
 from penstock.cli.processes import Processes, read_processes, write_processes
+from penstock.cli.publish import choose_offset
 from penstock.cli.ready import hints, run_dir_option
 from penstock.cli.report import Report
 from penstock.cli.up import up
@@ -113,3 +114,15 @@ def test_conditions_of_a_route_are_those_of_its_first_parent() -> None:
     found = conditions_of({"parents": [{"conditions": [accepted]}]})
     assert found == {"Accepted": ConditionView("Accepted", "True", "Accepted")}
     assert conditions_of({}) == {}
+
+
+def test_low_ports_are_shifted_to_where_all_are_free() -> None:
+    assert choose_offset([80, 443, 9000], lambda _: True) == 8000
+    assert choose_offset([80, 443], lambda port: port != 8443) == 18000
+
+
+def test_a_high_port_that_is_taken_is_told() -> None:
+    with pytest.raises(PenstockError, match="port 9000 of a Gateway is in use"):
+        choose_offset([80, 9000], lambda port: port != 9000)
+    with pytest.raises(PenstockError, match=r"no free port .* tried 8080, 18080"):
+        choose_offset([80], lambda _: False)

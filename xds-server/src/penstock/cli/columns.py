@@ -70,10 +70,11 @@ def _condition(name: str) -> Callable[[Item], str]:
 
 
 def _message(item: Item) -> str:
-    """Return why the first condition that is not True is not."""
-    for found in conditions_of(_status(item)).values():
-        if found.status != "True":
-            return f"{found.reason}: {found.message}".replace("\n", "; ").rstrip(": ")
+    """Return why a condition is not True: the first one that is not only waiting for others."""
+    wrong = [one for one in conditions_of(_status(item)).values() if one.status != "True"]
+    for found in sorted(wrong, key=lambda one: one.reason == "Pending"):
+        text = "; ".join(line for line in found.message.splitlines() if line)
+        return f"{found.reason}: {text}".rstrip(": ")
     return UNKNOWN
 
 

@@ -241,6 +241,7 @@ def diff(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
 def controller(
     source: Annotated[list[Path], typer.Option("--source", help="Folder or file; repeatable.")],
     run_dir: RunDir = RUN_DIR,
+    published_offset: Annotated[int, typer.Option("--published-offset")] = 8000,
     *,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
@@ -248,8 +249,13 @@ def controller(
     """Compile objects and serve them to agents; `penstock up` starts it."""
     from penstock.cli.parts import run_controller
 
-    paths = RunPaths(run_dir.resolve())
-    run_controller(paths, source, only_gateways=only_gateways, log_json=log_json)
+    run_controller(
+        RunPaths(run_dir.resolve()),
+        source,
+        published_offset=published_offset,
+        only_gateways=only_gateways,
+        log_json=log_json,
+    )
 
 
 @app.command(hidden=True)

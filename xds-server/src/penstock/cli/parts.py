@@ -14,15 +14,29 @@ from penstock.meta.paths import RunPaths
 
 
 def run_controller(
-    paths: RunPaths, sources: Sequence[Path], *, only_gateways: bool, log_json: bool
+    paths: RunPaths,
+    sources: Sequence[Path],
+    *,
+    published_offset: int,
+    only_gateways: bool,
+    log_json: bool,
 ) -> None:
-    """Run the controller until SIGTERM."""
+    """Run the controller until SIGTERM.
+
+    Args:
+        paths: of the instance.
+        sources: folders and files of YAML.
+        published_offset: see `penstock.compiler.settings.Settings`.
+        only_gateways: whether to do without eBPF and in the present network namespace.
+        log_json: whether to log JSON lines.
+    """
     from penstock.compiler.settings import Reach, Settings
     from penstock.controlplane.app import run
     from penstock.controlplane.config import Config
 
     _log_to_stderr(json=log_json)
-    settings = Settings(reach=Reach.HOST if only_gateways else Reach.NODE)
+    reach = Reach.HOST if only_gateways else Reach.NODE
+    settings = Settings(reach=reach, published_offset=published_offset)
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
     run(Config(sources=written, made=made, paths=paths, settings=settings, log_json=log_json))

@@ -28,6 +28,11 @@ async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> 
         await _patiently(lab.wait_settled(), "pods", paths, report)
         report.did("pods", f"{len(lab.status())} run and are ready")
     await _patiently(_gateways_programmed(paths), "Gateways", paths, report)
+    for item in await asyncio.to_thread(_gateways, paths):
+        refused = conditions_of(item.get("status") or {}).get("DataPlaneAcked")
+        if refused is not None and refused.status == "False":
+            name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+            report.fails("Gateway", f"{name}  {refused.message.strip()}")
 
 
 async def _patiently(condition: Any, what: str, paths: RunPaths, report: Report) -> None:
@@ -71,18 +76,20 @@ async def _agent_answers(paths: RunPaths) -> None:
 
 
 async def _gateways_programmed(paths: RunPaths) -> None:
-    def programmed() -> bool:
-        items = client.controller(paths).get("/v1/objects", Items, {"kind": "Gateway"}).items
-        return all(_settled(item) for item in items)
+    await _until(lambda: all(map(_settled, _gateways(paths))))
 
-    await _until(programmed)
+
+def _gateways(paths: RunPaths) -> list[dict[str, Any]]:
+    return client.controller(paths).get("/v1/objects", Items, {"kind": "Gateway"}).items
 
 
 def _settled(gateway: dict[str, Any]) -> bool:
     """Tell whether there is nothing to wait for: it is programmed, or it never will be."""
     found = conditions_of(gateway.get("status") or {})
-    programmed = found.get("Programmed")
-    return programmed is None or programmed.status == "True" or programmed.reason != "Pending"
+    programmed, acked = found.get("Programmed"), found.get("DataPlaneAcked")
+    refused = acked is not None and acked.status == "False"
+    waits = programmed is not None and programmed.reason == "Pending"
+    return refused or not waits
 
 
 def announce(paths: RunPaths, folder: Path, mode: Mode, report: Report) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from penstock.cli.down import remove_everything
 from penstock.cli.mode import Mode, mode_here
 from penstock.cli.processes import Processes, process_of, write_processes
+from penstock.cli.publish import published_offset
 from penstock.cli.ready import announce, wait_until_ready
 from penstock.cli.report import Report
 from penstock.cli.watch import tell_problems
@@ -45,7 +46,8 @@ def up(folder: Path, paths: RunPaths, *, only_gateways: bool) -> int:
             "use a shorter --run-dir"
         )
     mode = mode_here(only_gateways=only_gateways)
-    return asyncio.run(_run(Instance(folder.resolve(), paths, mode, Report())))
+    instance = Instance(folder.resolve(), paths, mode, Report(), published_offset(folder))
+    return asyncio.run(_run(instance))
 
 
 async def _run(instance: Instance) -> int:
@@ -94,8 +96,11 @@ async def _first(task: asyncio.Task[None], other: Awaitable[object]) -> None:
 class Instance:
     """Everything that `up` starts."""
 
-    def __init__(self, folder: Path, paths: RunPaths, mode: Mode, report: Report) -> None:
+    def __init__(
+        self, folder: Path, paths: RunPaths, mode: Mode, report: Report, published_offset: int
+    ) -> None:
         """Start nothing yet."""
+        self._published_offset = published_offset
         self.folder, self.paths, self.mode, self.report = folder, paths, mode, report
         self._clock = SystemClock()
         self._lab: Lab | None = None
@@ -190,7 +195,8 @@ class Instance:
     def _controller_options(self) -> list[str]:
         folders = (self.folder, self.paths.objects)
         sources = [word for one in folders for word in ("--source", str(one))]
-        return [*sources, *self._common_options()]
+        shift = ["--published-offset", str(self._published_offset)]
+        return [*sources, *shift, *self._common_options()]
 
     def _agent_options(self) -> list[str]:
         ends = [] if self.mode.full else ["--stop-envoy"]
