@@ -21,7 +21,7 @@ from penstock.bpf.errors import DatapathError
 from penstock.bpf.libbpf import library
 from penstock.bpf.maps import BpfMap
 from penstock.bpf.model import Pod, PolicyEntries, PolicyEntry, Service
-from penstock.bpf.namespaces import netns_cookie, own_netns_cookie
+from penstock.bpf.namespaces import SO_NETNS_COOKIE, netns_cookie
 from penstock.bpf.syscalls import BPF_FS_MAGIC, filesystem_type
 from penstock.ir.policy import TCP
 from support.kernel_node import (
@@ -42,7 +42,7 @@ from support.kernel_node import (
     refused,
     wait_for,
 )
-from support.topology import Topology
+from support.topology import Actor, Topology
 
 FAMILIES = pytest.mark.parametrize("family", [V4, V6], ids=["ipv4", "ipv6"])
 
@@ -93,7 +93,6 @@ def _policy(*entries: PolicyEntry) -> PolicyEntries:
 
 def test_taking_over_under_load_costs_no_connection(node: Node) -> None:
     listener = node.listen("server")
-    listener.setblocking(False)
     node.service(node.backend("server"))
     node.policy("other", egress=DENY)
     stop, reopened = threading.Event(), 0
@@ -274,8 +273,30 @@ def test_removal_detaches_and_unmounts(node: Node) -> None:
 def test_cookie_is_that_of_the_namespace(topology: Topology) -> None:
     cookies = {netns_cookie(place.netns) for place in topology.pods.values()}
     assert len(cookies) == len(topology.pods)
-    assert own_netns_cookie() not in cookies
-    assert netns_cookie(Path("/proc/self/ns/net")) == own_netns_cookie()
+    own = netns_cookie(Path("/proc/self/ns/net"))
+    with socket.socket() as made:
+        raw = made.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    assert int.from_bytes(raw, sys.byteorder) == own
+    assert own not in cookies
+
+
+def test_pod_on_the_hosts_network_is_not_judged(node: Node, topology: Topology) -> None:
+    node.listen("server")
+    node.policy("server", ingress=DENY)
+    target = (str(node.address("server")), APP_PORT)
+    host = Actor(topology.pods_cgroup / "client", topology.node.netns)
+    try:
+        with host.socket(V4, socket.SOCK_STREAM) as made:
+            assert refused(lambda: made.connect(target))
+        node.datapath.close()
+        node.datapath = Datapath.open(node.bpffs, host_netns=topology.node.netns)
+        with host.socket(V4, socket.SOCK_STREAM) as made:
+            made.connect(target)
+        with host.socket(V4, socket.SOCK_DGRAM) as made:
+            made.sendto(b"x", target)
+    finally:
+        node.datapath.close()
+        host.close()
 
 
 def test_events_wake_an_event_loop(node: Node) -> None:

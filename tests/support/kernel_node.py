@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import time
@@ -151,6 +152,8 @@ class Node:
         return accepted
 
     def events_of(self, kind: EventKind) -> list[BpfEvent]:
+        """Return the events of *kind*, of which at least one is on its way."""
+        select.select([self.events.fd], [], [], 5)
         return [event for event in self.events.read() if event.kind is kind]
 
     def entries(self, name: str) -> int:

@@ -24,7 +24,7 @@ from penstock.bpf.events import CounterTable, EventReader
 from penstock.bpf.libbpf import BpfObject, library
 from penstock.bpf.maps import BpfMap
 from penstock.bpf.model import Pod, PolicyEntries, Service
-from penstock.bpf.namespaces import own_netns_cookie
+from penstock.bpf.namespaces import netns_cookie
 from penstock.bpf.policy_table import PolicyTable
 from penstock.bpf.service_table import Frontend, ServiceTable
 from penstock.bpf.syscalls import mount_bpffs, unmount_bpffs
@@ -44,6 +44,7 @@ POD_PROGRAMS = (
 )
 ENVOY_PROGRAMS = ("envoy_sockops", "envoy_getsockopt")
 NETNS_PROGRAM = "pod_inbound"
+OWN_NETNS = Path("/proc/self/ns/net")
 
 Prefix = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
@@ -75,11 +76,19 @@ class Datapath:
         self._counters = CounterTable(maps["counters"])
 
     @classmethod
-    def open(cls, bpffs: Path, *, object_file: Path = OBJECT) -> Datapath:
+    def open(
+        cls, bpffs: Path, *, object_file: Path = OBJECT, host_netns: Path = OWN_NETNS
+    ) -> Datapath:
         """Load the programs, or take over what is pinned below *bpffs* and update it in place.
 
         Links that are pinned run the new programs afterwards; no packet and no connection is
         lost or passes unjudged meanwhile.
+
+        Args:
+            bpffs: where to mount a bpffs; what is pinned there already is taken over.
+            object_file: the compiled programs.
+            host_netns: the node's network namespace: sockets there are not judged, also in the
+                pods' cgroup (a pod on the host's network).
 
         Raises:
             DatapathError: something is missing (`missing_capabilities`), or another version
@@ -91,7 +100,7 @@ class Datapath:
         loaded = BpfObject(object_file, bpffs / "maps")
         try:
             datapath = cls(bpffs, loaded)
-            datapath._configure()
+            datapath._configure(netns_cookie(host_netns))
             datapath._pin_programs()
             datapath._update_links()
         except BaseException:
@@ -99,7 +108,7 @@ class Datapath:
             raise
         return datapath
 
-    def _configure(self) -> None:
+    def _configure(self, host: int) -> None:
         config = self._config.get(Index(value=0)) or abi.Config()
         if config.abi_version not in {0, abi.ABI_VERSION}:
             raise DatapathError(
@@ -107,7 +116,7 @@ class Datapath:
                 f"{abi.ABI_VERSION}; drain the node, remove them and start again"
             )
         config.abi_version = abi.ABI_VERSION
-        config.host_netns_cookie = own_netns_cookie()
+        config.host_netns_cookie = host
         self._config.put(Index(value=0), config)
 
     def _pin_programs(self) -> None:

@@ -51,17 +51,6 @@ def socket_in(netns: Path, family: int, kind: int, protocol: int = 0) -> socket.
 def netns_cookie(netns: Path) -> int:
     """Return the cookie of a network namespace: unique until the machine restarts."""
     with socket_in(netns, socket.AF_INET, socket.SOCK_DGRAM) as inside:
-        return socket_cookie(inside)
-
-
-def own_netns_cookie() -> int:
-    """Return the cookie of the calling thread's network namespace."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
-        return socket_cookie(inside)
-
-
-def socket_cookie(inside: socket.socket) -> int:
-    """Return the cookie of the namespace that *inside* belongs to."""
-    raw = inside.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, _COOKIE.size)
+        raw = inside.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, _COOKIE.size)
     cookie: int = _COOKIE.unpack(raw)[0]
     return cookie
