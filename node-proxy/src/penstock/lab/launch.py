@@ -90,9 +90,14 @@ def join(pid: int) -> None:
     """
     kinds = (("uts", syscalls.CLONE_NEWUTS), ("mnt", syscalls.CLONE_NEWNS))
     opened = [(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY), flag) for name, flag in kinds]
+    root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY)
     for fd, flag in opened:
         syscalls.setns(fd, flag)
         os.close(fd)
+    # The root of the namespace is not the root of the process if that runs inside a chroot.
+    os.fchdir(root)
+    os.chroot(".")
+    os.close(root)
 
 
 def arrange(mounts: list[Mount], *, hidden: str, scratch: str) -> None:
@@ -108,7 +113,7 @@ def arrange(mounts: list[Mount], *, hidden: str, scratch: str) -> None:
     Raises:
         OSError: the kernel refused a step.
     """
-    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    syscalls.keep_mounts_apart()
     for point in syscalls.mounts_below(hidden):
         if not any(_inside(item["source"], point) for item in mounts):
             syscalls.umount(point)

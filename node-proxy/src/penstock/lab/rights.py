@@ -18,8 +18,7 @@ _FOLDER = str(Path(syscalls.__file__).parent)
 _TRY = f"import sys; sys.path.insert(0, {_FOLDER!r}); import syscalls as s; "
 _TRY_NAMESPACES = _TRY + "s.unshare(s.CLONE_NEWNS | s.CLONE_NEWUTS | s.CLONE_NEWNET)"
 _TRY_MOUNT = _TRY + (
-    "s.unshare(s.CLONE_NEWNS); s.mount('', '/', flags=s.MS_REC | s.MS_PRIVATE); "
-    "s.mount('penstock', '/tmp', 'tmpfs')"
+    "s.unshare(s.CLONE_NEWNS); s.keep_mounts_apart(); s.mount('penstock', '/tmp', 'tmpfs')"
 )
 
 

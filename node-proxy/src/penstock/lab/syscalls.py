@@ -6,7 +6,9 @@ Only the standard library is used: `launch` loads this file by its path in an is
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+from collections.abc import Callable
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -75,6 +77,43 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         source.encode(), target.encode(), kind.encode() or None, flags, data.encode() or None
     )
     _check(result, f"mount {source or kind} on {target}")
+
+
+def keep_mounts_apart() -> None:
+    """Let no mount that is made from now on appear in other mount namespaces.
+
+    For the calling thread's new mount namespace. Works inside a chroot too, where "/" is no mount
+    point: what has to be changed is then the mount that holds the chroot's folder.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    try:
+        mount("", "/", flags=MS_REC | MS_SLAVE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        _from_outside_a_chroot(lambda: mount("", "/", flags=MS_REC | MS_SLAVE))
+
+
+def _from_outside_a_chroot(step: Callable[[], None]) -> None:
+    """Run *step* with the root of the mount namespace as "/", then go back.
+
+    A folder below becomes the root for a moment, so that the current one is outside of it and the
+    way up is open.
+    """
+    os.chdir("/")
+    inside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chroot("proc")
+        while not os.path.samefile(".", ".."):  # noqa: PTH121
+            os.chdir("..")
+        os.chroot(".")
+        step()
+        os.fchdir(inside)
+        os.chroot(".")
+    finally:
+        os.close(inside)
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
