@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ import msgspec
 
 from penstock.bpf.capabilities import cgroup2_mount
 from penstock.bpf.syscalls import enter_netns
+from penstock.lab import cgroups
 
 ACTOR = Path(__file__).with_name("actor.py")
 NODE_IPV4 = IPv4Address("10.77.0.1")
@@ -137,7 +138,7 @@ class Topology:
             f"address add {NODE_IPV6}/128 dev lo nodad",
             netns=name,
         )
-        _sysctl(
+        write_sysctls(
             self.node.netns,
             {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"},
         )
@@ -183,11 +184,7 @@ class Topology:
                 _ip(f"netns delete {place.netns.name}")
 
     def _remove_cgroups(self) -> None:
-        folders = sorted(self.cgroup.rglob("*"), reverse=True) if self.cgroup.exists() else []
-        for folder in [*folders, self.cgroup]:
-            if folder.is_dir():
-                with suppress(FileNotFoundError):
-                    folder.rmdir()
+        cgroups.remove(self.cgroup)
 
 
 def _ip(*lines: str, netns: str | None = None) -> None:
@@ -202,7 +199,7 @@ def _ip(*lines: str, netns: str | None = None) -> None:
     )
 
 
-def _sysctl(netns: Path, values: dict[str, str]) -> None:
+def write_sysctls(netns: Path, values: dict[str, str]) -> None:
     """Write below /proc/sys/net of a namespace: the writing thread's namespace counts."""
     failures: list[BaseException] = []
 
