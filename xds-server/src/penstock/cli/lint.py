@@ -77,8 +77,12 @@ def lint(files: Iterable[Path], form: LintFormat) -> int:
         case LintFormat.TEXT:
             for one in findings:
                 say(str(one))
-            complain(f"{errors} errors, {len(findings) - errors} warnings")
+            complain(f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}")
     return 1 if errors else 0
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def findings_of(compiled: Compiled) -> list[Finding]:
