@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,7 +32,7 @@ from support.kernel_node import (
     refused,
     wait_for,
 )
-from support.topology import NODE_IPV4, NODE_IPV6
+from support.topology import NODE_IPV4, NODE_IPV6, Topology, write_sysctls
 
 FAMILIES = pytest.mark.parametrize("family", [V4, V6], ids=["ipv4", "ipv6"])
 LEGS = pytest.mark.parametrize(
@@ -266,6 +267,30 @@ def test_entry_of_a_refused_marked_leg_leaves_at_once(node: Node) -> None:
         lambda: node.connect("client", target, APP_PORT, cgroup="envoy", mark=MARK_POLICED)
     )
     assert wait_for(lambda: node.entries("marked_legs") == 0)
+
+
+@pytest.fixture
+def always_cookies(topology: Topology) -> Iterator[None]:
+    """The server answers every SYN with a cookie and keeps no state until the ACK."""
+    netns = topology.pods["server"].netns
+    write_sysctls(netns, {"ipv4/tcp_syncookies": "2"})
+    yield
+    write_sysctls(netns, {"ipv4/tcp_syncookies": "1"})
+
+
+@pytest.mark.usefixtures("always_cookies")
+@FAMILIES
+def test_connection_set_up_by_syn_cookie_is_steered_alike(node: Node, family: int) -> None:
+    application = node.listen("server", family)
+    proxied(node)
+    target = node.address("server", family)
+    client = node.connect("client", target, APP_PORT)
+    client.send(b"x")
+    with node.proxies["server"].accept_ingress(family) as accepted:
+        assert accepted.recv(64) == b"x"
+    leg = node.connect("client", target, APP_PORT, cgroup="envoy", mark=MARK_POLICED)
+    leg.send(b"y")
+    assert node.accept(application).recv(64) == b"y"
 
 
 def test_peer_without_identity_is_the_world(node: Node) -> None:
