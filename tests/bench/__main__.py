@@ -12,11 +12,11 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, machine
+from bench import change, machine, path
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
-BENCHES: dict[str, Callable[[], Report | str]] = {"change": change.run}
+BENCHES: dict[str, Callable[[], Report | str]] = {"change": change.run, "path": path.run}
 """Benches by topic; one that cannot run here says why instead."""
 
 
