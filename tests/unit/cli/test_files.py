@@ -98,8 +98,8 @@ def test_references_to_nothing_are_warnings(
         "9:7",
         "14:11",
     ]
-    assert "Gateway shop/none is not in these files" in lines[0]
-    assert "Service shop/nowhere is not in these files" in lines[1]
+    assert "Gateway shop/none does not exist" in lines[0]
+    assert "Service shop/nowhere does not exist" in lines[1]
     assert "BackendNotFound" in lines[2]
 
 

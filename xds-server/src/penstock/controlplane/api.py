@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from penstock.compiler.problems import problems_of
 from penstock.controlplane.acknowledgements import ResourceState
 from penstock.controlplane.world import StatesByObject, World
 from penstock.core.objects import Broken, Object
@@ -45,7 +46,7 @@ class _Api:
             {
                 "synced": world.synced.is_set(),
                 "objects": len(world.objects),
-                "problems": len(self._source.problems()),
+                "problems": len(self._problems()),
                 "failures": sorted(world.compiler.failures),
                 "nodes": nodes,
             }
@@ -63,7 +64,7 @@ class _Api:
         return web.json_response({"items": [self._object(*one, states) for one in wanted]})
 
     async def problems(self, _: web.Request) -> web.Response:
-        return web.json_response({"items": [_problem(p) for p in self._source.problems()]})
+        return web.json_response({"items": [_problem(p) for p in self._problems()]})
 
     async def locate(self, request: web.Request) -> web.Response:
         query = request.query
@@ -80,6 +81,19 @@ class _Api:
             node = next(iter(connected))
         states = self._world.states(node)
         return web.json_response({"node": node, "resources": [_resource(one) for one in states]})
+
+    def _problems(self) -> list[SourceProblem]:
+        """Return what is wrong in files, and what is wrong with objects beside other objects."""
+        found = list(self._source.problems())
+        known = {(one.ref, one.problem.path) for one in found}
+        for ref, thing in sorted(self._world.objects.items()):
+            for problem in problems_of(self._world.compiler.db, thing):
+                place = self._source.locate(ref, problem.path)
+                if place is not None and (ref, problem.path) not in known:
+                    found.append(
+                        SourceProblem(file=place.file, location=place, ref=ref, problem=problem)
+                    )
+        return found
 
     def _object(
         self, ref: ObjectRef, thing: Object | Broken, states: StatesByObject

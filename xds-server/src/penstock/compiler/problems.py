@@ -1,0 +1,123 @@
+"""Problems that show only beside other objects: what objects mean, and what they refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.policies import parsed
+from penstock.compiler.routing import (
+    ParentOf,
+    RouteFor,
+    gateway_attachment,
+    head,
+    service_attachment,
+    translated,
+)
+from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.status import gateway_status, is_ours
+from penstock.incremental.query import query
+from penstock.meta.conditions import Condition
+from penstock.meta.names import NamespacedName
+from penstock.meta.problems import Problem, Severity
+
+_ANY_ADDRESS = "192.0.2.1"
+"""Stands for the address that a running Gateway has."""
+
+
+def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
+    """Return what is wrong with an object although it can be read: what it means or refers to."""
+    match thing.of_kind if isinstance(thing, Broken) else thing.kind:
+        case "CiliumNetworkPolicy":
+            policy = parsed.once(db, thing.key)
+            return () if policy is None else policy.problems
+        case "HTTPRoute":
+            return route_problems.once(db, thing.key)
+        case "Gateway" if isinstance(thing, Gateway):
+            return tuple(_of_gateway(db, thing))
+        case _:
+            return ()
+
+
+@query
+def route_problems(db: Database, name: NamespacedName) -> tuple[Problem, ...]:
+    """Return the problems of a route with its rules, backends and parents."""
+    return tuple(_of_route(db, name))
+
+
+def _of_route(db: Database, name: NamespacedName) -> Iterator[Problem]:
+    route, known = head(db, name), db.routes.get(name)
+    if route is None:
+        return
+    kinds = {kind_of(parent) for parent in route.parents}
+    for kind in (ParentKind.GATEWAY, ParentKind.SERVICE):
+        rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
+        if rules is not None and kind in kinds and not isinstance(known, Broken):
+            yield from rules.problems
+    for index, parent in enumerate(route.parents):
+        problem = _of_parent(db, ParentOf(name, index), parent)
+        if problem is not None:
+            yield msgspec.structs.replace(problem, path=f"spec.parentRefs[{index}]")
+
+
+def _of_parent(db: Database, key: ParentOf, parent: ParentReference) -> Problem | None:
+    target = target_of(parent, key.route)
+    accepted: Condition | None
+    match kind_of(parent):
+        case ParentKind.GATEWAY:
+            attached = gateway_attachment(db, key)
+            if attached is None:
+                return _dangling("Gateway", target)
+            accepted = attached.accepted
+        case ParentKind.SERVICE:
+            governed = service_attachment(db, key)
+            if governed is None or db.services.get(target) is None:
+                return _dangling("Service", target)
+            accepted = governed.accepted
+        case ParentKind.FOREIGN:
+            text = f"{parent.kind} is nothing that routes can attach to here"
+            return Problem("", text, "name a Gateway or a Service", Severity.WARNING)
+    if accepted.status:
+        return None
+    text = f"{accepted.reason}: {accepted.message}".rstrip(": ")
+    return Problem("", text, "the route is not in force there", Severity.WARNING)
+
+
+def _dangling(kind: str, name: NamespacedName) -> Problem:
+    text = f"{kind} {name} does not exist"
+    return Problem("", text, f"add the {kind}, or mend the name", Severity.WARNING)
+
+
+def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
+    name = gateway.spec.gateway_class_name
+    class_ = db.gateway_classes.get(NamespacedName("", name))
+    if class_ is None:
+        text = f"GatewayClass {name} does not exist"
+        hint = "without it nobody serves the Gateway"
+        yield Problem("spec.gatewayClassName", text, hint, Severity.WARNING)
+        return
+    if not is_ours(class_):
+        return
+    status = gateway_status(gateway, attached_routes={}, addresses=[_ANY_ADDRESS])
+    for index, listener in enumerate(status.listeners):
+        for bad in _failing(listener.conditions):
+            text = f"{bad.reason}: {bad.message}".rstrip(": ")
+            yield Problem(
+                f"spec.listeners[{index}]", text, "the listener is not served", Severity.WARNING
+            )
+    for bad in _failing(status.conditions)[:1] if not status.listeners else ():
+        yield Problem("spec", f"{bad.reason}: {bad.message}", "", Severity.WARNING)
+
+
+def _failing(conditions: Iterable[Condition]) -> list[Condition]:
+    """Return what is wrong by itself: Programmed only follows from the others."""
+    return [
+        one
+        for one in conditions
+        if one.type != "Programmed" and one.status is (one.type == "Conflicted")
+    ]
