@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class FakeApi:
 
 
 @contextlib.contextmanager
-def served(apis: dict[Path, FakeApi]) -> Iterator[None]:
+def served(apis: dict[Path, FakeApi]) -> Generator[None]:
     """Serve each API on its socket, in a thread of its own, as the commands block."""
     loop = asyncio.new_event_loop()
     ready, runners = threading.Event(), list[web.AppRunner]()
@@ -79,7 +79,7 @@ def served(apis: dict[Path, FakeApi]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def instance(root: Path, controller: Answers, agent: Answers) -> Iterator[RunPaths]:
+def instance(root: Path, controller: Answers, agent: Answers) -> Generator[RunPaths]:
     """Serve both APIs of an instance in *root*."""
     paths = RunPaths(root)
     apis = {paths.controller_api: FakeApi(controller), paths.agent_api: FakeApi(agent)}

@@ -17,13 +17,14 @@ from penstock.cli.publish import choose_offset
 from penstock.cli.ready import hints, run_dir_option
 from penstock.cli.report import Report
 from penstock.cli.up import up
-from penstock.cli.watch import tell_changes
+from penstock.cli.watch import tell_changes, tell_conditions, wrong
 from penstock.lab.state import identify, own_process
 from penstock.meta.errors import PenstockError
 from penstock.meta.names import ObjectRef
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location, Problem
 from penstock.sources.source import SourceProblem
+from support import cli_answers
 
 REF = ObjectRef("HTTPRoute", "shop", "orders")
 
@@ -126,3 +127,16 @@ def test_a_high_port_that_is_taken_is_told() -> None:
         choose_offset([80, 9000], lambda port: port != 9000)
     with pytest.raises(PenstockError, match=r"no free port .* tried 8080, 18080"):
         choose_offset([80], lambda _: False)
+
+
+def test_a_condition_is_told_when_it_turns_false_and_when_it_is_true_again() -> None:
+    told, out = report()
+    found = dict(wrong(cli_answers.ROUTES[1]))
+    known = tell_conditions({}, found, told)
+    known = tell_conditions(known, found, told)
+    tell_conditions(known, {}, told)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "HTTPRoute shop/lost ResolvedRefs  BackendNotFound: spec.rules[0]" in lines[0]
+    assert "(/shop/policy.yaml:3)" in lines[0]
+    assert lines[1].endswith("in force  HTTPRoute shop/lost ResolvedRefs")

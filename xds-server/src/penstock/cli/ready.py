@@ -28,11 +28,6 @@ async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> 
         await _patiently(lab.wait_settled(), "pods", paths, report)
         report.did("pods", f"{len(lab.status())} run and are ready")
     await _patiently(_gateways_programmed(paths), "Gateways", paths, report)
-    for item in await asyncio.to_thread(_gateways, paths):
-        refused = conditions_of(item.get("status") or {}).get("DataPlaneAcked")
-        if refused is not None and refused.status == "False":
-            name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
-            report.fails("Gateway", f"{name}  {refused.message.strip()}")
 
 
 async def _patiently(condition: Any, what: str, paths: RunPaths, report: Report) -> None:

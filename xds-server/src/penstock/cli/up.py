@@ -15,7 +15,7 @@ from penstock.cli.processes import Processes, process_of, write_processes
 from penstock.cli.publish import published_offset
 from penstock.cli.ready import announce, wait_until_ready
 from penstock.cli.report import Report
-from penstock.cli.watch import tell_problems
+from penstock.cli.watch import Watcher
 from penstock.lab import cgroups, syscalls, teardown
 from penstock.lab.agent_client import HttpAgentClient
 from penstock.lab.clock import SystemClock
@@ -123,12 +123,13 @@ class Instance:
         self._supervised = [
             asyncio.create_task(part.run()) for part in (self._controller, self._agent)
         ]
+        watcher = Watcher(self.folder, self.paths, self.report, self._clock)
         async with asyncio.TaskGroup() as tasks:
             for part in self._supervised:
                 tasks.create_task(_until_failed(part))
             if self._lab is not None:
                 tasks.create_task(self._lab.follow([self.folder]))
-            tasks.create_task(tell_problems(self.folder, self.report, self._clock))
+            tasks.create_task(watcher.run())
             await wait_until_ready(self.paths, self._lab, self.report)
             announce(self.paths, self.folder, self.mode, self.report)
             self._ready = True
