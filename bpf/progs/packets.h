@@ -288,12 +288,22 @@ static __always_inline bool is_connection(struct __sk_buff *skb, const struct pa
 	return !sk || sk->type != SOCK_RAW;
 }
 
-static __always_inline bool is_own_traffic(const struct connection *connection)
+static __always_inline bool is_loopback_traffic(const struct connection *connection)
 {
-	return is_local(&connection->source) || is_local(&connection->destination) ||
-	       same_address(&connection->source, &connection->destination);
+	return is_local(&connection->source) || is_local(&connection->destination);
 }
 
+static __always_inline bool is_host_netns(__u64 cookie)
+{
+	__u32 zero = 0;
+	struct config *settings = bpf_map_lookup_elem(&config, &zero);
+
+	return settings && settings->host_netns_cookie == cookie;
+}
+
+/* Whose packet it is, the socket's namespace tells, not an address: every process may bind a
+ * foreign IPv6 address (IPV6_FREEBIND), and the receiver believes the source.
+ */
 static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 {
 	struct judged_packet judged = {.direction = direction};
@@ -301,8 +311,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 
 	if (!read_packet(skb, packet))
 		return packet_drop(&judged, REASON_UNREADABLE);
-	if (is_connection(skb, packet, direction) || is_own_traffic(&packet->connection) ||
-	    is_icmp_control(packet))
+	if (is_connection(skb, packet, direction) || is_icmp_control(packet) ||
+	    is_loopback_traffic(&packet->connection))
 		return PASS;
 	judged.flow = packet->connection;
 	if (direction == DIRECTION_INGRESS) {
@@ -311,16 +321,20 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 		judged.flow.source_port = packet->connection.destination_port;
 		judged.flow.destination_port = packet->connection.source_port;
 	}
-	struct pod *pod = pod_at(&judged.flow.source, &judged.netns_cookie);
+	/* a pod on the host's network lives in the same cgroup and is not policed */
+	judged.netns_cookie = bpf_get_netns_cookie(skb);
+	if (is_host_netns(judged.netns_cookie))
+		return PASS;
+	struct pod *pod = bpf_map_lookup_elem(&pods, &judged.netns_cookie);
 
 	judged.peer = identity_of(&judged.flow.destination);
-	if (!pod) {
-		/* a pod on the host's network lives in the same cgroup and is not policed */
-		if (identity_of(&judged.flow.source) == IDENTITY_HOST)
-			return PASS;
+	if (!pod)
 		return packet_drop(&judged, REASON_UNKNOWN_POD);
-	}
 	judged.identity = pod->identity;
+	if (!is_own(pod, &judged.flow.source))
+		return packet_drop(&judged, REASON_FOREIGN_ADDRESS);
+	if (same_address(&packet->connection.source, &packet->connection.destination))
+		return PASS;
 	if (is_icmp(packet->protocol) && !packet->fragment)
 		return judge_icmp(&judged);
 	return judge_ports(&judged);

@@ -26,6 +26,7 @@ from support.kernel_node import (
     refused,
     wait_for,
 )
+from support.topology import NODE_IPV6
 
 FAMILIES = pytest.mark.parametrize("family", [V4, V6], ids=["ipv4", "ipv6"])
 PORT = 5300
@@ -330,7 +331,21 @@ def test_forged_source_address_is_dropped(node: Node) -> None:
     with raw_socket(node) as raw:
         assert error_of(lambda: raw.sendto(packet, (target, 0))) == "EPERM"
     (event,) = node.events_of(EventKind.DATAGRAM_DROPPED)
-    assert event.reason is Reason.UNKNOWN_POD
+    assert event.reason is Reason.FOREIGN_ADDRESS
+
+
+@pytest.mark.parametrize("forged", ["other", "server", "node", "nobody"])
+def test_foreign_address_that_a_socket_may_bind_is_dropped(node: Node, forged: str) -> None:
+    freebind = 78  # IPV6_FREEBIND, which needs no right
+    server = udp_server(node, V6)
+    addresses = {"node": str(NODE_IPV6), "nobody": "fd00:dead::1"}
+    client = node.make_socket("client", V6, socket.SOCK_DGRAM)
+    client.setsockopt(socket.IPPROTO_IPV6, freebind, 1)
+    client.bind((addresses.get(forged) or str(node.address(forged, V6)), 0))
+    assert error_of(lambda: client.sendto(b"x", (str(node.address("server", V6)), PORT))) == "EPERM"
+    (event,) = node.events_of(EventKind.DATAGRAM_DROPPED)
+    assert event.reason == Reason.FOREIGN_ADDRESS
+    assert is_silent(server)
 
 
 def test_ports_behind_ipv6_extension_headers_are_found(node: Node) -> None:

@@ -76,6 +76,7 @@ enum reason {
 	REASON_NOT_PROXIABLE = 10, /* L7 policy on a protocol that the proxy does not speak */
 	REASON_UNREADABLE = 11,    /* a packet whose headers cannot be followed */
 	REASON_NO_MEMORY = 12,
+	REASON_FOREIGN_ADDRESS = 13, /* a packet of a pod with the address of somebody else */
 };
 
 enum counter {

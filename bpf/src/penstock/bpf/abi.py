@@ -66,6 +66,7 @@ class Reason(enum.IntEnum):
     NOT_PROXIABLE = 10
     UNREADABLE = 11
     NO_MEMORY = 12
+    FOREIGN_ADDRESS = 13
 
 
 class Counter(enum.IntEnum):

@@ -31,6 +31,7 @@ _TEXTS = {
     Reason.NOT_PROXIABLE: "the rules look into requests, and the protocol has none",
     Reason.UNREADABLE: "the packet cannot be read",
     Reason.NO_MEMORY: "the kernel has no memory",
+    Reason.FOREIGN_ADDRESS: "the pod used an address that is not its own",
 }
 
 

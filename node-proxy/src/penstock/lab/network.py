@@ -35,7 +35,9 @@ SERVICE_RANGES = ("10.96.0.0/12", "fd96::/64")
 GATEWAY_RANGE = "10.97.0.0/24"
 """Addresses of Gateways: every one is the node's own, so that Envoy can listen there. The same as
 `penstock.compiler.settings.Settings.gateway_network`."""
-_LOCAL_TABLE, _HOST_SCOPE = 255, 254
+_LOCAL_TABLE, _MAIN_TABLE, _HOST_SCOPE = 255, 254, 254
+_ADMIT = 1000
+"""Priority of the rules for what comes from pods: after the local table, before the main one."""
 _NODAD = 2
 """Usable at once. Source: rtnetlink(7), IFA_F_NODAD."""
 _LINK = 253
@@ -163,6 +165,7 @@ class LabNetwork:
                 self._veths[pod.uid] = veth
                 node.link("add", ifname=veth, kind="veth", address=near, peer=peer)
                 outer = _index_of(node, veth)
+                _admit_only(node, veth, pod)
                 node.link("set", index=outer, state="up")
                 eth0 = _index_of(inside, "eth0")
                 inside.link("set", index=eth0, state="up")
@@ -181,6 +184,7 @@ class LabNetwork:
         veth = self._veths.pop(uid, "")
         if veth:
             with self._inside(NODE), IPRoute() as node, contextlib.suppress(NetlinkError):
+                node.flush_rules(family=socket.AF_INET6, iifname=veth)
                 node.link("del", ifname=veth)
 
     def _socket(self, name: str, family: int, kind: int) -> socket.socket:
@@ -279,6 +283,17 @@ def _route_to_pod(node: Any, index: int, pod: PodNetwork, mac: str) -> None:
             "add", dst=f"{address}/{length}", oif=index, family=family, scope=_LINK, prefsrc=source
         )
         _add_neighbour(node, index, address, mac)
+
+
+def _admit_only(node: Any, veth: str, pod: PodNetwork) -> None:
+    """Let nothing through that does not come from the pod's own addresses.
+
+    Receivers believe the source of a packet. For IPv6 the kernel has no reverse path filter.
+    """
+    _write_sysctls({f"net/ipv4/conf/{veth}/rp_filter": "1"})
+    rule = {"family": socket.AF_INET6, "iifname": veth}
+    node.rule("add", **rule, priority=_ADMIT, src=pod.ipv6, src_len=128, table=_MAIN_TABLE)
+    node.rule("add", **rule, priority=_ADMIT + 1, action="FR_ACT_BLACKHOLE")
 
 
 def _close_service_ranges(link: Any) -> None:
