@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import sys
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Generator, Iterable
 from pathlib import Path
 
 import msgspec
@@ -40,16 +42,18 @@ from penstock.envoy.http_connection_manager import Manager, connection_manager, 
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.rbac import IDENTITY_KEY, pass_all
 from penstock.envoy.wire import pack
+from penstock.meta.paths import RunPaths
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.runtime.clock import SystemClock
 from penstock.xds import framing, types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection
 from support.real_envoy import eventually
-from support.system_clock import SystemClock
 
 WEB, ADS = "web.sock", "ads.sock"
 REST = 0.01
@@ -95,23 +99,37 @@ class Acks(NoHooks):
 
     def on_ack(self, node: str, accepted: Accepted) -> None:
         del node
-        now = time.monotonic()
         for name, version in accepted.versions.items():
-            key = ResourceName(accepted.type_url, name)
-            self.versions[key] = version
-            waiting = self._waiting.pop((key, version), None)
-            if waiting is not None:
-                waiting.set_result(now)
+            self.note(ResourceName(accepted.type_url, name), version)
 
     def on_reject(self, node: str, rejection: Rejection) -> None:
         del node
         self.rejections.append(rejection)
+
+    def note(self, key: ResourceName, version: str) -> None:
+        """Take that Envoy runs *version*."""
+        self.versions[key] = version
+        waiting = self._waiting.pop((key, version), None)
+        if waiting is not None:
+            waiting.set_result(time.monotonic())
 
     def of(self, resource: Resource) -> asyncio.Future[float]:
         """Return when this version will have been accepted."""
         made: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting[resource.key, resource.version] = made
         return made
+
+
+class Reports(Acks):
+    """The same from the reports of an agent, whose own acknowledgements say nothing of Envoy."""
+
+    def on_ack(self, node: str, accepted: Accepted) -> None:
+        del node, accepted
+
+    def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+        del node, full
+        for resource in report.resources:
+            self.note(ResourceName(resource.type_url, resource.name), resource.version)
 
 
 class Feed:
@@ -140,7 +158,7 @@ class Feed:
         return tuple(r for r in self.store.peek(NODE) if r.type_url in types.ENVOY_TYPES)
 
     def _put(self, resources: Iterable[Resource]) -> None:
-        kept = (r for r in resources if r.type_url not in {types.LISTENER, *types.NODE_TYPES})
+        kept = (r for r in resources if r.type_url != types.LISTENER)
         self.store.apply(NODE, Delta(tuple(kept)))
 
 
@@ -168,10 +186,8 @@ def test_listener() -> Resource:
 class Rig:
     """One Envoy, its backends and a prober; servers come and go on its ADS socket."""
 
-    def __init__(self, folder: Path, feed: Feed, envoy_pid: int) -> None:
-        self.folder, self.feed, self.envoy_pid = folder, feed, envoy_pid
-        self.acks = Acks()
-        self._turns: dict[str, int] = {}
+    def __init__(self, folder: Path, feed: Feed, envoy_pid: int, acks: Acks) -> None:
+        self.folder, self.feed, self.envoy_pid, self.acks = folder, feed, envoy_pid, acks
 
     @contextlib.asynccontextmanager
     async def product(self) -> AsyncGenerator[None]:
@@ -269,23 +285,53 @@ def free_port() -> int:
         return int(made.getsockname()[1])
 
 
+@contextlib.contextmanager
+def backends(folder: Path, port: int) -> Generator[None]:
+    """Run what the probed endpoints are."""
+    listeners = [
+        answer_at(scale.backend_address(i), port, "", scale.backend_body(i))
+        for i in range(scale.PROBED)
+    ]
+    config = {"static_resources": {"listeners": listeners}}
+    file = write_json(folder / "backends.json", config)
+    with running(envoy_command(file), folder / "backends.log"):
+        yield
+
+
 @contextlib.asynccontextmanager
 async def rig(folder: Path, compiler: Compiler, backend_port: int) -> AsyncGenerator[Rig]:
     """Run an Envoy that waits for its ADS server, and what is behind it."""
-    answers = [
-        answer_at(scale.backend_address(i), backend_port, "", scale.backend_body(i))
-        for i in range(scale.PROBED)
-    ]
-    backends = write_json(folder / "backends.json", {"static_resources": {"listeners": answers}})
     options = BootstrapOptions(node=NODE, ads_socket=ADS, max_heap_bytes=8 << 30)
     config = folder / "envoy.json"
     config.write_text(to_json(bootstrap(options)))
     feed = Feed(compiler)
     with (
-        running(envoy_command(backends), folder / "backends.log"),
+        backends(folder, backend_port),
         running(envoy_command(config), folder / "envoy.log", folder) as envoy,
     ):
-        yield Rig(folder, feed, envoy.pid)
+        yield Rig(folder, feed, envoy.pid, Acks())
+
+
+@contextlib.asynccontextmanager
+async def whole(folder: Path, compiler: Compiler, backend_port: int) -> AsyncGenerator[Rig]:
+    """Run an agent between the server and Envoy, without eBPF."""
+    paths = RunPaths(folder / "run")
+    paths.root.mkdir(mode=0o700)
+    reports, feed = Reports(), Feed(compiler)
+    server = AdsServer(feed.store, SystemClock(), hooks=reports, on_report=reports.on_report)
+    agent = [
+        *(sys.executable, "-m", "penstock.agent", "--run-dir", str(paths.root), "--node", NODE),
+        *("--no-datapath", "--concurrency", "1", "--drain", "0.1", "--log-level", "error"),
+    ]
+    await server.start(paths.controller_ads)
+    try:
+        with (
+            backends(folder, backend_port),
+            running(agent, folder / "agent.log", end=signal.SIGTERM) as process,
+        ):
+            yield Rig(paths.root, feed, process.pid, reports)
+    finally:
+        await server.stop()
 
 
 @contextlib.asynccontextmanager

@@ -27,13 +27,13 @@ from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 imp
     http_connection_manager_pb2,
 )
 from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.runtime.clock import SystemClock
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection
 from support.real_envoy import RealEnvoy, backend, eventually, running_envoy
-from support.system_clock import SystemClock
 
 ADS: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 _ = (router_pb2, http_connection_manager_pb2)  # known to json_format

@@ -14,9 +14,9 @@ import aiohttp
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.agent.app import Agent
-from penstock.agent.clock import SystemClock
 from penstock.agent.config import Config
 from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.runtime.clock import SystemClock
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
 

@@ -30,13 +30,13 @@ from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from penstock.runtime.clock import SystemClock
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.verdict import Accepted, Rejection
 from support.raw_http import Answer, exchange
 from support.real_envoy import eventually
-from support.system_clock import SystemClock
 
 NODE = "n1"
 ROUTE_HEADER = "x-route"

@@ -12,9 +12,9 @@ from penstock.lab.rights import missing_rights
 from penstock.lab.runtime import Lab, LabOptions, Progress
 from penstock.lab.teardown import teardown
 from penstock.meta.paths import RunPaths
+from penstock.runtime.clock import SystemClock
 from support.lab import FakeAgent
 from support.lab_bench import NOTHING, Bench, traces
-from support.system_clock import SystemClock
 
 
 @pytest.fixture(scope="session", autouse=True)

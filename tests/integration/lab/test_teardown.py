@@ -24,7 +24,7 @@ from pathlib import Path
 from penstock.lab.runtime import Lab
 from penstock.meta.paths import RunPaths
 from support.lab import FakeAgent, container, deployment, secret
-from support.system_clock import SystemClock
+from penstock.runtime.clock import SystemClock
 
 async def main():
     lab = Lab(RunPaths(Path(sys.argv[1])), FakeAgent(), SystemClock())

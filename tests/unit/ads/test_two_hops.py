@@ -20,13 +20,13 @@ from penstock.ads.store import SnapshotStore
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.runtime.clock import SystemClock
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.verdict import Accepted, Cleared, Rejection
 from support.real_envoy import eventually
-from support.system_clock import SystemClock
 
 ORIGIN = Origin(ObjectRef("HTTPRoute", "shop", "orders"), "spec.rules[0]")
 CLUSTER = make_resource(types.CLUSTER, "c", b"1")

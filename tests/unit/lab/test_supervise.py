@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from penstock.lab.supervise import ChildSpec, Supervisor
+from penstock.runtime.clock import SystemClock
 from support.fake_clock import FakeClock
-from support.system_clock import SystemClock
 
 
 async def test_killed_process_is_started_again(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from penstock.agent.admin import EnvoyAdmin
 from penstock.agent.api import AgentApi
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.agent.capture import Capture
-from penstock.agent.clock import SystemClock
 from penstock.agent.config import Config
 from penstock.agent.datapath import Affected, NodeDatapath
 from penstock.agent.envoy_process import EnvoyCommand, EnvoyProcess
@@ -38,6 +37,7 @@ from penstock.agent.pipeline import Pipeline
 from penstock.agent.pods import Pods
 from penstock.agent.status import Facts, StatusView
 from penstock.agent.store import NodeStore
+from penstock.runtime.clock import SystemClock
 
 log = structlog.get_logger(__name__)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-
 from penstock.meta.paths import RunPaths
+from penstock.runtime.logs import log_to_stderr
 
 
 def run_controller(
@@ -34,7 +31,7 @@ def run_controller(
     from penstock.controlplane.app import run
     from penstock.controlplane.config import Config
 
-    _log_to_stderr(json=log_json)
+    log_to_stderr(json=log_json)
     reach = Reach.HOST if only_gateways else Reach.NODE
     settings = Settings(reach=reach, published_offset=published_offset)
     made = paths.objects if paths.objects in sources else None
@@ -60,7 +57,7 @@ def run_agent(
     from penstock.agent.app import serve
     from penstock.agent.config import Config
 
-    _log_to_stderr(json=log_json)
+    log_to_stderr(json=log_json)
     config = Config(
         paths=paths,
         node=node,
@@ -69,19 +66,3 @@ def run_agent(
         drain=1.0 if stop_envoy else 0.0,
     )
     asyncio.run(serve(config))
-
-
-def _log_to_stderr(*, json: bool) -> None:
-    colours = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer()
-            if json
-            else structlog.dev.ConsoleRenderer(colors=colours),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -18,12 +18,12 @@ from penstock.cli.report import Report
 from penstock.cli.watch import Watcher
 from penstock.lab import cgroups, syscalls, teardown
 from penstock.lab.agent_client import HttpAgentClient
-from penstock.lab.clock import SystemClock
 from penstock.lab.runtime import Lab, Progress
 from penstock.lab.state import own_process
 from penstock.lab.supervise import ChildSpec, Supervisor
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
+from penstock.runtime.clock import SystemClock
 
 LONGEST_RUN_DIR = 80
 """The path of a unix socket has at most 107 bytes."""

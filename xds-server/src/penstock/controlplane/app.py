@@ -11,9 +11,9 @@ from aiohttp import web
 
 from penstock.ads.server import AdsServer
 from penstock.controlplane.api import application
-from penstock.controlplane.clock import SystemClock
 from penstock.controlplane.config import Config, source_of
 from penstock.controlplane.world import World
+from penstock.runtime.clock import SystemClock
 from penstock.sources.source import Source
 
 _log = structlog.get_logger("penstock.controller")

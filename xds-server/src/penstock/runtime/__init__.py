@@ -1,0 +1,1 @@
+"""What every process of Penstock has: the machine's clock, and logging set up once."""
