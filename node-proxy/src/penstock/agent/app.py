@@ -37,6 +37,7 @@ from penstock.agent.pipeline import Pipeline
 from penstock.agent.pods import Pods
 from penstock.agent.status import Facts, StatusView
 from penstock.agent.store import NodeStore
+from penstock.meta.clock import Clock
 from penstock.runtime.clock import SystemClock
 
 log = structlog.get_logger(__name__)
@@ -85,30 +86,37 @@ class Agent:
             on_change=self._look_again,
             on_synced=self._on_synced,
         )
-        self._controller = AdsClient(
-            f"unix:{paths.controller_ads}",
-            config.node,
+        self._controller = self._client(clock)
+        self._envoy = EnvoyProcess(self._envoy_command())
+        self._api = AgentApi(
+            view=self._status_view(), pods=self._pods, admin=admin, flows=self._flows
+        )
+        self._has_state = len(self._store.snapshot) > 0
+        self._synced = asyncio.Event()
+        self._woken: set[asyncio.Task[None]] = set()
+
+    def _client(self, clock: Clock) -> AdsClient:
+        return AdsClient(
+            f"unix:{self._config.paths.controller_ads}",
+            self._config.node,
             apply=self._pipeline.take,
             versions=self._pipeline.versions,
             clock=clock,
             random=random.random,
             reports=self._ads.reports,
         )
-        self._envoy = EnvoyProcess(self._envoy_command())
-        view = StatusView(
-            config.node,
+
+    def _status_view(self) -> StatusView:
+        return StatusView(
+            self._config.node,
             facts=self._facts(),
             store=self._store,
             view=self._view,
             pods=self._pods,
-            state=state,
+            state=self._state,
             flows=self._flows,
-            datapath=config.datapath,
+            datapath=self._config.datapath,
         )
-        self._api = AgentApi(view=view, pods=self._pods, admin=admin, flows=self._flows)
-        self._has_state = len(self._store.snapshot) > 0
-        self._synced = asyncio.Event()
-        self._woken: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until *stop* is set.
