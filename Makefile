@@ -7,10 +7,10 @@ ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check golden bench bpf clean setup lock
+.PHONY: help demo test check golden bench bpf clean setup lock kube-tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the shop: policy, refusal, canary and failures, on this machine, in about a minute
 	@$(BIN)/python -m penstock.cli demo
@@ -32,6 +32,9 @@ golden: setup ## rewrite golden files; review the diff
 bench: setup ## measure; results go to docs/measurements; some with TOPICS="change path"
 	@deploy/setup/system-packages bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(TOPICS)
+
+kube-tools: ## build etcd and the API server for tests, once, into ~/.cache/penstock; more with TOOLS="kubelet"
+	@deploy/kube-tools/build $(TOOLS)
 
 bpf: setup ## compile the eBPF programs
 	@$(BIN)/python -m penstock.bpf.build
