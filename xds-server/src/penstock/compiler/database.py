@@ -86,6 +86,8 @@ class Database:
         self.identities: Collection[int, Identity] = Collection(
             self.engine, {"namespace": lambda _, i: (i.namespace, ALL)}
         )
+        self.host_network: Collection[NamespacedName, bool] = Collection(self.engine)
+        """Pods that have no addresses of their own: True."""
         self.gateway_addresses: Collection[NamespacedName, str] = Collection(self.engine)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.endpoint import load_assignment
 from penstock.envoy.scope import destination, egress_key
 from penstock.incremental.query import query
-from penstock.ir.policy import Direction, HttpAllow, Reserved
+from penstock.ir.policy import Direction, HttpAllow, HttpPort, Reserved
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.pb.penstock.node.v1 import node_pb2
@@ -54,8 +54,14 @@ class Group(msgspec.Struct, frozen=True):
     """Endpoints of one identity and port: policy is the same for all of them."""
 
     identity: int
+    """Reserved.INIT for pods that are not known, or not yet: nobody may ask them anything."""
     port: int
     addresses: tuple[str, ...]
+
+    @property
+    def places(self) -> tuple[rbac.Place, ...]:
+        """Return address and port of each."""
+        return tuple((address, self.port) for address in self.addresses)
 
 
 class KernelPort(msgspec.Struct, frozen=True, order=True):
@@ -118,11 +124,34 @@ def identity_at(db: Database, address: str) -> int:
 
 
 @query
+def pods_behind(db: Database, service: NamespacedName) -> dict[str, NamespacedName]:
+    """Return address → pod for the endpoints of a Service that say that they are pods."""
+    found: dict[str, NamespacedName] = {}
+    for name in db.slices.bucket("service", service):
+        slice_ = db.slices.get(name)
+        for endpoint in slice_.endpoints if slice_ is not None else ():
+            if endpoint.target_ref is not None and endpoint.target_ref.kind == "Pod":
+                pod = NamespacedName(service.namespace, endpoint.target_ref.name)
+                found.update(dict.fromkeys(endpoint.addresses, pod))
+    return found
+
+
+def _identity_of(db: Database, address: str, pods: Mapping[str, NamespacedName]) -> int:
+    """Return the identity of an endpoint; what says that it is a pod is never WORLD."""
+    identity = identity_at(db, address)
+    pod = pods.get(address)
+    if identity != Reserved.WORLD or pod is None or db.host_network.get(pod):
+        return identity
+    return int(Reserved.INIT)
+
+
+@query
 def groups(db: Database, target: ServicePort) -> tuple[Group, ...]:
     """Return the endpoints of a Service port by identity and port."""
     found: dict[tuple[int, int], list[str]] = {}
+    pods = pods_behind(db, target.service)
     for backend in backends(db, KernelPort(target.service, target.port, "TCP")):
-        key = identity_at(db, backend.address), backend.port
+        key = _identity_of(db, backend.address, pods), backend.port
         found.setdefault(key, []).append(backend.address)
     return tuple(Group(*key, tuple(found[key])) for key in sorted(found))
 
@@ -176,14 +205,20 @@ def assignment(db: Database, of: RoleOf) -> Resource:
 def ingress_rules(db: Database, target: ServicePort) -> Resource:
     """Return the servers' inbound rules, for enforcement in the client's pass."""
     found = groups(db, target)
-    rules = [judged(db, PortOf(g.identity, Direction.INGRESS, g.port)) for g in found]
+    rules = [_inbound(db, group) for group in found]
     same = all((r.allows, r.denied) == (rules[0].allows, rules[0].denied) for r in rules)
     judgements: list[rbac.Judgement] = []
     for group, rule in list(zip(found, rules, strict=True))[: 1 if same else None]:
         if rule.denied is not None:
-            where = () if same else group.addresses
+            where = () if same else group.places
             judgements.extend(_judgements(rule.allows, where, rule.denied))
     return _rules(clusters.ingress_rules_name(target), judgements, Direction.INGRESS, target)
+
+
+def _inbound(db: Database, group: Group) -> HttpPort:
+    if group.identity == Reserved.INIT:
+        return HttpPort(direction=Direction.INGRESS, port=group.port, allows=(), denied=None)
+    return judged(db, PortOf(group.identity, Direction.INGRESS, group.port))
 
 
 @query
@@ -199,13 +234,13 @@ def egress_rules(db: Database, target: ServicePort) -> Resource:
             judgements.extend(_judgements(allowed[0], ()))
             continue
         for group, allows in zip(found, allowed, strict=True):
-            judgements.extend(_judgements(allows, group.addresses))
+            judgements.extend(_judgements(allows, group.places))
     return _rules(clusters.egress_rules_name(target), judgements, Direction.EGRESS, target)
 
 
 def _judgements(
     allows: Sequence[HttpAllow],
-    endpoints: tuple[str, ...],
+    endpoints: tuple[rbac.Place, ...],
     denied: frozenset[int] = frozenset(),
 ) -> Iterator[rbac.Judgement]:
     for allow in allows:

@@ -81,6 +81,7 @@ class WorkloadTable:
             return
         self._by_namespace[name.namespace].pop(name, None)
         self._db.workloads.remove(pod.metadata.uid)
+        self._db.host_network.remove(name)
         self._leave(name)
 
     def _place(self, name: NamespacedName) -> None:
@@ -124,7 +125,12 @@ class WorkloadTable:
             self._publish_group(text)
 
     def _publish_pod(self, name: NamespacedName, text: str) -> None:
-        workload = _workload(self._pods[name], self._number(text))
+        pod = self._pods[name]
+        if pod.spec.host_network:
+            self._db.host_network.set(name, value=True)
+        else:
+            self._db.host_network.remove(name)
+        workload = _workload(pod, self._number(text))
         if workload.addresses:
             self._db.workloads.set(workload.uid, workload)
         else:

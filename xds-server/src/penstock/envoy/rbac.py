@@ -20,6 +20,7 @@ from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_r
 from penstock.pb.envoy.extensions.rbac.matchers.upstream_ip_port.v3 import (
     upstream_ip_port_matcher_pb2 as upstream_pb2,
 )
+from penstock.pb.envoy.type.v3.range_pb2 import Int64Range
 
 IDENTITY_KEY = "penstock.identity"
 """Filter state that every listener of ours sets: identity of its pod in decimal."""
@@ -30,6 +31,10 @@ PREFIX = {Direction.EGRESS: "eg_", Direction.INGRESS: "in_"}
 Addresses = Mapping[int, Sequence[str]]
 
 
+Place = tuple[str, int]
+"""Address and port of an endpoint."""
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """One policy of an RBAC filter."""
 
@@ -38,8 +43,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     allow: HttpAllow
     denied: frozenset[int] = frozenset()
     """Peers that it never allows."""
-    endpoints: tuple[str, ...] = ()
-    """Upstream addresses for which it holds; empty is all."""
+    endpoints: tuple[Place, ...] = ()
+    """Upstream endpoints for which it holds; empty is all."""
 
 
 class Principals(Protocol):
@@ -155,7 +160,7 @@ def _any_of(ids: list[rbac_pb2.Principal]) -> rbac_pb2.Principal:
 def _permission(judgement: Judgement) -> rbac_pb2.Permission:
     parts: list[rbac_pb2.Permission] = []
     if judgement.endpoints:
-        parts.append(_one_of([_upstream(address) for address in judgement.endpoints]))
+        parts.append(_one_of([_upstream(*place) for place in judgement.endpoints]))
     if judgement.allow.rules:
         parts.append(_one_of([_http(rule) for rule in judgement.allow.rules]))
     return _all_of(parts)
@@ -180,8 +185,10 @@ def _http(rule: HttpRule) -> rbac_pb2.Permission:
     return _all_of([rbac_pb2.Permission(header=part) for part in parts])
 
 
-def _upstream(address: str) -> rbac_pb2.Permission:
-    matcher = upstream_pb2.UpstreamIpPortMatcher(upstream_ip=_cidr(address))
+def _upstream(address: str, port: int) -> rbac_pb2.Permission:
+    matcher = upstream_pb2.UpstreamIpPortMatcher(
+        upstream_ip=_cidr(address), upstream_port_range=Int64Range(start=port, end=port + 1)
+    )
     return rbac_pb2.Permission(
         matcher=extension_pb2.TypedExtensionConfig(
             name="envoy.rbac.matchers.upstream_ip_port", typed_config=pack(matcher)

@@ -1,0 +1,151 @@
+"""Random clusters in which most references lead somewhere, so that all kinds of resources occur."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from penstock.core.objects import Broken, Object
+from support import objects
+
+Things = list[Object | Broken]
+
+APPS = ("front", "orders-v1", "orders-v2", "intruder")
+NODES = ("n1", "n2")
+NAMESPACES = ("shop", "other")
+NUMBERS = (1, 2, 3, 4, 5, 6)
+
+apps = st.sampled_from(APPS)
+
+
+def _pod_ip(number: int) -> str:
+    return f"10.244.0.{number}"
+
+
+def pods(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return pods with this number, which is part of name and address."""
+    return st.builds(
+        objects.pod,
+        st.just(f"p{number}"),
+        st.just(_pod_ip(number)),
+        st.fixed_dictionaries({"app": apps}),
+        namespace=st.sampled_from((*NAMESPACES[:1] * 3, *NAMESPACES)),
+        node=st.sampled_from(NODES),
+    )
+
+
+def services(app: str) -> st.SearchStrategy[Object | Broken]:
+    """Return the Service of an application, always with the same address."""
+    protocols = st.sampled_from(["", "", "kubernetes.io/h2c"])
+    address = f"10.96.0.{APPS.index(app) + 1}"
+    return st.builds(objects.service, st.just(app), st.just(address), app_protocol=protocols)
+
+
+def slices(app: str) -> st.SearchStrategy[Object | Broken]:
+    """Return the endpoints of an application, some of which may be no pods."""
+    ips = st.sets(st.sampled_from((*NUMBERS, 99)), max_size=4)
+    found = ips.map(lambda numbers: [_pod_ip(number) for number in sorted(numbers)])
+    return st.builds(objects.endpoint_slice, st.just(app), found)
+
+
+backends = st.lists(
+    st.tuples(st.sampled_from((*APPS, "missing")), st.integers(0, 3)), min_size=1, max_size=3
+)
+
+
+def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return routes on Services, of producers and of consumers."""
+    return st.builds(
+        objects.http_route,
+        st.just(f"m{number}"),
+        parent=apps.map(lambda app: objects.on_service(app, "shop")),
+        backends=backends,
+        namespace=st.sampled_from(NAMESPACES),
+        path=st.sampled_from(["/", "/x"]),
+    )
+
+
+def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return routes at the one Gateway."""
+    hosts = st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2)
+    return st.builds(
+        objects.http_route,
+        st.just(f"g{number}"),
+        parent=st.just({"name": "gw"}),
+        backends=backends,
+        hostnames=hosts,
+        path=st.sampled_from(["/", "/x"]),
+    )
+
+
+def gateways() -> st.SearchStrategy[Object | Broken]:
+    """Return the one Gateway, with one listener or two."""
+    return st.sampled_from([None, "a.test", "*.test"]).map(_gateway)
+
+
+def _gateway(host: str | None) -> Object | Broken:
+    listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
+    if host is not None:
+        listeners.append({"name": "own", "protocol": "HTTP", "port": 80, "hostname": host})
+    return objects.gateway("gw", listeners)
+
+
+def classes() -> st.SearchStrategy[Object | Broken]:
+    """Return the GatewayClass, mostly ours."""
+    controllers = st.sampled_from([objects.CONTROLLER] * 4 + ["x.test/other"])
+    return st.builds(objects.gateway_class, controller=controllers)
+
+
+def policies(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return policies of either direction, with and without HTTP; some cannot be read."""
+    return st.builds(
+        _policy,
+        st.just(f"c{number}"),
+        direction=st.sampled_from(["ingress", "egress"]),
+        app=apps,
+        peer=apps,
+        path=st.sampled_from([None, "/a", "/b.*"]),
+        how=st.sampled_from(["allow"] * 4 + ["deny", "broken"]),
+    )
+
+
+def _policy(
+    name: str, *, direction: str, app: str, peer: str, path: str | None, how: str
+) -> Object | Broken:
+    item: dict[str, Any] = {"ports": [{"port": "8080", "protocol": "TCP"}]}
+    if path is not None and how == "allow":
+        item["rules"] = {"http": [{"method": "GET", "path": path}]}
+    side = {"ingress": "fromEndpoints", "egress": "toEndpoints"}[direction]
+    rule: dict[str, Any] = {side: [{"matchLabels": {"app": peer}}], "toPorts": [item]}
+    if how == "broken":
+        rule["rules"] = {"http": []}
+    member = f"{direction}Deny" if how == "deny" else direction
+    return objects.policy(name, {"endpointSelector": {"matchLabels": {"app": app}}, member: [rule]})
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Things:
+    """Return all objects of one cluster, each name once."""
+    some = st.integers(0, 3)
+    strategies = [
+        classes(),
+        gateways(),
+        *map(services, APPS),
+        *map(slices, APPS),
+        *map(pods, NUMBERS),
+        *(mesh_routes(number) for number in range(draw(some))),
+        *(gateway_routes(number) for number in range(draw(some))),
+        *(policies(number) for number in range(draw(st.integers(1, 4)))),
+    ]
+    return [draw(one) for one in strategies]
+
+
+def one_object() -> st.SearchStrategy[Object | Broken]:
+    """Return an object that may replace one of a cluster, or be new to it."""
+    few = st.integers(0, 3)
+    return st.one_of(
+        classes(), gateways(), apps.flatmap(services), apps.flatmap(slices),
+        st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
+        few.flatmap(gateway_routes), few.flatmap(policies),
+    )  # fmt: skip
