@@ -274,13 +274,25 @@ static __always_inline int judge_ports(const struct judged_packet *judged)
 	return packet_drop(judged, denial(verdict));
 }
 
+/* The first protocol number, without looking at anything else. */
+static __always_inline __u8 first_protocol(struct __sk_buff *skb)
+{
+	bool ipv4 = skb->protocol == bpf_htons(ETH_P_IP);
+	__u8 protocol = IPPROTO_RAW;
+
+	bpf_skb_load_bytes(skb,
+			   ipv4 ? __builtin_offsetof(struct iphdr, protocol)
+				: __builtin_offsetof(struct ipv6hdr, nexthdr),
+			   &protocol, sizeof(protocol));
+	return protocol;
+}
+
 /* TCP of the kernel's own connections; a raw socket can write any segment. */
-static __always_inline bool is_connection(struct __sk_buff *skb, const struct packet *packet,
-					  __u32 direction)
+static __always_inline bool is_connection(struct __sk_buff *skb, __u8 protocol, __u32 direction)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (packet->protocol != IPPROTO_TCP)
+	if (protocol != IPPROTO_TCP)
 		return false;
 	if (direction == DIRECTION_INGRESS || !sk)
 		return true;
@@ -301,17 +313,38 @@ static __always_inline bool is_host_netns(__u64 cookie)
 	return settings && settings->host_netns_cookie == cookie;
 }
 
+/* The namespace that the packet's socket was made in: kept in the socket, because programs of this
+ * type can ask the kernel for it only since Linux 6.15. A socket older than the programs, or a kind
+ * that is not kept, belongs to the pod whose address it uses.
+ */
+static __always_inline __u64 packet_owner(struct __sk_buff *skb, const struct address *own)
+{
+	struct bpf_sock *sk = skb->sk;
+	__u64 *cookie = 0;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (sk)
+		cookie = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
+	if (!cookie)
+		cookie = bpf_map_lookup_elem(&pod_addresses, own);
+	return cookie ? *cookie : 0;
+}
+
 /* Whose packet it is, the socket's namespace tells, not an address: every process may bind a
  * foreign IPv6 address (IPV6_FREEBIND), and the receiver believes the source.
  */
 static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 {
+	if (is_connection(skb, first_protocol(skb), direction))
+		return PASS; /* nearly all packets */
+
 	struct judged_packet judged = {.direction = direction};
 	struct packet *packet = &judged.packet;
 
 	if (!read_packet(skb, packet))
 		return packet_drop(&judged, REASON_UNREADABLE);
-	if (is_connection(skb, packet, direction) || is_icmp_control(packet) ||
+	if (is_connection(skb, packet->protocol, direction) || is_icmp_control(packet) ||
 	    is_loopback_traffic(&packet->connection))
 		return PASS;
 	judged.flow = packet->connection;
@@ -322,7 +355,7 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 		judged.flow.destination_port = packet->connection.source_port;
 	}
 	/* a pod on the host's network lives in the same cgroup and is not policed */
-	judged.netns_cookie = bpf_get_netns_cookie(skb);
+	judged.netns_cookie = packet_owner(skb, &judged.flow.source);
 	if (is_host_netns(judged.netns_cookie))
 		return PASS;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &judged.netns_cookie);
@@ -338,6 +371,18 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 	if (is_icmp(packet->protocol) && !packet->fragment)
 		return judge_icmp(&judged);
 	return judge_ports(&judged);
+}
+
+/* socket(): remember the namespace of what packets are judged for. Connections have their own way. */
+SEC("cgroup/sock_create")
+int pod_socket(struct bpf_sock *ctx)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+
+	if (CTX_LOAD(ctx, type) == SOCK_STREAM)
+		return PASS;
+	return bpf_sk_storage_get(&socket_owners, ctx, &cookie, BPF_SK_STORAGE_GET_F_CREATE) ? PASS
+											     : DROP;
 }
 
 SEC("cgroup_skb/ingress")

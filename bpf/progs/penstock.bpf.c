@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The socket datapath of a node. One object; user space attaches
- *   connect4/6, sendmsg4/6, recvmsg4/6, getpeername4/6, pod_sockops, cgroup_skb  to the pods' cgroup,
- *   envoy_sockops, envoy_getsockopt                                             to Envoy's cgroup,
- *   pod_inbound (sk_lookup)                              to the network namespace of every pod.
+ *   to the pods' cgroup: connect4/6, sendmsg4/6, recvmsg4/6, getpeername4/6, pod_socket,
+ *     pod_sockops, pod_packet_in, pod_packet_out;
+ *   to Envoy's cgroup: envoy_sockops, envoy_getsockopt;
+ *   to the network namespace of every pod: pod_inbound (sk_lookup).
  *
  * Built from UAPI headers only: no BTF of the running kernel, no CO-RE. Needs Linux 5.18
  * (bpf_set_retval).

@@ -30,7 +30,8 @@ from penstock.bpf.service_table import Frontend, ServiceTable
 from penstock.bpf.syscalls import mount_bpffs, unmount_bpffs
 
 POD_PROGRAMS = (
-    "pod_sockops",  # first, so that no redirected connection lacks its original destination
+    "pod_socket",
+    "pod_sockops",  # before connect: no redirected connection lacks its original destination
     "pod_getpeername4",
     "pod_getpeername6",
     "pod_recvmsg4",
