@@ -119,7 +119,10 @@ def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener
 
 def _cluster(resource: Resource, around: Surroundings) -> cluster_pb2.Cluster:
     made = cluster_pb2.Cluster.FromString(resource.body)
-    del made.upstream_bind_config.socket_options[:]
+    bind = made.upstream_bind_config
+    del bind.socket_options[:]
+    for source in (bind.source_address, *(extra.address for extra in bind.extra_source_addresses)):
+        source.ClearField("network_namespace_filepath")
     if made.name == APP_CLUSTER and around.app is not None:
         made.type = cluster_pb2.Cluster.STATIC
         made.lb_policy = cluster_pb2.Cluster.ROUND_ROBIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -28,25 +29,37 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(found)
 
 
-async def exchange(at: Path | tuple[str, int], request: bytes, source: str = "") -> Answer:
-    """Send *request* on a new connection and read the answer.
+class Connection:
+    """A connection that carries one exchange after the other."""
 
-    Args:
-        at: a unix socket, or address and port.
-        request: the bytes to send.
-        source: own address, "" for any.
-    """
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, request: bytes) -> Answer:
+        self._writer.write(request)
+        await self._writer.drain()
+        return await _read(self._reader, bodiless=request.startswith(b"HEAD "))
+
+
+@contextlib.asynccontextmanager
+async def kept_open(at: Path | tuple[str, int], source: str = "") -> AsyncGenerator[Connection]:
+    """Connect to a unix socket, or to address and port, from the address *source* if given."""
     if isinstance(at, Path):
         reader, writer = await asyncio.open_unix_connection(str(at))
     else:
         local = (source, 0) if source else None
         reader, writer = await asyncio.open_connection(*at, local_addr=local)
     try:
-        writer.write(request)
-        await writer.drain()
-        return await _read(reader, bodiless=request.startswith(b"HEAD "))
+        yield Connection(reader, writer)
     finally:
         writer.close()
+
+
+async def exchange(at: Path | tuple[str, int], request: bytes, source: str = "") -> Answer:
+    """Send *request* on a connection of its own and read the answer."""
+    async with kept_open(at, source) as connection:
+        return await connection.ask(request)
 
 
 async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> Answer:

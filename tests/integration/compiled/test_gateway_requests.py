@@ -11,10 +11,11 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.envoy.scope import HIDDEN_HEADERS, SCOPE_HEADER
 from penstock.gatewayapi.resources import HTTPRoute
-from support import golden
+from support import golden, objects
 from support.compiled_envoy import (
     ROUTE_HEADER,
     CompiledEnvoy,
@@ -23,7 +24,7 @@ from support.compiled_envoy import (
     socket_name,
 )
 from support.http_backend import http_backend, seen
-from support.raw_http import Answer
+from support.raw_http import Answer, kept_open
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -161,9 +162,28 @@ async def test_a_client_cannot_choose_its_scope(lab: Lab, spoofed: str) -> None:
 async def test_hidden_headers_never_reach_the_application(lab: Lab) -> None:
     await lab.show("filters")
     sent: dict[str, str] = dict.fromkeys(HIDDEN_HEADERS, "10.244.0.2:80")
-    for path in ("/host", "/prefix/x", "/root/x"):
+    for path in ("/host", "/prefix/x", "/base/x"):
         found = seen(await lab.ask(FRONT, path, host="rewrites.test", headers=sent))
         assert [name for name, _ in found.headers if name in HIDDEN_HEADERS] == []
+
+
+async def test_open_connections_outlive_the_last_route_for_wildcards(lab: Lab) -> None:
+    exact = objects.http_route(
+        "exact", parent={"name": "front"}, backends=[("web", 1)], hostnames=["a.test"]
+    )
+    wild = objects.http_route("wild", parent={"name": "front"}, backends=[("web", 1)])
+    service = [objects.service("web", "10.96.0.1"), objects.endpoint_slice("web", ["10.244.0.1"])]
+    compiler = Compiler()
+    compiler.apply(
+        objects.added([objects.gateway_class(), objects.gateway("front"), *service, exact, wild])
+    )
+    await lab.envoy.run(compiler.resources("n1"), lab.around)
+    async with kept_open(lab.envoy.folder / socket_name(FRONT)) as connection:
+        request = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"
+        assert _by(await connection.ask(request)) == (200, "shop/exact/0/0")
+        compiler.apply([Event(EventType.DELETED, wild)])
+        await lab.envoy.run(compiler.resources("n1"), lab.around)
+        assert _by(await connection.ask(request)) == (200, "shop/exact/0/0")
 
 
 # Filters
@@ -194,8 +214,8 @@ async def test_header_modifiers_are_literal(lab: Lab) -> None:
         ("/prefix", 307, "http://redirects.test/new"),
         ("/prefix/", 307, "http://redirects.test/new/"),
         ("/prefix/x?q=1", 307, "http://redirects.test/new/x?q=1"),
-        ("/root", 302, "http://redirects.test/"),
-        ("/root/x?q=1", 302, "http://redirects.test/x?q=1"),
+        ("/base", 302, "http://redirects.test/"),
+        ("/base/x?q=1", 302, "http://redirects.test/x?q=1"),
     ],
 )
 async def test_redirects(lab: Lab, path: str, status: int, location: str) -> None:
@@ -231,11 +251,11 @@ async def test_redirects_lead_to_the_port_of_the_listener_or_of_the_scheme(
         ("/prefix?q=1", "rewrites.test", "/new?q=1"),
         ("/prefix/", "rewrites.test", "/new/"),
         ("/prefix/x/y?q=1", "rewrites.test", "/new/x/y?q=1"),
-        ("/root", "rewrites.test", "/"),
-        ("/root/", "rewrites.test", "/"),
-        ("/root?q=/a", "rewrites.test", "/?q=/a"),
-        ("/root/x?q=1", "rewrites.test", "/x?q=1"),
-        ("/rooted", "rewrites.test", "/below/rooted"),
+        ("/base", "rewrites.test", "/"),
+        ("/base/", "rewrites.test", "/"),
+        ("/base?q=/a", "rewrites.test", "/?q=/a"),
+        ("/base/x?q=1", "rewrites.test", "/x?q=1"),
+        ("/baseed", "rewrites.test", "/below/baseed"),
         ("/x", "rewrites.test", "/below/x"),
         ("/", "rewrites.test", "/below/"),
     ],

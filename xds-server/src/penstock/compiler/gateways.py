@@ -173,13 +173,13 @@ def _built(
 def exact_scope(db: Database, key: GatewayHost) -> Resource:
     """Return the scope of an exact hostname."""
     host = gateway_host(db, key)
-    fallback = falls_back(db, key.at)
-    off = route_pb2.FilterConfig(disabled=True)
-    per_filter: dict[str, Any] = dict.fromkeys(FALLBACK_FILTERS, pack(off)) if fallback else {}
+    # Also where the listener has no such filters now: connections of an earlier one may be open.
+    off = pack(route_pb2.FilterConfig(disabled=True))
+    per_filter: dict[str, Any] = dict.fromkeys(FALLBACK_FILTERS, off)
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
-    made = scope(name, [_built(db, key.at, everything, catch_all=fallback)], per_filter)
+    made = scope(name, [_built(db, key.at, everything, catch_all=True)], per_filter)
     return _resource(key.at, name, made.SerializeToString(deterministic=True), [host])
 
 
