@@ -139,7 +139,7 @@ def _resource(name: str, message: Any) -> Resource:
 
 def _fixed() -> list[Resource]:
     """Return what does not depend on the judgement: one cluster, and a way to it for each peer."""
-    cluster = clusters.policed(Role.MESH, TARGET, Protocol.SAME)
+    cluster = clusters.policed(Role.MESH, TARGET, Protocol.SAME, node_netns="netns/node")
     anybody = HttpAllow(peers=None, rules=(), origin=ORIGIN)
     egress = rbac.rules([rbac.Judgement(name="any", allow=anybody)], rbac.ByListener())
     egress_name = clusters.egress_rules_name(TARGET)

@@ -225,7 +225,7 @@ def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
     addresses: list[tuple[str, int, str]] = []
     own = db.gateway_addresses.get(at.gateway)
     if own is not None and settings.reach is Reach.NODE:
-        addresses.append((own, at.port, ""))
+        addresses.append((own, at.port, settings.node_netns))
     public = published_port(db, at.port)
     if published_at(db, public) == at:
         netns = settings.host_netns if settings.reach is Reach.NODE else ""

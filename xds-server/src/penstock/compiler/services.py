@@ -176,8 +176,8 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
         return None
-    marked = db.settings.reach is Reach.NODE
-    made = clusters.policed(role, target, _protocol(spec, role), marked=marked)
+    netns = db.settings.node_netns if db.settings.reach is Reach.NODE else ""
+    made = clusters.policed(role, target, _protocol(spec, role), node_netns=netns)
     body = made.SerializeToString(deterministic=True)
     return make_resource(types.CLUSTER, made.name, body, [origin_of(target.service)])
 

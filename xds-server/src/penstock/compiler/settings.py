@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the cluster, part of identities."""
     gateway_network: str = "10.97.0.0/24"
     """Pool of Gateway addresses; every node has all of it as local."""
+    node_netns: str = "netns/node"
+    """Network namespace of the node, relative to Envoy's working folder."""
     host_netns: str = "netns/host"
     """Network namespace in which Gateways are published, relative to Envoy's working folder."""
     reach: Reach = Reach.NODE

@@ -76,7 +76,7 @@ def ingress_rules_name(target: ServicePort) -> str:
 
 
 def policed(
-    role: Role, target: ServicePort, protocol: Protocol, *, marked: bool = True
+    role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
 ) -> cluster_pb2.Cluster:
     """Build the cluster of a Service port for *role*.
 
@@ -84,15 +84,17 @@ def policed(
         role: for whom it is.
         target: the Service port.
         protocol: what the endpoints speak.
-        marked: whether connections carry the mark; without eBPF nobody reads it, and to set it is
-            a right that an ordinary user has not.
+        node_netns: the node's network namespace, from where gateways dial; "" is the present one,
+            and no eBPF: nobody reads marks there, and to set one is a right that an ordinary user
+            has not.
     """
     result = _base(cluster_name(role, target))
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     filters = [_by_discovery(egress_rules_name(target)), _by_discovery(ingress_rules_name(target))]
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
-    result.upstream_bind_config.CopyFrom(_bind(mark if marked else 0, in_pod=role is Role.MESH))
+    bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
+    result.upstream_bind_config.CopyFrom(bind)
     result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, filters))
     return result
 
@@ -105,7 +107,7 @@ def application() -> cluster_pb2.Cluster:
     result = _base(APP_CLUSTER)
     result.type = cluster_pb2.Cluster.ORIGINAL_DST
     result.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
-    result.upstream_bind_config.CopyFrom(_bind(0, in_pod=True))
+    result.upstream_bind_config.CopyFrom(_bind(0, None))
     result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(Protocol.SAME, []))
     return result
 
@@ -123,15 +125,22 @@ def _base(name: str) -> cluster_pb2.Cluster:
     return result
 
 
-def _bind(mark: int, *, in_pod: bool) -> address_pb2.BindConfig:
-    result = address_pb2.BindConfig(
-        source_address=address_pb2.SocketAddress(address="0.0.0.0", port_value=0)  # noqa: S104
-    )
+def _bind(mark: int, netns: str | None) -> address_pb2.BindConfig:
+    """Dial from *netns* ("" is where Envoy runs), or with None from the pod of the listener.
+
+    Where there are namespaces they are named: after a listener could not be opened in one, Envoy's
+    threads may be left in it.
+    """
+
+    def any_address(address: str) -> address_pb2.SocketAddress:
+        return address_pb2.SocketAddress(
+            address=address, port_value=0, network_namespace_filepath=netns or ""
+        )
+
+    result = address_pb2.BindConfig(source_address=any_address("0.0.0.0"))  # noqa: S104
     # Without a source address of its own family an IPv6 endpoint is a local connection failure.
-    result.extra_source_addresses.add().address.CopyFrom(
-        address_pb2.SocketAddress(address="::", port_value=0)
-    )
-    if in_pod:
+    result.extra_source_addresses.add().address.CopyFrom(any_address("::"))
+    if netns is None:
         result.local_address_selector.CopyFrom(
             extension(
                 "envoy.upstream.local_address_selector.filter_state_override",
