@@ -15,10 +15,13 @@ from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.envoy.scope import HIDDEN_HEADERS, SCOPE_HEADER
 from penstock.gatewayapi.resources import HTTPRoute
+from penstock.lab import echo
+from penstock.lab.echo_messages import Whoami
 from support import golden, objects
 from support.compiled_envoy import (
     ROUTE_HEADER,
     CompiledEnvoy,
+    Place,
     Surroundings,
     compiled_envoy,
     socket_name,
@@ -324,6 +327,25 @@ async def test_a_change_of_weight_is_one_resource_and_takes_effect(lab: Lab) -> 
     await lab.envoy.run(case.resources, lab.around)
     assert lab.envoy.recorder.accepted == ["Runtime penstock"]
     assert await lab.count("/canary", _name, "a.test") == {"two": MANY}
+
+
+# Protocols
+
+
+async def test_an_application_with_h2c_is_spoken_to_in_http2(lab: Lab) -> None:
+    server = echo.Server(Whoami.from_environment({}))
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: echo.Connection(server), "127.0.0.1", 0)
+    try:
+        place: Place = ("127.0.0.1", listening.sockets[0].getsockname()[1])
+        case = golden.compiled("h2c")
+        await lab.envoy.run(case.resources, Surroundings(endpoints={"10.244.0.1": place}))
+        answer = await lab.ask(FRONT, "/x")
+        await lab.envoy.run([])
+    finally:
+        listening.close()
+    found = msgspec.json.decode(answer.body)
+    assert (answer.status, found["protocol"], found["path"]) == (200, "HTTP/2", "/x")
 
 
 # Upgrades
