@@ -2,7 +2,7 @@
  *
  * Packets of pods that are not TCP: UDP, ICMP and the rest, at the pods' cgroup.
  *
- * TCP is judged when a connection begins (connect, sk_lookup) and cut by destroying its socket; only
+ * TCP is judged when a connection begins (connect, sk_lookup), cut by destroying its socket; only
  * TCP that a raw socket writes is judged here. The kernel answers echo requests without a socket
  * of the pod, so a pod's ingress policy for them is applied where another local pod sends them.
  */
@@ -373,7 +373,7 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 	return judge_ports(&judged);
 }
 
-/* socket(): remember the namespace of what packets are judged for. Connections have their own way. */
+/* socket(): remember the namespace of sockets whose packets are judged one by one. */
 SEC("cgroup/sock_create")
 int pod_socket(struct bpf_sock *ctx)
 {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,9 +25,9 @@ def topology() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def node(topology: Topology, tmp_path: Path) -> Iterator[Node]:
+def node(topology: Topology) -> Iterator[Node]:
     """A node with all pods registered, attached and open, and the in-pod listeners there."""
-    bpffs = tmp_path / "bpf"
+    bpffs = topology.folder / "bpf"
     made = Node(topology, bpffs)
     try:
         made.start()

@@ -434,9 +434,9 @@ def test_policy_change_between_allow_and_proxy_never_refuses(node: Node) -> None
     assert flips > 100
 
 
-def test_killed_agent_leaves_a_working_datapath(topology: Topology, tmp_path: Path) -> None:
+def test_killed_agent_leaves_a_working_datapath(topology: Topology) -> None:
     """The process that loaded everything dies without a word."""
-    bpffs = tmp_path / "bpf"
+    bpffs = topology.folder / "killed"
     script = (
         "import os, signal, sys; from pathlib import Path;"
         "from penstock.bpf.datapath import Datapath;"

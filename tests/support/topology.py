@@ -2,13 +2,16 @@
 
 The node routes between pods: 10.77.0.1 and fd77::1 are its own, a pod has 10.77.0.<10+n> and
 fd77::<10+n> (n counts from 1) on a veth pair. Nothing touches the root namespace but the names in
-/run/netns; all names hold the process id. Processes are entered by setns, never by
-`ip netns exec`, which hides the cgroup filesystem.
+/run/netns and the folder /run/penstock-test-<pid>-<n>. All names hold the process id, so that
+tests can run side by side, and what a killed test has left is taken away by the next one.
+Processes are entered by setns, never by `ip netns exec`, which hides the cgroup filesystem.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from typing import Self
 import msgspec
 
 from penstock.bpf.capabilities import cgroup2_mount
+from penstock.bpf.datapath import Datapath
 from penstock.bpf.syscalls import enter_netns
 from penstock.lab import cgroups
 
@@ -29,6 +33,9 @@ ACTOR = Path(__file__).with_name("actor.py")
 NODE_IPV4 = IPv4Address("10.77.0.1")
 NODE_IPV6 = IPv6Address("fd77::1")
 CALL_TIMEOUT = 5.0
+FOLDER_PREFIX = "penstock-test-"
+NETNS_PREFIX = "pst"
+_instances = itertools.count(1)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -78,8 +85,10 @@ class Topology:
     def __init__(self, pods: tuple[str, ...]) -> None:
         mount = cgroup2_mount()
         assert mount is not None
-        self._tag = f"pst{os.getpid()}"
-        self.cgroup = mount / f"penstock-test-{os.getpid()}"
+        instance = f"{os.getpid()}-{next(_instances)}"
+        self._tag = f"{NETNS_PREFIX}{instance}"
+        self.cgroup = mount / f"{FOLDER_PREFIX}{instance}"
+        self.folder = Path("/run") / self.cgroup.name
         self.node = self._place("node", NODE_IPV4, NODE_IPV6)
         self.pods: dict[str, Place] = {}
         for index, name in enumerate(pods, 11):
@@ -101,7 +110,9 @@ class Topology:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            undo.callback(self._remove_cgroups)
+            _sweep(self.cgroup.parent)
+            self.folder.mkdir(mode=0o700)
+            undo.callback(_remove, self.folder, self.cgroup)
             for folder in ("envoy", "other", *(f"pods/{name}" for name in self.pods)):
                 (self.cgroup / folder).mkdir(parents=True)
             undo.callback(self._remove_namespaces)
@@ -183,8 +194,29 @@ class Topology:
             if place.netns.exists():
                 _ip(f"netns delete {place.netns.name}")
 
-    def _remove_cgroups(self) -> None:
-        cgroups.remove(self.cgroup)
+
+def _remove(folder: Path, cgroup: Path) -> None:
+    """Remove a test's folder under /run, with the bpffs mounted below it, and its cgroup."""
+    for bpffs in folder.glob("*"):
+        Datapath.remove(bpffs)
+    shutil.rmtree(folder, ignore_errors=True)
+    cgroups.remove(cgroup)
+
+
+def _sweep(mount: Path) -> None:
+    """Take away what tests that were killed have left."""
+
+    def is_dead(instance: str) -> bool:
+        pid = instance.partition("-")[0]
+        return pid.isdigit() and not Path("/proc", pid).exists()
+
+    for netns in Path("/run/netns").glob(f"{NETNS_PREFIX}*-*"):
+        if is_dead(netns.name.removeprefix(NETNS_PREFIX)):
+            _ip(f"netns delete {netns.name}")
+    names = {path.name for root in (mount, Path("/run")) for path in root.glob(f"{FOLDER_PREFIX}*")}
+    for name in names:
+        if is_dead(name.removeprefix(FOLDER_PREFIX)):
+            _remove(Path("/run") / name, mount / name)
 
 
 def _ip(*lines: str, netns: str | None = None) -> None:

@@ -232,7 +232,8 @@ struct event {
 	char comm[COMM_SIZE];
 };
 
-#define ABI_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type " has another size")
+#define ABI_SIZE(type, size)                                                                       \
+	_Static_assert(sizeof(struct type) == (size), #type " has another size")
 ABI_SIZE(address, 16);
 ABI_SIZE(endpoint, 20);
 ABI_SIZE(config, 16);

@@ -66,6 +66,9 @@ class Datapath:
         self._pod_addresses = BpfMap(maps["pod_addresses"], "pod_addresses", Address, Cookie)
         self._identities = BpfMap(maps["identities"], "identities", abi.IdentityKey, Index)
         self._listeners = BpfMap(maps["listeners"], "listeners", abi.ListenerKey, Cookie)
+        self._original_destinations = BpfMap(
+            maps["original_destinations"], "original_destinations", abi.Connection, abi.Endpoint
+        )
         self._policy = PolicyTable(
             BpfMap(maps["policy_defaults"], "policy_defaults", Index, abi.PolicyDefault),
             BpfMap(maps["policy"], "policy", abi.PolicyKey, abi.PolicyVerdict),
@@ -285,6 +288,25 @@ class Datapath:
             for family in (socket.AF_INET, socket.AF_INET6)
             if self._listeners.get(abi.ListenerKey(netns_cookie=cookie, family=family)) is not None
         }
+
+    def original_destination(
+        self, cookie: int, leg: sockdiag.Connection
+    ) -> tuple[str, int] | None:
+        """Return what a pod's connection to its egress listener asked for, None if unknown.
+
+        Args:
+            cookie: of the pod's network namespace.
+            leg: the connection, as the pod's side of it.
+        """
+        key = abi.Connection(
+            source=Address.of(leg.local),
+            destination=Address.of(leg.remote),
+            source_port=leg.local_port,
+            destination_port=leg.remote_port,
+            netns_cookie=cookie,
+        )
+        found = self._original_destinations.get(key)
+        return None if found is None else (str(found.address.ip), found.port)
 
     def events(self) -> EventReader:
         """Return a reader of events; there should be one at a time."""
