@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 from ipaddress import ip_address
 
-from penstock.agent.connections import PodSockets, Scope, doomed, policed_legs
+from penstock.agent.connections import PodSockets, Scope, doomed, misled, policed_legs
 from penstock.agent.lattice import CLOSED, IdentityPolicy, Match
 from penstock.bpf.sockdiag import Connection
 from penstock.ir.policy import Direction, Verdict
@@ -65,6 +65,32 @@ def test_what_is_denied_now_ends_in_the_direction_of_the_denial() -> None:
 def test_what_goes_through_envoy_now_and_does_not_ends() -> None:
     assert judged(OUTWARD, policy=rule(OUT, Verdict.PROXY)) == [OUTWARD]
     assert judged(INWARD, policy=rule(IN, Verdict.PROXY)) == [INWARD]
+
+
+def test_what_goes_past_envoy_now_ends_at_its_ingress_listener_only() -> None:
+    leg = connection((POD, 50000), (PEER, 8080), cgroup=ENVOY)
+    accepted = connection((POD, 8080), (PEER, 40000), cgroup=ENVOY)
+    assert judged(leg, accepted, INWARD, policy=OPEN) == [accepted]
+
+
+def test_connections_to_the_egress_listener_end_where_they_would_not_be_led_there() -> None:
+    service, direct = ("10.96.0.1", 80), (PEER, 8080)
+    kept, stale, unknown = (
+        connection(("127.0.0.1", port), ("127.0.0.1", 15001)) for port in (50001, 50002, 50003)
+    )
+    envoys = connection(("127.0.0.1", 50002), ("127.0.0.1", 15001), cgroup=ENVOY)
+    other = connection(("127.0.0.1", 50002), ("127.0.0.1", 8080))
+    sockets = PodSockets(
+        connections=(kept, stale, unknown, envoys, other, OUTWARD), listening=frozenset()
+    )
+    asked = {50001: service, 50002: direct}
+    found = misled(
+        sockets,
+        envoy_cgroup=ENVOY,
+        original=lambda leg: asked.get(leg.local_port),
+        redirects=lambda address, port: (address, port) == service,
+    )
+    assert found == [stale]
 
 
 def test_envoy_s_own_connections_end_only_by_a_denial() -> None:

@@ -39,7 +39,8 @@ def policy(
 
 
 def service(name: str, backend: str, *, proxy: bool = False) -> Resource:
-    body = node_pb2.Service(namespace="shop", name=name, addresses=["10.96.0.1"], port=80)
+    short = name.split("/")[1] if "/" in name else name
+    body = node_pb2.Service(namespace="shop", name=short, addresses=["10.96.0.1"], port=80)
     body.protocol, body.proxy = 6, proxy
     body.backends.add(address=backend, port=8080, weight=1)
     return make_resource(types.SERVICE, name, body.SerializeToString(deterministic=True))
@@ -134,6 +135,40 @@ def test_open_connections_with_an_address_of_another_identity_are_looked_at() ->
     datapath.apply(Delta((workload("a", 1, "10.0.0.1"),)))
     affected = datapath.apply(Delta((workload("a", 2, "10.0.0.1"),)))
     assert affected.addresses == {"10.0.0.1"}
+
+
+def test_a_service_that_leads_to_envoy_no_more_has_open_connections_looked_at() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    name = "shop/s/80/tcp"
+    assert not datapath.apply(Delta((service(name, "10.0.0.2", proxy=True),))).unproxied
+    assert not datapath.apply(Delta((service(name, "10.0.0.3", proxy=True),))).unproxied
+    assert datapath.apply(Delta((service(name, "10.0.0.3"),))).unproxied
+    assert not datapath.apply(gone(service(name, "10.0.0.3"))).unproxied
+    datapath.apply(Delta((service(name, "10.0.0.3", proxy=True),)))
+    assert datapath.apply(gone(service(name, "10.0.0.3"))).unproxied
+
+
+def test_what_is_led_to_envoy_is_what_the_kernel_leads_there() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    datapath.add_pod(P1)
+    datapath.apply(
+        Delta(
+            (
+                policy(100, (1, 200, 8080, 3), egress=1),
+                workload("p1", 100, "10.0.0.1"),
+                workload("p2", 200, "10.0.0.2"),
+            )
+        )
+    )
+    assert datapath.redirects(100, "10.0.0.2", 8080)
+    assert not datapath.redirects(100, "10.0.0.2", 9090)
+    assert not datapath.redirects(100, "10.96.0.1", 80)
+    datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.2"),)))
+    assert datapath.redirects(100, "10.96.0.1", 80)
+    datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.9"),)))
+    assert not datapath.redirects(100, "10.96.0.1", 80)
+    datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.9", proxy=True),)))
+    assert datapath.redirects(100, "10.96.0.1", 80)
 
 
 def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it() -> None:

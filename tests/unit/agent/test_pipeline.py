@@ -43,13 +43,19 @@ class World:
         self.view = EnvoyView(NODE, self.snapshots, EnvoyAdmin(folder / "none.sock"))
         self.store = NodeStore(folder / "snapshot")
         self.synced = 0
+        self.swept = asyncio.Event()
+        self.swept.set()
         self.pipeline = Pipeline(
             store=self.store,
             view=self.view,
             datapath=NodeDatapath(self.kernel),
             envoy=self.envoy,
             on_synced=self._on_synced,
+            swept=self._wait_swept,
         )
+
+    async def _wait_swept(self) -> None:
+        await self.swept.wait()
 
     def _on_synced(self) -> None:
         self.synced += 1
@@ -121,6 +127,22 @@ async def test_envoy_loses_a_resource_only_after_the_kernel_has_changed(tmp_path
         made.envoy.answered.set()
         await made.pipeline.idle()
         assert made.served() == {"b"}
+
+
+async def test_envoy_loses_a_resource_only_after_connections_that_need_it_have_ended(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as made:
+        made.envoy.answered.set()
+        await made.send(cluster("a"))
+        await made.pipeline.idle()
+        made.swept.clear()
+        await made.send(removed=("a",))
+        await breathe()
+        assert made.served() == {"a"}
+        made.swept.set()
+        await made.pipeline.idle()
+        assert made.served() == set()
 
 
 async def test_a_resource_that_cannot_be_read_is_refused_alone(tmp_path: Path) -> None:

@@ -289,9 +289,7 @@ class Datapath:
             if self._listeners.get(abi.ListenerKey(netns_cookie=cookie, family=family)) is not None
         }
 
-    def original_destination(
-        self, cookie: int, leg: sockdiag.Connection
-    ) -> tuple[str, int] | None:
+    def original_destination(self, cookie: int, leg: sockdiag.Connection) -> tuple[str, int] | None:
         """Return what a pod's connection to its egress listener asked for, None if unknown.
 
         Args:

@@ -83,6 +83,7 @@ class Agent:
             datapath=state,
             envoy=self._ads,
             on_affected=self._on_affected,
+            swept=self._swept,
             on_change=self._look_again,
             on_synced=self._on_synced,
         )
@@ -217,6 +218,10 @@ class Agent:
     def _on_affected(self, affected: Affected) -> None:
         if self._sweeper is not None:
             self._sweeper.affected(affected)
+
+    async def _swept(self) -> None:
+        if self._sweeper is not None:
+            await self._sweeper.quiet()
 
     def _on_synced(self) -> None:
         self._synced.set()

@@ -55,7 +55,13 @@ class Capture:
     def sweeper(self, pods: Callable[[], Mapping[str, Path]]) -> Sweeper:
         """Return the sweeper of the local pods' connections."""
         inode = os.stat(self.envoy_cgroup).st_ino  # noqa: PTH116
-        return Sweeper(self.state, pods, node_netns=self._netns, envoy_cgroup=inode)
+        return Sweeper(
+            self.state,
+            pods,
+            node_netns=self._netns,
+            envoy_cgroup=inode,
+            original=self.datapath.original_destination,
+        )
 
     def read_events(self, flows: FlowLog) -> None:
         """Put the kernel's events into *flows* from now on."""

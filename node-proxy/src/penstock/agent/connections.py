@@ -9,8 +9,12 @@ through Envoy now and do not. Source: the connections that exist in a pod's netw
 | the application's, outward, to another address | the pod's cgroup | egress; PROXY ends it too |
 | the application's, inward | the pod's cgroup | ingress; PROXY ends it unless Envoy judges it |
 | Envoy's own legs to a backend | Envoy's cgroup | egress; DENY ends it |
-| Envoy's ingress listener's | Envoy's cgroup | ingress; DENY ends it |
-| loopback, and the pod to itself | any | never |
+| Envoy's ingress listener's | Envoy's cgroup | ingress; all but PROXY ends it |
+| the application's to the egress listener | the pod's cgroup | ended if it would go elsewhere now |
+| other loopback, and the pod to itself | any | never |
+
+Envoy forgets the routes of what is not led to it any more, so a connection that still is would be
+answered 403 or 404 for as long as its client keeps it.
 
 Inward and judged by Envoy is what the egress pass of the client has judged: its leg is marked.
 """
@@ -23,6 +27,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.agent.lattice import IdentityPolicy, Match, judge
+from penstock.bpf.abi import EGRESS_PORT
 from penstock.bpf.sockdiag import Connection, destroy_listed, list_connections
 from penstock.ir.policy import TCP, Direction, Reserved, Verdict
 from penstock.meta.marks import POLICED, POLICED_GATEWAY
@@ -87,11 +92,36 @@ def _survives(connection: Connection, scope: Scope, *, inward: bool) -> bool:
     mark = scope.policed.get(ends, 0) if inward else 0
     peer = IDENTITY_OF_MARK.get(mark) or scope.identity_of(str(connection.remote))
     verdict = judge(scope.policy, Match(direction, peer, port, TCP))
+    is_envoys = bool(scope.envoy_cgroup) and connection.cgroup == scope.envoy_cgroup
     if verdict is not Verdict.PROXY:
-        return verdict is Verdict.ALLOW
-    if connection.cgroup == scope.envoy_cgroup and scope.envoy_cgroup:
-        return True
-    return mark != 0
+        return verdict is Verdict.ALLOW and not (is_envoys and inward)
+    return is_envoys or mark != 0
+
+
+def misled(
+    sockets: PodSockets,
+    *,
+    envoy_cgroup: int,
+    original: Callable[[Connection], tuple[str, int] | None],
+    redirects: Callable[[str, int], bool],
+) -> list[Connection]:
+    """Return the connections to the pod's egress listener that would not be led there now.
+
+    Args:
+        sockets: of the pod.
+        envoy_cgroup: inode of Envoy's cgroup.
+        original: what a connection asked for; None if it is not known.
+        redirects: whether a connect to an address and port is led to the listener.
+    """
+    led = (
+        connection
+        for connection in sockets.connections
+        if connection.remote.is_loopback
+        and connection.remote_port == EGRESS_PORT
+        and connection.cgroup != envoy_cgroup
+    )
+    asked = ((connection, original(connection)) for connection in led)
+    return [connection for connection, what in asked if what and not redirects(*what)]
 
 
 def destroy(netns: Path, connections: Collection[Connection]) -> int:

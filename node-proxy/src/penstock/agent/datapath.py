@@ -22,9 +22,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from penstock.agent.lattice import CLOSED, IdentityPolicy, meet
+from penstock.agent.lattice import CLOSED, IdentityPolicy, Match, judge, meet
 from penstock.agent.node_resources import Content, Policy, Service, Workload, canonical, decode
-from penstock.ir.policy import Reserved
+from penstock.ir.policy import TCP, Direction, Reserved, Verdict
 from penstock.meta.errors import PenstockError
 from penstock.xds import types
 from penstock.xds.snapshot import Delta
@@ -87,6 +87,8 @@ class Affected(msgspec.Struct, frozen=True):
     """Uids of local pods of which any connection may be."""
     addresses: frozenset[str] = frozenset()
     """Addresses that changed from one identity to another: connections of all pods with them."""
+    unproxied: bool = False
+    """A Service does not lead to Envoy any more: connections to all egress listeners."""
 
 
 class NodeDatapath:
@@ -126,6 +128,20 @@ class NodeDatapath:
     def service_at(self, address: str, port: int) -> str:
         """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
         return self._vips.get((address, port), "")
+
+    def redirects(self, identity: int, address: str, port: int) -> bool:
+        """Return whether a TCP connect of *identity* to *address* is led to Envoy."""
+        name = self.service_at(address, port)
+        service = self._services.get(f"{name}/{port}/tcp") if name else None
+        if service is not None and service.proxy:
+            return True
+        ends = [(b.address, b.port) for b in service.backends] if service else [(address, port)]
+        policy = self.verdicts(identity)
+        peers = ((self.identity_of(at), to) for at, to in ends)
+        return any(
+            judge(policy, Match(Direction.EGRESS, peer, to, TCP)) is Verdict.PROXY
+            for peer, to in peers
+        )
 
     def verdicts(self, identity: int) -> IdentityPolicy:
         """Return what the kernel enforces for *identity*."""
@@ -256,6 +272,7 @@ class NodeDatapath:
         pods = {uid for uid in touched.pods | self._pods_of(policies) if self._moves(uid)}
         addresses = {a for a in touched.addresses if self._owner(a) != self._identities.get(a)}
         changed = frozenset(a for a in addresses if a in self._identities and a in self._owners)
+        proxied = {name for name in touched.services if self._is_proxied(name)}
         self._drop_services(touched.services)
         self._close_pods(pods)
         if addresses:
@@ -265,7 +282,12 @@ class NodeDatapath:
         self._set_policies(policies, final=True)
         self._open_pods(pods)
         self._set_services(touched.services)
-        return Affected(frozenset(self._pods_of(policies) | pods), changed)
+        unproxied = not all(self._is_proxied(name) for name in proxied)
+        return Affected(frozenset(self._pods_of(policies) | pods), changed, unproxied)
+
+    def _is_proxied(self, name: str) -> bool:
+        service = self._services.get(name)
+        return service is not None and service.proxy
 
     def _wanted(self, identity: int) -> IdentityPolicy | None:
         policy = self.policies.get(identity)

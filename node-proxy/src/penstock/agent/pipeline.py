@@ -2,14 +2,16 @@
 
 They go in the order in which the controller sent them. The kernel gets what concerns it when Envoy
 has answered to what came before: a verdict that sends connections to Envoy finds the listener and
-the routes there, and what Envoy is about to lose is no longer asked of it. Envoy is waited for only
+the routes there, and what Envoy is about to lose is no longer asked of it, on open connections
+neither. Envoy is waited for only
 so long: a cluster that cannot warm must not hold up a denial.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -27,6 +29,10 @@ ENVOY_PATIENCE = 0.5
 """Seconds for which the kernel's part waits for Envoy."""
 
 log = structlog.get_logger(__name__)
+
+
+async def _at_once() -> None:
+    """Wait for nothing."""
 
 
 class Settling(Protocol):
@@ -48,6 +54,7 @@ class Pipeline:
         datapath: NodeDatapath,
         envoy: Settling,
         on_affected: Callable[[Affected], None] = lambda _: None,
+        swept: Callable[[], Awaitable[None]] = _at_once,
         on_change: Callable[[], None] = lambda: None,
         on_synced: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,6 +66,7 @@ class Pipeline:
             datapath: what the kernel enforces.
             envoy: what Envoy has answered.
             on_affected: is told whose connections may have another verdict now.
+            swept: returns when such connections have ended.
             on_change: is told when something reached Envoy's view or the kernel.
             on_synced: is told once, when the controller has sent all types.
         """
@@ -67,6 +75,7 @@ class Pipeline:
         self._datapath = datapath
         self._envoy = envoy
         self._on_affected = on_affected
+        self._swept = swept
         self._on_change = on_change
         self._on_synced = on_synced
         self._to_sync = set(types.SENDING_ORDER)
@@ -129,6 +138,9 @@ class Pipeline:
         if ours:
             await self._wait_for_envoy()
             self._on_affected(self._datapath.apply(ours))
+        if theirs.removals:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._swept(), ENVOY_PATIENCE)
         self._view.apply(Delta((), theirs.removals))
         self._on_change()
 

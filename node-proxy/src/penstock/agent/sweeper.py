@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from penstock.agent.connections import (
     Scope,
     destroy,
     doomed,
+    misled,
     policed_legs,
     sockets_of,
 )
@@ -37,6 +39,7 @@ class Sweeper:
         *,
         node_netns: Path,
         envoy_cgroup: int,
+        original: Callable[[int, Connection], tuple[str, int] | None],
     ) -> None:
         """Prepare; `run` does the work.
 
@@ -45,22 +48,34 @@ class Sweeper:
             pods: the network namespaces of the local pods, by uid.
             node_netns: where a gateway's connections begin.
             envoy_cgroup: inode of Envoy's cgroup.
+            original: what a connection to an egress listener asked for, by the cookie of its
+                network namespace.
         """
         self._datapath = datapath
         self._pods = pods
         self._node_netns = node_netns
         self._envoy_cgroup = envoy_cgroup
+        self._original = original
         self._pending: set[str] = set()
         self._pending_addresses: set[str] = set()
+        self._pending_redirects = False
         self._awake = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self.destroyed = 0
 
     def affected(self, affected: Affected) -> None:
         """Look at these soon; the maps have changed already."""
         self._pending |= affected.pods
         self._pending_addresses |= affected.addresses
-        if self._pending or self._pending_addresses:
+        self._pending_redirects |= affected.unproxied
+        if self._pending or self._pending_addresses or self._pending_redirects:
+            self._quiet.clear()
             self._awake.set()
+
+    async def quiet(self) -> None:
+        """Return when all that was told has been looked at once."""
+        await self._quiet.wait()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -69,13 +84,45 @@ class Sweeper:
             self._awake.clear()
             pods, self._pending = self._pending, set()
             addresses, self._pending_addresses = self._pending_addresses, set()
-            await self.sweep(pods, addresses)
+            unproxied, self._pending_redirects = self._pending_redirects, False
+            await self._look(pods, addresses, unproxied=unproxied)
+            if not self._awake.is_set():
+                self._quiet.set()
             await asyncio.sleep(SECOND_LOOK)
-            await self.sweep(pods, addresses)
+            await self._look(pods, addresses, unproxied=unproxied)
 
     async def sweep(self, pods: Collection[str], addresses: Collection[str]) -> None:
         """Look at all connections of *pods*, and at those of any local pod with *addresses*."""
         self.destroyed += await asyncio.to_thread(self._sweep, pods, addresses)
+
+    async def sweep_redirects(self, pods: Collection[str]) -> None:
+        """Look at the connections of *pods* to their egress listeners."""
+        self.destroyed += await asyncio.to_thread(self._sweep_redirects, pods)
+
+    async def _look(
+        self, pods: Collection[str], addresses: Collection[str], *, unproxied: bool
+    ) -> None:
+        await self.sweep(pods, addresses)
+        await self.sweep_redirects(self._pods() if unproxied or addresses else pods)
+
+    def _sweep_redirects(self, pods: Collection[str]) -> int:
+        known = self._pods()
+        return sum(
+            self._destroy(uid, known[uid], found)
+            for uid in pods
+            if uid in known and (found := self._misled(uid, known[uid]))
+        )
+
+    def _misled(self, uid: str, netns: Path) -> list[Connection]:
+        pod, identity = self._datapath.local.get(uid), self._datapath.enforced_identity(uid)
+        if pod is None or identity is None:
+            return []
+        return misled(
+            self._list(netns),
+            envoy_cgroup=self._envoy_cgroup,
+            original=functools.partial(self._original, pod.cookie),
+            redirects=functools.partial(self._datapath.redirects, identity),
+        )
 
     def _sweep(self, pods: Collection[str], addresses: Collection[str]) -> int:
         known = self._pods()
