@@ -12,11 +12,15 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, machine, path
+from bench import change, machine, path, startup
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
-BENCHES: dict[str, Callable[[], Report | str]] = {"change": change.run, "path": path.run}
+BENCHES: dict[str, Callable[[], Report | str]] = {
+    "change": change.run,
+    "path": path.run,
+    "startup": startup.run,
+}
 """Benches by topic; one that cannot run here says why instead."""
 
 

@@ -38,6 +38,8 @@ to its neighbour (RTDS keys while at most 512 rules are weighted, inline in the 
   listeners one on a unix socket whose scope comes from a header. No agent in between.
 * **Floor**: the same Envoy, the same process, then a gRPC server that writes bytes serialised
   before. Server and floor take turns.
+* **Through the agent**: the whole way, with an agent in a process of its own between the server
+  and its own Envoy; acknowledged means that the agent's report of Envoy's ACK is back.
 """
 
 
@@ -57,6 +59,10 @@ class Size(msgspec.Struct, kw_only=True):
     """Seconds until all is settled with an Envoy that comes back."""
     product: dict[str, list[Latency]] = {}
     floor: dict[str, list[Latency]] = {}
+    through_agent: dict[str, list[Latency]] = {}
+    """Its `envoy_cpu` is the agent's."""
+    agent_sync: float = 0.0
+    """Seconds until the Envoy of an agent that had nothing has acknowledged everything."""
     asked: int = 0
     failed: int = 0
 
@@ -68,7 +74,13 @@ def run() -> Report:
         topic="change",
         title="A change among many routes",
         about=ABOUT,
-        tables=[_encoding(found), _flatness(found), _latencies(found), _initial(found)],
+        tables=[
+            _encoding(found),
+            _flatness(found),
+            _latencies(found),
+            _whole(found),
+            _initial(found),
+        ],
         raw={str(size.routes): _raw(size) for size in found},
     )
 
@@ -88,6 +100,8 @@ def _measure(routes: int) -> Size:
     _encode(size, compiler, port)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         asyncio.run(_live(size, compiler, port, Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        asyncio.run(_through_agent(size, compiler, port, Path(folder)))
     del compiler, resources, events
     gc.collect()
     return size
@@ -120,8 +134,26 @@ async def _live(size: Size, compiler: Compiler, port: int, folder: Path) -> None
                 rig.feed.follow(compiler.apply(scale.more_canaries(scale.CANARIES + 1, INLINE)))
             for _ in range(BLOCKS):
                 await _block(size, rig, [scale.inline_weight()])
+            rig.feed.follow(compiler.apply(scale.fewer_canaries(INLINE)))
         assert not rig.acks.rejections, rig.acks.rejections[:3]
-    # Streams of a stopped server end by and by; cut off by the end of the loop they are noisy.
+    await _end()
+
+
+async def _through_agent(size: Size, compiler: Compiler, port: int, folder: Path) -> None:
+    async with live.whole(folder, compiler, port) as rig:
+        size.agent_sync = (await rig.synced()).seconds
+        await _warm(rig, scale.changes(port))
+        async with live.prober_of(rig) as prober:
+            for _ in range(BLOCKS):
+                for change in scale.changes(port):
+                    found = await rig.measure(prober, change, LIVE_TURNS)
+                    size.through_agent.setdefault(change.name, []).append(found)
+            size.asked, size.failed = size.asked + prober.asked, size.failed + prober.failed
+    await _end()
+
+
+async def _end() -> None:
+    """Wait for streams of stopped servers; cut off by the end of the loop they are noisy."""
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=1.0)
 
@@ -211,8 +243,29 @@ def _latencies(found: Sequence[Size]) -> Table:
         rows=rows,
         notes=[
             "Aim: served at most 3 times the floor.",
-            f"The prober asked {asked} times while the server was measured; {failed} failed.",
+            f"The prober asked {asked} times, here and through the agent; {failed} failed.",
         ],
+    )  # fmt: skip
+
+
+def _whole(found: Sequence[Size]) -> Table:
+    rows: list[list[str]] = []
+    for name in found[-1].through_agent:
+        for size in found:
+            blocks = size.through_agent[name]
+            served = _together(blocks, "served")
+            rows.append([
+                name, str(size.routes), str(_together(blocks, "acked")), str(served),
+                served.over(_together(size.floor[name], "served")),
+                str(_together(blocks, "envoy_cpu")),
+            ])  # fmt: skip
+    return Table(
+        title="Through the agent, ms",
+        header=[
+            "change", "routes", "ACK reported", "served", "served : floor", "CPU of the agent",
+        ],
+        rows=rows,
+        notes=["The floor is the one above: without an agent."],
     )  # fmt: skip
 
 
@@ -222,7 +275,7 @@ def _initial(found: Sequence[Size]) -> Table:
             str(size.routes), number(size.decode), number(size.compile),
             f"{size.resources} / {number(size.size / 1e6)} MB",
             f"{size.sync.resources} / {number(size.sync.size / 1e6)} MB",
-            number(size.sync.seconds), number(size.sync.envoy_cpu),
+            number(size.sync.seconds), number(size.agent_sync), number(size.sync.envoy_cpu),
             str(size.sync.envoy_memory), number(size.back),
         ]
         for size in found
@@ -232,7 +285,8 @@ def _initial(found: Sequence[Size]) -> Table:
         title="First synchronisation, seconds",
         header=[
             "routes", "decode objects", "compile", "snapshot of a node", "sent to this Envoy",
-            "all acknowledged", "CPU of Envoy", "Envoy MiB", "settled after a reconnect",
+            "all acknowledged", "through the agent", "CPU of Envoy", "Envoy MiB",
+            "settled after a reconnect",
         ],
         rows=rows,
         notes=[
@@ -246,14 +300,24 @@ def _raw(size: Size) -> dict[str, Any]:
     """Return all samples of a size."""
     raw: dict[str, Any] = {
         name: getattr(size, name)
-        for name in ("decode", "compile", "resources", "size", "back", "asked", "failed")
+        for name in (
+            "decode",
+            "compile",
+            "resources",
+            "size",
+            "back",
+            "agent_sync",
+            "asked",
+            "failed",
+        )
     }
     raw["sync"] = msgspec.to_builtins(size.sync)
     raw["encoding"] = {
         name: {"compile": cost.compile, "frame": cost.frame, "bytes": cost.size}
         for name, cost in size.encoded.items()
     }
-    for side, blocks in (("product", size.product), ("floor", size.floor)):
+    sides = {"product": size.product, "floor": size.floor, "through_agent": size.through_agent}
+    for side, blocks in sides.items():
         raw[side] = {
             name: {what: _together(each, what) for what in ("acked", "served", "envoy_cpu")}
             for name, each in blocks.items()

@@ -20,7 +20,11 @@ PROBER = Path(__file__).with_name("prober.py")
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, folder: Path | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    folder: Path | None = None,
+    *,
+    end: signal.Signals = signal.SIGKILL,
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run *command* until the block ends; what it prints goes to *log*."""
     with log.open("wb") as output:
@@ -28,7 +32,7 @@ def running(
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(end)
             process.wait()
 
 
