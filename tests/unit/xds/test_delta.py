@@ -198,16 +198,34 @@ def test_types_go_in_order_whatever_the_order_of_the_requests() -> None:
     assert [m[0] for m in removed] == [types.short(t) for t in types.REMOVAL_ORDER]
 
 
-def test_scopes_go_alone_and_many_at_a_time() -> None:
+def test_first_scopes_go_together() -> None:
     talk = Dialogue(*(scope(f"s{i}") for i in range(WINDOW + 6)))
     talk.ask(types.SCOPE)
+    ((_, names, _),) = talk.sends()
+    assert len(names) == WINDOW + 6
+
+
+def test_later_scopes_go_alone_and_many_at_a_time() -> None:
+    talk = Dialogue(scope("first"))
+    talk.ask(types.SCOPE)
+    talk.settle()
+    talk.change(*(scope(f"s{i}") for i in range(WINDOW + 6)))
     messages = talk.sends()
     assert len(messages) == WINDOW
     assert all(len(names) == 1 for _, names, _ in messages)
+    one, *_ = talk.last
     assert talk.sends() == []
-    first = discovery_pb2.DeltaDiscoveryRequest(type_url=types.SCOPE, response_nonce="1")
-    talk.stream.on_request(first, talk.now)
+    talk.ack(one)
     assert len(talk.sends()) == 1
+
+
+def test_a_bad_scope_among_the_first_is_found() -> None:
+    talk = Dialogue(scope("good"), scope("bad"))
+    talk.ask(types.SCOPE)
+    ((_, names, _),) = talk.sends()
+    assert names == ["good", "bad"]
+    talk.ack(error="no")
+    assert sorted(names for _, names, _ in talk.sends()) == [["bad"], ["good"]]
 
 
 def test_scope_waits_for_cluster_and_endpoints() -> None:

@@ -9,7 +9,9 @@ when it reads again it gets the latest version and none between.
 What goes when:
 
 * One response of a type is under way at a time. Scopes and route configurations, which Envoy
-  refuses by the response, go one to a response and up to WINDOW at a time instead.
+  refuses by the response, go one to a response and up to WINDOW at a time instead. Only the
+  first scopes go all together: with the answer to them Envoy opens its listeners, and what it has
+  no scope for then is answered 404.
 * Types go in the order of `types.SENDING_ORDER`. A resource also waits until the client accepted
   the current version of each resource that it `needs`; of a cluster, also of its endpoints. It
   does not wait for what the client refused, never asked for, or what does not exist; nor longer
@@ -327,7 +329,8 @@ class DeltaStream:
         """Return the resources of one response: one that goes alone, or as many as fit."""
         together = subscription.room(alone=False, window=WINDOW)
         window = 1 if subscription.type_url == types.CLUSTER else WINDOW
-        always_alone = subscription.type_url in types.ALONE
+        first = subscription.type_url == types.SCOPE and subscription.untold
+        always_alone = subscription.type_url in types.ALONE and not first
         if not together and not (always_alone or subscription.suspects):
             return ()
         if not subscription.room(alone=True, window=window):
@@ -335,7 +338,7 @@ class DeltaStream:
         batch: list[Resource] = []
         later: list[str] = []
         size = 0
-        while subscription.dirty and size < BATCH_BYTES:
+        while subscription.dirty and (first or size < BATCH_BYTES):
             name, _ = subscription.dirty.popitem(last=False)
             resource = self._ready(subscription, name, now)
             if resource is None:

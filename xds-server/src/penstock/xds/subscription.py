@@ -75,6 +75,11 @@ class Subscription:
         """Return whether the client has *name*, or may get it by what is under way."""
         return name in self.acked or name in self.flying or self.doubtful(name)
 
+    @property
+    def untold(self) -> bool:
+        """Return whether the client has nothing of the type, and nothing is under way to it."""
+        return not (self.acked or self.rejected or self.in_flight or self.suspects)
+
     def touch(self, name: str) -> None:
         """Look at *name* again."""
         self.dirty[name] = None
