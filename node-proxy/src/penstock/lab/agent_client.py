@@ -106,9 +106,18 @@ class HttpAgentClient:
                     raise _refusal(answer.status, method, text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AgentUnavailableError(
-                f"no answer from the agent on {self._socket}: {error!r}; "
+                f"no answer from the agent on {self._socket}: {_cause(error)}; "
                 "its log is logs/agent.log in the run folder"
             ) from error
+
+
+def _cause(error: Exception) -> str:
+    """Return in a few words why there was no answer."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or type(error.os_error).__name__
+    if isinstance(error, TimeoutError):
+        return f"not in {_SECONDS:g} s"
+    return str(error) or type(error).__name__
 
 
 def _refusal(status: int, method: str, text: str) -> AgentUnavailableError:

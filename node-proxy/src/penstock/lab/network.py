@@ -309,5 +309,6 @@ def _route_from_pod(inside: Any, index: int, pod: PodNetwork, mac: str) -> None:
         _add_neighbour(inside, index, gateway, mac)
     _close_service_ranges(inside)
     inside.route("add", dst=f"{_GATEWAY4}/32", oif=index, scope=_LINK)
-    inside.route("add", dst="default", gateway=_GATEWAY4, oif=index)
+    for reachable in ("default", GATEWAY_RANGE):  # the latter lies in a closed range
+        inside.route("add", dst=reachable, gateway=_GATEWAY4, oif=index)
     inside.route("add", dst="default", gateway=_GATEWAY6, oif=index, family=socket.AF_INET6)
