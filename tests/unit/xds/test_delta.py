@@ -225,6 +225,8 @@ def test_a_bad_scope_among_the_first_is_found() -> None:
     ((_, names, _),) = talk.sends()
     assert names == ["good", "bad"]
     talk.ack(error="no")
+    assert talk.sends() == [("ScopedRouteConfiguration", [], ["good", "bad"])]
+    talk.ack()
     assert sorted(names for _, names, _ in talk.sends()) == [["bad"], ["good"]]
 
 

@@ -283,15 +283,17 @@ class DeltaStream:
                 self._touch_all(self._held.doubtful(key, version, resource.needs))
 
     def _retract(self, subscription: Subscription, sent: Sent) -> None:
-        """Have the new clusters of a failed response taken back; nothing routes to them yet."""
+        """Take back what Envoy may half hold: new clusters, and first scopes, seemingly known."""
         endpoints = self._subscriptions.get(types.ENDPOINTS)
-        if subscription.type_url != types.CLUSTER:
-            return
         if endpoints is not None and endpoints.wildcard:  # not an Envoy
             return
         for resource in sent.upserts:
             again = sent.overdue and self._took_back.get(resource.name) == resource.version
-            if resource.name not in subscription.acked and not again:
+            if subscription.type_url == types.SCOPE and not sent.alone:
+                subscription.retracted[resource.name] = None
+            elif subscription.type_url != types.CLUSTER or resource.name in subscription.acked:
+                continue
+            elif not again:
                 self._took_back[resource.name] = resource.version
                 subscription.retracted[resource.name] = None
 
@@ -480,10 +482,7 @@ class DeltaStream:
             self._touch(key)
 
     def _mark_leaving(self, subscription: Subscription, name: str) -> None:
-        if self._should_leave(subscription, name):
-            subscription.removals[name] = None
-        else:
-            subscription.removals.pop(name, None)
+        subscription.leave(name, leaving=self._should_leave(subscription, name))
 
     def _clear(self, subscription: Subscription, name: str) -> None:
         if subscription.rejected.pop(name, None) is not None:

@@ -84,6 +84,13 @@ class Subscription:
         """Look at *name* again."""
         self.dirty[name] = None
 
+    def leave(self, name: str, *, leaving: bool) -> None:
+        """Note whether the client should lose *name*."""
+        if leaving:
+            self.removals[name] = None
+        else:
+            self.removals.pop(name, None)
+
     def launched(self, sent: Sent) -> None:
         """Note a response under way."""
         self.in_flight[sent.nonce] = sent
