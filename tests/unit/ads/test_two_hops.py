@@ -12,11 +12,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from penstock.ads.client import AdsClient, BackOff
+from penstock.ads.client import AdsClient
 from penstock.ads.connection import NoHooks
 from penstock.ads.reports import EnvoyVerdicts
 from penstock.ads.server import SERVICE, AdsError, AdsServer
 from penstock.ads.store import SnapshotStore
+from penstock.meta.back_off import BackOff
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 import grpc
 import grpc.aio
-import msgspec
 import structlog
 
 from penstock.ads.server import REPORT_SERVICE, SERVICE
+from penstock.meta.back_off import BackOff
 from penstock.meta.clock import Clock
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
@@ -43,20 +43,6 @@ The first response of each type comes even if it is empty: from then on the stor
 Versions = Callable[[str], Mapping[str, str]]
 """Returns name → version of what the store has of a type."""
 Reports = Callable[[], AsyncIterator[node_pb2.NodeReport]]
-
-
-class BackOff(msgspec.Struct, frozen=True):
-    """Pauses between sessions: exponential, capped, with full jitter."""
-
-    first: float = 0.1
-    """Seconds."""
-    longest: float = 10.0
-    """Seconds."""
-
-    def pause(self, failures: int, random: float) -> float:
-        """Return the seconds to wait after *failures* in a row; *random* is in [0, 1)."""
-        ceiling = min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
-        return ceiling * (0.5 + random / 2)
 
 
 DEFAULT_BACK_OFF = BackOff()

@@ -1,1 +1,1 @@
-"""Where objects come from: a folder of YAML files, and what every source has in common."""
+"""Where objects come from: folders of YAML, an API server, and what every source has in common."""

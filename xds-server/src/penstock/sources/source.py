@@ -14,11 +14,15 @@ from penstock.meta.problems import Location, Problem, Severity
 Sink = Callable[[Batch], Awaitable[None]]
 """Takes one batch; the source waits for it before it goes on."""
 
+NOWHERE = Location("", 0)
+"""The place of what is in no file."""
+
 
 class SourceProblem(msgspec.Struct, frozen=True, kw_only=True):
     """A mistake in what the user wrote, with its place."""
 
     file: str
+    """ "" if it is in no file but in an API server."""
     location: Location
     ref: ObjectRef | None = None
     """The object, None if the file or document as a whole is meant."""
@@ -32,11 +36,11 @@ class SourceProblem(msgspec.Struct, frozen=True, kw_only=True):
         return self.problem.severity is Severity.ERROR
 
     def __str__(self) -> str:
-        """Return "file:line:column: Kind ns/name: path: message; hint"."""
-        place = f"{self.location}:{self.location.column}"
+        """Return "file:line:column: Kind ns/name: path: message; hint"; no place if in no file."""
+        place = f"{self.location}:{self.location.column}: " if self.file else ""
         about = f"{self.ref}: " if self.ref else ""
         kept = "; the last good version stays in force" if self.last_good else ""
-        return f"{place}: {about}{self.problem}{kept}"
+        return f"{place}{about}{self.problem}{kept}"
 
 
 class Source(Protocol):

@@ -1,0 +1,157 @@
+"""HTTP to an API server on behalf of reflectors."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from penstock.core.events import Event
+from penstock.meta.clock import Clock
+from penstock.sources.kubernetes.access import Access, AccessError, Credentials
+from penstock.sources.kubernetes.reflector import Reflector
+from penstock.sources.kubernetes.requests import ListRequest, Pause, Request
+
+CONNECT_SECONDS = 10.0
+LONGEST_ERROR = 64 << 10
+"""Bytes of an error's body that are read."""
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+"""A peer that is gone without a word is noticed within half a minute; one that is there and says
+nothing, by the reflector's deadline."""
+
+Deliver = Callable[[Reflector, tuple[Event, ...]], Awaitable[None]]
+"""Takes what a request changed; called after each request, also without events."""
+_T = TypeVar("_T")
+
+
+class _StalledError(Exception):
+    """Nothing came until the deadline."""
+
+
+class ApiServer:
+    """One API server; use as a context."""
+
+    def __init__(self, access: Access, clock: Clock, environment: Mapping[str, str]) -> None:
+        """Connect to nothing yet; *environment* is for a credential plugin."""
+        self._access = access
+        self._clock = clock
+        self._credentials = Credentials(access, clock, environment)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[aiohttp.ClientSession]:
+        """Yield a session for `follow`."""
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            read_bufsize=1 << 20,
+            headers={"User-Agent": "penstock", "Accept-Encoding": "identity"},
+        ) as session:
+            yield session
+
+    async def follow(
+        self, session: aiohttp.ClientSession, reflector: Reflector, deliver: Deliver
+    ) -> None:
+        """Do what *reflector* asks for, until cancelled."""
+        while True:
+            match reflector.next(self._clock.monotonic()):
+                case Pause(seconds=seconds):
+                    await self._clock.sleep(seconds)
+                case request:
+                    await self._exchange(session, reflector, request, deliver)
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        reflector: Reflector,
+        request: Request,
+        deliver: Deliver,
+    ) -> None:
+        """Make one request and give its answer to *reflector*, piece by piece."""
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._within(reflector, self._get(session, request.target))
+            if response.status != HTTPStatus.OK:
+                await self._refused(reflector, response, deliver)
+            elif isinstance(request, ListRequest):
+                body = await self._within(reflector, response.read())
+                await deliver(reflector, reflector.page(body, self._clock.monotonic()))
+            else:
+                await self._stream(reflector, response, deliver)
+        except (aiohttp.ClientError, OSError, AccessError, _StalledError) as error:
+            reason = str(error) or type(error).__name__
+            await deliver(reflector, reflector.broke(reason, self._clock.monotonic()))
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _stream(
+        self, reflector: Reflector, response: aiohttp.ClientResponse, deliver: Deliver
+    ) -> None:
+        while not reflector.over:
+            some = await self._within(reflector, response.content.readany())
+            now = self._clock.monotonic()
+            if not some:
+                await deliver(reflector, reflector.finished(now))
+                return
+            await deliver(reflector, reflector.chunk(some, now))
+
+    async def _refused(
+        self, reflector: Reflector, response: aiohttp.ClientResponse, deliver: Deliver
+    ) -> None:
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            self._credentials.refuse()
+        body = await self._within(reflector, response.content.read(LONGEST_ERROR))
+        wait = response.headers.get("Retry-After", "")
+        seconds = float(wait) if wait.isdecimal() else 0.0
+        now = self._clock.monotonic()
+        await deliver(reflector, reflector.refused(response.status, body, now, seconds))
+
+    async def _get(self, session: aiohttp.ClientSession, target: str) -> aiohttp.ClientResponse:
+        context = await self._credentials.context()
+        return await session.get(
+            URL(self._access.server + target, encoded=True),
+            headers=await self._credentials.headers(),
+            ssl=True if context is None else context,
+            server_hostname=self._access.server_name or None,
+            allow_redirects=False,
+        )
+
+    async def _within(self, reflector: Reflector, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return what *work* returns before the reflector's deadline.
+
+        Raises:
+            _StalledError: it did not.
+        """
+        left = reflector.deadline - self._clock.monotonic()
+        task = asyncio.create_task(work)
+        timer = asyncio.create_task(self._clock.sleep(left))
+        try:
+            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _StalledError(f"no word from the server for {left:.0f} s")
+        finally:
+            timer.cancel()
+            task.cancel()
+            await asyncio.gather(task, timer, return_exceptions=True)
+
+
+def _socket(address: Any) -> socket.socket:
+    made = socket.socket(address[0], address[1], address[2])
+    for level, option, value in _KEEPALIVE:
+        made.setsockopt(level, option, value)
+    return made

@@ -1,0 +1,106 @@
+"""What a reflector asks for next."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import msgspec
+
+from penstock.core.objects import Object
+from penstock.meta.back_off import BackOff
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes and times; all times in seconds."""
+
+    page_size: int = 500
+    stream_snapshots: bool = True
+    """Whether to ask for a snapshot as a watch, which costs the server less than a list."""
+    watch_shortest: float = 300.0
+    watch_longest: float = 600.0
+    """A watch is asked to last a random time between these."""
+    margin: float = 10.0
+    """How much longer than asked a watch may last before it counts as stalled."""
+    quiet: float = 180.0
+    """Longest silence of a server that has sent a bookmark on the same watch: it sends one each
+    minute."""
+    answer: float = 60.0
+    """Longest silence before and within any other answer."""
+    back_off: BackOff = BackOff()
+    between_snapshots: float = 30.0
+    """Snapshots of one kind are on average so far apart,"""
+    snapshots_in_a_row: int = 3
+    """except for a few."""
+    absent: float = 5.0
+    """A kind that the server does not know is asked for again after once to twice so long."""
+    vanished: float = 30.0
+    """How long a kind must be unknown to the server before its known objects count as gone."""
+    denied: float = 5.0
+    """Pause after a refusal that only people can change."""
+
+
+DEFAULT_PACE = Pace()
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Nothing, for a while."""
+
+    seconds: float
+
+
+class ListRequest(msgspec.Struct, frozen=True):
+    """One page of a list, or with a limit of 1 the version that the server is at."""
+
+    api_version: str
+    resource: str
+    limit: int
+    """0 for everything at once."""
+    continue_: str = ""
+
+    @property
+    def target(self) -> str:
+        """Return path and query."""
+        query = {"limit": str(self.limit)} if self.limit else {}
+        if self.continue_:
+            query["continue"] = self.continue_
+        return _target(self.api_version, self.resource, query)
+
+
+class WatchRequest(msgspec.Struct, frozen=True):
+    """Changes after a version, or if that is "" the present state and then its changes."""
+
+    api_version: str
+    resource: str
+    resource_version: str
+    timeout_seconds: int
+
+    @property
+    def target(self) -> str:
+        """Return path and query."""
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(self.timeout_seconds),
+        }
+        if self.resource_version:
+            query["resourceVersion"] = self.resource_version
+        else:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        return _target(self.api_version, self.resource, query)
+
+
+Request = ListRequest | WatchRequest
+
+
+def resource_of(kind: type[Object]) -> str:
+    """Return the name of a kind in URLs."""
+    name = kind.kind.lower()
+    if name.endswith("y"):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
+
+
+def _target(api_version: str, resource: str, query: dict[str, str]) -> str:
+    root = "apis" if "/" in api_version else "api"
+    path = f"/{root}/{api_version}/{resource}"
+    return f"{path}?{urlencode(query)}" if query else path

@@ -1,0 +1,149 @@
+"""The Kubernetes source: objects from an API server, watched.
+
+The same objects and events as from files: see `penstock.sources.source`. Nothing is told before
+every kind is known; a kind that the server does not serve counts as known and empty, and is taken
+up when it is served (its CRD was installed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+import structlog
+
+from penstock.core.events import Batch, Event, EventType
+from penstock.core.objects import Object
+from penstock.meta.clock import Clock
+from penstock.meta.names import ObjectRef
+from penstock.meta.problems import Location, Problem, Severity
+from penstock.sources.kubernetes.access import Access
+from penstock.sources.kubernetes.connection import ApiServer
+from penstock.sources.kubernetes.reflector import Phase, Reflector
+from penstock.sources.kubernetes.requests import DEFAULT_PACE, Pace
+from penstock.sources.source import NOWHERE, Sink, SourceProblem
+
+_log = structlog.get_logger("penstock.kubernetes")
+_NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
+class KindState(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with one kind."""
+
+    name: str
+    """Resource and group, as `httproutes.gateway.networking.k8s.io`."""
+    phase: Phase
+    synced: bool
+    objects: int
+    snapshots: int
+    """How often everything was read."""
+    trouble: str
+    """Why the last request failed, "" if it did not."""
+
+
+class KubernetesSource:
+    """Objects of an API server, and their changes."""
+
+    def __init__(
+        self,
+        access: Access,
+        kinds: Iterable[type[Object]],
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        pace: Pace = DEFAULT_PACE,
+        environment: Mapping[str, str] = _NO_ENVIRONMENT,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            access: where the server is and who we are.
+            kinds: what to watch.
+            clock: paces everything, and tells that a watch stalls.
+            random: returns numbers in [0, 1), for jitter.
+            pace: sizes and times.
+            environment: what a credential plugin is started with.
+        """
+        self._server = ApiServer(access, clock, environment)
+        self._reflectors = tuple(Reflector(kind, random, pace) for kind in kinds)
+        self._turn = asyncio.Lock()
+        self._first = True
+        self._told: set[str] = set()
+
+    async def run(self, sink: Sink) -> None:
+        """Give *sink* everything in one batch, then each change, until cancelled."""
+
+        async def deliver(reflector: Reflector, events: tuple[Event, ...]) -> None:
+            self._tell(reflector)
+            async with self._turn:
+                batch = self._batch(events)
+                if batch is not None:
+                    await sink(batch)
+
+        async with self._server.session() as session, asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(self._server.follow(session, reflector, deliver))
+
+    def problems(self) -> tuple[SourceProblem, ...]:
+        """Return what is wrong at present: with objects, and with kinds that cannot be read."""
+        found = [problem for one in self._reflectors for problem in one.table.problems()]
+        found.sort(key=lambda one: (str(one.ref), one.problem))
+        return (*self._kind_problems(), *found)
+
+    def locate(self, ref: ObjectRef, path: str) -> Location | None:  # noqa: ARG002  # the protocol's
+        """Return None: objects of an API server are in no file."""
+        return None
+
+    def states(self) -> tuple[KindState, ...]:
+        """Return how it stands with each kind."""
+        return tuple(
+            KindState(
+                name=one.name,
+                phase=one.phase,
+                synced=one.synced,
+                objects=len(one.table),
+                snapshots=one.snapshots,
+                trouble=one.trouble,
+            )
+            for one in self._reflectors
+        )
+
+    def _batch(self, events: tuple[Event, ...]) -> Batch | None:
+        if self._first:
+            if not all(one.synced for one in self._reflectors):
+                return None
+            self._first = False
+            every = (
+                Event(EventType.ADDED, thing) for one in self._reflectors for thing in one.table
+            )
+            return Batch(tuple(sorted(every, key=lambda event: event.object.ref)))
+        return Batch(events) if events else None
+
+    def _kind_problems(self) -> Iterator[SourceProblem]:
+        for one in self._reflectors:
+            if one.phase is Phase.ABSENT:
+                message = f"the API server does not know {one.name}"
+                hint = "install its CustomResourceDefinition; until then there are none"
+                yield _problem(message, hint, Severity.WARNING)
+            elif one.denied:
+                message = f"{one.name} cannot be read: {one.trouble}"
+                yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
+
+    def _tell(self, reflector: Reflector) -> None:
+        """Log each trouble once, however many kinds and attempts it concerns, and its end."""
+        now = {one.trouble: one for one in self._reflectors if one.trouble}
+        text = reflector.trouble
+        if text and text not in self._told:
+            if reflector.phase is Phase.ABSENT:
+                _log.warning("kind not served, feature off", kind=reflector.name, said=text)
+            else:
+                _log.warning("no answer, what is known stays", kind=reflector.name, reason=text)
+            self._told.add(text)
+        for ended in self._told - now.keys():
+            _log.info("over", was=ended)
+        self._told &= now.keys()
+
+
+def _problem(message: str, hint: str, severity: Severity) -> SourceProblem:
+    return SourceProblem(file="", location=NOWHERE, problem=Problem("", message, hint, severity))
