@@ -35,7 +35,7 @@ def test_one_route(clusters: tuple[Compiler, Compiler]) -> None:
     found = [_changed(compiler, mesh.route(7, path="/new")) for compiler in clusters]
     # The small one keeps weights in the runtime, so it looks at them too.
     assert found[1][0] <= found[0][0]
-    names = ["ScopedRouteConfiguration eg|-|10.96.0.8:80"]
+    names = ["ScopedRouteConfiguration eg|10.96.0.8:80"]
     assert [_names(changes) for _, changes in found] == [names, names]
 
 
@@ -67,4 +67,4 @@ def test_one_weight_is_one_scope_where_many_routes_share_requests(
     clusters: tuple[Compiler, Compiler],
 ) -> None:
     _, changes = _changed(clusters[1], mesh.route(9, weight=10))
-    assert _names(changes) == ["ScopedRouteConfiguration eg|-|10.96.0.10:80"]
+    assert _names(changes) == ["ScopedRouteConfiguration eg|10.96.0.10:80"]

@@ -124,7 +124,7 @@ def _scope(compiler: Compiler, name: str) -> scoped_route_pb2.ScopedRouteConfigu
 
 @pytest.mark.parametrize(
     ("route", "scope"),
-    [("alpha-gateway", "gw|shop/alpha/8001|alpha.test"), ("alpha-mesh", "eg|-|10.96.0.1:80")],
+    [("alpha-gateway", "gw|shop/alpha/8001|alpha.test"), ("alpha-mesh", "eg|10.96.0.1:80")],
 )
 def test_a_broken_route_answers_500_where_it_was_asked(route: str, scope: str) -> None:
     compiler = _compiled()
@@ -171,4 +171,4 @@ def test_a_broken_gateway_class_is_not_ours() -> None:
     compiler = _compiled()
     _break(compiler, objects.gateway_class())
     assert [name for name in _held(compiler) if name.startswith("Listener gateway/")] == []
-    assert "ScopedRouteConfiguration eg|-|10.96.0.1:80" in _held(compiler)
+    assert "ScopedRouteConfiguration eg|10.96.0.1:80" in _held(compiler)

@@ -90,7 +90,7 @@ BASE = [
 def test_a_route_comes_after_cluster_endpoints_and_rules(client: FakeEnvoy) -> None:
     chain = Chain(client, BASE)
     got = chain.change(EventType.ADDED, _mesh("orders", "new"))
-    first = got.index("ScopedRouteConfiguration eg|-|10.96.0.1:80")
+    first = got.index("ScopedRouteConfiguration eg|10.96.0.1:80")
     before = {"Cluster mesh|shop/new/80", "ClusterLoadAssignment mesh|shop/new/80"}
     if client.eds is False:
         before |= {"TypedExtensionConfig eg|shop/new/80", "TypedExtensionConfig in|shop/new/80"}
@@ -104,7 +104,7 @@ def test_a_cluster_leaves_after_the_routes_to_it_and_before_its_endpoints(
 ) -> None:
     chain = Chain(client, [*BASE, _mesh("orders", "new")])
     got = chain.change(EventType.DELETED, _mesh("orders", "new"))
-    scope = got.index("-ScopedRouteConfiguration eg|-|10.96.0.1:80")
+    scope = got.index("-ScopedRouteConfiguration eg|10.96.0.1:80")
     cluster = got.index("-Cluster mesh|shop/new/80")
     assert scope < cluster
     if client.eds is False:
@@ -119,7 +119,7 @@ def test_routes_are_turned_away_from_a_service_before_its_clusters_leave() -> No
     clusters = [got.index(f"-Cluster {role}|shop/new/80") for role in ("mesh", "gw")]
     scopes = [
         got.index(f"ScopedRouteConfiguration {name}")
-        for name in ("eg|-|10.96.0.1:80", "gw|shop/front/80|*")
+        for name in ("eg|10.96.0.1:80", "gw|shop/front/80|*")
     ]
     assert max(scopes) < min(clusters)
 
@@ -150,7 +150,7 @@ def test_a_workload_comes_after_its_policy_and_leaves_before_it() -> None:
 def test_weights_come_before_the_routes_that_use_them() -> None:
     chain = Chain(_agent(), BASE)
     got = chain.change(EventType.ADDED, _mesh("orders", "orders", "new"))
-    assert got.index("Runtime penstock") < got.index("ScopedRouteConfiguration eg|-|10.96.0.1:80")
+    assert got.index("Runtime penstock") < got.index("ScopedRouteConfiguration eg|10.96.0.1:80")
 
 
 def test_a_client_that_comes_back_gets_nothing_twice() -> None:

@@ -51,7 +51,9 @@ paths = st.sampled_from([None, "/a", "/b.*"])
 namespaces = st.sampled_from(["shop", "other"])
 
 pods = st.builds(
-    lambda name, ip, app, node, ns: objects.pod(f"p{name}", f"10.244.0.{ip}", {"app": app}, ns, node),
+    lambda name, ip, app, node, ns: objects.pod(
+        f"p{name}", f"10.244.0.{ip}", {"app": app}, ns, node
+    ),
     numbers, numbers, apps, st.sampled_from(NODES), namespaces,
 )  # fmt: skip
 services = st.builds(

@@ -99,7 +99,7 @@ INTENDED = [
     meant(ENDPOINTS, "mesh|shop/orders-v1/80", "1", "Service shop/orders-v1"),
     meant(LISTENER, f"{UID}/egress", "1", "Pod shop/frontend-0"),
     meant(LISTENER, "elsewhere/egress", "1", "Pod shop/other-0"),
-    meant(SCOPE, "eg|-|10.101.35.47:80", "1", "HTTPRoute shop/canary spec.rules[0]"),
+    meant(SCOPE, "eg|10.101.35.47:80", "1", "HTTPRoute shop/canary spec.rules[0]"),
     meant(RUNTIME_TYPE, "penstock"),
     meant(WORKLOAD, UID, "1", "Pod shop/frontend-0"),
 ]
@@ -109,7 +109,7 @@ HELD = [
     held("Cluster", "mesh|shop/orders-v2/80"),
     held("ClusterLoadAssignment", "mesh|shop/orders-v1/80"),
     held("Listener", f"{UID}/egress"),
-    held("ScopedRouteConfiguration", "eg|-|10.101.35.47:80"),
+    held("ScopedRouteConfiguration", "eg|10.101.35.47:80"),
     held("Runtime", "penstock"),
     held("Workload", UID),
 ]
@@ -127,7 +127,7 @@ _WEIGHTED = {
     ],
 }
 _SCOPE_BODY = {
-    "name": "eg|-|10.101.35.47:80",
+    "name": "eg|10.101.35.47:80",
     "route_configuration": {
         "virtual_hosts": [
             {

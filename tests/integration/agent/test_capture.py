@@ -91,7 +91,7 @@ class Node:
 
     def listeners(self, name: str) -> tuple[Resource, Resource]:
         built = (
-            listener.egress(name, IDENTITY[name], scope.DEFAULT_VIEW),
+            listener.egress(name, IDENTITY[name], "shop"),
             listener.ingress(name, IDENTITY[name]),
         )
         first, second = (resource(types.LISTENER, made.name, made) for made in built)

@@ -61,8 +61,8 @@ class Lab:
     def _found(self, resource: Resource) -> Resource:
         """Let scopes be found where the listeners are here."""
         at = {
-            egress_key("-", f"{VIP}:80"): egress_key("-", self._pipe(0)),
-            egress_key("-", f"{LEGACY}:{self.port}"): egress_key("-", self._pipe(1)),
+            egress_key(f"{VIP}:80"): egress_key(self._pipe(0)),
+            egress_key(f"{LEGACY}:{self.port}"): egress_key(self._pipe(1)),
             inbound_key(f"{ORDERS}:{self.port}"): inbound_key(f"{ORDERS}:{self.port + 1}"),
         }
         key = at.get(resource.name) if resource.type_url == types.SCOPE else None

@@ -154,8 +154,8 @@ def _fixed() -> list[Resource]:
         VirtualHost(hostname="*", routes=(route,)), lambda _: cluster.name, runtime_weights=True
     )
     for peer in PEERS:
-        listener = listeners.egress(str(peer), peer, "-")
-        key = egress_key("-", socket_name(listener.name))
+        listener = listeners.egress(str(peer), peer, "shop")
+        key = egress_key(socket_name(listener.name))
         made += [_resource(listener.name, listener), _resource(key, scope(key, [host]))]
     return made
 

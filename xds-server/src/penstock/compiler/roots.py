@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.compiler import gateways, scopes, services
+from penstock.compiler import gateways, kernel_services, scopes, services
 from penstock.compiler.database import Database
 from penstock.compiler.gateways import GatewayHost
+from penstock.compiler.kernel_services import KernelService
 from penstock.compiler.policies import http_asked_of
-from penstock.compiler.routing import View, routes_on, runtime_weights, views
-from penstock.compiler.scopes import DirectScope, EgressScope, PodPort
-from penstock.compiler.services import KernelPort, KernelService, RoleOf
+from penstock.compiler.routing import routes_on, runtime_weights
+from penstock.compiler.scopes import EgressScope, PodPort
+from penstock.compiler.services import KernelPort, RoleOf
 from penstock.core.kinds import Service
 from penstock.envoy.cluster import Role, application
 from penstock.envoy.runtime import LAYER, runtime
@@ -58,13 +59,12 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
         proxied = spec.protocol == "TCP" and governed(db, target)
         if service.addresses:
             port = KernelPort(service.key, spec.port, spec.protocol)
-            yield Output(services.kernel_service, KernelService(port, proxy=proxied))
+            yield Output(kernel_services.kernel_service, KernelService(port, proxy=proxied))
         if spec.protocol != "TCP":
             continue
         yield from _clusters(db, target, proxied=proxied)
-        for view in views(db, None) if proxied else ():
-            for address in service.addresses:
-                yield Output(scopes.egress_scope, EgressScope(View(view, target), address))
+        for address in service.addresses if proxied else ():
+            yield Output(scopes.egress_scope, EgressScope(target, address))
 
 
 def governed(db: Database, target: ServicePort) -> bool:
@@ -104,7 +104,7 @@ def of_workload(db: Database, uid: str) -> Outputs:
             found.append(Output(scopes.inbound_scope, at, workload.node))
         for port in sorted(http_asked_of(db, workload.identity)):
             at = PodPort(uid, address, port)
-            found.extend(Output(scopes.direct_scope, DirectScope(v, at)) for v in views(db, None))
+            found.append(Output(scopes.direct_scope, at))
     return tuple(found)
 
 

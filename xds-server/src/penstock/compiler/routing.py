@@ -11,7 +11,6 @@ from penstock.compiler.database import ALL, Database
 from penstock.core.kinds import Service
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.route import runtime_keys, weighted
-from penstock.envoy.scope import DEFAULT_VIEW
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
     MeshRole,
@@ -29,7 +28,15 @@ from penstock.gatewayapi.httproute import TranslatedRoute, translate
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.incremental.query import query
-from penstock.ir.route import Forward, Route, RouteMatch, ServiceBackend, ServicePort, VirtualHost
+from penstock.ir.route import (
+    Forward,
+    Respond,
+    Route,
+    RouteMatch,
+    ServiceBackend,
+    ServicePort,
+    VirtualHost,
+)
 from penstock.meta.limits import INLINE_WEIGHTS_ABOVE
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 
@@ -47,13 +54,6 @@ class RankedFor(msgspec.Struct, frozen=True, order=True):
     route: NamespacedName
     written: str = "*"
     mesh: bool = True
-
-
-class View(msgspec.Struct, frozen=True, order=True):
-    """A Service port as the namespaces of one view see it."""
-
-    view: str
-    target: ServicePort
 
 
 class ParentOf(msgspec.Struct, frozen=True, order=True):
@@ -119,19 +119,6 @@ def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
 
 
 @query
-def views(db: Database, _: None) -> tuple[str, ...]:
-    """Return the views: the common one, and each namespace with consumer routes."""
-    consumers = {name.namespace for name in db.routes.bucket("consumer", ALL)}
-    return (DEFAULT_VIEW, *sorted(consumers))
-
-
-@query
-def view_of(db: Database, namespace: str) -> str:
-    """Return the view of a namespace."""
-    return namespace if namespace in views(db, None) else DEFAULT_VIEW
-
-
-@query
 def routes_on(db: Database, target: ServicePort) -> tuple[tuple[NamespacedName, MeshRole], ...]:
     """Return the routes that govern a Service port, with their roles."""
     found: list[tuple[NamespacedName, MeshRole]] = []
@@ -153,19 +140,48 @@ def ranked_for(db: Database, key: RankedFor) -> tuple[RankedRoute, ...]:
 
 
 @query
-def mesh_host(db: Database, key: View) -> VirtualHost:
-    """Return the routes of a Service port in a view; without any, all goes to the Service."""
+def mesh_host(db: Database, target: ServicePort) -> VirtualHost:
+    """Return the routes of a Service port; without any, all goes to the Service.
+
+    Namespaces with routes of their own for it go by those alone; what they do not match is
+    answered with 404.
+    """
     found = [
         MeshRoute(namespace=name.namespace, role=role, ranked=ranked_for(db, RankedFor(name)))
-        for name, role in routes_on(db, key.target)
+        for name, role in routes_on(db, target)
     ]
-    host = service_virtual_host(found, None if key.view == DEFAULT_VIEW else key.view)
-    return host or VirtualHost(hostname="*", routes=(_to_itself(key.target),))
+    consumers = {one.namespace for one in found if one.role is MeshRole.CONSUMER}
+    routes: list[Route] = []
+    for namespace in sorted(consumers):
+        own = service_virtual_host(found, namespace)
+        routes.extend(_for_clients_of(namespace, route) for route in (own.routes if own else ()))
+        routes.append(_nothing_else(target, namespace))
+    common = service_virtual_host(found, None)
+    routes.extend(common.routes if common is not None else (_to_itself(target),))
+    return VirtualHost(hostname="*", routes=tuple(routes))
+
+
+def _for_clients_of(namespace: str, route: Route) -> Route:
+    match = msgspec.structs.replace(route.match, namespace=namespace)
+    return msgspec.structs.replace(route, match=match)
+
+
+def _nothing_else(target: ServicePort, namespace: str) -> Route:
+    return Route(
+        name=f"service/{target.service}/{target.port}/{namespace}",
+        match=RouteMatch(namespace=namespace),
+        action=Respond(status=404),
+        origin=_service(target.service),
+    )
+
+
+def _service(name: NamespacedName) -> Origin:
+    return Origin(ObjectRef("Service", name.namespace, name.name))
 
 
 def _to_itself(target: ServicePort) -> Route:
     name = target.service
-    origin = Origin(ObjectRef("Service", name.namespace, name.name))
+    origin = _service(name)
     backend = ServiceBackend(target=target, origin=origin)
     action = Forward(backends=(backend,))
     place = f"service/{name}/{target.port}"

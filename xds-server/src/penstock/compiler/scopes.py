@@ -15,7 +15,7 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
-from penstock.compiler.routing import View, mesh_host, view_of, weights_in_runtime
+from penstock.compiler.routing import mesh_host, weights_in_runtime
 from penstock.compiler.services import origin_of
 from penstock.envoy import cluster as clusters
 from penstock.envoy import listener as listeners
@@ -38,9 +38,9 @@ from penstock.xds.resource import Resource, ResourceName, make_resource
 
 
 class EgressScope(msgspec.Struct, frozen=True, order=True):
-    """What the namespaces of a view reach at one virtual address."""
+    """What pods reach at one virtual address of a Service port."""
 
-    view: View
+    target: ServicePort
     address: str
 
 
@@ -74,15 +74,15 @@ def _ready_cluster(target: ServicePort, role: Role) -> Iterator[ResourceName]:
 
 @query
 def egress_scope(db: Database, key: EgressScope) -> Resource:
-    """Return the scope of a Service's virtual address in a view."""
-    target = key.view.target
-    host = mesh_host(db, key.view)
+    """Return the scope of a Service's virtual address."""
+    target = key.target
+    host = mesh_host(db, target)
     built = virtual_host(
         host,
         lambda to: cluster_name(Role.MESH, to),
         runtime_weights=weights_in_runtime(db, None),
     )
-    name = egress_key(key.view.view, destination(key.address, target.port))
+    name = egress_key(destination(key.address, target.port))
     body = scope(name, [built]).SerializeToString(deterministic=True)
     origins = [*sorted({route.origin for route in host.routes}), origin_of(target.service)]
     needs = set(clusters_of(host, Role.MESH))
@@ -141,24 +141,17 @@ def direct_rules(db: Database, port: PortOf) -> bytes:
     return rbac.per_route(made, Direction.EGRESS).SerializeToString(deterministic=True)
 
 
-class DirectScope(msgspec.Struct, frozen=True, order=True):
-    """What the namespaces of a view reach at a pod's own address."""
-
-    view: str
-    at: PodPort
-
-
 @query
-def direct_scope(db: Database, key: DirectScope) -> Resource | None:
+def direct_scope(db: Database, key: PodPort) -> Resource | None:
     """Return the scope of a pod's own address, for clients whose egress rules read HTTP.
 
     The connection to the pod carries no mark: the pod's ingress rules are enforced at the pod.
     """
-    workload = db.workloads.get(key.at.uid)
+    workload = db.workloads.get(key.uid)
     if workload is None:
         return None
-    rules = direct_rules(db, PortOf(workload.identity, Direction.EGRESS, key.at.port))
-    name = egress_key(key.view, destination(key.at.address, key.at.port))
+    rules = direct_rules(db, PortOf(workload.identity, Direction.EGRESS, key.port))
+    name = egress_key(destination(key.address, key.port))
     return _to_application(name, rules, [_pod(workload.name)])
 
 
@@ -190,7 +183,7 @@ def egress_listener(db: Database, uid: str) -> Resource | None:
     workload = db.workloads.get(uid)
     if workload is None:
         return None
-    made = listeners.egress(uid, workload.identity, view_of(db, workload.name.namespace))
+    made = listeners.egress(uid, workload.identity, workload.name.namespace)
     body = made.SerializeToString(deterministic=True)
     return make_resource(types.LISTENER, made.name, body, [_pod(workload.name)])
 

@@ -15,7 +15,6 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
-from penstock.compiler.routing import views
 from penstock.compiler.settings import Reach
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
@@ -23,15 +22,13 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.endpoint import load_assignment
-from penstock.envoy.scope import destination, egress_key
 from penstock.incremental.query import query
 from penstock.ir.policy import Direction, HttpAllow, HttpPort, Reserved
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
-from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.resource import Resource, make_resource
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
@@ -256,40 +253,3 @@ def _rules(
     policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
     origins = [origin_of(target.service), *sorted(policies)]
     return make_resource(types.EXTENSION, name, made.SerializeToString(deterministic=True), origins)
-
-
-class KernelService(msgspec.Struct, frozen=True, order=True):
-    """A Service port for the kernel, redirected to Envoy or not."""
-
-    port: KernelPort
-    proxy: bool
-
-
-@query
-def kernel_service(db: Database, of: KernelService) -> Resource | None:
-    """Return the node.v1.Service of a Service port."""
-    port = of.port
-    service = db.services.get(port.service)
-    if service is None or not service.addresses:
-        return None
-    made = node_pb2.Service(
-        namespace=port.service.namespace,
-        name=port.service.name,
-        addresses=service.addresses,
-        port=port.port,
-        protocol=PROTOCOLS[port.protocol],
-        proxy=of.proxy,
-    )
-    for backend in backends(db, port):
-        made.backends.add(address=backend.address, port=backend.port, weight=1)
-    name = f"{port.service}/{port.port}/{port.protocol.lower()}"
-    body = made.SerializeToString(deterministic=True)
-    needs = _scopes(db, service, port.port) if of.proxy else ()
-    return make_resource(types.SERVICE, name, body, [origin_of(port.service)], needs)
-
-
-def _scopes(db: Database, service: Service, port: int) -> Iterator[ResourceName]:
-    """Yield what must be there before clients of a port are led to Envoy."""
-    for view in views(db, None):
-        for address in service.addresses:
-            yield ResourceName(types.SCOPE, egress_key(view, destination(address, port)))

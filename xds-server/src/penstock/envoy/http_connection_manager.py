@@ -45,7 +45,7 @@ class Manager(msgspec.Struct, frozen=True, kw_only=True):
 
     stat_prefix: str
     scope: str
-    """Format string of the scope key, such as "eg|-|%DOWNSTREAM_LOCAL_ADDRESS%"."""
+    """Format string of the scope key, such as "eg|%DOWNSTREAM_LOCAL_ADDRESS%"."""
     filters: tuple[hcm_pb2.HttpFilter, ...] = ()
     """Before the router."""
     gateway: bool = False

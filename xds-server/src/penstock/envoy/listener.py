@@ -11,7 +11,7 @@ import msgspec
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
-from penstock.envoy.rbac import IDENTITY_KEY, deny_all, pass_all
+from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
@@ -67,7 +67,7 @@ def ingress_name(uid: str) -> str:
     return f"{uid}/ingress"
 
 
-def egress(uid: str, identity: int, view: str) -> listener_pb2.Listener:
+def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
     """Build the listener that takes what the pod sends to proxied destinations.
 
     It listens on loopback: with the pod's own address all captured connections would share one
@@ -75,10 +75,11 @@ def egress(uid: str, identity: int, view: str) -> listener_pb2.Listener:
     """
     manager = Manager(
         stat_prefix="egress",
-        scope=egress_key(view, "%DOWNSTREAM_LOCAL_ADDRESS%"),
+        scope=egress_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
         filters=(http_filter(RBAC_FILTER, pass_all()),),
     )
-    return _in_pod(egress_name(uid), uid, EGRESS_PORT, identity, manager)
+    state = {IDENTITY_KEY: str(identity), NAMESPACE_KEY: namespace}
+    return _in_pod(egress_name(uid), uid, EGRESS_PORT, state, manager)
 
 
 def ingress(uid: str, identity: int) -> listener_pb2.Listener:
@@ -88,7 +89,8 @@ def ingress(uid: str, identity: int) -> listener_pb2.Listener:
         scope=inbound_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
         filters=(http_filter(RBAC_FILTER, deny_all()),),
     )
-    result = _in_pod(ingress_name(uid), uid, INGRESS_PORT, identity, manager)
+    state = {IDENTITY_KEY: str(identity)}
+    result = _in_pod(ingress_name(uid), uid, INGRESS_PORT, state, manager)
     result.transparent.value = True
     return result
 
@@ -108,10 +110,9 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
 
 
 def _in_pod(
-    name: str, uid: str, port: int, identity: int, manager: Manager
+    name: str, uid: str, port: int, state: dict[str, str], manager: Manager
 ) -> listener_pb2.Listener:
     addresses = [socket_address(address, port, netns_of(uid)) for address in _LOOPBACKS]
-    state = {IDENTITY_KEY: str(identity)}
     result = _listener(name, addresses, [_state(state, bind_in_pod=True), _manager(manager)])
     original = listener_components_pb2.ListenerFilter(
         name="envoy.filters.listener.original_dst",

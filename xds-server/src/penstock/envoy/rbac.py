@@ -25,6 +25,9 @@ from penstock.pb.envoy.type.v3.range_pb2 import Int64Range
 IDENTITY_KEY = "penstock.identity"
 """Filter state that every listener of ours sets: identity of its pod in decimal."""
 
+NAMESPACE_KEY = "penstock.namespace"
+"""Filter state that egress listeners set: namespace of their pod."""
+
 PREFIX = {Direction.EGRESS: "eg_", Direction.INGRESS: "in_"}
 """Prefix of the metadata keys by which a filter says what it decided."""
 

@@ -12,6 +12,7 @@ from typing import assert_never
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, regex
 from penstock.ir.route import (
     Backend,
@@ -237,6 +238,8 @@ def _match(match: RouteMatch) -> route_pb2.RouteMatch:
         result.headers.add(name=header.name, string_match=_string(header))
     for parameter in match.queries:
         result.query_parameters.add(name=parameter.name, string_match=_string(parameter))
+    if match.namespace:
+        result.filter_state.add(key=NAMESPACE_KEY, string_match=exact(match.namespace))
     return result
 
 

@@ -14,9 +14,6 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from penstock.pb.envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
 SCOPE_HEADER = "x-penstock-scope"
-DEFAULT_VIEW = "-"
-"""The view of all namespaces that have no routes of their own for others' Services."""
-
 HIDDEN_HEADERS = (
     SCOPE_HEADER,
     "x-envoy-original-dst-host",
@@ -28,9 +25,9 @@ HIDDEN_HEADERS = (
 """Request headers that no backend ever sees: ours, and those by which a client could steer."""
 
 
-def egress_key(view: str, destination: str) -> str:
-    """Return the key of what the namespaces of *view* reach at "address:port"."""
-    return f"eg|{view}|{destination}"
+def egress_key(destination: str) -> str:
+    """Return the key of what pods reach at "address:port"."""
+    return f"eg|{destination}"
 
 
 def inbound_key(destination: str) -> str:

@@ -54,6 +54,8 @@ class RouteMatch(Node, frozen=True, kw_only=True):
     """"" is any method."""
     headers: tuple[NamedMatch, ...] = ()
     queries: tuple[NamedMatch, ...] = ()
+    namespace: str = ""
+    """Namespace of the client's pod; "" is any, and what is no pod."""
 
 
 class HeaderChange(Node, frozen=True, kw_only=True):
