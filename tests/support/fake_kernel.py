@@ -62,6 +62,9 @@ class FakeKernel:
         self.attached.add(uid)
         self._wrote(f"attach_netns {uid} {path}")
 
+    def release_netns(self, uid: str) -> None:
+        self._wrote(f"release_netns {uid}")
+
     def detach_netns(self, uid: str) -> None:
         self.attached.discard(uid)
         self._wrote(f"detach_netns {uid}")

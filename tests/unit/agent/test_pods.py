@@ -138,6 +138,8 @@ async def test_a_new_namespace_under_the_same_uid_gets_new_listeners(tmp_path: P
     world.kernel.cookies["netns/u1"] = 8
     await world.pods.register(REQUEST, timeout=1)
     assert world.listeners.calls == ["open u1", "close u1", "closed u1", "open u1"]
+    order = [w.split()[0] for w in world.kernel.writes if "netns" in w]
+    assert order == ["attach_netns", "detach_netns", "release_netns", "attach_netns"]
 
 
 async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
@@ -147,6 +149,7 @@ async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
     assert await world.pods.unregister("u1")
     assert world.kernel.pods == {}
     assert world.kernel.attached == set()
+    assert world.kernel.writes[-1] == "release_netns u1"
     assert not await world.pods.unregister("u1")
     again = World(tmp_path)
     again.pods.restore()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+
+import structlog
 
 from penstock.agent.datapath import LocalPod, NodeDatapath
 from penstock.agent.lattice import IdentityPolicy
@@ -17,7 +20,10 @@ from penstock.bpf import model
 from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import netns_cookie, socket_in
+from penstock.bpf.sockdiag import destroy_connections
 from penstock.bpf.syscalls import enter_netns
+
+log = structlog.get_logger(__name__)
 
 _NETLINK_ROUTE, _RTM_GETADDR, _NLMSG_DONE = 0, 22, 3
 _NLM_F_REQUEST_DUMP = 0x301
@@ -38,6 +44,8 @@ class BpfKernel:
         self._root = root
         self._pods_cgroup = pods_cgroup
         self._services: dict[str, model.Service] = {}
+        self._held: dict[str, int] = {}
+        """File descriptors of pods' network namespaces: by then their paths may mean others."""
 
     def set_pod(self, pod: LocalPod, identity: int) -> None:
         """Let the pod be judged as *identity*."""
@@ -104,11 +112,29 @@ class BpfKernel:
 
     def attach_netns(self, uid: str, path: str) -> None:
         """Police what comes into the network namespace."""
+        namespace = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC)
+        self._let_go(uid)
+        self._held[uid] = namespace
         self._datapath.attach_netns(uid, self._root / path)
 
     def detach_netns(self, uid: str) -> None:
         """Undo `attach_netns`."""
         self._datapath.detach_netns(uid)
+
+    def release_netns(self, uid: str) -> None:
+        """End the connections that are left in the pod's network namespace."""
+        if uid in self._held:
+            try:
+                destroy_connections(Path(f"/proc/self/fd/{self._held[uid]}"))
+            except DatapathError as error:
+                log.warning(
+                    "connections of a pod that is gone not ended", uid=uid, cause=str(error)
+                )
+            self._let_go(uid)
+
+    def _let_go(self, uid: str) -> None:
+        if uid in self._held:
+            os.close(self._held.pop(uid))
 
     def covers(self, cgroup: str) -> bool:
         """Return whether the sockets of processes in *cgroup* are policed."""

@@ -61,6 +61,9 @@ class NoKernel:
     def detach_netns(self, uid: str) -> None:
         """Do nothing."""
 
+    def release_netns(self, uid: str) -> None:
+        """Do nothing."""
+
     def covers(self, cgroup: str) -> bool:
         """Return True: it is refused later, with the reason."""
         del cgroup

@@ -73,6 +73,14 @@ class PodKernel(Protocol):
         """Undo `attach_netns`; idempotent."""
         ...
 
+    def release_netns(self, uid: str) -> None:
+        """End the connections that are left in the namespace of a pod that was detached.
+
+        Envoy keeps connections to backends open, and would use them for the next namespace with
+        the same path, though nothing answers there any more.
+        """
+        ...
+
     def covers(self, cgroup: str) -> bool:
         """Return whether the sockets of processes in *cgroup* are policed."""
         ...
@@ -169,6 +177,7 @@ class Pods:
             if known is not None and known.cookie != pod.cookie:
                 self._forget(request.uid)
                 await self._listeners.closed(request.uid)
+                self._kernel.release_netns(request.uid)
             if known != pod:
                 self._attach(pod)
                 self._save()
@@ -183,6 +192,7 @@ class Pods:
         self._forget(uid)
         self._save()
         await self._listeners.closed(uid)
+        self._kernel.release_netns(uid)
         return True
 
     async def missing(self, uid: str) -> str:
