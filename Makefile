@@ -25,6 +25,7 @@ check: setup ## formatting, lint, types, layers, generated files
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 	@$(BIN)/python xds-server/protogen.py --check
+	@$(BIN)/python policies/crdgen.py --check
 
 golden: setup ## rewrite golden files; review the diff
 	@$(BIN)/python -m pytest -q tests --golden-rewrite -k golden
