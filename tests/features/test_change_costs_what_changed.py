@@ -43,9 +43,11 @@ def test_one_endpoint(clusters: tuple[Compiler, Compiler]) -> None:
     moved = objects.endpoint_slice(mesh.name_of(7), [mesh.address(244, 7), mesh.address(244, 27)])
     found = [_changed(compiler, moved) for compiler in clusters]
     assert found[0][0] == found[1][0]
+    # The neighbour's route leads here too, so the kernel judges its clients by the new endpoint.
     names = [
         "ClusterLoadAssignment mesh|shop/svc-7/80",
         "Service shop/svc-7/80/tcp",
+        "Service shop/svc-8/80/tcp",
     ]
     assert [_names(changes) for _, changes in found] == [names, names]
 

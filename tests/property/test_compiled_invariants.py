@@ -16,7 +16,7 @@ from penstock.core.objects import Broken, Object
 from penstock.envoy import cluster as clusters
 from penstock.envoy import scope as scopes
 from penstock.envoy.cluster import APP_CLUSTER, Role
-from penstock.envoy.listener import FALLBACK_FILTERS, RBAC_FILTER
+from penstock.envoy.listener import HOST_FILTER, RBAC_FILTER
 from penstock.envoy.route import INVALID_CLUSTER
 from penstock.ir.policy import TCP
 from penstock.ir.route import ServicePort
@@ -134,14 +134,14 @@ def test_no_filter_of_policy_is_ever_open(given_: list[Object | Broken]) -> None
 
 @given(populated.clusters())
 @settings(max_examples=30, deadline=None)
-def test_only_fallback_filters_are_ever_switched_off(given_: list[Object | Broken]) -> None:
+def test_only_the_filter_of_hosts_is_ever_switched_off(given_: list[Object | Broken]) -> None:
     for _, resource in _all(_compiled(given_)):
         if resource.type_url != types.SCOPE:
             continue
         made = scoped_route_pb2.ScopedRouteConfiguration.FromString(resource.body)
         names = set(made.route_configuration.typed_per_filter_config)
         role = resource.name.partition("|")[0]
-        allowed = {"gw": set(FALLBACK_FILTERS), "eg": {RBAC_FILTER}, "in": {RBAC_FILTER}}
+        allowed = {"gw": {HOST_FILTER}, "eg": {RBAC_FILTER}, "in": {RBAC_FILTER}}
         assert names <= allowed[role]
         assert role != "in" or names == {RBAC_FILTER}
         hosts = made.route_configuration.virtual_hosts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from google.protobuf.any_pb2 import Any
 
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.routing import (
@@ -18,7 +17,7 @@ from penstock.compiler.scopes import clusters_of
 from penstock.compiler.settings import Reach
 from penstock.envoy import listener as listeners
 from penstock.envoy.cluster import Role, cluster_name
-from penstock.envoy.listener import FALLBACK_FILTERS, GatewayListener
+from penstock.envoy.listener import EXACT, HOST_FILTER, GatewayListener
 from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.wire import pack
@@ -173,13 +172,14 @@ def _built(
 def exact_scope(db: Database, key: GatewayHost) -> Resource:
     """Return the scope of an exact hostname."""
     host = gateway_host(db, key)
-    # Also where the listener has no such filters now: connections of an earlier one may be open.
-    off = pack(route_pb2.FilterConfig(disabled=True))
-    per_filter: dict[str, Any] = dict.fromkeys(FALLBACK_FILTERS, off)
+    per_filter = {HOST_FILTER: pack(route_pb2.FilterConfig(disabled=True))}
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
-    made = scope(name, [_built(db, key.at, everything, catch_all=True)], per_filter)
+    built = _built(db, key.at, everything, catch_all=True)
+    for route in built.routes:
+        route.metadata.filter_metadata[HOST_FILTER].update({EXACT: 1})
+    made = scope(name, [built], per_filter)
     return _resource(key.at, name, made.SerializeToString(deterministic=True), [host])
 
 
@@ -232,9 +232,7 @@ def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
         addresses.append((LOOPBACK, public, netns))
     if not addresses:
         return None
-    made = listeners.gateway(
-        GatewayListener(name=str(at), addresses=tuple(addresses), fallback=falls_back(db, at))
-    )
+    made = listeners.gateway(GatewayListener(name=str(at), addresses=tuple(addresses)))
     origin = Origin(ObjectRef("Gateway", at.gateway.namespace, at.gateway.name))
     body = made.SerializeToString(deterministic=True)
     return make_resource(types.LISTENER, made.name, body, [origin])

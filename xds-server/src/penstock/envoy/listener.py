@@ -19,16 +19,8 @@ from penstock.meta.paths import netns_of
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
-from penstock.pb.envoy.extensions.filters.http.header_mutation.v3 import (
-    header_mutation_pb2 as http_mutation_pb2,
-)
-from penstock.pb.envoy.extensions.filters.http.set_filter_state.v3 import (
-    set_filter_state_pb2 as http_state_pb2,
-)
+from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from penstock.pb.envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
-from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2 as hcm_pb2,
-)
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 
 EGRESS_PORT = 15001
@@ -37,8 +29,11 @@ INGRESS_PORT = 15006
 RBAC_FILTER = "envoy.filters.http.rbac"
 """Name of the filter that a scope overrides: by itself it denies all at ingress, where the scope
 judges, and passes all at egress, where the upstream filters do."""
-FALLBACK_FILTERS = ("penstock.fallback.scope", "penstock.fallback.clear")
-"""Filters of a gateway that lead a request without an exact host to the wildcard scope."""
+HOST_FILTER = "penstock.host"
+"""Filter of a gateway for requests whose host, as it is written, has no scope. It looks for the
+host in lower case, then leads to the scope of wildcards. Exact scopes switch it off."""
+EXACT = "exact"
+"""Key in a route's metadata for that filter: the route is of an exact host."""
 
 _BUFFER = UInt32Value(value=32 * 1024)
 _LOOPBACKS = ("127.0.0.1", "::1")
@@ -53,8 +48,6 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the listener and first part of its scope keys."""
     addresses: tuple[tuple[str, int, str], ...]
     """(address, port, network namespace path or ""); the first is the listener's own."""
-    fallback: bool
-    """There are routes for wildcard hosts or for any host."""
 
 
 def egress_name(uid: str) -> str:
@@ -100,7 +93,7 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="gateway",
         scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%"),
-        filters=_fallback(listener.name) if listener.fallback else (),
+        filters=(http_filter(HOST_FILTER, _host_script(listener.name)),),
         gateway=True,
         strip_port=True,
     )
@@ -177,21 +170,28 @@ def _format(text: str) -> substitution_format_string_pb2.SubstitutionFormatStrin
     )
 
 
-def _fallback(listener: str) -> tuple[hcm_pb2.HttpFilter, ...]:
-    """Return filters that put the wildcard scope in place and have the route chosen again.
-
-    The scope of an exact host switches both off.
-    """
-    mutation = http_mutation_pb2.HeaderMutation()
-    append = mutation.mutations.request_mutations.add().append
-    append.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    append.header.key = SCOPE_HEADER
-    append.header.value = gateway_key(listener, "*")
-    clear = http_state_pb2.Config(clear_route_cache=True)
-    clear.on_request_headers.append(
-        value_pb2.FilterStateValue(
-            object_key="penstock.fallback", factory_key="envoy.string", format_string=_format("1")
-        )
+def _host_script(listener: str) -> lua_pb2.Lua:
+    """Return the filter's script. Hosts are the same in upper and lower case (RFC 9110, 4.2.3)."""
+    script = _HOST_SCRIPT.replace("@HEADER@", SCOPE_HEADER).replace("@EXACT@", EXACT)
+    key = gateway_key(listener, "")
+    return lua_pb2.Lua(
+        default_source_code=base_pb2.DataSource(inline_string=script.replace("@KEY@", key))
     )
-    scope, cleared = FALLBACK_FILTERS
-    return (http_filter(scope, mutation), http_filter(cleared, clear))
+
+
+_HOST_SCRIPT = """\
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local host = headers:get(":authority") or ""
+  local lower = string.lower(host)
+  if lower ~= host then
+    headers:replace("@HEADER@", "@KEY@" .. lower)
+    handle:clearRouteCache()
+    if handle:metadata():get("@EXACT@") then
+      return
+    end
+  end
+  headers:replace("@HEADER@", "@KEY@*")
+  handle:clearRouteCache()
+end
+"""
