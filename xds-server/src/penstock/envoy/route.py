@@ -73,7 +73,8 @@ def virtual_host(
     Args:
         host: its routes, first match first.
         cluster: name of a Service port's cluster.
-        runtime_weights: the shares come from runtime keys; the route holds equal ones.
+        runtime_weights: the shares come from runtime keys; by itself the route gives all to the
+            first backend.
         catch_all: answer 404 to what no route matches, instead of having no route for it.
         port: where clients reach the host; redirects lead there unless they say otherwise.
     """
@@ -180,8 +181,9 @@ def _forward(
     by_runtime = runtime_weights and shares is not None
     if by_runtime:
         to.weighted_clusters.runtime_key_prefix = f"route.{route.name}"
-    for backend in action.backends:
-        weight = 1 if by_runtime else backend.weight
+    for place, backend in enumerate(action.backends):
+        # Without keys, which a rule may be for a moment as it ends, all goes to the first.
+        weight = int(place == 0) if by_runtime else backend.weight
         to.weighted_clusters.clusters.append(_weighted(backend, cluster, weight))
 
 
