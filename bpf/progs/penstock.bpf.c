@@ -32,6 +32,7 @@
 #include "policy.h"
 #include "services.h"
 #include "connect.h"
+#include "bind.h"
 #include "datagrams.h"
 #include "sockops.h"
 #include "inbound.h"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -316,3 +317,14 @@ def test_cgroup_of_the_node_itself_is_not_judged(node: Node) -> None:
     node.policy("server", ingress=DENY)
     node.listen("server")
     node.connect("node", node.address("server"), APP_PORT, cgroup="other")
+
+
+@FAMILIES
+@pytest.mark.parametrize("port", [EGRESS_PORT, INGRESS_PORT])
+def test_a_pod_cannot_take_the_ports_of_the_in_pod_listeners(
+    node: Node, family: int, port: int
+) -> None:
+    for address in ("", "127.0.0.1" if family == V4 else "::1"):
+        taker = node.make_socket("client", family, cgroup="pod")
+        assert error_of(partial(taker.bind, (address, port))) == "EADDRINUSE"
+    node.make_socket("client", family, cgroup="pod").bind(("", port + 1000))

@@ -214,7 +214,7 @@ def test_l7_policy_without_listener_is_closed_and_heals_without_agent(
 def test_listener_outside_of_envoys_cgroup_is_not_believed(node: Node) -> None:
     proxied(node)
     node.proxies["server"].close()
-    node.listen("server", port=INGRESS_PORT)
+    node.listen("server", port=INGRESS_PORT, cgroup="other")
     node.listen("server", port=INGRESS_PORT + 1, cgroup="envoy")
     assert node.datapath.listening(node.cookie("server")) == set()
     assert refused(lambda: node.connect("client", node.address("server"), APP_PORT))

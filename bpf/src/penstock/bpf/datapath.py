@@ -36,6 +36,8 @@ POD_PROGRAMS = (
     "pod_getpeername6",
     "pod_recvmsg4",
     "pod_recvmsg6",
+    "pod_bind4",
+    "pod_bind6",
     "pod_connect4",
     "pod_connect6",
     "pod_sendmsg4",
