@@ -20,13 +20,15 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import yaml
 
 from penstock.sources.kubernetes.access import Access, Pem
+from penstock.sources.kubernetes.requests import resource_of
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "deploy" / "kube-tools"
@@ -224,6 +226,44 @@ class KubeApi:
             return answer.status, json.loads(said)
         return answer.status, said.decode(errors="replace")
 
+    def apply(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Create an object, or let it say what *raw* says and nothing else of ours."""
+        status, said = self.request(
+            "PATCH",
+            f"{path_of(raw)}?fieldManager=tests&force=true",
+            raw,
+            "application/apply-patch+yaml",
+        )
+        assert status in (200, 201), said
+        return cast("dict[str, Any]", said)
+
+    def delete(self, raw: dict[str, Any]) -> None:
+        status, said = self.request("DELETE", path_of(raw))
+        assert status in (200, 202, 404), said
+
+    def install(self, files: Iterable[Path]) -> None:
+        """Apply the CustomResourceDefinitions of *files* and wait until they are served."""
+        documents = [one for file in files for one in yaml.safe_load_all(file.read_text())]
+        crds = [one for one in documents if one and one["kind"] == "CustomResourceDefinition"]
+        for crd in crds:
+            self.apply(crd)
+        deadline = time.monotonic() + START_SECONDS
+        for crd in crds:
+            while not self._is_established(crd):
+                assert time.monotonic() < deadline, f"{crd['metadata']['name']} is not established"
+                time.sleep(0.05)
+
+    def namespace(self, name: str) -> None:
+        """Make a namespace in which Pods can be made."""
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        metadata = {"name": "default", "namespace": name}
+        self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+
+    def _is_established(self, crd: dict[str, Any]) -> bool:
+        _, said = self.request("GET", path_of(crd))
+        conditions = said.get("status", {}).get("conditions", [])
+        return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
     def _context(self) -> ssl.SSLContext:
         pki = self.pki.folder
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
@@ -295,6 +335,14 @@ def kube_api(folder: Path) -> Generator[KubeApi]:
         yield api
     finally:
         api.stop()
+
+
+def path_of(raw: dict[str, Any]) -> str:
+    """Return where an object is in the API."""
+    version, metadata = raw["apiVersion"], raw["metadata"]
+    root = "/apis" if "/" in version else "/api"
+    scope = f"/namespaces/{metadata['namespace']}" if metadata.get("namespace") else ""
+    return f"{root}/{version}{scope}/{resource_of(raw['kind'])}/{metadata['name']}"
 
 
 def free_ports(number: int) -> list[int]:

@@ -15,6 +15,7 @@ from penstock.core.events import Batch, Event, EventType
 from penstock.core.kinds import ConfigMap, Deployment, Namespace, Service
 from penstock.core.objects import Broken
 from penstock.meta.names import ObjectRef
+from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.sources.source import Source
 
 PATIENCE_SECONDS = 20.0
@@ -79,6 +80,13 @@ async def running(source: Source) -> AsyncGenerator[Recorder]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for something that no batch tells."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
 def config_map(name: str, *, labels: dict[str, str] | None = None, **data: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
@@ -110,7 +118,21 @@ def deployment(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def policy(name: str, port: str) -> dict[str, Any]:
+    """Return a policy that every store accepts and that does not decode if *port* is no port."""
+    rule = {"toPorts": [{"ports": [{"port": port, "protocol": "TCP"}]}]}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"endpointSelector": {}, "ingress": [rule]},
+    }
+
+
 A = ObjectRef("ConfigMap", "shop", "a")
+P = ObjectRef("CiliumNetworkPolicy", "shop", "p")
+PORT = "spec.ingress[0].toPorts[0].ports[0].port"
+NO_PORT = "99999"
 
 
 class SourceSuite:
@@ -172,28 +194,26 @@ class SourceSuite:
             assert isinstance(seen.objects[ref], Deployment)
 
     async def test_object_that_never_decoded_is_broken(self, store: Store) -> None:
-        await store.put(deployment("d", replicas=-1))
+        await store.put(policy("p", NO_PORT))
         async with running(store.source) as seen:
-            broken = seen.objects[ObjectRef("Deployment", "shop", "d")]
+            broken = seen.objects[P]
             assert isinstance(broken, Broken)
-            assert [problem.path for problem in broken.problems] == ["spec.replicas"]
-            assert [str(one.ref) for one in store.source.problems()] == ["Deployment shop/d"]
+            assert [problem.path for problem in broken.problems] == [PORT]
+            assert [str(one.ref) for one in store.source.problems()] == [str(P)]
 
     async def test_object_that_stops_decoding_keeps_its_last_good_version(
         self, store: Store
     ) -> None:
-        ref = ObjectRef("Deployment", "shop", "d")
-        await store.put(deployment("d", replicas=3))
+        await store.put(policy("p", "80"))
         async with running(store.source) as seen:
-            await store.put(deployment("d", replicas=-1))
-            await store.put(config_map("a"))
-            await seen.until(lambda: A in seen.objects)
-            kept = seen.objects[ref]
-            assert isinstance(kept, Deployment)
-            assert kept.spec.replicas == 3
+            good = seen.objects[P]
+            assert isinstance(good, CiliumNetworkPolicy)
+            await store.put(policy("p", NO_PORT))
+            await eventually(store.source.problems)
+            assert seen.objects[P] is good
             assert [one.last_good for one in store.source.problems()] == [True]
-            await store.put(deployment("d", replicas=4))
-            await seen.until(lambda: seen.objects[ref] != kept)
+            await store.put(policy("p", "81"))
+            await seen.until(lambda: seen.objects[P] != good)
             assert store.source.problems() == ()
 
     async def test_services_have_addresses(self, store: Store) -> None:

@@ -14,13 +14,14 @@ import pytest_asyncio
 
 from penstock.core.kinds import BUILTIN_KINDS, ConfigMap
 from penstock.meta.names import ObjectRef
+from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.sources.file import RESCAN_SECONDS, FileSource
 from penstock.sources.registry import registry
 from penstock.sources.source import Source
 from support.fake_clock import FakeClock
 from support.source_suite import A, Recorder, SourceSuite, config_map, running
 
-KINDS = registry(BUILTIN_KINDS)
+KINDS = registry(BUILTIN_KINDS, (CiliumNetworkPolicy,))
 
 
 class FolderStore:

@@ -91,7 +91,7 @@ class Reflector:
         """How many snapshots were applied."""
         self._random = random
         self._pace = pace
-        self._resource = resource_of(kind)
+        self._resource = resource_of(kind.kind)
         self._versions = kind.api_versions
         self._version_index = 0
         self._reached = ""

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from penstock.core.objects import Object
 from penstock.meta.back_off import BackOff
 
 
@@ -92,9 +91,9 @@ class WatchRequest(msgspec.Struct, frozen=True):
 Request = ListRequest | WatchRequest
 
 
-def resource_of(kind: type[Object]) -> str:
-    """Return the name of a kind in URLs."""
-    name = kind.kind.lower()
+def resource_of(kind: str) -> str:
+    """Return the name of a kind in URLs, as "httproutes" for "HTTPRoute"."""
+    name = kind.lower()
     if name.endswith("y"):
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
