@@ -52,7 +52,7 @@ def backend_body(index: int) -> str:
 
 
 def scope_of(index: int) -> str:
-    return f"eg|-|{mesh.address(96, index)}:80"
+    return f"eg|{mesh.address(96, index)}:80"
 
 
 def cluster(count: int, backend_port: int) -> Iterator[Object | Broken]:
