@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from penstock.cli import client
-from penstock.cli.answers import Health, Items, conditions_of
+from penstock.cli.answers import Health, IntendedSnapshot, Items, conditions_of
 from penstock.cli.mode import Mode
 from penstock.cli.reach import Reachable, reachable
 from penstock.cli.report import Report
 from penstock.lab.runtime import Lab
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
+from penstock.xds import types
 
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
+_ENDPOINTS_SECONDS = 5.0
+"""No longer: what is refused or slow to warm must not keep `up` from being ready."""
 
 
 async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> None:
@@ -27,6 +33,7 @@ async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> 
     if lab is not None:
         await _patiently(lab.wait_settled(), "pods", paths, report)
         report.did("pods", f"{len(lab.status())} run and are ready")
+        await _patiently(_endpoints_served(paths), "endpoints to arrive", paths, report)
     await _patiently(_gateways_programmed(paths), "Gateways", paths, report)
 
 
@@ -76,6 +83,40 @@ async def _gateways_programmed(paths: RunPaths) -> None:
 
 def _gateways(paths: RunPaths) -> list[dict[str, Any]]:
     return client.controller(paths).get("/v1/objects", Items, {"kind": "Gateway"}).items
+
+
+async def _endpoints_served(paths: RunPaths) -> None:
+    """Return when the node knows the pods that are ready, so that a first request finds them."""
+
+    def arrived() -> bool:
+        api = client.controller(paths)
+        known = api.get("/v1/objects", Items, {"kind": "EndpointSlice"}).items
+        if not _written_endpoints(paths) <= set(map(_endpoints_of, known)):
+            return False
+        return all(
+            one.version in (one.acked, one.rejected)
+            for one in api.get("/v1/snapshot", IntendedSnapshot).resources
+            if one.type_url != types.LISTENER  # those of pods that are not run stay with the agent
+        )
+
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_until(arrived), _ENDPOINTS_SECONDS)
+
+
+def _written_endpoints(paths: RunPaths) -> set[bytes]:
+    """Return the endpoints of each EndpointSlice that the lab has written."""
+    files = paths.objects.glob("endpointslice.*.json")
+    return {_endpoints_of(msgspec.json.decode(file.read_bytes())) for file in files}
+
+
+def _endpoints_of(endpoint_slice: dict[str, Any]) -> bytes:
+    """Return what tells two states of EndpointSlices apart: name, addresses, readiness."""
+    meta = endpoint_slice["metadata"]
+    found = [
+        (*one["addresses"], (one.get("conditions") or {}).get("ready"))
+        for one in endpoint_slice.get("endpoints") or []
+    ]
+    return msgspec.json.encode((meta.get("namespace"), meta["name"], found))
 
 
 def _settled(gateway: dict[str, Any]) -> bool:
