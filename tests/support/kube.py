@@ -140,10 +140,15 @@ class KubeApi:
         )
 
     def start(self) -> None:
-        self.start_etcd()
-        self.start_api_server()
+        self.spawn()
+        self.wait_until_ready()
 
-    def start_etcd(self) -> None:
+    def spawn(self) -> None:
+        """Start without waiting; from the main thread, whose end would else end the programs."""
+        self.spawn_etcd()
+        self.spawn_api_server()
+
+    def spawn_etcd(self) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, self._peer_port))
         self._start(
             "etcd", etcd_program(), "--name", "t", "--data-dir", str(self.folder / "etcd"),
@@ -153,8 +158,7 @@ class KubeApi:
             "--initial-cluster", f"t={peer}",
         )  # fmt: skip
 
-    def start_api_server(self, *options: str) -> None:
-        """Start it and wait until it is ready."""
+    def spawn_api_server(self) -> None:
         pki = self.pki.folder
         self._start(
             "kube-apiserver", kubernetes_program("kube-apiserver"),
@@ -170,9 +174,8 @@ class KubeApi:
             "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", f"{pki}/sa.pub",
             "--service-account-signing-key-file", f"{pki}/sa.key",
-            "--service-cluster-ip-range", "10.96.0.0/16", "--profiling=false", *options,
+            "--service-cluster-ip-range", "10.96.0.0/16", "--profiling=false",
         )  # fmt: skip
-        self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -184,11 +187,8 @@ class KubeApi:
             time.sleep(0.05)
 
     def kill_api_server(self) -> None:
+        """SIGKILL."""
         self._kill("kube-apiserver")
-
-    def restart_api_server(self) -> None:
-        self.kill_api_server()
-        self.start_api_server()
 
     def stop(self) -> None:
         for name in reversed(list(self._processes)):
@@ -292,7 +292,7 @@ class KubeApi:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # before any thread of ours
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # touches nothing of ours
             )
 
     def _kill(self, name: str) -> None:

@@ -92,8 +92,7 @@ class ApiServer:
             else:
                 await self._stream(reflector, response, deliver)
         except (aiohttp.ClientError, OSError, AccessError, _StalledError) as error:
-            reason = str(error) or type(error).__name__
-            await deliver(reflector, reflector.broke(reason, self._clock.monotonic()))
+            await deliver(reflector, reflector.broke(_reason(error), self._clock.monotonic()))
         finally:
             if response is not None:
                 response.close()
@@ -148,6 +147,18 @@ class ApiServer:
             timer.cancel()
             task.cancel()
             await asyncio.gather(task, timer, return_exceptions=True)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return f"{error.host}:{error.port} does not prove who it is: {error}"
+        case aiohttp.ClientConnectorError():
+            return f"no connection to {error.host}:{error.port}: {error.os_error}"
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            return "the connection broke"
+        case _:
+            return str(error) or type(error).__name__
 
 
 def _socket(address: Any) -> socket.socket:

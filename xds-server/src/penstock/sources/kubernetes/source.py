@@ -132,17 +132,23 @@ class KubernetesSource:
 
     def _tell(self, reflector: Reflector) -> None:
         """Log each trouble once, however many kinds and attempts it concerns, and its end."""
-        now = {one.trouble: one for one in self._reflectors if one.trouble}
-        text = reflector.trouble
-        if text and text not in self._told:
-            if reflector.phase is Phase.ABSENT:
-                _log.warning("kind not served, feature off", kind=reflector.name, said=text)
-            else:
-                _log.warning("no answer, what is known stays", kind=reflector.name, reason=text)
-            self._told.add(text)
-        for ended in self._told - now.keys():
-            _log.info("over", was=ended)
-        self._told &= now.keys()
+        now = {_trouble(one) for one in self._reflectors if one.trouble}
+        about = _trouble(reflector)
+        if reflector.trouble and about not in self._told:
+            _log.warning(about, kind=reflector.name, reason=reflector.trouble)
+            self._told.add(about)
+        for ended in sorted(self._told - now):
+            _log.info(f"no more: {ended}")
+        self._told &= now
+
+
+def _trouble(reflector: Reflector) -> str:
+    """Return what the trouble of a reflector is, the same for kinds that suffer from one cause."""
+    if reflector.phase is Phase.ABSENT:
+        return f"{reflector.name} is not served, so there are none"
+    if reflector.denied:
+        return f"{reflector.name} may not be read"
+    return "the API server does not answer, what is known stays"
 
 
 def _problem(message: str, hint: str, severity: Severity) -> SourceProblem:
