@@ -114,19 +114,19 @@ async def test_watch_goes_on_after_a_cut_without_reading_everything_again(
 async def test_history_that_is_compacted_between_pages_starts_the_list_over(
     api: KubeApi, proxy: UnrulyProxy
 ) -> None:
-    compacted = asyncio.Lock()
+    one_at_a_time, compacted = asyncio.Lock(), asyncio.Event()
 
     async def compact(target: str) -> None:
-        async with compacted:
-            if "continue=" in target and proxy.before is not None:
-                proxy.before = None
+        async with one_at_a_time:
+            if "continue=" in target and not compacted.is_set():
+                compacted.set()
                 await delete(api, A)
                 await asyncio.to_thread(api.compact)
                 await restart(api)
 
     proxy.before = compact
     async with running(source_at(proxy.access, PAGES)) as seen:
-        assert proxy.before is None
+        assert compacted.is_set()
         assert len(seen.batches) == 1
         assert A not in seen.objects
         assert set(SHOP) - {A} <= set(seen.objects)

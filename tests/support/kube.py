@@ -237,6 +237,21 @@ class KubeApi:
         assert status in (200, 201), said
         return cast("dict[str, Any]", said)
 
+    def create_all(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Create many objects over one connection."""
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=30, context=self._context()
+        )
+        with contextlib.closing(connection):
+            for raw in objects:
+                path = path_of(raw).rpartition("/")[0]
+                connection.request(
+                    "POST", path, json.dumps(raw), {"Content-Type": "application/json"}
+                )
+                answer = connection.getresponse()
+                said = answer.read()
+                assert answer.status == 201, said
+
     def delete(self, raw: dict[str, Any]) -> None:
         status, said = self.request("DELETE", path_of(raw))
         assert status in (200, 202, 404), said
@@ -324,7 +339,8 @@ class KubeApi:
 def kube_api(folder: Path) -> Generator[KubeApi]:
     """Run an API server; a test that needs it is skipped where a program is missing."""
     try:
-        etcd_program(), kubernetes_program("kube-apiserver")
+        etcd_program()
+        kubernetes_program("kube-apiserver")
     except MissingProgramError as error:
         pytest.skip(str(error))
     if shutil.which("openssl") is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +96,8 @@ async def test_plugin_is_asked_again_before_its_credential_ends(tmp_path: Path) 
     for seconds, times in ((0.0, 1), (560.0, 1), (20.0, 2)):
         clock.advance(seconds)
         assert await found.headers() == {"Authorization": "Bearer t"}
-        asked = (tmp_path / "asked").read_text().splitlines()
-        assert len(asked) == times
+        assert len((tmp_path / "asked").read_text().splitlines()) == times
+    asked = (tmp_path / "asked").read_text().splitlines()
     assert '"kind":"ExecCredential"' in asked[0]
     assert asked[0].endswith(" extra")
 
@@ -136,22 +135,25 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("place", "value", "said"),
     [
-        (lambda config: config.update({"current-context": "x"}), "no context named x"),
-        (lambda config: config.pop("current-context"), "no current-context"),
-        (lambda config: config["clusters"].clear(), "no cluster named k"),
-        (lambda config: config["clusters"][0]["cluster"].pop("server"), "cluster k: .*server"),
-        (lambda config: config["clusters"][0]["cluster"].update({"proxy-url": "x"}), "proxy-url"),
-        (lambda config: config["users"][0]["user"].update({"auth-provider": {}}), "use exec"),
+        (("current-context",), "x", "no context named x"),
+        (("current-context",), "", "no current-context"),
+        (("clusters",), [], "no cluster named k"),
+        (("clusters", 0, "cluster"), {}, "cluster k: .*server"),
+        (("clusters", 0, "cluster", "proxy-url"), "x", "proxy-url"),
+        (("users", 0, "user", "auth-provider"), {}, "use exec"),
     ],
 )
 def test_mistakes_in_a_kubeconfig_are_named(
-    tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
+    tmp_path: Path, place: tuple[Any, ...], value: Any, said: str
 ) -> None:
     path = kubeconfig(tmp_path)
     config = json.loads(path.read_text())
-    change(config)
+    around = config
+    for step in place[:-1]:
+        around = around[step]
+    around[place[-1]] = value
     path.write_text(json.dumps(config))
     with pytest.raises(AccessError, match=said):
         from_kubeconfig(path)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ConfigMap, Deployment
+from penstock.core.kinds import ConfigMap, Deployment, Service
+from penstock.core.objects import Broken
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.sources.kubernetes.reflector import Phase, Reflector
-from penstock.sources.kubernetes.requests import ListRequest, Pace, Pause, WatchRequest
+from penstock.sources.kubernetes.requests import ListRequest, Pace, Pause, Request, WatchRequest
 
 LISTS = Pace(stream_snapshots=False)
 EXPIRED = {"code": 410, "reason": "Expired", "message": "too old resource version: 1 (9)"}
@@ -47,6 +48,14 @@ def told(events: tuple[Event, ...]) -> list[str]:
     return [f"{one.type.value} {one.object.metadata.name}" for one in events]
 
 
+def phase_of(reflector: Reflector) -> Phase:
+    return reflector.phase
+
+
+def is_synced(reflector: Reflector) -> bool:
+    return reflector.synced
+
+
 def watching(*objects: dict[str, Any], version: int = 9, pace: Pace = LISTS) -> Reflector:
     """Return a reflector at time 0 that knows *objects* and has asked for changes."""
     reflector = Reflector(ConfigMap, half, pace)
@@ -59,11 +68,11 @@ def watching(*objects: dict[str, Any], version: int = 9, pace: Pace = LISTS) -> 
         reflector.next(0.0)
         reflector.page(page(version, *objects), 0.0)
         reflector.next(0.0)
-    assert reflector.phase is Phase.WATCH
+    assert phase_of(reflector) is Phase.WATCH
     return reflector
 
 
-def after_pause(reflector: Reflector, now: float) -> tuple[float, object]:
+def after_pause(reflector: Reflector, now: float) -> tuple[float, Pause | Request]:
     """Return time and request after the pause that is due."""
     first = reflector.next(now)
     assert isinstance(first, Pause)
@@ -75,10 +84,10 @@ def test_pages_are_applied_when_the_last_one_is_there() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
     assert reflector.next(0.0) == ListRequest("v1", "configmaps", 500)
     assert reflector.page(page(9, config_map("b", 2), continue_="c1"), 0.0) == ()
-    assert not reflector.synced
+    assert not is_synced(reflector)
     assert reflector.next(0.0) == ListRequest("v1", "configmaps", 500, "c1")
     assert told(reflector.page(page(9, config_map("a", 1)), 0.0)) == ["ADDED a", "ADDED b"]
-    assert reflector.synced
+    assert is_synced(reflector)
     assert reflector.next(0.0) == WatchRequest("v1", "configmaps", "9", 450)
 
 
@@ -110,7 +119,7 @@ def test_streamed_snapshot_is_applied_at_its_bookmark_only() -> None:
     assert isinstance(request, WatchRequest)
     assert "sendInitialEvents=true" in request.target
     assert reflector.chunk(event("ADDED", config_map("a", 1)) + bookmark(3), 0.0) == ()
-    assert not reflector.synced
+    assert not is_synced(reflector)
     assert told(reflector.chunk(bookmark(9, ends_initial=True), 0.0)) == ["ADDED a"]
     assert told(reflector.chunk(event("ADDED", config_map("b", 10)), 0.0)) == ["ADDED b"]
 
@@ -288,21 +297,22 @@ def test_kind_that_the_server_does_not_know_is_empty_and_asked_for_again() -> No
         versions.append(request.api_version)
         reflector.refused(404, b"404 page not found", 0.0)
     assert versions == ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
-    assert reflector.synced
-    assert reflector.phase is Phase.ABSENT
+    assert is_synced(reflector)
+    assert phase_of(reflector) is Phase.ABSENT
     now, request = after_pause(reflector, 0.0)
     assert now <= 10.0
     assert isinstance(request, ListRequest)
     assert request.api_version == "gateway.networking.k8s.io/v1"
     reflector.page(page(9), now)
-    assert reflector.phase is Phase.WATCH
+    assert phase_of(reflector) is Phase.WATCH
 
 
 def test_kind_that_vanishes_keeps_its_objects_until_it_stayed_away() -> None:
     reflector = watching(config_map("a", 1))
     reflector.broke("connection lost", 1.0)
-    now, events = 1.0, ()
-    while reflector.phase is not Phase.ABSENT:
+    now = 1.0
+    events: tuple[Event, ...] = ()
+    while phase_of(reflector) is not Phase.ABSENT:
         now, _ = after_pause(reflector, now)
         events = reflector.refused(404, b"404 page not found", now)
         assert now < 60.0
@@ -315,7 +325,7 @@ def test_denied_kind_is_not_synced() -> None:
     reflector.next(0.0)
     reflector.refused(403, b'{"code": 403, "reason": "Forbidden", "message": "no"}', 0.0)
     assert reflector.denied
-    assert not reflector.synced
+    assert not is_synced(reflector)
     pause = reflector.next(0.0)
     assert isinstance(pause, Pause)
     assert pause.seconds >= LISTS.denied
@@ -385,3 +395,26 @@ def test_object_that_stops_decoding_keeps_its_last_good_version_also_over_a_snap
     (kept,) = reflector.table
     assert isinstance(kept, Deployment)
     assert kept.spec.replicas == 3
+
+
+def test_field_that_only_a_newer_kubernetes_knows_is_left_out() -> None:
+    spec = {"ports": [{"port": 80, "newer": 1}], "newer": {}, "selector": {"app": "a"}}
+    thing = config_map("a", 1)
+    del thing["data"]
+    thing["spec"] = spec
+    reflector = Reflector(Service, half, LISTS)
+    reflector.next(0.0)
+    (came,) = reflector.page(page(9, thing), 0.0)
+    assert isinstance(came.object, Service)
+    assert came.object.spec.ports[0].port == 80
+
+
+def test_unknown_field_of_a_custom_resource_is_a_mistake() -> None:
+    thing = config_map("a", 1)
+    del thing["data"]
+    thing["spec"] = {"rules": [{"newer": 1}]}
+    reflector = Reflector(HTTPRoute, half, LISTS)
+    reflector.next(0.0)
+    (came,) = reflector.page(page(9, thing), 0.0)
+    assert isinstance(came.object, Broken)
+    assert [str(one.problem.path) for one in reflector.table.problems()] == ["spec.rules[0].newer"]

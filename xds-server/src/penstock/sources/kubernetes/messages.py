@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.core.objects import Object, ObjectMeta
 from penstock.core.plan import plan_of
+from penstock.sources.kubernetes.pruning import without_newer_fields
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a watch."""
@@ -173,4 +174,4 @@ def read_object(
     value["metadata"] = msgspec.to_builtins(metadata)
     value["apiVersion"] = api_version
     value["kind"] = kind.kind
-    return value
+    return without_newer_fields(kind, value)

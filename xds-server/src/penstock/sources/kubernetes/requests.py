@@ -94,7 +94,7 @@ Request = ListRequest | WatchRequest
 def resource_of(kind: str) -> str:
     """Return the name of a kind in URLs, as "httproutes" for "HTTPRoute"."""
     name = kind.lower()
-    if name.endswith("y"):
+    if name.endswith("y") and name[-2] not in "aeiou":
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
 
