@@ -12,8 +12,8 @@ import pytest_asyncio
 from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
 from penstock.envoy.http_connection_manager import DENIED_BODY
-from penstock.envoy.listener import egress_name, ingress_name
 from penstock.envoy.scope import egress_key, inbound_key
+from penstock.meta.listeners import egress_name, ingress_name
 from penstock.xds import types
 from penstock.xds.resource import Resource
 from support import objects

@@ -22,6 +22,7 @@ from penstock.envoy.scope import egress_key, scope
 from penstock.envoy.wire import type_url
 from penstock.ir.policy import Direction, HeaderRule, HttpAllow, HttpPort, HttpRule
 from penstock.ir.route import Forward, Route, RouteMatch, ServiceBackend, ServicePort, VirtualHost
+from penstock.meta.listeners import egress_name
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.policy.judge import HttpRequest, by_rules
 from penstock.xds.resource import Resource, make_resource
@@ -117,7 +118,7 @@ class Rig:
 
     async def _passes(self, peer: int, request: HttpRequest) -> bool:
         answer = await self.envoy.ask(
-            listeners.egress_name(str(peer)), request.path,
+            egress_name(str(peer)), request.path,
             host=request.host, method=request.method, headers=request.headers,
         )  # fmt: skip
         assert answer.status in (200, 403)
@@ -142,11 +143,11 @@ def _fixed() -> list[Resource]:
     cluster = clusters.policed(Role.MESH, TARGET, Protocol.SAME, node_netns="netns/node")
     anybody = HttpAllow(peers=None, rules=(), origin=ORIGIN)
     egress = rbac.rules([rbac.Judgement(name="any", allow=anybody)], rbac.ByListener())
-    egress_name = clusters.egress_rules_name(TARGET)
+    egress_rules = clusters.egress_rules_name(TARGET)
     made = [
         _resource(cluster.name, cluster),
         _resource(cluster.name, load_assignment(cluster.name, [(SERVER, PORT)])),
-        _resource(egress_name, rbac.ecds(egress_name, egress, Direction.EGRESS)),
+        _resource(egress_rules, rbac.ecds(egress_rules, egress, Direction.EGRESS)),
     ]
     action = Forward(backends=(ServiceBackend(target=TARGET, origin=ORIGIN),))
     route = Route(name="r", match=RouteMatch(), action=action, origin=ORIGIN)

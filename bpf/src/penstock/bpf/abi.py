@@ -10,18 +10,20 @@ import enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from penstock.meta import limits, listeners, marks
+
 ABI_VERSION = 1
 
-EGRESS_PORT = 15001
-INGRESS_PORT = 15006
+EGRESS_PORT = listeners.EGRESS_PORT
+INGRESS_PORT = listeners.INGRESS_PORT
 HBONE_PORT = 15008
 
-MARK_APP_LEG = 0x9E570001
-MARK_POLICED = 0x9E570002
-MARK_POLICED_GATEWAY = 0x9E570003
+MARK_APP_LEG = marks.APP_LEG
+MARK_POLICED = marks.POLICED
+MARK_POLICED_GATEWAY = marks.POLICED_GATEWAY
 
 MAX_BACKENDS = 4096
-MAX_BACKENDS_JUDGED = 16
+MAX_BACKENDS_JUDGED = limits.BACKENDS_JUDGED_AT_CONNECT
 UID_SIZE = 64
 COMM_SIZE = 16
 

@@ -19,6 +19,7 @@ import msgspec
 from penstock.agent.datapath import NodeDatapath
 from penstock.agent.flows import Flow, FlowLog, FlowVerdict, Peer
 from penstock.agent.node_resources import Workload, canonical
+from penstock.envoy.rbac import IDENTITY_KEY, PREFIX
 from penstock.ir.policy import Direction, Reserved
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2
 from penstock.pb.envoy.data.accesslog.v3 import accesslog_pb2
@@ -33,6 +34,8 @@ _DENIED = re.compile(r"^rbac_access_denied_matched_policy\[(.*)\]$")
 _QUERY_VALUE = re.compile(r"=[^&#]*")
 _PROTOCOLS = {1: "http/1.0", 2: "http/1.1", 3: "http/2", 4: "http/3"}
 _FIRST_ERROR = 400
+_GATEWAY = "gateway"
+"""What stands for a pod's uid in the names of Gateways' listeners."""
 
 Entry = accesslog_pb2.HTTPAccessLogEntry
 
@@ -111,13 +114,13 @@ def judgements_of(entry: Entry) -> Iterator[Judgement]:
         if namespace not in metadata:
             continue
         fields = metadata[namespace].fields
-        for prefix in ("eg_", "in_", ""):
+        for prefix in (*PREFIX.values(), ""):
             result = prefix + "enforced_engine_result"
             if result not in fields:
                 continue
             policy = prefix + "enforced_effective_policy_id"
             yield Judgement(
-                Direction.EGRESS if prefix == "eg_" else Direction.INGRESS,
+                Direction.EGRESS if prefix == PREFIX[Direction.EGRESS] else Direction.INGRESS,
                 fields[result].string_value == "allowed",
                 fields[policy].string_value if policy in fields else "",
             )
@@ -169,26 +172,20 @@ def _ends(
     """
     common = entry.common_properties
     asked = common.downstream_local_address
-    if direction is Direction.EGRESS:
-        own = datapath.workloads.get(uid)
-        logged = _logged_identity(entry)
-        source = _peer_of(own, logged, common.downstream_remote_address, datapath)
-        chosen = common.upstream_remote_address
-        at = chosen if chosen.socket_address.address else asked
-        return source, _peer(at, datapath, service=_service(entry, asked, datapath))
-    if uid == "gateway":
-        source = _peer(common.downstream_remote_address, datapath)
-        chosen = common.upstream_remote_address
-        at = chosen if chosen.socket_address.address else asked
-        return source, _peer(at, datapath, service=_service(entry, asked, datapath))
-    return _peer(common.downstream_remote_address, datapath), _peer_of(
-        datapath.workloads.get(uid), _logged_identity(entry), asked, datapath
-    )
+    remote = common.downstream_remote_address
+    own, logged = datapath.workloads.get(uid), _logged_identity(entry)
+    egress = direction is Direction.EGRESS
+    source = _peer_of(own, logged, remote, datapath) if egress else _peer(remote, datapath)
+    if not egress and uid != _GATEWAY:
+        return source, _peer_of(own, logged, asked, datapath)
+    chosen = common.upstream_remote_address
+    at = chosen if chosen.socket_address.address else asked
+    return source, _peer(at, datapath, service=_service(entry, asked, datapath))
 
 
 def _logged_identity(entry: Entry) -> int:
     """Return the identity in the filter state `penstock.identity`; 0 if it is not logged."""
-    packed = entry.common_properties.filter_state_objects.get("penstock.identity")
+    packed = entry.common_properties.filter_state_objects.get(IDENTITY_KEY)
     digits = re.search(rb"(\d+)$", packed.value) if packed is not None else None
     return int(digits.group(1)) if digits else 0
 

@@ -8,8 +8,10 @@ are the hardened baseline (overload manager before the kernel's OOM killer).
 from __future__ import annotations
 
 import msgspec
-from google.protobuf import any_pb2, duration_pb2, json_format, message, struct_pb2, wrappers_pb2
+from google.protobuf import duration_pb2, json_format, struct_pb2, wrappers_pb2
 
+from penstock.envoy.runtime import LAYER
+from penstock.envoy.wire import ads, pack
 from penstock.meta.limits import RE2_MAX_PROGRAM_SIZE
 from penstock.pb.envoy.config.bootstrap.v3 import bootstrap_pb2
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
@@ -33,8 +35,6 @@ from penstock.pb.envoy.type.matcher.v3 import string_pb2
 
 NODE_ADS = "node-ads"
 """Cluster of the agent: ADS and the access log service."""
-RTDS_LAYER = "penstock"
-"""Runtime layer and RTDS resource with the weights that the controller moves."""
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 KEPT_STATS = (
@@ -149,7 +149,7 @@ def _agent_cluster(socket: str) -> cluster_pb2.Cluster:
         name=NODE_ADS,
         type=cluster_pb2.Cluster.STATIC,
         connect_timeout=_seconds(1),
-        typed_extension_protocol_options={HTTP_OPTIONS: _any(protocol)},
+        typed_extension_protocol_options={HTTP_OPTIONS: pack(protocol)},
         load_assignment=endpoint_pb2.ClusterLoadAssignment(
             cluster_name=NODE_ADS,
             endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])],
@@ -160,13 +160,11 @@ def _agent_cluster(socket: str) -> cluster_pb2.Cluster:
 def _runtime(options: BootstrapOptions) -> bootstrap_pb2.LayeredRuntime:
     static = struct_pb2.Struct()
     static.update({"re2.max_program_size.error_level": RE2_MAX_PROGRAM_SIZE})
-    rtds = bootstrap_pb2.RuntimeLayer.RtdsLayer(
-        name=RTDS_LAYER, rtds_config=_ads(options.fetch_timeout)
-    )
+    rtds = bootstrap_pb2.RuntimeLayer.RtdsLayer(name=LAYER, rtds_config=_ads(options.fetch_timeout))
     return bootstrap_pb2.LayeredRuntime(
         layers=[
             bootstrap_pb2.RuntimeLayer(name="static", static_layer=static),
-            bootstrap_pb2.RuntimeLayer(name=RTDS_LAYER, rtds_layer=rtds),
+            bootstrap_pb2.RuntimeLayer(name=LAYER, rtds_layer=rtds),
             bootstrap_pb2.RuntimeLayer(
                 name="admin", admin_layer=bootstrap_pb2.RuntimeLayer.AdminLayer()
             ),
@@ -186,8 +184,8 @@ def _overload(options: BootstrapOptions) -> overload_pb2.OverloadManager:
     return overload_pb2.OverloadManager(
         refresh_interval=duration_pb2.Duration(nanos=250_000_000),
         resource_monitors=[
-            overload_pb2.ResourceMonitor(name=_HEAP, typed_config=_any(heap)),
-            overload_pb2.ResourceMonitor(name=_CONNECTIONS, typed_config=_any(connections)),
+            overload_pb2.ResourceMonitor(name=_HEAP, typed_config=pack(heap)),
+            overload_pb2.ResourceMonitor(name=_CONNECTIONS, typed_config=pack(connections)),
         ],
         # Streams below 1 MiB of buffers are not worth a reset.
         buffer_factory_config=overload_pb2.BufferFactoryConfig(
@@ -229,11 +227,9 @@ def _stats() -> stats_pb2.StatsConfig:
 
 
 def _ads(timeout: float) -> config_source_pb2.ConfigSource:
-    return config_source_pb2.ConfigSource(
-        ads=config_source_pb2.AggregatedConfigSource(),
-        resource_api_version=config_source_pb2.V3,
-        initial_fetch_timeout=_seconds(timeout),
-    )
+    source = ads()
+    source.initial_fetch_timeout.CopyFrom(_seconds(timeout))
+    return source
 
 
 def _pipe(path: str, mode: int = 0) -> address_pb2.Address:
@@ -243,9 +239,3 @@ def _pipe(path: str, mode: int = 0) -> address_pb2.Address:
 def _seconds(value: float) -> duration_pb2.Duration:
     whole = int(value)
     return duration_pb2.Duration(seconds=whole, nanos=round((value - whole) * 1e9))
-
-
-def _any(config: message.Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(config, deterministic=True)
-    return packed

@@ -27,9 +27,9 @@ from pathlib import Path
 import msgspec
 
 from penstock.agent.lattice import IdentityPolicy, Match, judge
-from penstock.bpf.abi import EGRESS_PORT
 from penstock.bpf.sockdiag import Connection, destroy_listed, list_connections
 from penstock.ir.policy import TCP, Direction, Reserved, Verdict
+from penstock.meta.listeners import EGRESS_PORT
 from penstock.meta.marks import POLICED, POLICED_GATEWAY
 
 Tuple = tuple[str, int, str, int]

@@ -9,36 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
 from penstock.ads.store import SnapshotStore
 from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
-from penstock.agent.bootstrap import RTDS_LAYER
+from penstock.envoy.runtime import LAYER
+from penstock.meta.listeners import egress_name, ingress_name, pod_of
 from penstock.pb.envoy.service.runtime.v3 import rtds_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection, Verdict
 
-IN_POD = ("egress", "ingress")
-"""A pod's listeners are named "<uid>/<one of these>"."""
 CLOSE_SECONDS = 5.0
 FRESH_SECONDS = 0.02
 """For how long the list of active listeners may be used again."""
 
 
-def pod_of(listener: str) -> str:
-    """Return the uid of the pod that a listener is in; "" if it is in none."""
-    uid, slash, kind = listener.partition("/")
-    return uid if slash and kind in IN_POD else ""
-
-
 def empty_runtime() -> Resource:
     """Return a runtime layer without keys: Envoy starts only when it has one."""
-    body = rtds_pb2.Runtime(name=RTDS_LAYER)
-    return make_resource(types.RUNTIME, RTDS_LAYER, body.SerializeToString(deterministic=True))
+    body = rtds_pb2.Runtime(name=LAYER)
+    return make_resource(types.RUNTIME, LAYER, body.SerializeToString(deterministic=True))
 
 
 class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +118,7 @@ class EnvoyView:
     def close(self, uid: str) -> None:
         """Take the listeners of a pod away."""
         self._open.discard(uid)
-        self._store.apply(self._node, Delta((), tuple(_listeners_of(uid))))
+        self._store.apply(self._node, Delta((), _listeners_of(uid)))
         for key in _listeners_of(uid):
             self._accepted.pop(key, None)
             self._rejections.pop(key, None)
@@ -228,5 +221,8 @@ class EnvoyView:
             self._store.apply(self._node, Delta((last_good,)))
 
 
-def _listeners_of(uid: str) -> Iterable[ResourceName]:
-    return tuple(ResourceName(types.LISTENER, f"{uid}/{kind}") for kind in IN_POD)
+def _listeners_of(uid: str) -> tuple[ResourceName, ResourceName]:
+    return (
+        ResourceName(types.LISTENER, egress_name(uid)),
+        ResourceName(types.LISTENER, ingress_name(uid)),
+    )

@@ -8,9 +8,9 @@ import msgspec
 
 from penstock.cli.answers import IntendedResource, NodeResource
 from penstock.cli.dump import Running
+from penstock.meta.listeners import pod_of
 from penstock.xds import types
 
-_IN_POD = ("egress", "ingress")
 _SHORT_ENVOY_TYPES = frozenset(map(types.short, types.ENVOY_TYPES))
 
 
@@ -68,9 +68,8 @@ def _made_by_its_cluster(one: Running, meant: Container[tuple[str, str]]) -> boo
 
 
 def _due(one: IntendedResource, pods: Container[str]) -> bool:
-    uid, slash, kind = one.name.partition("/")
-    in_pod = one.type_url == types.LISTENER and slash and kind in _IN_POD
-    return not in_pod or uid in pods
+    uid = pod_of(one.name) if one.type_url == types.LISTENER else ""
+    return not uid or uid in pods
 
 
 def _of_intended(

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.cli.client import ApiClient
+from penstock.envoy.runtime import LAYER
 from penstock.xds import types
 
 Json = dict[str, Any]
@@ -115,15 +116,15 @@ def _scopes(config: Json) -> Iterator[Running]:
 
 def _runtime(answer: Json) -> list[Running]:
     layers = answer.get("layers", [])
-    if "penstock" not in layers:
+    if LAYER not in layers:
         return []
-    at = layers.index("penstock")
+    at = layers.index(LAYER)
     values = {
         name: entry["layer_values"][at]
         for name, entry in answer.get("entries", {}).items()
         if entry.get("layer_values", [])[at:] and entry["layer_values"][at] != ""
     }
-    return [Running("Runtime", "penstock", "", values)]
+    return [Running("Runtime", LAYER, "", values)]
 
 
 def _endpoint(cluster: str, host: Json) -> EndpointState:

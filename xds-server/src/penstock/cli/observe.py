@@ -12,16 +12,14 @@ from penstock.cli import client
 from penstock.cli.answers import FlowView, PeerView
 from penstock.cli.client import ApiClient, NotRunningError
 from penstock.cli.output import Format, say
+from penstock.ir.policy import Reserved
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location
 
 FOLLOW_LAST, LAST = 0, 20
 _LONGEST_QUERY = 4096
-_RESERVED = {
-    1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node",
-    7: "kube-apiserver", 8: "ingress",
-}  # fmt: skip
+_RESERVED = {one.value: one.name.lower().replace("_", "-") for one in Reserved if one}
 _VERDICTS = {"FORWARDED": "ALLOWED", "REDIRECTED": "TO ENVOY"}
 
 

@@ -16,10 +16,9 @@ from penstock.cli.difference import Difference, compare
 from penstock.cli.dump import Running, read_endpoints, read_running, socket_address
 from penstock.cli.output import Format, complain, show_table, show_value
 from penstock.meta.errors import PenstockError
+from penstock.meta.listeners import pod_of
 from penstock.meta.paths import RunPaths
 from penstock.xds import types
-
-IN_POD = ("egress", "ingress")
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,9 +145,9 @@ def _common(view: View, kind: str, one: Running) -> dict[str, Any]:
 
 def _objects(name: str, origins: list[str], view: View) -> str:
     """Return the user's objects behind a resource; of a listener in a pod, the pod."""
-    uid, slash, kind = name.partition("/")
-    if slash and kind in IN_POD and uid in view.pods:
-        return f"Pod {view.pods[uid]}"
+    pod = view.pods.get(pod_of(name))
+    if pod is not None:
+        return f"Pod {pod}"
     return ", ".join(origins)
 
 

@@ -15,6 +15,7 @@ from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
+from penstock.meta.listeners import EGRESS_PORT, INGRESS_PORT, egress_name, ingress_name
 from penstock.meta.paths import netns_of
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -22,9 +23,6 @@ from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import valu
 from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from penstock.pb.envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
-
-EGRESS_PORT = 15001
-INGRESS_PORT = 15006
 
 RBAC_FILTER = "envoy.filters.http.rbac"
 """Name of the filter that a scope overrides: by itself it denies all at ingress, where the scope
@@ -48,16 +46,6 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the listener and first part of its scope keys."""
     addresses: tuple[tuple[str, int, str], ...]
     """(address, port, network namespace path or ""); the first is the listener's own."""
-
-
-def egress_name(uid: str) -> str:
-    """Return the name of a pod's egress listener."""
-    return f"{uid}/egress"
-
-
-def ingress_name(uid: str) -> str:
-    """Return the name of a pod's ingress listener."""
-    return f"{uid}/ingress"
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
