@@ -57,7 +57,9 @@ class ProblemView(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Return "file:line:column"."""
+        """Return "file:line:column", or where objects are that are in no file."""
+        if not self.file:
+            return "API server"
         return f"{self.file}:{self.line}:{self.column}"
 
     @property

@@ -239,19 +239,29 @@ def diff(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
 
 @app.command(hidden=True)
 def controller(
-    source: Annotated[list[Path], typer.Option("--source", help="Folder or file; repeatable.")],
+    source: Annotated[
+        list[Path] | None, typer.Option("--source", help="Folder or file; repeatable.")
+    ] = None,
     run_dir: RunDir = RUN_DIR,
     published_offset: Annotated[int, typer.Option("--published-offset")] = 8000,
+    kubeconfig: Annotated[
+        Path | None, typer.Option("--kubeconfig", help="Read from this API server instead.")
+    ] = None,
+    context: Annotated[str, typer.Option("--context", help="Of the kubeconfig.")] = "",
     *,
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
+    ] = False,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
 ) -> None:
     """Compile objects and serve them to agents; `penstock up` starts it."""
-    from penstock.cli.parts import run_controller
+    from penstock.cli.parts import ClusterOptions, run_controller
 
     run_controller(
         RunPaths(run_dir.resolve()),
-        source,
+        source or [],
+        cluster=ClusterOptions(kubeconfig=kubeconfig, context=context, in_cluster=in_cluster),
         published_offset=published_offset,
         only_gateways=only_gateways,
         log_json=log_json,

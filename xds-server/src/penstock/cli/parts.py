@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.runtime.logs import log_to_stderr
+
+if TYPE_CHECKING:
+    from penstock.sources.kubernetes.access import Access
+
+
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which API server to read from, if any."""
+
+    kubeconfig: Path | None = None
+    context: str = ""
+    in_cluster: bool = False
 
 
 def run_controller(
     paths: RunPaths,
     sources: Sequence[Path],
     *,
+    cluster: ClusterOptions,
     published_offset: int,
     only_gateways: bool,
     log_json: bool,
@@ -23,9 +40,13 @@ def run_controller(
     Args:
         paths: of the instance.
         sources: folders and files of YAML.
+        cluster: an API server to read from instead.
         published_offset: see `penstock.compiler.settings.Settings`.
         only_gateways: whether to do without eBPF and in the present network namespace.
         log_json: whether to log JSON lines.
+
+    Raises:
+        PenstockError: there is not exactly one kind of source, or it cannot be reached as told.
     """
     from penstock.compiler.settings import Reach, Settings
     from penstock.controlplane.app import run
@@ -36,7 +57,30 @@ def run_controller(
     settings = Settings(reach=reach, published_offset=published_offset)
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
-    run(Config(sources=written, made=made, paths=paths, settings=settings, log_json=log_json))
+    environment = dict(os.environ)
+    run(
+        Config(
+            sources=written,
+            access=_access(cluster, environment, sources),
+            environment=environment,
+            made=made,
+            paths=paths,
+            settings=settings,
+            log_json=log_json,
+        )
+    )
+
+
+def _access(
+    cluster: ClusterOptions, environment: Mapping[str, str], sources: Sequence[Path]
+) -> Access | None:
+    from penstock.sources.kubernetes.kubeconfig import from_kubeconfig, in_cluster
+
+    if [bool(sources), cluster.kubeconfig is not None, cluster.in_cluster].count(True) != 1:
+        raise PenstockError("give one of --source, --kubeconfig and --in-cluster")
+    if cluster.kubeconfig is not None:
+        return from_kubeconfig(cluster.kubeconfig, cluster.context)
+    return in_cluster(environment) if cluster.in_cluster else None
 
 
 def run_agent(

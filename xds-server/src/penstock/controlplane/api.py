@@ -12,7 +12,7 @@ from penstock.controlplane.acknowledgements import ResourceState
 from penstock.controlplane.world import StatesByObject, World
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
-from penstock.sources.source import Source, SourceProblem
+from penstock.sources.source import NOWHERE, Source, SourceProblem
 
 
 def application(world: World, source: Source) -> web.Application:
@@ -88,8 +88,8 @@ class _Api:
         known = {(one.ref, one.problem.path) for one in found}
         for ref, thing in sorted(self._world.objects.items()):
             for problem in problems_of(self._world.compiler.db, thing):
-                place = self._source.locate(ref, problem.path)
-                if place is not None and (ref, problem.path) not in known:
+                place = self._source.locate(ref, problem.path) or NOWHERE
+                if (ref, problem.path) not in known:
                     found.append(
                         SourceProblem(file=place.file, location=place, ref=ref, problem=problem)
                     )

@@ -48,7 +48,8 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     try:
         await runner.setup()
         await _listen(runner, config)
-        _log.info("serving", run_dir=str(config.paths.root), sources=[*map(str, config.sources)])
+        origin = [config.access.server] if config.access else [*map(str, config.sources)]
+        _log.info("serving", run_dir=str(config.paths.root), sources=origin)
         await _until_stopped(source, world, stop)
     finally:
         await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,8 @@ from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
+from penstock.sources.kubernetes.access import Access
+from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
@@ -20,8 +23,12 @@ from penstock.sources.source import Source
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a controller is told when it starts."""
 
-    sources: tuple[Path, ...]
+    sources: tuple[Path, ...] = ()
     """Folders and files of YAML that the user wrote."""
+    access: Access | None = None
+    """The API server to read from instead."""
+    environment: dict[str, str] = {}
+    """What a credential plugin of `access` is started with."""
     made: Path | None = None
     """Folder of what a lab makes of them. Pods come from there only: a Pod that the user wrote has
     no address yet."""
@@ -37,6 +44,9 @@ def known_kinds() -> Registry:
 
 def source_of(config: Config, clock: Clock) -> Source:
     """Return the source of everything that the controller compiles."""
+    if config.access is not None:
+        environment = config.environment
+        return KubernetesSource(config.access, KINDS, clock, random.random, environment=environment)
     if config.made is None:
         return FileSource(config.sources, known_kinds(), clock=clock)
     made = FileSource([config.made], known_kinds(), clock=clock)
