@@ -15,13 +15,14 @@ import pytest
 from google.protobuf.message import Message
 
 from penstock.agent.config import Config
-from penstock.agent.envoy_process import ProcessRecord, start_ticks
+from penstock.agent.envoy_process import ProcessRecord
 from penstock.envoy.http_connection_manager import Manager, connection_manager
 from penstock.envoy.wire import pack, socket_address
 from penstock.meta.names import ObjectRef, Origin
 from penstock.meta.paths import RunPaths
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
+from penstock.runtime.processes import start_ticks
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from support.agent_rig import AgentClient, Controller, running_agent, until

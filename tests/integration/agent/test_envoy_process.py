@@ -20,8 +20,8 @@ from penstock.agent.envoy_process import (
     ProcessState,
     boot_id,
     restart_delay,
-    start_ticks,
 )
+from penstock.runtime.processes import start_ticks
 
 PATIENCE = 20.0
 

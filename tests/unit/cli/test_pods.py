@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from penstock.cli.inside import resolve
-from penstock.lab.state import LabRecord, PodRecord, own_process
+from penstock.lab.state import LabRecord, PodRecord
 from penstock.meta.errors import PenstockError
+from penstock.runtime.processes import own_process
 
 
 def pod(namespace: str, name: str, *, ready: bool = True) -> PodRecord:

@@ -15,9 +15,9 @@ from penstock.cli.output import Format
 from penstock.cli.processes import Processes, write_processes
 from penstock.cli.reach import reachable
 from penstock.cli.status import status
-from penstock.lab.state import ProcessId, own_process
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId, own_process
 from support import cli_answers
 from support.fake_apis import FakeApi, served
 

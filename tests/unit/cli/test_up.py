@@ -18,11 +18,11 @@ from penstock.cli.ready import hints, run_dir_option
 from penstock.cli.report import Report
 from penstock.cli.up import up
 from penstock.cli.watch import tell_changes, tell_conditions, wrong
-from penstock.lab.state import identify, own_process
 from penstock.meta.errors import PenstockError
 from penstock.meta.names import ObjectRef
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location, Problem
+from penstock.runtime.processes import identify, own_process
 from penstock.sources.source import SourceProblem
 from support import cli_answers
 

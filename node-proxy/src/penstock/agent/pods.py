@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from penstock.agent.datapath import Affected, LocalPod, NodeDatapath
-from penstock.agent.files import replace_file
 from penstock.agent.node_resources import canonical
 from penstock.meta.errors import PenstockError
+from penstock.runtime.files import replace_file
 
 PATH_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
@@ -235,7 +235,7 @@ class Pods:
 
     def _save(self) -> None:
         pods = [self._pods[uid] for uid in sorted(self._pods)]
-        replace_file(self._state, msgspec.json.encode(pods))
+        replace_file(self._state, msgspec.json.encode(pods), durable=True)
 
 
 def check(request: PodRequest) -> None:

@@ -22,8 +22,8 @@ import msgspec
 import structlog
 from google.protobuf import message
 
-from penstock.agent.files import sync_folder
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
+from penstock.runtime.files import sync_folder
 from penstock.xds.resource import Resource, ResourceName, read_resource
 from penstock.xds.snapshot import Delta, Snapshot
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Mapping
 
 from typing_extensions import override
@@ -19,6 +18,7 @@ from typing_extensions import override
 from penstock.lab.echo_http1 import Http1
 from penstock.lab.echo_http2 import PREFACE, Http2
 from penstock.lab.echo_messages import Codec, Request, Response, Whoami, respond
+from penstock.runtime.stop import stop_signal
 
 _DRAIN_SECONDS = 1.0
 _END_SECONDS = 10.0
@@ -149,10 +149,7 @@ async def serve(env: Mapping[str, str], stop: asyncio.Event) -> None:
 
 async def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(os.environ, stop)
+    await serve(os.environ, stop_signal())
 
 
 if __name__ == "__main__":

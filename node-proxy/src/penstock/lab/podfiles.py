@@ -9,7 +9,7 @@ from pathlib import Path
 
 from penstock.lab.cluster import PodPlan
 from penstock.lab.launch import Mount
-from penstock.lab.store import replace_file
+from penstock.runtime.files import replace_file
 
 CLUSTER_DOMAIN = "cluster.local"
 _HOSTS_LINE = re.compile(r"^hosts:.*$", re.MULTILINE)

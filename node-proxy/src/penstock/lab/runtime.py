@@ -25,9 +25,6 @@ from penstock.lab.state import (
     ContainerRecord,
     LabRecord,
     PodRecord,
-    ProcessId,
-    identify,
-    own_process,
     write_state,
 )
 from penstock.lab.store import ObjectStore
@@ -36,6 +33,7 @@ from penstock.lab.zone import build_zone
 from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
 from penstock.meta.paths import RunPaths, netns_of
+from penstock.runtime.processes import own_process, process_of
 from penstock.sources.file import FileSource
 from penstock.sources.registry import registry
 
@@ -334,7 +332,7 @@ def _record(pod: PodRunner) -> PodRecord:
     containers = tuple(
         ContainerRecord(
             name=one.container.name,
-            process=_process(one.pid),
+            process=process_of(one.pid),
             cgroup=str(pod.cgroup / one.container.name),
             log=str(pod.log_of(one.container.name)),
             restarts=one.restarts,
@@ -356,7 +354,3 @@ def _record(pod: PodRunner) -> PodRecord:
         message=state.message,
         containers=containers,
     )
-
-
-def _process(pid: int) -> ProcessId | None:
-    return identify(pid) if pid else None

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
-from penstock.lab.store import replace_file
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
-
-
-class ProcessId(msgspec.Struct, frozen=True):
-    """A process; the start time tells whether the number was given to another one since."""
-
-    pid: int
-    started: int
-    """Clock ticks since boot. Source: proc(5), field 22 of stat."""
-
-    @property
-    def alive(self) -> bool:
-        """Return whether the process still runs."""
-        return start_time(self.pid) == self.started
+from penstock.runtime.files import replace_file
+from penstock.runtime.processes import ProcessId
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,29 +57,6 @@ class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class NoLabError(PenstockError):
     """No lab runs in a run folder."""
-
-
-def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 if there is none.
-
-    A process that ended and was not waited for yet counts as none.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] == "Z" else int(fields[19])
-
-
-def identify(pid: int) -> ProcessId:
-    """Return a process with its start time."""
-    return ProcessId(pid, start_time(pid))
-
-
-def own_process() -> ProcessId:
-    """Return this process."""
-    return identify(os.getpid())
 
 
 def state_file(paths: RunPaths) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.core.objects import Object
+from penstock.runtime.files import replace_file
 
 
 class ObjectStore:
@@ -71,19 +71,6 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(member) for key, member in value.items()}
     return value
-
-
-def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file beside *path* and put it in its place.
-
-    Raises:
-        OSError: the file system refused.
-    """
-    beside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    beside.replace(path)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -12,8 +12,8 @@ import msgspec
 from penstock.cli.output import say
 from penstock.cli.processes import read_processes
 from penstock.lab import cgroups, teardown
-from penstock.lab.state import ProcessId
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId
 
 _UP_SECONDS, _PART_SECONDS = 20.0, 3.0
 _POLL_SECONDS = 0.02

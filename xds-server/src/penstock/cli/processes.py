@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.lab.state import ProcessId, identify
-from penstock.lab.store import replace_file
 from penstock.meta.paths import RunPaths
+from penstock.runtime.files import replace_file
+from penstock.runtime.processes import ProcessId
 
 
 class Processes(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +35,6 @@ def write_processes(paths: RunPaths, processes: Processes) -> None:
     """Replace the file."""
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(_file(paths), msgspec.json.encode(processes))
-
-
-def process_of(pid: int) -> ProcessId | None:
-    """Return a process by its number; None for 0."""
-    return identify(pid) if pid else None
 
 
 def _file(paths: RunPaths) -> Path:

@@ -10,9 +10,10 @@ from penstock.cli.client import NotRunningError
 from penstock.cli.output import Format, say, show_pairs, show_table, show_value
 from penstock.cli.processes import Processes, read_processes
 from penstock.cli.reach import reachable
-from penstock.lab.state import NoLabError, PodRecord, ProcessId, read_state
+from penstock.lab.state import NoLabError, PodRecord, read_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId
 
 Json = dict[str, Any]
 

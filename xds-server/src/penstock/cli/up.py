@@ -11,7 +11,7 @@ from pathlib import Path
 
 from penstock.cli.down import remove_everything
 from penstock.cli.mode import Mode, mode_here
-from penstock.cli.processes import Processes, process_of, write_processes
+from penstock.cli.processes import Processes, write_processes
 from penstock.cli.publish import published_offset
 from penstock.cli.ready import announce, wait_until_ready
 from penstock.cli.report import Report
@@ -19,11 +19,11 @@ from penstock.cli.watch import Watcher
 from penstock.lab import cgroups, syscalls, teardown
 from penstock.lab.agent_client import HttpAgentClient
 from penstock.lab.runtime import Lab, Progress
-from penstock.lab.state import own_process
 from penstock.lab.supervise import ChildSpec, Supervisor
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.runtime.clock import SystemClock
+from penstock.runtime.processes import own_process, process_of
 
 LONGEST_RUN_DIR = 80
 """The path of a unix socket has at most 107 bytes."""

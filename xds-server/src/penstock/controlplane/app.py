@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 
 import structlog
 from aiohttp import web
@@ -14,6 +12,8 @@ from penstock.controlplane.api import application
 from penstock.controlplane.config import Config, source_of
 from penstock.controlplane.world import World
 from penstock.runtime.clock import SystemClock
+from penstock.runtime.sockets import private_socket
+from penstock.runtime.stop import stop_signal
 from penstock.sources.source import Source
 
 _log = structlog.get_logger("penstock.controller")
@@ -25,11 +25,7 @@ def run(config: Config) -> None:
 
 
 async def _main(config: Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await serve(config, stop)
+    await serve(config, stop_signal())
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
@@ -47,23 +43,13 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     await ads.start(config.paths.controller_ads)
     try:
         await runner.setup()
-        await _listen(runner, config)
+        await web.SockSite(runner, private_socket(config.paths.controller_api)).start()
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
         await _until_stopped(source, world, stop)
     finally:
         await runner.cleanup()
         await ads.stop()
-
-
-async def _listen(runner: web.AppRunner, config: Config) -> None:
-    socket = config.paths.controller_api
-    socket.unlink(missing_ok=True)
-    previous = os.umask(0o177)
-    try:
-        await web.UnixSite(runner, str(socket)).start()
-    finally:
-        os.umask(previous)
 
 
 async def _until_stopped(source: Source, world: World, stop: asyncio.Event) -> None:

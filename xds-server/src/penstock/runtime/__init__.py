@@ -1,1 +1,1 @@
-"""What every process of Penstock has: the machine's clock, and logging set up once."""
+"""What processes have in common: the clock, logs, signals, sockets, files, other processes."""

@@ -14,6 +14,7 @@ from penstock.cli.demo.stage import Stage
 from penstock.cli.mode import Mode, mode_here
 from penstock.cli.output import complain
 from penstock.meta.errors import PenstockError
+from penstock.runtime.stop import stop_signal
 
 INTERRUPTED = 130
 
@@ -38,10 +39,7 @@ async def _run(shop: Path, mode: Mode) -> int:
     script, began = Script(), time.monotonic()
     stage = Stage(only_gateways=not mode.full)
     playing = asyncio.create_task(_play(shop, mode, stage, script))
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    waiting = asyncio.create_task(stopped.wait())
+    waiting = asyncio.create_task(stop_signal(signal.SIGHUP).wait())
     try:
         await asyncio.wait({playing, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -27,9 +27,9 @@ from penstock.cli.processes import Processes, read_processes
 from penstock.cli.reach import reachable
 from penstock.cli.status import page_of
 from penstock.lab import cgroups, syscalls
-from penstock.lab.state import ProcessId, identify
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId, identify, process_of
 from penstock.xds import types
 
 _READY_SECONDS = 60.0
@@ -121,7 +121,7 @@ class Stage:
         processes = read_processes(self.paths)
         found = [] if processes is None else [processes.up, processes.controller, processes.agent]
         with contextlib.suppress(PenstockError):
-            found.append(identify(self.envoy_pid()))
+            found.append(self.envoy())
         with contextlib.suppress(cgroups.CgroupError):
             found += map(identify, cgroups.processes(cgroups.instance_root(self.paths.root)))
         return [one for one in found if one is not None]
@@ -180,8 +180,7 @@ class Stage:
 
     def envoy(self) -> ProcessId | None:
         """Return Envoy's process; None while it does not run."""
-        pid = self.envoy_pid()
-        return identify(pid) if pid else None
+        return process_of(self.envoy_pid())
 
     def page(self) -> dict[str, Any]:
         """Return what `penstock status` shows."""

@@ -12,7 +12,7 @@ from penstock.cli.demo.load_process import LoadProcess, Tally
 from penstock.cli.demo.script import Script
 from penstock.cli.demo.stage import Stage, kill
 from penstock.cli.load import Answer
-from penstock.lab.state import ProcessId
+from penstock.runtime.processes import ProcessId
 
 RATE, CONNECTIONS = 800, 16
 SPLITS = ((100, 0), (90, 10), (50, 50), (0, 100))
