@@ -9,6 +9,8 @@ from penstock.bpf.build import OBJECT
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.libbpf import library
 
+NO_CGROUP2 = "no cgroup v2 is mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
+
 _MAP_TYPE_ARRAY = 2
 _PROG_TYPE_CGROUP_SOCK_ADDR = 18
 _PROG_TYPE_SK_LOOKUP = 30
@@ -31,7 +33,7 @@ def missing_capabilities(object_file: Path = OBJECT) -> list[str]:
     if os.geteuid() != 0:
         missing.append("not root: loading eBPF and entering network namespaces needs it")
     if cgroup2_mount() is None:
-        missing.append("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+        missing.append(NO_CGROUP2)
     if not Path("/proc/self/ns/net").exists():
         missing.append("the kernel has no network namespaces (CONFIG_NET_NS)")
     if "\tbpf\n" not in Path("/proc/filesystems").read_text("ascii"):

@@ -14,23 +14,16 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
+from penstock.bpf import netlink
 from penstock.bpf.abi import IPAddress
 from penstock.bpf.errors import DatapathError
-from penstock.bpf.namespaces import socket_in
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
-_BUFFER = 1 << 18
-_TIMEOUT_SECONDS = 5.0
 
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _REQUEST = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, ext, pad, states, id
 _MESSAGE = struct.Struct("=BBBB48s")  # the head of inet_diag_msg: family, state, timer, retrans, id
 _SOCKET_ID = struct.Struct("!HH16s16s")  # inet_diag_sockid: ports and addresses in network order
-_ERROR = struct.Struct("=i")
-_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _MESSAGE_SIZE = 72  # inet_diag_msg: its head, then expires, rqueue, wqueue, uid, inode
 _INET_DIAG_MARK, _INET_DIAG_CGROUP_ID = 15, 21
 
@@ -76,16 +69,16 @@ def destroy_connections(
         DatapathError: no such namespace, or the kernel refuses.
     """
     wanted = None if remote is None else frozenset(remote)
-    with _open(netns) as netlink:
+    with netlink.connect(netns, _NETLINK_SOCK_DIAG) as connection:
         matching = [
-            connection
-            for connection in _listed(netlink, _LIVE_STATES)
-            if not connection.is_own
-            and local_port in {None, connection.local_port}
-            and remote_port in {None, connection.remote_port}
-            and (wanted is None or connection.remote in wanted)
+            one
+            for one in _listed(connection, _LIVE_STATES)
+            if not one.is_own
+            and local_port in {None, one.local_port}
+            and remote_port in {None, one.remote_port}
+            and (wanted is None or one.remote in wanted)
         ]
-        return sum(_destroy(netlink, connection) for connection in matching)
+        return sum(_destroy(connection, one) for one in matching)
 
 
 def list_connections(netns: Path) -> tuple[list[Connection], set[int]]:
@@ -94,9 +87,9 @@ def list_connections(netns: Path) -> tuple[list[Connection], set[int]]:
     Raises:
         DatapathError: no such namespace, or the kernel refuses.
     """
-    with _open(netns) as netlink:
-        listening = {connection.local_port for connection in _listed(netlink, _LISTEN_STATE)}
-        return _listed(netlink, _LIVE_STATES), listening
+    with netlink.connect(netns, _NETLINK_SOCK_DIAG) as connection:
+        listening = {one.local_port for one in _listed(connection, _LISTEN_STATE)}
+        return _listed(connection, _LIVE_STATES), listening
 
 
 def destroy_listed(netns: Path, connections: Collection[Connection]) -> int:
@@ -105,21 +98,15 @@ def destroy_listed(netns: Path, connections: Collection[Connection]) -> int:
     Raises:
         DatapathError: no such namespace, or the kernel refuses.
     """
-    with _open(netns) as netlink:
-        return sum(_destroy(netlink, connection) for connection in connections)
+    with netlink.connect(netns, _NETLINK_SOCK_DIAG) as connection:
+        return sum(_destroy(connection, one) for one in connections)
 
 
-def _open(netns: Path) -> socket.socket:
-    netlink = socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
-    netlink.settimeout(_TIMEOUT_SECONDS)
-    return netlink
-
-
-def _listed(netlink: socket.socket, states: int) -> list[Connection]:
+def _listed(connection: socket.socket, states: int) -> list[Connection]:
     return [
-        connection
+        one
         for family in (socket.AF_INET, socket.AF_INET6)
-        for connection in _connections(netlink, family, states)
+        for one in _connections(connection, family, states)
     ]
 
 
@@ -127,7 +114,7 @@ def decode_connection(payload: bytes) -> Connection:
     """Return the connection of one inet_diag_msg."""
     family, _state, _timer, _retransmits, socket_id = _MESSAGE.unpack_from(payload)
     local_port, remote_port, local, remote = _SOCKET_ID.unpack_from(socket_id)
-    attributes = dict(_attributes(payload[_MESSAGE_SIZE:]))
+    attributes = netlink.attributes(payload[_MESSAGE_SIZE:])
     return Connection(
         family,
         socket_id,
@@ -140,17 +127,6 @@ def decode_connection(payload: bytes) -> Connection:
     )
 
 
-def _attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of netlink attributes."""
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind, payload[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
-
-
 def _address(family: int, octets: bytes) -> IPAddress:
     if family == socket.AF_INET:
         return IPv4Address(octets[:4])
@@ -158,43 +134,19 @@ def _address(family: int, octets: bytes) -> IPAddress:
     return address.ipv4_mapped or address
 
 
-def _send(netlink: socket.socket, kind: int, flags: int, request: bytes) -> None:
-    header = _HEADER.pack(_HEADER.size + len(request), kind, flags | _NLM_F_REQUEST, 1, 0)
-    netlink.sendto(header + request, (0, 0))
-
-
-def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield type and payload of the messages of one datagram."""
-    datagram = netlink.recv(_BUFFER)
-    offset = 0
-    while offset + _HEADER.size <= len(datagram):
-        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
-        yield kind, datagram[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _connections(netlink: socket.socket, family: int, states: int) -> Iterator[Connection]:
+def _connections(connection: socket.socket, family: int, states: int) -> Iterator[Connection]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states, bytes(48))
-    _send(netlink, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, request)
-    while True:
-        for kind, payload in _messages(netlink):
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                raise DatapathError("list TCP sockets", -_ERROR.unpack_from(payload)[0])
-            yield decode_connection(payload)
+    yield from map(decode_connection, netlink.dump(connection, _SOCK_DIAG_BY_FAMILY, request))
 
 
-def _destroy(netlink: socket.socket, connection: Connection) -> bool:
+def _destroy(connection: socket.socket, doomed: Connection) -> bool:
     """Destroy one socket; return False if it was gone already."""
-    request = _REQUEST.pack(
-        connection.family, socket.IPPROTO_TCP, 0, 0, _LIVE_STATES, connection.id
-    )
-    _send(netlink, _SOCK_DESTROY, _NLM_F_ACK, request)
-    for kind, payload in _messages(netlink):
-        if kind != _NLMSG_ERROR:
+    request = _REQUEST.pack(doomed.family, socket.IPPROTO_TCP, 0, 0, _LIVE_STATES, doomed.id)
+    netlink.send(connection, _SOCK_DESTROY, netlink.ACK, request)
+    for kind, payload in netlink.receive(connection):
+        if kind != netlink.ERROR:
             continue
-        error: int = -_ERROR.unpack_from(payload)[0]
+        error = netlink.errno_of(payload)
         if error == errno.EOPNOTSUPP:
             raise DatapathError(
                 "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY)", error

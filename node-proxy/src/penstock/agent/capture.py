@@ -11,16 +11,18 @@ from pathlib import Path
 
 import structlog
 
-from penstock.agent.config import Config, instance_cgroup
+from penstock.agent.config import Config
 from penstock.agent.datapath import Affected, NodeDatapath
 from penstock.agent.flows import FlowLog
-from penstock.agent.kernel import BpfKernel, host_addresses, open_datapath
+from penstock.agent.kernel import BpfKernel
 from penstock.agent.kernel_flows import flow_of_event
 from penstock.agent.sweeper import Sweeper
-from penstock.bpf.capabilities import cgroup2_mount
-from penstock.bpf.datapath import Datapath
+from penstock.bpf.addresses import host_addresses
+from penstock.bpf.capabilities import NO_CGROUP2, cgroup2_mount
+from penstock.bpf.datapath import OWN_NETNS, Datapath
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.events import EventReader
+from penstock.meta.paths import RunPaths
 
 RETRY_SECONDS = 5.0
 
@@ -37,14 +39,14 @@ class Capture:
             DatapathError: something is missing; the text says what.
             OSError: the cgroups cannot be made.
         """
-        root = config.cgroup_root or _cgroup_root(config)
+        root = config.cgroup_root or _cgroup_root(config.paths)
         self.envoy_cgroup = root / "envoy"
         pods_cgroup = root / "pods"
         for folder in (self.envoy_cgroup, pods_cgroup):
             folder.mkdir(parents=True, exist_ok=True)
-        self._netns = config.netns or Path("/proc/self/ns/net")
+        self._netns = config.netns or OWN_NETNS
         self._node = config.node
-        self.datapath: Datapath = open_datapath(config.paths.bpffs, config.netns)
+        self.datapath = Datapath.open(config.paths.bpffs, host_netns=self._netns)
         self.datapath.attach_envoy(self.envoy_cgroup)
         self.datapath.attach_pods(pods_cgroup)
         self.kernel = BpfKernel(self.datapath, config.paths.root, pods_cgroup)
@@ -94,8 +96,8 @@ class Capture:
             flows.append(functools.partial(flow_of_event, event, self._node, self.state, offset))
 
 
-def _cgroup_root(config: Config) -> Path:
+def _cgroup_root(paths: RunPaths) -> Path:
     mount = cgroup2_mount()
     if mount is None:
-        raise DatapathError("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
-    return instance_cgroup(mount, config.paths.root)
+        raise DatapathError(NO_CGROUP2)
+    return mount / paths.cgroup_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,9 +56,3 @@ def parse(argv: Sequence[str]) -> Config:
         concurrency=options.concurrency,
         log_level=options.log_level,
     )
-
-
-def instance_cgroup(mount: Path, run_folder: Path) -> Path:
-    """Return the cgroup of the instance in *run_folder* below the mount point of cgroup v2."""
-    digest = hashlib.sha256(str(run_folder).encode()).hexdigest()[:8]
-    return mount / f"penstock-{digest}"

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
-import struct
-import threading
-from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -19,18 +15,10 @@ from penstock.agent.node_resources import Service
 from penstock.bpf import model
 from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import DatapathError
-from penstock.bpf.namespaces import netns_cookie, socket_in
+from penstock.bpf.namespaces import netns_cookie
 from penstock.bpf.sockdiag import destroy_connections
-from penstock.bpf.syscalls import enter_netns
 
 log = structlog.get_logger(__name__)
-
-_NETLINK_ROUTE, _RTM_GETADDR, _NLMSG_DONE = 0, 22, 3
-_NLM_F_REQUEST_DUMP = 0x301
-_HEADER = struct.Struct("=IHHII")
-_IFADDRMSG = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -181,69 +169,3 @@ def _service(service: Service) -> model.Service:
             for b in service.backends
         ),
     )
-
-
-def open_datapath(bpffs: Path, netns: Path | None) -> Datapath:
-    """Open the datapath as the node *netns*: sockets of that namespace are the node's own.
-
-    Raises:
-        DatapathError: something is missing, or another version left maps of another layout.
-    """
-    if netns is None:
-        return Datapath.open(bpffs)
-    outcome: list[Datapath | Exception] = []
-
-    def enter_and_open() -> None:
-        try:
-            with netns.open("rb") as file:
-                enter_netns(file.fileno())
-            outcome.append(Datapath.open(bpffs))
-        except (DatapathError, OSError) as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=enter_and_open, name="datapath")
-    thread.start()
-    thread.join()
-    opened = outcome[0]
-    if isinstance(opened, Datapath):
-        return opened
-    raise DatapathError(f"{netns}: {opened}") from opened
-
-
-def host_addresses(netns: Path) -> set[str]:
-    """Return the addresses of a network namespace, without loopback and link-local ones.
-
-    Raises:
-        DatapathError: no such namespace.
-    """
-    request = _IFADDRMSG.pack(0, 0, 0, 0, 0)
-    header = _HEADER.pack(_HEADER.size + len(request), _RTM_GETADDR, _NLM_F_REQUEST_DUMP, 1, 0)
-    found: set[str] = set()
-    with socket_in(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as netlink:
-        netlink.settimeout(5.0)
-        netlink.sendto(header + request, (0, 0))
-        done = False
-        while not done:
-            for kind, payload in _parts(netlink.recv(1 << 17), _HEADER):
-                done = done or kind == _NLMSG_DONE
-                found.update(_addresses(payload) if kind != _NLMSG_DONE else ())
-    return found
-
-
-def _addresses(payload: bytes) -> Iterator[str]:
-    attributes = dict(_parts(payload[_IFADDRMSG.size :], _ATTRIBUTE))
-    raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-    address = ipaddress.ip_address(raw) if raw and len(raw) in {4, 16} else None
-    if address is not None and not address.is_loopback and not address.is_link_local:
-        yield str(address)
-
-
-def _parts(buffer: bytes, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
-    """Yield type and payload of netlink messages or attributes."""
-    offset = 0
-    while offset + head.size <= len(buffer):
-        length, kind = head.unpack_from(buffer, offset)[:2]
-        if length < head.size:
-            return
-        yield kind, buffer[offset + head.size : offset + length]
-        offset += (length + 3) & ~3

@@ -5,15 +5,15 @@ Only cgroup v2 is used, mounted anywhere (on hybrid machines at /sys/fs/cgroup/u
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import time
 from pathlib import Path
 
+from penstock.bpf.capabilities import NO_CGROUP2, cgroup2_mount
 from penstock.meta.errors import PenstockError
+from penstock.meta.paths import RunPaths
 
 _POLL_SECONDS = 0.005
 
@@ -22,24 +22,16 @@ class CgroupError(PenstockError):
     """There is no usable cgroup v2, or a process in it cannot be killed."""
 
 
-def instance_of(run_folder: Path) -> str:
-    """Return the eight hex digits that tell instances on one machine apart."""
-    return hashlib.sha256(str(run_folder).encode()).hexdigest()[:8]
-
-
 def mount_point() -> Path:
     """Return where cgroup v2 is mounted.
 
     Raises:
         CgroupError: nowhere.
     """
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        left, _, right = line.partition(" - ")
-        if right.startswith("cgroup2 "):
-            return Path(left.split(" ")[4])
-    raise CgroupError(
-        "no cgroup v2 is mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
-    )
+    mount = cgroup2_mount()
+    if mount is None:
+        raise CgroupError(NO_CGROUP2)
+    return mount
 
 
 def instance_root(run_folder: Path) -> Path:
@@ -48,20 +40,12 @@ def instance_root(run_folder: Path) -> Path:
     Raises:
         CgroupError: no cgroup v2 is mounted.
     """
-    return mount_point() / f"penstock-{instance_of(run_folder)}"
+    return mount_point() / RunPaths(run_folder).cgroup_name
 
 
 def pod_cgroup(root: Path, uid: str) -> Path:
     """Return the cgroup of a pod; its containers have one each below it."""
     return root / "pods" / uid
-
-
-def is_populated(cgroup: Path) -> bool:
-    """Return whether a process lives in *cgroup* or below it."""
-    try:
-        return "populated 1" in (cgroup / "cgroup.events").read_text(encoding="ascii")
-    except OSError:
-        return False
 
 
 def kill(cgroup: Path) -> None:
@@ -113,28 +97,9 @@ def remove(cgroup: Path, *, seconds: float = 10.0) -> None:
         kill(cgroup)
         if _remove_empty(cgroup):
             return
-        _check_deadline(cgroup, deadline)
+        if time.monotonic() > deadline:
+            raise CgroupError(f"{cgroup}: processes {processes(cgroup)} do not end after SIGKILL")
         time.sleep(_POLL_SECONDS)
-
-
-async def remove_async(cgroup: Path, *, seconds: float = 10.0) -> None:
-    """Do the same as `remove` without holding up the event loop.
-
-    Raises:
-        CgroupError: a process does not end.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        kill(cgroup)
-        if _remove_empty(cgroup):
-            return
-        _check_deadline(cgroup, deadline)
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-def _check_deadline(cgroup: Path, deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise CgroupError(f"{cgroup}: processes {processes(cgroup)} do not end after SIGKILL")
 
 
 def _remove_empty(cgroup: Path) -> bool:

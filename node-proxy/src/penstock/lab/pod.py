@@ -180,7 +180,7 @@ class PodRunner:
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await running
         await self._unregister()
-        await cgroups.remove_async(self._cgroup)
+        await asyncio.to_thread(cgroups.remove, self._cgroup)
         await self._context.network.remove(self.plan.uid)
         self._context.volumes.remove(self.plan.uid)
         self._context.files.remove(self.plan.uid)

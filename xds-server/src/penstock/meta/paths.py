@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -67,6 +68,11 @@ class RunPaths(msgspec.Struct, frozen=True):
     def logs(self) -> Path:
         """Folder of log files: controller, agent, envoy and one for each pod."""
         return self.root / "logs"
+
+    @property
+    def cgroup_name(self) -> str:
+        """Name of the instance's cgroup, which tells instances on one machine apart."""
+        return f"penstock-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
 
 
 def netns_of(uid: str) -> str:
