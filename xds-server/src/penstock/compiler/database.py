@@ -52,7 +52,9 @@ class Database:
         self.engine = Engine()
         self.memos: dict[object, dict[Hashable, Node]] = {}
         self.namespaces: Collection[NamespacedName, Namespace] = Collection(self.engine)
-        self.services: Collection[NamespacedName, Service] = Collection(self.engine)
+        self.services: Collection[NamespacedName, Service] = Collection(
+            self.engine, {"address": lambda _, s: s.addresses}
+        )
         self.slices: Collection[NamespacedName, EndpointSlice] = Collection(
             self.engine, {"service": _slice_services}
         )

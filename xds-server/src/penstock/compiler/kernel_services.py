@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 import msgspec
 
+from penstock.compiler.addresses import service_addresses
 from penstock.compiler.database import Database
 from penstock.compiler.routing import mesh_host
 from penstock.compiler.services import PROTOCOLS, Backend, KernelPort, backends, origin_of
-from penstock.core.kinds import Service
 from penstock.envoy.scope import destination, egress_key
 from penstock.incremental.query import query
 from penstock.ir.route import Action, Forward, Redirect, Respond, ServiceBackend, ServicePort
@@ -31,13 +31,13 @@ class KernelService(msgspec.Struct, frozen=True, order=True):
 def kernel_service(db: Database, of: KernelService) -> Resource | None:
     """Return the node.v1.Service of a Service port."""
     port = of.port
-    service = db.services.get(port.service)
-    if service is None or not service.addresses:
+    addresses = service_addresses(db, port.service)
+    if not addresses:
         return None
     made = node_pb2.Service(
         namespace=port.service.namespace,
         name=port.service.name,
-        addresses=service.addresses,
+        addresses=addresses,
         port=port.port,
         protocol=PROTOCOLS[port.protocol],
         proxy=of.proxy,
@@ -47,7 +47,7 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
         made.backends.add(address=backend.address, port=backend.port, weight=1)
     name = f"{port.service}/{port.port}/{port.protocol.lower()}"
     body = made.SerializeToString(deterministic=True)
-    needs = _scopes(service, port.port) if of.proxy else ()
+    needs = _scopes(addresses, port.port) if of.proxy else ()
     return make_resource(types.SERVICE, name, body, [origin_of(port.service)], needs)
 
 
@@ -90,7 +90,7 @@ def _endpoints(db: Database, action: Action) -> set[Backend] | None:
             assert_never(action)
 
 
-def _scopes(service: Service, port: int) -> Iterator[ResourceName]:
+def _scopes(addresses: Iterable[str], port: int) -> Iterator[ResourceName]:
     """Yield what must be there before clients of a port are led to Envoy."""
-    for address in service.addresses:
+    for address in addresses:
         yield ResourceName(types.SCOPE, egress_key(destination(address, port)))

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler import gateways, kernel_services, scopes, services
+from penstock.compiler.addresses import service_addresses, workload_addresses
 from penstock.compiler.database import Database
 from penstock.compiler.gateways import GatewayHost
 from penstock.compiler.kernel_services import KernelService
@@ -54,16 +55,17 @@ def of_service(db: Database, name: NamespacedName) -> Outputs:
 
 
 def _of_service(db: Database, service: Service) -> Iterator[Output]:
+    addresses = service_addresses(db, service.key)
     for spec in service.spec.ports:
         target = ServicePort(service.key, spec.port)
         proxied = spec.protocol == "TCP" and governed(db, target)
-        if service.addresses:
+        if addresses:
             port = KernelPort(service.key, spec.port, spec.protocol)
             yield Output(kernel_services.kernel_service, KernelService(port, proxy=proxied))
         if spec.protocol != "TCP":
             continue
         yield from _clusters(db, target, proxied=proxied)
-        for address in service.addresses if proxied else ():
+        for address in addresses if proxied else ():
             yield Output(scopes.egress_scope, EgressScope(target, address))
 
 
@@ -98,7 +100,7 @@ def of_workload(db: Database, uid: str) -> Outputs:
         Output(scopes.egress_listener, uid, workload.node),
         Output(scopes.ingress_listener, uid, workload.node),
     ]
-    for address in workload.addresses:
+    for address in workload_addresses(db, uid):
         for port in scopes.policed_ports(db, workload.identity):
             at = PodPort(uid, address, port)
             found.append(Output(scopes.inbound_scope, at, workload.node))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from penstock.compiler.addresses import workload_addresses
 from penstock.compiler.database import Database
 from penstock.compiler.policies import (
     PortOf,
@@ -94,8 +95,7 @@ def addresses_of(db: Database, identity: int) -> tuple[str, ...]:
     """Return the addresses of the workloads with one identity, sorted."""
     found: set[str] = set()
     for uid in db.workloads.bucket("identity", identity):
-        workload = db.workloads.get(uid)
-        found.update(workload.addresses if workload is not None else ())
+        found.update(workload_addresses(db, uid))
     return tuple(sorted(found))
 
 
@@ -212,7 +212,7 @@ def node_workload(db: Database, uid: str) -> Resource | None:
         namespace=workload.name.namespace,
         name=workload.name.name,
         node=workload.node,
-        addresses=workload.addresses,
+        addresses=workload_addresses(db, uid),
         identity=workload.identity,
         labels=identity.labels if identity is not None else {},
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.compiler.database import Database, Workload
+from penstock.compiler.addresses import identity_at
+from penstock.compiler.database import Database
 from penstock.compiler.policies import (
     PortOf,
     Toward,
@@ -104,20 +105,6 @@ def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[Bac
             for number in ports:
                 if number is not None:
                     yield Backend(endpoint.addresses[0], number)
-
-
-@query
-def workload_at(db: Database, address: str) -> Workload | None:
-    """Return the workload that has *address*."""
-    uids = db.workloads.bucket("address", address)
-    return db.workloads.get(uids[0]) if uids else None
-
-
-@query
-def identity_at(db: Database, address: str) -> int:
-    """Return the identity behind *address*; WORLD if it is no workload of ours."""
-    workload = workload_at(db, address)
-    return int(Reserved.WORLD) if workload is None else workload.identity
 
 
 @query

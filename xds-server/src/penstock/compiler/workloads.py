@@ -164,6 +164,11 @@ class WorkloadTable:
         )
 
 
+def _has_no_address(pod: Pod) -> bool:
+    """Tell whether the addresses in a pod's status are not its own (any more)."""
+    return pod.spec.host_network or pod.status.phase in ("Succeeded", "Failed")
+
+
 def _workload(pod: Pod, identity: int) -> Workload:
     containers = pod.spec.containers
     ports = {(p.name, p.container_port) for c in containers for p in c.ports if p.name}
@@ -171,7 +176,7 @@ def _workload(pod: Pod, identity: int) -> Workload:
         uid=pod.metadata.uid,
         name=pod.key,
         node=pod.spec.node_name,
-        addresses=() if pod.spec.host_network else pod.addresses,
+        addresses=() if _has_no_address(pod) else pod.addresses,
         identity=identity,
         ports=tuple(sorted(ports)),
     )

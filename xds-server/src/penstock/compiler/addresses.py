@@ -1,0 +1,48 @@
+"""Queries about who has an address.
+
+An address stands for one Service or one pod. Where two claim it, which a source should not let
+happen, the first by name or uid has it and the other is without: one answer on every replica.
+"""
+
+from __future__ import annotations
+
+from penstock.compiler.database import Database, Workload
+from penstock.incremental.query import query
+from penstock.ir.policy import Reserved
+from penstock.meta.names import NamespacedName
+
+
+@query
+def service_addresses(db: Database, name: NamespacedName) -> tuple[str, ...]:
+    """Return the virtual addresses that a Service has to itself."""
+    service = db.services.get(name)
+    return tuple(
+        address
+        for address in (service.addresses if service is not None else ())
+        if db.services.bucket("address", address)[0] == name
+    )
+
+
+@query
+def workload_addresses(db: Database, uid: str) -> tuple[str, ...]:
+    """Return the addresses that a pod has to itself."""
+    workload = db.workloads.get(uid)
+    return tuple(
+        address
+        for address in (workload.addresses if workload is not None else ())
+        if db.workloads.bucket("address", address)[0] == uid
+    )
+
+
+@query
+def workload_at(db: Database, address: str) -> Workload | None:
+    """Return the workload that has *address*."""
+    uids = db.workloads.bucket("address", address)
+    return db.workloads.get(uids[0]) if uids else None
+
+
+@query
+def identity_at(db: Database, address: str) -> int:
+    """Return the identity behind *address*; WORLD if it is no workload of ours."""
+    workload = workload_at(db, address)
+    return int(Reserved.WORLD) if workload is None else workload.identity
