@@ -57,7 +57,7 @@ class ApiServer:
         async with aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
-            read_bufsize=1 << 20,
+            read_bufsize=1 << 18,
             headers={"User-Agent": "penstock", "Accept-Encoding": "identity"},
         ) as session:
             yield session

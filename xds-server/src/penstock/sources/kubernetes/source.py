@@ -148,7 +148,7 @@ def _trouble(reflector: Reflector) -> str:
         return f"{reflector.name} is not served, so there are none"
     if reflector.denied:
         return f"{reflector.name} may not be read"
-    return "the API server does not answer, what is known stays"
+    return "the API server does not serve us, what is known stays"
 
 
 def _problem(message: str, hint: str, severity: Severity) -> SourceProblem:
