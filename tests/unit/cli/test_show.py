@@ -9,9 +9,9 @@ import pytest
 from penstock.cli import client
 from penstock.cli.answers import Health
 from penstock.cli.client import ApiError, NotRunningError
+from penstock.cli.formats import Format
 from penstock.cli.get import get, kind_named
 from penstock.cli.observe import Places, Wanted, observe
-from penstock.cli.output import Format
 from penstock.cli.processes import Processes, write_processes
 from penstock.cli.reach import reachable
 from penstock.cli.status import status

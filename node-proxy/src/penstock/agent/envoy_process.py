@@ -22,12 +22,14 @@ import msgspec
 import structlog
 
 from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
+from penstock.meta.back_off import Restarts
 from penstock.runtime.processes import start_ticks
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 STABLE_SECONDS = 10.0
 """An Envoy that lived as long is started again at once."""
-FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+PAUSES = (0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
+"""Seconds before the first, second, ... start after a short life."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,17 +97,6 @@ class EnvoyStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds; 0 if it does not run."""
     restarts: int
     adopted: bool
-
-
-def restart_delay(short_lives: int) -> float:
-    """Return the seconds to wait before the next start.
-
-    Args:
-        short_lives: how many times in a row it lived less than `STABLE_SECONDS`.
-    """
-    if short_lives <= 1:
-        return 0.0
-    return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(short_lives - 2, 16))
 
 
 def boot_id() -> str:
@@ -179,7 +170,7 @@ class EnvoyProcess:
 
     async def run(self) -> None:
         """Keep one Envoy alive until `stop`; cancel to leave it running for the next agent."""
-        short_lives = 0
+        restarts = Restarts(PAUSES, STABLE_SECONDS)
         try:
             while not self._stopping.is_set():
                 process = await self._adopt() or self._spawn()
@@ -191,13 +182,12 @@ class EnvoyProcess:
                 process.close()
                 if self._stopping.is_set():
                     break
-                short_lives = short_lives + 1 if time.monotonic() - began < STABLE_SECONDS else 1
                 self._restarts += 1
                 log.warning(
                     "envoy died", pid=process.record.pid, exit_status=process.exit_status,
                     restarts=self._restarts,
                 )  # fmt: skip
-                await self._pause(restart_delay(short_lives))
+                await self._pause(restarts.pause(time.monotonic() - began))
         finally:
             if self._process is not None:
                 self._process.close()

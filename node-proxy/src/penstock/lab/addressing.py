@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -42,6 +43,11 @@ def assign(keys: Iterable[str], held: Mapping[str, PodAddresses]) -> dict[str, P
     ipv6 = _allocate(1, new, [one.ipv6 for one in held.values()])
     given = {key: PodAddresses(ipv4[key], ipv6[key]) for key in new}
     return {key: held[key] if key in held else given[key] for key in wanted}
+
+
+def family_of(address: str) -> int:
+    """Return AF_INET6 or AF_INET, also for a prefix."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _allocate(family: int, keys: Iterable[str], in_use: Iterable[str]) -> dict[str, str]:

@@ -48,8 +48,6 @@ def exec_in_pod(
         scratch="",
         mounts=[],
         cwd="/",
-        user=-1,
-        group=-1,
         env=_environment_of(chosen.process.pid) | dict(env or {}),
         argv=list(argv),
     )

@@ -18,6 +18,7 @@ from penstock.lab.images import UnknownImageError
 from penstock.lab.launch import Spec
 from penstock.lab.probes import Connect, Prober, Verdict, watch
 from penstock.lab.process import StartError
+from penstock.meta.back_off import Restarts
 from penstock.meta.clock import Clock
 
 MakeSpec = Callable[[Container], Awaitable[Spec]]
@@ -82,16 +83,13 @@ class ContainerRunner:
 
     async def run(self) -> None:
         """Run the container until its restart policy is satisfied or it is cancelled."""
-        attempt = 0
+        restarts = Restarts(_BACKOFF_SECONDS, _STABLE_SECONDS)
         while True:
             began = self._context.clock.monotonic()
             code = await self._run_once()
             if self._stopping or self._is_done(code):
                 return
-            if self._context.clock.monotonic() - began > _STABLE_SECONDS:
-                attempt = 0
-            pause = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
-            attempt += 1
+            pause = restarts.pause(self._context.clock.monotonic() - began)
             if code is not None and pause:
                 self._tell("CrashLoopBackOff", f"{self.message}; next start in {pause:g} s")
             await self._context.clock.sleep(pause or (0 if code is not None else 1.0))

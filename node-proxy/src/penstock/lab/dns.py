@@ -11,6 +11,7 @@ from typing import cast
 from typing_extensions import override
 
 from penstock.lab import zone as names
+from penstock.lab.addressing import family_of
 from penstock.lab.cluster_dns import POD_ADDRESSES
 from penstock.lab.dnswire import (
     MalformedQueryError,
@@ -52,7 +53,7 @@ class DnsServer:
         """
         loop = asyncio.get_running_loop()
         for address in addresses:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            family = family_of(address)
             datagrams = _bound(await make_socket(family, socket.SOCK_DGRAM), address, port)
             transport, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), sock=datagrams

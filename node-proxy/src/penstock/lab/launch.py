@@ -55,10 +55,6 @@ class Spec(TypedDict):
     mounts: list[Mount]
     cwd: str
     """Working folder, inside the container."""
-    user: int
-    """User id, -1 leaves it."""
-    group: int
-    """Group id, -1 leaves it."""
     env: dict[str, str]
     """Values hold one character for each byte."""
     argv: list[str]
@@ -212,19 +208,13 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def become(spec: Spec) -> None:
-    """Take the user, the working folder and the environment of *spec*, then exec its command.
+    """Take the working folder and the environment of *spec*, then exec its command.
 
     Raises:
-        OSError: no such user, folder or command.
+        OSError: no such folder or command.
     """
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    if spec["group"] >= 0 or spec["user"] >= 0:
-        os.setgroups([])
-    if spec["group"] >= 0:
-        os.setgid(spec["group"])
-    if spec["user"] >= 0:
-        os.setuid(spec["user"])
     os.chdir(spec["cwd"])
     env = {name: value.encode("latin-1") for name, value in spec["env"].items()}
     os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606

@@ -22,7 +22,7 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from penstock.lab import syscalls
-from penstock.lab.addressing import NODE_ADDRESSES
+from penstock.lab.addressing import NODE_ADDRESSES, family_of
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
@@ -248,10 +248,6 @@ def _index_of(link: Any, name: str) -> int:
     return int(link.link_lookup(ifname=name)[0])
 
 
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
 def _add_address(link: Any, index: int, address: str) -> None:
     length = 128 if ":" in address else 32
     link.addr(
@@ -259,7 +255,7 @@ def _add_address(link: Any, index: int, address: str) -> None:
         index=index,
         address=address,
         prefixlen=length,
-        family=_family(address),
+        family=family_of(address),
         flags=_NODAD if ":" in address else 0,
     )
 
@@ -271,13 +267,13 @@ def _add_neighbour(link: Any, index: int, address: str, mac: str) -> None:
         lladdr=mac,
         ifindex=index,
         state="permanent",
-        family=_family(address),
+        family=family_of(address),
     )
 
 
 def _route_to_pod(node: Any, index: int, pod: PodNetwork, mac: str) -> None:
     for address, length in ((pod.ipv4, 32), (pod.ipv6, 128)):
-        family = _family(address)
+        family = family_of(address)
         source = NODE_ADDRESSES[family == socket.AF_INET6]
         node.route(
             "add", dst=f"{address}/{length}", oif=index, family=family, scope=_LINK, prefsrc=source
@@ -299,7 +295,7 @@ def _admit_only(node: Any, veth: str, pod: PodNetwork) -> None:
 def _close_service_ranges(link: Any) -> None:
     """Let virtual addresses fail at once, in the namespace itself: no packet, no waiting."""
     for destination in SERVICE_RANGES:
-        link.route("add", dst=destination, type="unreachable", family=_family(destination))
+        link.route("add", dst=destination, type="unreachable", family=family_of(destination))
 
 
 def _route_from_pod(inside: Any, index: int, pod: PodNetwork, mac: str) -> None:

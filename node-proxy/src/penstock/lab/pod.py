@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.core.pods import Container
 from penstock.lab import cgroups, logs
+from penstock.lab.addressing import family_of
 from penstock.lab.agent_client import (
     AgentClient,
     AgentUnavailableError,
@@ -275,15 +276,13 @@ class PodRunner:
             scratch=str(context.files.scratch),
             mounts=mounts,
             cwd=expand(container.working_dir, env) or "/",
-            user=-1,
-            group=-1,
             env=env,
             argv=list(expand_all(command.argv, env)),
         )
 
     async def _connect(self, host: str, port: int) -> socket.socket:
         """Return a socket of the node that is connected to *host*."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family = family_of(host)
         made = await self._context.network.open_socket(NODE, family, socket.SOCK_STREAM)
         try:
             await asyncio.get_running_loop().sock_connect(made, (host, port))

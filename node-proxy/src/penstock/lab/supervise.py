@@ -13,6 +13,7 @@ import msgspec
 from penstock.lab import cgroups
 from penstock.lab.child import Child, start_child
 from penstock.lab.logs import rotate
+from penstock.meta.back_off import Restarts
 from penstock.meta.clock import Clock
 
 _BACKOFF_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -72,17 +73,14 @@ class Supervisor:
         Raises:
             OSError: the program cannot be started at all.
         """
-        attempt = 0
+        restarts = Restarts(_BACKOFF_SECONDS, _STABLE_SECONDS)
         while True:
             began = self._clock.monotonic()
             code = await self._run_once()
             if self._stopping:
                 return
             self._on_end(code)
-            stable = self._clock.monotonic() - began > _STABLE_SECONDS
-            attempt = 0 if stable else attempt
-            await self._clock.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-            attempt += 1
+            await self._clock.sleep(restarts.pause(self._clock.monotonic() - began))
             self.restarts += 1
 
     async def stop(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from penstock.cli.formats import Format, LintFormat
 from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
 
 
@@ -42,24 +42,7 @@ Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; al
 Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]
 
 
-class Shown(enum.StrEnum):
-    """Values of -o."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-    WIDE = "wide"
-
-
-class Findings(enum.StrEnum):
-    """Values of -o for lint."""
-
-    TEXT = "text"
-    JSON = "json"
-    SARIF = "sarif"
-
-
-Output = Annotated[Shown, typer.Option("--output", "-o", help="How to show it.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to show it.")]
 
 
 def _exit(status: int) -> None:
@@ -90,12 +73,11 @@ def down(run_dir: RunDir = RUN_DIR) -> None:
 
 
 @app.command()
-def status(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def status(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show what runs: processes, pods, Gateways, problems."""
-    from penstock.cli.output import Format
     from penstock.cli.status import status as run
 
-    _exit(run(RunPaths(run_dir.resolve()), Format(output)))
+    _exit(run(RunPaths(run_dir.resolve()), output))
 
 
 @app.command(name="exec", context_settings={"ignore_unknown_options": True})
@@ -135,7 +117,7 @@ def get(
     name: Annotated[str, typer.Argument(help="Name of one object.")] = "",
     run_dir: RunDir = RUN_DIR,
     namespace: Namespace = "",
-    output: Output = Shown.TABLE,
+    output: Output = Format.TABLE,
     *,
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
@@ -143,37 +125,34 @@ def get(
 ) -> None:
     """Show objects with their conditions."""
     from penstock.cli.get import get as run
-    from penstock.cli.output import Format
 
     where = None if all_namespaces or not namespace else namespace
-    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=Format(output)))
+    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=output))
 
 
 @app.command()
 def translate(
     folder: Annotated[Path, typer.Option("--file", "-f", metavar="DIR", help="Folder or file.")],
     node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "",
-    output: Output = Shown.JSON,
+    output: Output = Format.JSON,
 ) -> None:
     """Show the resources that YAML becomes; needs no rights and no network."""
-    from penstock.cli.output import Format
     from penstock.cli.translate import translate as run
 
-    _exit(run(folder, Format(output), node))
+    _exit(run(folder, output, node))
 
 
 @app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="Files and folders.")],
-    output: Annotated[Findings, typer.Option("--output", "-o", help="How to show it.")] = (
-        Findings.TEXT
+    output: Annotated[LintFormat, typer.Option("--output", "-o", help="How to show it.")] = (
+        LintFormat.TEXT
     ),
 ) -> None:
     """Find mistakes in YAML; exit status 1 if something is an error."""
-    from penstock.cli.lint import LintFormat
     from penstock.cli.lint import lint as run
 
-    _exit(run(files, LintFormat(output)))
+    _exit(run(files, output))
 
 
 @app.command()
@@ -182,59 +161,56 @@ def observe(
     last: Annotated[int, typer.Option("--last", help="How many past flows; 20, with -f 0.")] = -1,
     pod: Annotated[str, typer.Option("--pod", help="Source or destination, its beginning.")] = "",
     verdict: Annotated[str, typer.Option("--verdict", help="ALLOWED, DENIED, ERROR.")] = "",
-    output: Output = Shown.TABLE,
+    output: Output = Format.TABLE,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
 ) -> None:
     """Show one line for each request and each denied connection, and which line of YAML decided."""
     from penstock.cli.observe import FOLLOW_LAST, LAST, Wanted
     from penstock.cli.observe import observe as run
-    from penstock.cli.output import Format
 
     count = last if last >= 0 else FOLLOW_LAST if follow else LAST
     wanted = Wanted(pod=pod, verdict=verdict)
     paths = RunPaths(run_dir.resolve())
-    _exit(run(paths, wanted, last=count, follow=follow, form=Format(output)))
+    _exit(run(paths, wanted, last=count, follow=follow, form=output))
 
 
-def _listing(what: str, run_dir: Path, output: Shown) -> None:
-    from penstock.cli.output import Format
+def _listing(what: str, run_dir: Path, output: Format) -> None:
     from penstock.cli.proxy import listing
 
-    _exit(listing(RunPaths(run_dir.resolve()), what, Format(output)))
+    _exit(listing(RunPaths(run_dir.resolve()), what, output))
 
 
 @proxy_app.command()
-def listeners(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def listeners(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show Envoy's listeners."""
     _listing("listeners", run_dir, output)
 
 
 @proxy_app.command()
-def routes(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def routes(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show Envoy's routes, with the weights that are in force."""
     _listing("routes", run_dir, output)
 
 
 @proxy_app.command()
-def clusters(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def clusters(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show Envoy's clusters."""
     _listing("clusters", run_dir, output)
 
 
 @proxy_app.command()
-def endpoints(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def endpoints(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show the endpoints of Envoy's clusters, with requests and failures."""
     _listing("endpoints", run_dir, output)
 
 
 @proxy_app.command()
-def diff(run_dir: RunDir = RUN_DIR, output: Output = Shown.TABLE) -> None:
+def diff(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     """Show where Envoy differs from what is meant; exit status 1 if it does."""
-    from penstock.cli.output import Format
     from penstock.cli.proxy import diff as run
 
-    _exit(run(RunPaths(run_dir.resolve()), Format(output)))
+    _exit(run(RunPaths(run_dir.resolve()), output))
 
 
 @app.command(hidden=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from penstock.cli import client
 from penstock.cli.answers import Items
 from penstock.cli.columns import ALIASES, KINDS, Item, columns_of
-from penstock.cli.output import Format, complain, show_table, show_value
+from penstock.cli.formats import Format
+from penstock.cli.output import complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 

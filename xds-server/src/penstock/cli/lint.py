@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from penstock.cli.compiled import Compiled, compile_files
-from penstock.cli.output import Format, complain, say, show_value
+from penstock.cli.formats import Format, LintFormat
+from penstock.cli.output import complain, say, show_value
 from penstock.cli.sarif import sarif
-from penstock.compiler.problems import problems_of
+from penstock.controlplane.mistakes import mistakes
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
-
-
-class LintFormat(enum.StrEnum):
-    """How problems are shown."""
-
-    TEXT = "text"
-    JSON = "json"
-    SARIF = "sarif"
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, kw_only=True):
@@ -68,14 +60,9 @@ def _count(number: int, word: str) -> str:
 
 def findings_of(compiled: Compiled) -> list[Finding]:
     """Return everything that is wrong, sorted by place, each thing once."""
-    found = {_finding(one.ref, one.problem, one.location) for one in compiled.loaded.problems}
-    known = {(one.object, one.path) for one in found}
-    for thing in compiled.loaded.objects:
-        for problem in problems_of(compiled.compiler.db, thing):
-            place = compiled.loaded.locate(thing.ref, problem.path)
-            if place is not None and (str(thing.ref), problem.path) not in known:
-                found.add(_finding(thing.ref, problem, place))
-    return sorted(found)
+    loaded = compiled.loaded
+    found = mistakes(loaded.problems, loaded.objects, compiled.compiler.db, loaded.locate)
+    return sorted({_finding(one.ref, one.problem, one.location) for one in found})
 
 
 def _finding(ref: ObjectRef | None, problem: Problem, place: Location) -> Finding:

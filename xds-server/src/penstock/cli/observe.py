@@ -11,7 +11,8 @@ import msgspec
 from penstock.cli import client
 from penstock.cli.answers import FlowView, PeerView
 from penstock.cli.client import ApiClient, NotRunningError
-from penstock.cli.output import Format, say
+from penstock.cli.formats import Format
+from penstock.cli.output import say
 from penstock.ir.policy import Reserved
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from penstock.cli.formats import Format
 
 _UNBOUNDED = 10_000
 _COLOURS = {
@@ -26,15 +27,6 @@ _COLOURS = {
     "rejected": "red",
     "pending": "yellow",
 }
-
-
-class Format(enum.StrEnum):
-    """How a command shows what it found."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def console(*, error: bool = False) -> Console:
@@ -92,8 +84,3 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print one line to standard error."""
     sys.stderr.write(text + "\n")
-
-
-__all__ = [
-    "Format", "complain", "console", "say", "show_pairs", "show_table", "show_value",
-]  # fmt: skip

@@ -14,7 +14,8 @@ from penstock.cli import client
 from penstock.cli.answers import IntendedResource, IntendedSnapshot, NodeResource
 from penstock.cli.difference import Difference, compare
 from penstock.cli.dump import Running, read_endpoints, read_running, socket_address
-from penstock.cli.output import Format, complain, show_table, show_value
+from penstock.cli.formats import Format
+from penstock.cli.output import complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.meta.listeners import pod_of
 from penstock.meta.paths import RunPaths

@@ -7,7 +7,8 @@ from typing import Any
 from penstock.cli import client
 from penstock.cli.answers import Health, Items, Problems
 from penstock.cli.client import NotRunningError
-from penstock.cli.output import Format, say, show_pairs, show_table, show_value
+from penstock.cli.formats import Format
+from penstock.cli.output import say, show_pairs, show_table, show_value
 from penstock.cli.processes import Processes, read_processes
 from penstock.cli.reach import reachable
 from penstock.lab.state import NoLabError, PodRecord, read_state
@@ -142,6 +143,20 @@ def _problems(paths: RunPaths) -> list[Json]:
 
 
 def _show(page: Json) -> None:
+    _show_processes(page)
+    if page["pods"]:
+        say("")
+        _show_pods(page["pods"])
+    if page["gateways"]:
+        say("")
+        _show_gateways(page["gateways"])
+    if page["problems"]:
+        say("")
+        for one in page["problems"]:
+            say(f"{one['place']}: {one['severity']}: {one['text']}")
+
+
+def _show_processes(page: Json) -> None:
     envoy = page["envoy"]
     show_pairs(
         [
@@ -154,40 +169,38 @@ def _show(page: Json) -> None:
             ("envoy", f"{_line(envoy)}, {envoy['state']}, {envoy['restarts']} restarts"),
         ]
     )
-    if page["pods"]:
-        say("")
-        show_table(
-            ("NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "ADDRESSES"),
-            [
-                (
-                    pod["namespace"],
-                    pod["name"],
-                    str(pod["ready"]),
-                    pod["reason"] or pod["phase"],
-                    str(pod["restarts"]),
-                    ",".join(pod["addresses"]),
-                )
-                for pod in page["pods"]
-            ],
-        )
-    if page["gateways"]:
-        say("")
-        show_table(
-            ("NAMESPACE", "GATEWAY", "PROGRAMMED", "REACHABLE AT"),
-            [
-                (
-                    one["namespace"],
-                    one["name"],
-                    str(one["programmed"]),
-                    " ".join(f"http://{at}/" for at in one["reachable"]) or "-",
-                )
-                for one in page["gateways"]
-            ],
-        )
-    if page["problems"]:
-        say("")
-        for one in page["problems"]:
-            say(f"{one['place']}: {one['severity']}: {one['text']}")
+
+
+def _show_pods(pods: list[Json]) -> None:
+    show_table(
+        ("NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "ADDRESSES"),
+        [
+            (
+                pod["namespace"],
+                pod["name"],
+                str(pod["ready"]),
+                pod["reason"] or pod["phase"],
+                str(pod["restarts"]),
+                ",".join(pod["addresses"]),
+            )
+            for pod in pods
+        ],
+    )
+
+
+def _show_gateways(gateways: list[Json]) -> None:
+    show_table(
+        ("NAMESPACE", "GATEWAY", "PROGRAMMED", "REACHABLE AT"),
+        [
+            (
+                one["namespace"],
+                one["name"],
+                str(one["programmed"]),
+                " ".join(f"http://{at}/" for at in one["reachable"]) or "-",
+            )
+            for one in gateways
+        ],
+    )
 
 
 def _line(process: Json) -> str:

@@ -9,7 +9,8 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
 
 from penstock.cli.compiled import compile_files
-from penstock.cli.output import Format, complain, show_table, show_value
+from penstock.cli.formats import Format
+from penstock.cli.output import complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.xds import types
 from penstock.xds.resource import Resource

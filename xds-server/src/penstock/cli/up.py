@@ -18,6 +18,7 @@ from penstock.cli.report import Report
 from penstock.cli.watch import Watcher
 from penstock.lab import cgroups, syscalls, teardown
 from penstock.lab.agent_client import HttpAgentClient
+from penstock.lab.cluster import NODE_NAME
 from penstock.lab.runtime import Lab, Progress
 from penstock.lab.supervise import ChildSpec, Supervisor
 from penstock.meta.errors import PenstockError
@@ -29,7 +30,6 @@ LONGEST_RUN_DIR = 80
 """The path of a unix socket has at most 107 bytes."""
 _STOP_SECONDS = 8.0
 _HOST = "host"
-NODE = "lab"
 
 
 def up(folder: Path, paths: RunPaths, *, only_gateways: bool) -> int:
@@ -201,7 +201,7 @@ class Instance:
 
     def _agent_options(self) -> list[str]:
         ends = [] if self.mode.full else ["--stop-envoy"]
-        return ["--node", NODE, *ends, *self._common_options()]
+        return ["--node", NODE_NAME, *ends, *self._common_options()]
 
     def _common_options(self) -> list[str]:
         limits = [] if self.mode.full else ["--only-gateways"]

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from penstock.compiler.problems import problems_of
 from penstock.controlplane.acknowledgements import ResourceState
+from penstock.controlplane.mistakes import mistakes
 from penstock.controlplane.world import StatesByObject, World
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
-from penstock.sources.source import NOWHERE, Source, SourceProblem
+from penstock.sources.source import Source, SourceProblem
 
 
 def application(world: World, source: Source) -> web.Application:
@@ -83,17 +83,9 @@ class _Api:
         return web.json_response({"node": node, "resources": [_resource(one) for one in states]})
 
     def _problems(self) -> list[SourceProblem]:
-        """Return what is wrong in files, and what is wrong with objects beside other objects."""
-        found = list(self._source.problems())
-        known = {(one.ref, one.problem.path) for one in found}
-        for ref, thing in sorted(self._world.objects.items()):
-            for problem in problems_of(self._world.compiler.db, thing):
-                place = self._source.locate(ref, problem.path) or NOWHERE
-                if (ref, problem.path) not in known:
-                    found.append(
-                        SourceProblem(file=place.file, location=place, ref=ref, problem=problem)
-                    )
-        return found
+        world, source = self._world, self._source
+        objects = world.objects.values()
+        return mistakes(source.problems(), objects, world.compiler.db, source.locate)
 
     def _object(
         self, ref: ObjectRef, thing: Object | Broken, states: StatesByObject

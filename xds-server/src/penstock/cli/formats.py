@@ -1,0 +1,22 @@
+"""How commands show what they found: values of -o."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Format(enum.StrEnum):
+    """Of objects, resources and states."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    WIDE = "wide"
+
+
+class LintFormat(enum.StrEnum):
+    """Of problems."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"

@@ -1,0 +1,38 @@
+"""Everything that is wrong: in files, and with objects beside other objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from penstock.compiler.database import Database
+from penstock.compiler.problems import problems_of
+from penstock.core.decode import Decoded
+from penstock.meta.names import ObjectRef
+from penstock.meta.problems import Location
+from penstock.sources.source import SourceProblem
+
+
+def mistakes(
+    in_files: Iterable[SourceProblem],
+    objects: Iterable[Decoded],
+    db: Database,
+    locate: Callable[[ObjectRef, str], Location | None],
+) -> list[SourceProblem]:
+    """Return what the source found, then what shows only beside other objects; each thing once.
+
+    Args:
+        in_files: what the source found.
+        objects: all that it holds.
+        db: with the same objects.
+        locate: finds the place of a JSON path in an object.
+    """
+    found = list(in_files)
+    known = {(one.ref, one.problem.path) for one in found}
+    for thing in sorted(objects, key=lambda one: one.ref):
+        for problem in problems_of(db, thing):
+            place = locate(thing.ref, problem.path)
+            if place is not None and (thing.ref, problem.path) not in known:
+                found.append(
+                    SourceProblem(file=place.file, location=place, ref=thing.ref, problem=problem)
+                )
+    return found
