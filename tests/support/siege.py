@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +27,10 @@ from penstock.cli import client
 from penstock.cli.down import remove_everything
 from penstock.cli.processes import Processes, read_processes
 from penstock.lab import cgroups, syscalls
-from penstock.lab.state import PodRecord, ProcessId, identify, read_state
+from penstock.lab.state import PodRecord, read_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
+from penstock.runtime.processes import ProcessId, identify
 
 _ROOT = Path(__file__).parents[1]
 SCENARIO = _ROOT / "e2e" / "siege"
@@ -54,12 +56,14 @@ class Place:
                 pass_fds=(theirs.fileno(),),
             )
         self._control = mine
+        self._turn = threading.Lock()
 
     def socket(
         self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0
     ) -> socket.socket:
-        self._control.send(f"{family} {int(kind)} {protocol}".encode())
-        answer, fds, _, _ = socket.recv_fds(self._control, 64, 1)
+        with self._turn:
+            self._control.send(f"{family} {int(kind)} {protocol}".encode())
+            answer, fds, _, _ = socket.recv_fds(self._control, 64, 1)
         if not fds:
             raise OSError(int(answer or b"0"), "no socket")
         made = socket.socket(fileno=fds[0])
@@ -198,16 +202,34 @@ class Siege:
                 self.write(file.name, file.read_text())
         self._places: dict[tuple[str, bool], tuple[str, Place]] = {}
         self._up: subprocess.Popen[bytes] | None = None
+        self._pods: set[str] = set()
+        """Names of the pods of the scenario."""
 
-    def write(self, name: str, text: str) -> None:
-        """Save a file of the scenario at once, as an editor does."""
+    def original(self, name: str) -> str:
+        """Return a file of the scenario as it is in the repository."""
+        return (SCENARIO / name).read_text()
+
+    def restore(self) -> None:
+        """Write the scenario again where it was changed, and remove other files."""
+        for file in sorted(self.folder.iterdir()):
+            if not (SCENARIO / file.name).exists():
+                file.unlink()
+            elif file.read_text() != self._filled(self.original(file.name)):
+                self.write(file.name, self.original(file.name))
+
+    def write(self, name: str, text: str) -> float:
+        """Save a file at once, as an editor does; return the moment, monotonic."""
+        beside = self.scratch / f".{name}.new"
+        beside.write_text(self._filled(text))
+        beside.replace(self.folder / name)
+        return time.monotonic()
+
+    def _filled(self, text: str) -> str:
         for word, value in (
             ("@PYTHON@", sys.executable), ("@RECORDER@", str(RECORDER)), ("@PORT@", str(self.port)),
         ):  # fmt: skip
             text = text.replace(word, value)
-        beside = self.scratch / f".{name}.new"
-        beside.write_text(text)
-        beside.replace(self.folder / name)
+        return text
 
     def start(self) -> None:
         with self.log.open("wb") as output:
@@ -217,6 +239,7 @@ class Siege:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.until(self._is_ready, READY_SECONDS)
+        self.until(self.settled)
 
     def _is_ready(self) -> bool:
         assert self._up is not None
@@ -226,10 +249,10 @@ class Siege:
 
     def close(self) -> list[str]:
         """End everything; return what `up` left behind, which is then removed too."""
-        for _, place in self._places.values():
-            place.close()
+        for name in {name for name, _ in self._places}:
+            self.forget(name)
         left: list[str] = []
-        if self._up is not None:
+        if self._up is not None and self._up.poll() is None:
             known = self._everything()
             self._up.send_signal(signal.SIGTERM)
             try:
@@ -350,6 +373,13 @@ class Siege:
         return bool(
             health["synced"] and status["controller_connected"] and status["envoy_connected"]
         )
+
+    def settled(self) -> bool:
+        """Tell whether exactly the pods of the scenario run, as it is written, and are ready."""
+        pods = read_state(self.paths).pods
+        names = {pod.name for pod in pods}
+        self._pods = self._pods or names
+        return names == self._pods and all(pod.ready for pod in pods)
 
     def until(self, check: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Return when *check* holds."""

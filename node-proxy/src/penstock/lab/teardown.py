@@ -21,8 +21,8 @@ class FolderInUseError(PenstockError):
     """The run folder belongs to somebody else."""
 
 
-def claim(paths: RunPaths) -> None:
-    """Make the run folder ready for a new lab; remains of a dead one are removed.
+def check_free(paths: RunPaths) -> None:
+    """Refuse a run folder that is not to be touched.
 
     Raises:
         FolderInUseError: a lab runs there, or the folder holds files that are not Penstock's.
@@ -35,6 +35,16 @@ def claim(paths: RunPaths) -> None:
     root = paths.root
     if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
         raise FolderInUseError(f"{root} holds other files; use an empty folder with --run-dir")
+
+
+def claim(paths: RunPaths) -> None:
+    """Make the run folder ready for a new lab; remains of a dead one are removed.
+
+    Raises:
+        FolderInUseError: see `check_free`.
+    """
+    check_free(paths)
+    root = paths.root
     teardown(paths)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)

@@ -22,14 +22,13 @@ from penstock.lab.cluster import NODE_NAME
 from penstock.lab.runtime import Lab, Progress
 from penstock.lab.supervise import ChildSpec, Supervisor
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
+from penstock.meta.paths import HOST_NETNS, RunPaths
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.processes import own_process, process_of
 
 LONGEST_RUN_DIR = 80
 """The path of a unix socket has at most 107 bytes."""
 _STOP_SECONDS = 8.0
-_HOST = "host"
 
 
 def up(folder: Path, paths: RunPaths, *, only_gateways: bool) -> int:
@@ -45,6 +44,7 @@ def up(folder: Path, paths: RunPaths, *, only_gateways: bool) -> int:
             f"{paths.root} is longer than {LONGEST_RUN_DIR} bytes, too long for sockets in it; "
             "use a shorter --run-dir"
         )
+    teardown.check_free(paths)
     mode = mode_here(only_gateways=only_gateways)
     instance = Instance(folder.resolve(), paths, mode, Report(), published_offset(folder))
     return asyncio.run(_run(instance))
@@ -69,6 +69,8 @@ async def _run(instance: Instance) -> int:
     finally:
         work.cancel()
         ended = await asyncio.gather(work, return_exceptions=True)
+        if isinstance(ended[0], teardown.FolderInUseError):  # what is there is another's
+            raise ended[0]
         cleaning = asyncio.create_task(instance.clean())
         await _first(cleaning, hurry.wait())
         if not cleaning.done():
@@ -167,7 +169,7 @@ class Instance:
         await lab.start()
         self._lab = lab
         self._write_processes()
-        host = self.paths.netns / _HOST
+        host = self.paths.netns / HOST_NETNS
         host.touch(mode=0o600)
         syscalls.mount("/proc/self/ns/net", str(host), flags=syscalls.MS_BIND)
         self.report.did("node", f"network namespace, cgroup and cluster DNS in {self.paths.root}")
