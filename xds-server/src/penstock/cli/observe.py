@@ -22,6 +22,7 @@ FOLLOW_LAST, LAST = 0, 20
 _LONGEST_QUERY = 4096
 _RESERVED = {one.value: one.name.lower().replace("_", "-") for one in Reserved if one}
 _VERDICTS = {"FORWARDED": "ALLOWED", "REDIRECTED": "TO ENVOY"}
+_KNOWN_VERDICTS = frozenset({"", "ALLOWED", "DENIED", "ERROR", "TO ENVOY", *_VERDICTS})
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,9 @@ class Places:
 
 def observe(paths: RunPaths, wanted: Wanted, *, last: int, follow: bool, form: Format) -> int:
     """Show the last flows, then with *follow* each new one, until interrupted."""
+    if wanted.verdict.upper() not in _KNOWN_VERDICTS:
+        known = ", ".join(sorted(_KNOWN_VERDICTS - {""}))
+        raise PenstockError(f"there is no verdict {wanted.verdict!r}; there are: {known}")
     places = Places(client.controller(paths))
 
     def show(flow: FlowView) -> None:
