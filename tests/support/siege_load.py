@@ -82,6 +82,21 @@ class Load:
         """Return what was sent on a path, all if "", between two moments."""
         return [a for a in list(self.asked) if path in ("", a.path) and after <= a.sent < until]
 
+    def wait_for(self, outcome: Outcome, path: str, after: float) -> float:
+        """Return when a request sent after a moment first had this outcome."""
+        return self._wait(path, after, lambda asked: asked.outcome == outcome)
+
+    def wait_refused(self, path: str, after: float) -> float:
+        """Return when a request sent after a moment was first not answered 200."""
+        return self._wait(path, after, lambda asked: asked.outcome != 200)
+
+    def _wait(self, path: str, after: float, wanted: Callable[[Asked], bool]) -> float:
+        deadline = time.monotonic() + 10
+        while not (found := [a.done for a in self.of(path, after) if wanted(a)]):
+            assert time.monotonic() < deadline, (path, self.tally(path, after))
+            time.sleep(0.01)
+        return min(found)
+
     def tally(
         self, path: str = "", after: float = 0.0, until: float = float("inf")
     ) -> Counter[Outcome]:
@@ -102,10 +117,12 @@ class Load:
                 gone = outcome in (CLOSED, SILENT) or reply.headers.get("connection") == "close"
             except ConnectionRefusedError:
                 outcome, gone = REFUSED, True
+            except ConnectionError:
+                outcome, gone = CLOSED, True
             except TimeoutError:
                 outcome, gone = SILENT, True
-            except OSError:
-                outcome, gone = UNREACHABLE, True
+            except OSError as error:
+                outcome, gone = f"{UNREACHABLE}: {error.strerror}", True
             self.asked.append(Asked(path, sent, time.monotonic(), outcome, version, first))
             if connection is not None and (gone or not keep):
                 connection.close()
