@@ -19,7 +19,7 @@ from penstock.envoy.runtime import LAYER
 from penstock.meta.listeners import egress_name, ingress_name, pod_of
 from penstock.pb.envoy.service.runtime.v3 import rtds_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection, Verdict
 
@@ -30,8 +30,7 @@ FRESH_SECONDS = 0.02
 
 def empty_runtime() -> Resource:
     """Return a runtime layer without keys: Envoy starts only when it has one."""
-    body = rtds_pb2.Runtime(name=LAYER)
-    return make_resource(types.RUNTIME, LAYER, body.SerializeToString(deterministic=True))
+    return encode_resource(types.RUNTIME, LAYER, rtds_pb2.Runtime(name=LAYER))
 
 
 class ResourceState(msgspec.Struct, frozen=True, kw_only=True):

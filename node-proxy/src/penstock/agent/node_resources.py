@@ -6,15 +6,16 @@ Source: penstock/node/v1/node.proto. Addresses are canonical here, so that they 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
 from penstock.agent.lattice import IdentityPolicy, Match, strictest
 from penstock.ir.policy import Direction, Verdict
-from penstock.meta.names import ObjectRef, Origin
+from penstock.meta.names import Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
+from penstock.xds.origins import decode_origin
 from penstock.xds.resource import Resource
 
 
@@ -125,7 +126,7 @@ def policy_of(sent: node_pb2.Policy) -> Policy:
         if known is None or strictest((known, verdict)) is not known:
             verdicts[match], origins[match] = verdict, ()
         if verdicts[match] is verdict:
-            origins[match] += _origins(entry.origins)
+            origins[match] += tuple(map(decode_origin, entry.origins))
     return Policy(
         verdicts=IdentityPolicy(
             default_ingress=_default(sent.default_ingress),
@@ -133,8 +134,8 @@ def policy_of(sent: node_pb2.Policy) -> Policy:
             entries=verdicts,
         ),
         origins=origins,
-        ingress_enforced_by=_origins(sent.ingress_enforced_by),
-        egress_enforced_by=_origins(sent.egress_enforced_by),
+        ingress_enforced_by=tuple(map(decode_origin, sent.ingress_enforced_by)),
+        egress_enforced_by=tuple(map(decode_origin, sent.egress_enforced_by)),
     )
 
 
@@ -154,7 +155,3 @@ def service_of(sent: node_pb2.Service) -> Service:
 def _default(verdict: int) -> Verdict:
     """Return the default of a direction; one that was not set is DENY."""
     return Verdict.ALLOW if verdict == Verdict.ALLOW else Verdict.DENY
-
-
-def _origins(sent: Sequence[node_pb2.Origin]) -> tuple[Origin, ...]:
-    return tuple(Origin(ObjectRef(o.kind, o.namespace, o.name), o.path) for o in sent)

@@ -24,17 +24,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 from penstock.lab import syscalls
 from penstock.lab.addressing import NODE_ADDRESSES, family_of
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
+from penstock.meta.networks import GATEWAY_NETWORK, SERVICE_NETWORKS
+from penstock.meta.paths import NODE_NETNS, RunPaths
 
 T = TypeVar("T")
 
-NODE = "node"
-"""File name of the node's network namespace; no pod uid is equal to it."""
-SERVICE_RANGES = ("10.96.0.0/12", "fd96::/64")
-"""Virtual addresses: never on the wire; one that eBPF did not translate is unreachable at once."""
-GATEWAY_RANGE = "10.97.0.0/24"
-"""Addresses of Gateways: every one is the node's own, so that Envoy can listen there. The same as
-`penstock.compiler.settings.Settings.gateway_network`."""
 _LOCAL_TABLE, _MAIN_TABLE, _HOST_SCOPE = 255, 254, 254
 _ADMIT = 1000
 """Priority of the rules for what comes from pods: after the local table, before the main one."""
@@ -139,7 +133,7 @@ class LabNetwork:
 
     def _make_node(self, service_addresses: tuple[str, ...]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._new_namespace(NODE), IPRoute() as node:
+        with self._new_namespace(NODE_NETNS), IPRoute() as node:
             _write_sysctls(_COMMON_SYSCTLS | _NODE_SYSCTLS)
             node.link("set", index=1, state="up")
             for address in (*NODE_ADDRESSES, *service_addresses):
@@ -147,7 +141,7 @@ class LabNetwork:
             _close_service_ranges(node)
             node.route(
                 "add",
-                dst=GATEWAY_RANGE,
+                dst=GATEWAY_NETWORK,
                 type="local",
                 oif=1,
                 table=_LOCAL_TABLE,
@@ -160,7 +154,7 @@ class LabNetwork:
         with self._new_namespace(pod.uid), IPRoute() as inside:
             _write_sysctls(_COMMON_SYSCTLS | _POD_SYSCTLS)
             inside.link("set", index=1, state="up")
-            with self._open(pod.uid) as pod_fd, self._inside(NODE), IPRoute() as node:
+            with self._open(pod.uid) as pod_fd, self._inside(NODE_NETNS), IPRoute() as node:
                 peer = {"ifname": "eth0", "address": far, "net_ns_fd": pod_fd}
                 self._veths[pod.uid] = veth
                 node.link("add", ifname=veth, kind="veth", address=near, peer=peer)
@@ -183,7 +177,7 @@ class LabNetwork:
         """Free a pod's address now: the kernel removes the namespace some time later."""
         veth = self._veths.pop(uid, "")
         if veth:
-            with self._inside(NODE), IPRoute() as node, contextlib.suppress(NetlinkError):
+            with self._inside(NODE_NETNS), IPRoute() as node, contextlib.suppress(NetlinkError):
                 node.flush_rules(family=socket.AF_INET6, iifname=veth)
                 node.link("del", ifname=veth)
 
@@ -293,8 +287,8 @@ def _admit_only(node: Any, veth: str, pod: PodNetwork) -> None:
 
 
 def _close_service_ranges(link: Any) -> None:
-    """Let virtual addresses fail at once, in the namespace itself: no packet, no waiting."""
-    for destination in SERVICE_RANGES:
+    """Let addresses that eBPF did not translate fail at once, in the namespace: no waiting."""
+    for destination in SERVICE_NETWORKS:
         link.route("add", dst=destination, type="unreachable", family=family_of(destination))
 
 
@@ -305,6 +299,6 @@ def _route_from_pod(inside: Any, index: int, pod: PodNetwork, mac: str) -> None:
         _add_neighbour(inside, index, gateway, mac)
     _close_service_ranges(inside)
     inside.route("add", dst=f"{_GATEWAY4}/32", oif=index, scope=_LINK)
-    for reachable in ("default", GATEWAY_RANGE):  # the latter lies in a closed range
+    for reachable in ("default", GATEWAY_NETWORK):  # the latter lies in a closed range
         inside.route("add", dst=reachable, gateway=_GATEWAY4, oif=index)
     inside.route("add", dst="default", gateway=_GATEWAY6, oif=index, family=socket.AF_INET6)

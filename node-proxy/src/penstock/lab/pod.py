@@ -26,12 +26,12 @@ from penstock.lab.container import ContainerContext, ContainerRunner
 from penstock.lab.environment import environment, expand, expand_all
 from penstock.lab.images import command_of
 from penstock.lab.launch import Mount, Spec
-from penstock.lab.network import NODE, LabNetwork, NetworkError, PodNetwork
+from penstock.lab.network import LabNetwork, NetworkError, PodNetwork
 from penstock.lab.podfiles import PodFiles
 from penstock.lab.process import StartError
 from penstock.lab.volumes import VolumeFolders
 from penstock.meta.clock import Clock
-from penstock.meta.paths import RunPaths, netns_of
+from penstock.meta.paths import NODE_NETNS, RunPaths, netns_of
 
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0)
 
@@ -283,7 +283,7 @@ class PodRunner:
     async def _connect(self, host: str, port: int) -> socket.socket:
         """Return a socket of the node that is connected to *host*."""
         family = family_of(host)
-        made = await self._context.network.open_socket(NODE, family, socket.SOCK_STREAM)
+        made = await self._context.network.open_socket(NODE_NETNS, family, socket.SOCK_STREAM)
         try:
             await asyncio.get_running_loop().sock_connect(made, (host, port))
         except BaseException:

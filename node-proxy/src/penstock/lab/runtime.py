@@ -17,7 +17,7 @@ from penstock.lab.agent_client import AgentClient
 from penstock.lab.cluster import ClusterState, PodPlan, desired, observe
 from penstock.lab.cluster_dns import POD_ADDRESSES
 from penstock.lab.dns import DnsServer
-from penstock.lab.network import NODE, LabNetwork
+from penstock.lab.network import LabNetwork
 from penstock.lab.pod import PodContext, PodRunner, host_environment
 from penstock.lab.podfiles import PodFiles
 from penstock.lab.rollout import next_steps
@@ -32,7 +32,7 @@ from penstock.lab.volumes import VolumeFolders
 from penstock.lab.zone import build_zone
 from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
-from penstock.meta.paths import RunPaths, netns_of
+from penstock.meta.paths import NODE_NETNS, RunPaths, netns_of
 from penstock.runtime.processes import own_process, process_of
 from penstock.sources.file import FileSource
 from penstock.sources.registry import registry
@@ -196,7 +196,9 @@ class Lab:
         self._volumes.prepare()
         self._files.prepare()
         await self._network.make_node(POD_ADDRESSES)
-        await self._dns.start(lambda family, kind: self._network.open_socket(NODE, family, kind))
+        await self._dns.start(
+            lambda family, kind: self._network.open_socket(NODE_NETNS, family, kind)
+        )
         self._loops = [
             asyncio.create_task(self._reconcile_loop()),
             asyncio.create_task(self._tick_loop()),

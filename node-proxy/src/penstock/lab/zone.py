@@ -13,17 +13,16 @@ import msgspec
 
 from penstock.core.kinds import Endpoint, EndpointSlice, Service
 from penstock.core.pods import Pod
+from penstock.lab.addressing import POD_RANGES
 from penstock.lab.dnswire import Rcode, Record, Type
 from penstock.lab.podfiles import CLUSTER_DOMAIN
 from penstock.meta.names import NamespacedName
+from penstock.meta.networks import SERVICE_NETWORKS
 
 _SERVICES = f"svc.{CLUSTER_DOMAIN}"
 _PODS = f"pod.{CLUSTER_DOMAIN}"
 _REVERSE = ("in-addr.arpa", "ip6.arpa")
-_RANGES = tuple(
-    ipaddress.ip_network(text)
-    for text in ("10.96.0.0/12", "10.244.0.0/16", "fd96::/64", "fd44::/64")
-)
+_RANGES = tuple(ipaddress.ip_network(text) for text in (*SERVICE_NETWORKS, *POD_RANGES))
 _MAX_CHAIN = 8
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
+from penstock.meta.paths import NODE_NETNS, RunPaths
 from penstock.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def run_agent(
     config = Config(
         paths=paths,
         node=node,
-        netns=None if only_gateways else paths.netns / "node",
+        netns=None if only_gateways else paths.netns / NODE_NETNS,
         datapath=not only_gateways,
         drain=1.0 if stop_envoy else 0.0,
     )

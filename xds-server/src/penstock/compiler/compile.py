@@ -115,7 +115,7 @@ class Compiler:
     def _take(self, event: Event) -> None:
         """Put one event into the collections; kinds that nodes do not depend on are passed over."""
         thing, gone = event.object, event.type is EventType.DELETED
-        kind = thing.of_kind if isinstance(thing, Broken) else thing.kind
+        kind = thing.ref.kind
         match kind:
             case "Pod":
                 self._take_pod(thing, gone=gone)

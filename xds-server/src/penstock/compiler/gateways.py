@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from google.protobuf.message import Message
 
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.routing import (
@@ -29,10 +30,10 @@ from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import is_ours
 from penstock.incremental.query import query
 from penstock.ir.route import VirtualHost
-from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.names import NamespacedName, Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, make_resource
+from penstock.xds.resource import Resource, encode_resource
 
 LOOPBACK = "127.0.0.1"
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -180,7 +181,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     for route in built.routes:
         route.metadata.filter_metadata[HOST_FILTER].update({EXACT: 1})
     made = scope(name, [built], per_filter)
-    return _resource(key.at, name, made.SerializeToString(deterministic=True), [host])
+    return _resource(key.at, name, made, [host])
 
 
 @query
@@ -193,14 +194,15 @@ def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     ]
     name = gateway_key(str(at), "*")
     made = scope(name, [_built(db, at, host, catch_all=False) for host in hosts])
-    return _resource(at, name, made.SerializeToString(deterministic=True), hosts)
+    return _resource(at, name, made, hosts)
 
 
-def _resource(at: GatewayPort, name: str, body: bytes, hosts: list[VirtualHost]) -> Resource:
-    gateway = Origin(ObjectRef("Gateway", at.gateway.namespace, at.gateway.name))
+def _resource(at: GatewayPort, name: str, made: Message, hosts: list[VirtualHost]) -> Resource:
     origins = sorted({route.origin for host in hosts for route in host.routes})
     needs = {need for host in hosts for need in clusters_of(host, Role.GATEWAY)}
-    return make_resource(types.SCOPE, name, body, [*origins, gateway], needs)
+    return encode_resource(
+        types.SCOPE, name, made, [*origins, Origin.of("Gateway", at.gateway)], needs
+    )
 
 
 @query
@@ -233,6 +235,4 @@ def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
     if not addresses:
         return None
     made = listeners.gateway(GatewayListener(name=str(at), addresses=tuple(addresses)))
-    origin = Origin(ObjectRef("Gateway", at.gateway.namespace, at.gateway.name))
-    body = made.SerializeToString(deterministic=True)
-    return make_resource(types.LISTENER, made.name, body, [origin])
+    return encode_resource(types.LISTENER, made.name, made, [Origin.of("Gateway", at.gateway)])

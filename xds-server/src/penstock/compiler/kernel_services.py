@@ -10,14 +10,15 @@ import msgspec
 from penstock.compiler.addresses import service_addresses
 from penstock.compiler.database import Database
 from penstock.compiler.routing import mesh_host
-from penstock.compiler.services import PROTOCOLS, Backend, KernelPort, backends, origin_of
+from penstock.compiler.services import PROTOCOLS, Backend, KernelPort, backends
 from penstock.envoy.scope import destination, egress_key
 from penstock.incremental.query import query
 from penstock.ir.route import Action, Forward, Redirect, Respond, ServiceBackend, ServicePort
 from penstock.meta.limits import BACKENDS_JUDGED_AT_CONNECT
+from penstock.meta.names import Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource
 
 
 class KernelService(msgspec.Struct, frozen=True, order=True):
@@ -46,9 +47,8 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
     for backend in found:
         made.backends.add(address=backend.address, port=backend.port, weight=1)
     name = f"{port.service}/{port.port}/{port.protocol.lower()}"
-    body = made.SerializeToString(deterministic=True)
     needs = _scopes(addresses, port.port) if of.proxy else ()
-    return make_resource(types.SERVICE, name, body, [origin_of(port.service)], needs)
+    return encode_resource(types.SERVICE, name, made, [Origin.of("Service", port.service)], needs)
 
 
 @query

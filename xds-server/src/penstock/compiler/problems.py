@@ -32,7 +32,7 @@ _ANY_ADDRESS = "192.0.2.1"
 
 def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
     """Return what is wrong with an object although it can be read: what it means or refers to."""
-    match thing.of_kind if isinstance(thing, Broken) else thing.kind:
+    match thing.ref.kind:
         case "CiliumNetworkPolicy":
             policy = parsed.once(db, thing.key)
             return () if policy is None else policy.problems

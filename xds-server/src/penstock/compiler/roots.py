@@ -28,7 +28,7 @@ from penstock.incremental.query import Query, query
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName
 from penstock.xds import types
-from penstock.xds.resource import Resource, make_resource
+from penstock.xds.resource import Resource, encode_resource
 
 EVERY_NODE = ""
 MAX_RESERVED = 255
@@ -143,11 +143,10 @@ def of_node(_db: Database, _: None) -> Outputs:
 def application_cluster(_db: Database, _: None) -> Resource | None:
     """Return the cluster of the applications."""
     made = application()
-    return make_resource(types.CLUSTER, made.name, made.SerializeToString(deterministic=True))
+    return encode_resource(types.CLUSTER, made.name, made)
 
 
 @query
 def runtime_layer(db: Database, _: None) -> Resource | None:
     """Return the runtime layer with the weights of routes."""
-    made = runtime(runtime_weights(db, None))
-    return make_resource(types.RUNTIME, LAYER, made.SerializeToString(deterministic=True))
+    return encode_resource(types.RUNTIME, LAYER, runtime(runtime_weights(db, None)))

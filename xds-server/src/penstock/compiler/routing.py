@@ -38,7 +38,7 @@ from penstock.ir.route import (
     VirtualHost,
 )
 from penstock.meta.limits import INLINE_WEIGHTS_ABOVE
-from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.names import NamespacedName, Origin
 
 
 class RouteFor(msgspec.Struct, frozen=True, order=True):
@@ -171,17 +171,13 @@ def _nothing_else(target: ServicePort, namespace: str) -> Route:
         name=f"service/{target.service}/{target.port}/{namespace}",
         match=RouteMatch(namespace=namespace),
         action=Respond(status=404),
-        origin=_service(target.service),
+        origin=Origin.of("Service", target.service),
     )
-
-
-def _service(name: NamespacedName) -> Origin:
-    return Origin(ObjectRef("Service", name.namespace, name.name))
 
 
 def _to_itself(target: ServicePort) -> Route:
     name = target.service
-    origin = _service(name)
+    origin = Origin.of("Service", name)
     backend = ServiceBackend(target=target, origin=origin)
     action = Forward(backends=(backend,))
     place = f"service/{name}/{target.port}"

@@ -17,7 +17,7 @@ from penstock.compiler.policies import (
     toward,
 )
 from penstock.compiler.routing import mesh_host, weights_in_runtime
-from penstock.compiler.services import origin_of
+from penstock.compiler.services import unrestricted
 from penstock.envoy import cluster as clusters
 from penstock.envoy import listener as listeners
 from penstock.envoy import rbac
@@ -27,15 +27,15 @@ from penstock.envoy.route import virtual_host
 from penstock.envoy.scope import destination, egress_key, inbound_key, scope
 from penstock.envoy.wire import pack
 from penstock.incremental.query import query
-from penstock.ir.policy import Direction, HttpAllow, Verdict
+from penstock.ir.policy import Direction, Verdict
 from penstock.ir.route import Forward, ServiceBackend, ServicePort, VirtualHost
-from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.names import Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
-from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, make_resource
+from penstock.xds.origins import encode_origin
+from penstock.xds.resource import Resource, ResourceName, encode_resource
 
 
 class EgressScope(msgspec.Struct, frozen=True, order=True):
@@ -84,10 +84,12 @@ def egress_scope(db: Database, key: EgressScope) -> Resource:
         runtime_weights=weights_in_runtime(db, None),
     )
     name = egress_key(destination(key.address, target.port))
-    body = scope(name, [built]).SerializeToString(deterministic=True)
-    origins = [*sorted({route.origin for route in host.routes}), origin_of(target.service)]
+    origins = [
+        *sorted({route.origin for route in host.routes}),
+        Origin.of("Service", target.service),
+    ]
     needs = set(clusters_of(host, Role.MESH))
-    return make_resource(types.SCOPE, name, body, dict.fromkeys(origins), needs)
+    return encode_resource(types.SCOPE, name, scope(name, [built]), dict.fromkeys(origins), needs)
 
 
 @query
@@ -122,7 +124,10 @@ def inbound_scope(db: Database, key: PodPort) -> Resource | None:
         return None
     port = PortOf(workload.identity, Direction.INGRESS, key.port)
     name = inbound_key(destination(key.address, key.port))
-    origins = [_pod(workload.name), *sorted({a.origin for a in judged(db, port).allows})]
+    origins = [
+        Origin.of("Pod", workload.name),
+        *sorted({a.origin for a in judged(db, port).allows}),
+    ]
     return _to_application(name, inbound_rules(db, port), origins)
 
 
@@ -130,8 +135,7 @@ def inbound_scope(db: Database, key: PodPort) -> Resource | None:
 def direct_rules(db: Database, port: PortOf) -> bytes:
     """Return the serialised filter of what clients may ask these pods by their own addresses."""
     enforced = egress_enforced(db, None)
-    others = HttpAllow(peers=None, rules=(), origin=DEFAULT_ALLOW)
-    judgements = [rbac.Judgement(name=str(DEFAULT_ALLOW), allow=others, denied=frozenset(enforced))]
+    judgements = [unrestricted(enforced)]
     judgements += [
         rbac.Judgement(name=str(allow.origin), allow=allow)
         for client in enforced
@@ -152,7 +156,7 @@ def direct_scope(db: Database, key: PodPort) -> Resource | None:
         return None
     rules = direct_rules(db, PortOf(workload.identity, Direction.EGRESS, key.port))
     name = egress_key(destination(key.address, key.port))
-    return _to_application(name, rules, [_pod(workload.name)])
+    return _to_application(name, rules, [Origin.of("Pod", workload.name)])
 
 
 def _to_application(name: str, rules: bytes, origins: list[Origin]) -> Resource:
@@ -161,9 +165,9 @@ def _to_application(name: str, rules: bytes, origins: list[Origin]) -> Resource:
     route.route.cluster = APP_CLUSTER
     route.route.timeout.SetInParent()
     per_route = pack(http_rbac_pb2.RBACPerRoute.FromString(rules))
-    body = scope(name, [host], {RBAC_FILTER: per_route}).SerializeToString(deterministic=True)
-    return make_resource(
-        types.SCOPE, name, body, origins, [ResourceName(types.CLUSTER, APP_CLUSTER)]
+    made = scope(name, [host], {RBAC_FILTER: per_route})
+    return encode_resource(
+        types.SCOPE, name, made, origins, [ResourceName(types.CLUSTER, APP_CLUSTER)]
     )
 
 
@@ -173,10 +177,6 @@ def policed_ports(db: Database, identity: int) -> tuple[int, ...]:
     return tuple(sorted({one.port for one in http if one.direction is Direction.INGRESS}))
 
 
-def _pod(name: NamespacedName) -> Origin:
-    return Origin(ObjectRef("Pod", name.namespace, name.name))
-
-
 @query
 def egress_listener(db: Database, uid: str) -> Resource | None:
     """Return the listener for what a pod sends."""
@@ -184,8 +184,7 @@ def egress_listener(db: Database, uid: str) -> Resource | None:
     if workload is None:
         return None
     made = listeners.egress(uid, workload.identity, workload.name.namespace)
-    body = made.SerializeToString(deterministic=True)
-    return make_resource(types.LISTENER, made.name, body, [_pod(workload.name)])
+    return encode_resource(types.LISTENER, made.name, made, [Origin.of("Pod", workload.name)])
 
 
 @query
@@ -195,9 +194,10 @@ def ingress_listener(db: Database, uid: str) -> Resource | None:
     if workload is None:
         return None
     made = listeners.ingress(uid, workload.identity)
-    body = made.SerializeToString(deterministic=True)
     needs = [ResourceName(types.CLUSTER, APP_CLUSTER)]
-    return make_resource(types.LISTENER, made.name, body, [_pod(workload.name)], needs)
+    return encode_resource(
+        types.LISTENER, made.name, made, [Origin.of("Pod", workload.name)], needs
+    )
 
 
 @query
@@ -216,9 +216,8 @@ def node_workload(db: Database, uid: str) -> Resource | None:
         identity=workload.identity,
         labels=identity.labels if identity is not None else {},
     )
-    body = made.SerializeToString(deterministic=True)
     needs = [ResourceName(types.POLICY, str(workload.identity))]
-    return make_resource(types.WORKLOAD, uid, body, [_pod(workload.name)], needs)
+    return encode_resource(types.WORKLOAD, uid, made, [Origin.of("Pod", workload.name)], needs)
 
 
 _VERDICTS = {
@@ -240,8 +239,8 @@ def node_policy(db: Database, identity: int) -> Resource:
         identity=identity,
         default_ingress=_VERDICTS[policy.default_ingress],
         default_egress=_VERDICTS[policy.default_egress],
-        ingress_enforced_by=map(_origin, policy.ingress_enforced_by),
-        egress_enforced_by=map(_origin, policy.egress_enforced_by),
+        ingress_enforced_by=map(encode_origin, policy.ingress_enforced_by),
+        egress_enforced_by=map(encode_origin, policy.egress_enforced_by),
     )
     for entry in policy.entries:
         made.entries.add(
@@ -250,13 +249,7 @@ def node_policy(db: Database, identity: int) -> Resource:
             port=entry.port,
             protocol=entry.protocol,
             verdict=_VERDICTS[entry.verdict],
-            origins=map(_origin, entry.origins),
+            origins=map(encode_origin, entry.origins),
         )
     origins = sorted({*policy.ingress_enforced_by, *policy.egress_enforced_by})
-    body = made.SerializeToString(deterministic=True)
-    return make_resource(types.POLICY, str(identity), body, origins)
-
-
-def _origin(origin: Origin) -> node_pb2.Origin:
-    ref = origin.object
-    return node_pb2.Origin(kind=ref.kind, namespace=ref.namespace, name=ref.name, path=origin.path)
+    return encode_resource(types.POLICY, str(identity), made, origins)

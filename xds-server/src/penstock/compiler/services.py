@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -24,14 +24,14 @@ from penstock.envoy import rbac
 from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.endpoint import load_assignment
 from penstock.incremental.query import query
-from penstock.ir.policy import Direction, HttpAllow, HttpPort, Reserved
+from penstock.ir.policy import SCTP, TCP, UDP, Direction, HttpAllow, HttpPort, Reserved
 from penstock.ir.route import ServicePort
-from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.names import NamespacedName, Origin
 from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
-from penstock.xds.resource import Resource, make_resource
+from penstock.xds.resource import Resource, encode_resource
 
-PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 
 
 class Backend(msgspec.Struct, frozen=True, order=True):
@@ -68,11 +68,6 @@ class KernelPort(msgspec.Struct, frozen=True, order=True):
     service: NamespacedName
     port: int
     protocol: str
-
-
-def origin_of(service: NamespacedName) -> Origin:
-    """Return the Service as an origin."""
-    return Origin(ObjectRef("Service", service.namespace, service.name))
 
 
 def port_of(service: Service, port: int, protocol: str = "TCP") -> PortSpec | None:
@@ -162,8 +157,7 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
         return None
     netns = db.settings.node_netns if db.settings.reach is Reach.NODE else ""
     made = clusters.policed(role, target, _protocol(spec, role), node_netns=netns)
-    body = made.SerializeToString(deterministic=True)
-    return make_resource(types.CLUSTER, made.name, body, [origin_of(target.service)])
+    return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])
 
 
 def _protocol(spec: PortSpec, role: Role) -> Protocol:
@@ -181,8 +175,7 @@ def assignment(db: Database, of: RoleOf) -> Resource:
     # One family is enough, and two would count every pod twice: IPv4 unless there is none.
     single = [b for b in found if ":" not in b.address] or found
     made = load_assignment(name, [(b.address, b.port) for b in single])
-    body = made.SerializeToString(deterministic=True)
-    return make_resource(types.ENDPOINTS, name, body, [origin_of(target.service)])
+    return encode_resource(types.ENDPOINTS, name, made, [Origin.of("Service", target.service)])
 
 
 @query
@@ -209,8 +202,7 @@ def _inbound(db: Database, group: Group) -> HttpPort:
 def egress_rules(db: Database, target: ServicePort) -> Resource:
     """Return the clients' egress rules toward the endpoints of a Service port."""
     enforced = egress_enforced(db, None)
-    others = HttpAllow(peers=None, rules=(), origin=DEFAULT_ALLOW)
-    judgements = [rbac.Judgement(name=str(DEFAULT_ALLOW), allow=others, denied=frozenset(enforced))]
+    judgements = [unrestricted(enforced)]
     found = groups(db, target)
     for client in enforced:
         allowed = [toward(db, Toward(client, g.identity, g.port)) for g in found]
@@ -220,6 +212,12 @@ def egress_rules(db: Database, target: ServicePort) -> Resource:
         for group, allows in zip(found, allowed, strict=True):
             judgements.extend(_judgements(allows, group.places))
     return _rules(clusters.egress_rules_name(target), judgements, Direction.EGRESS, target)
+
+
+def unrestricted(enforced: Iterable[int]) -> rbac.Judgement:
+    """Return that clients may ask anything, but for those whose egress is *enforced*."""
+    others = HttpAllow(peers=None, rules=(), origin=DEFAULT_ALLOW)
+    return rbac.Judgement(name=str(DEFAULT_ALLOW), allow=others, denied=frozenset(enforced))
 
 
 def _judgements(
@@ -238,5 +236,5 @@ def _rules(
 ) -> Resource:
     made = rbac.ecds(name, rbac.rules(judgements, rbac.ByListener()), direction)
     policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
-    origins = [origin_of(target.service), *sorted(policies)]
-    return make_resource(types.EXTENSION, name, made.SerializeToString(deterministic=True), origins)
+    origins = [Origin.of("Service", target.service), *sorted(policies)]
+    return encode_resource(types.EXTENSION, name, made, origins)

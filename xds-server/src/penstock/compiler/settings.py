@@ -6,6 +6,9 @@ import enum
 
 import msgspec
 
+from penstock.meta.networks import GATEWAY_NETWORK
+from penstock.meta.paths import HOST_NETNS, NODE_NETNS, netns_of
+
 
 class Reach(enum.Enum):
     """Where listeners of Gateways open."""
@@ -21,11 +24,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     cluster: str = "default"
     """Name of the cluster, part of identities."""
-    gateway_network: str = "10.97.0.0/24"
+    gateway_network: str = GATEWAY_NETWORK
     """Pool of Gateway addresses; every node has all of it as local."""
-    node_netns: str = "netns/node"
+    node_netns: str = netns_of(NODE_NETNS)
     """Network namespace of the node, relative to Envoy's working folder."""
-    host_netns: str = "netns/host"
+    host_netns: str = netns_of(HOST_NETNS)
     """Network namespace in which Gateways are published, relative to Envoy's working folder."""
     reach: Reach = Reach.NODE
     published_offset: int = 8000

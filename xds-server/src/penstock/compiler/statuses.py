@@ -51,7 +51,7 @@ def status_of(
     db: Database, thing: Object | Broken, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:
     """Return the status of *thing* as Kubernetes would show it; None if it has none of ours."""
-    match thing.of_kind if isinstance(thing, Broken) else thing.kind:
+    match thing.ref.kind:
         case "HTTPRoute":
             return _route(db, thing, acknowledged)
         case "Gateway" if isinstance(thing, Gateway):

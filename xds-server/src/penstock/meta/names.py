@@ -46,6 +46,11 @@ class Origin(msgspec.Struct, frozen=True, order=True):
         """Return "Kind namespace/name path"."""
         return f"{self.object} {self.path}".rstrip()
 
+    @classmethod
+    def of(cls, kind: str, key: NamespacedName) -> Origin:
+        """Return an object as a whole as an origin."""
+        return cls(ObjectRef(kind, key.namespace, key.name))
+
     def at(self, path: str) -> Origin:
         """Return the origin of something below this one."""
         joined = path if not self.path else self.path + (path if path[:1] == "[" else "." + path)

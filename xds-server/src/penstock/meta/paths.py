@@ -9,6 +9,9 @@ import msgspec
 
 DEFAULT_RUN_DIR = Path("/run/penstock")
 
+NODE_NETNS, HOST_NETNS = "node", "host"
+"""Names in the folder of network namespaces that are no pod's uid: the node's, the machine's."""
+
 
 class RunPaths(msgspec.Struct, frozen=True):
     """Every path of an instance; relative network namespace paths are relative to `root`.
@@ -76,5 +79,5 @@ class RunPaths(msgspec.Struct, frozen=True):
 
 
 def netns_of(uid: str) -> str:
-    """Return the network namespace path of a pod as Envoy resources name it."""
+    """Return the network namespace path of a pod, or of NODE_NETNS, as Envoy resources name it."""
     return f"netns/{uid}"

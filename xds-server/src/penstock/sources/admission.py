@@ -9,12 +9,12 @@ import msgspec
 from penstock.core.addresses import StableAllocator
 from penstock.core.kinds import Service
 from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.networks import GATEWAY_NETWORK, SERVICE_NETWORKS
 from penstock.meta.problems import Problem
 
-IPV4_NETWORK = "10.96.0.0/12"
-IPV4_RESERVED = ("10.96.0.0/24", "10.97.0.0/24", "10.111.255.255/32")
+IPV4_NETWORK, IPV6_NETWORK = SERVICE_NETWORKS
+IPV4_RESERVED = ("10.96.0.0/24", GATEWAY_NETWORK, "10.111.255.255/32")
 """Left for addresses that are given by hand, as 10.96.0.10 for cluster DNS, and for Gateways."""
-IPV6_NETWORK = "fd96::/64"
 IPV6_RESERVED = ("fd96::/120",)
 
 

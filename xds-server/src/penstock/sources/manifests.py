@@ -92,10 +92,12 @@ class _Place(msgspec.Struct, frozen=True):
     document: int
     prefix: str
 
+    def locate(self, path: str) -> Location:
+        return self.text.locate(self.document, jsonpath.join(self.prefix, path))
+
     def refuse(self, path: str, message: str, hint: str) -> SourceProblem:
-        location = self.text.locate(self.document, jsonpath.join(self.prefix, path))
         problem = Problem(jsonpath.join(self.prefix, path), message, hint)
-        return SourceProblem(file=self.text.file, location=location, problem=problem)
+        return SourceProblem(file=self.text.file, location=self.locate(path), problem=problem)
 
 
 def read_manifests(
@@ -160,7 +162,7 @@ def _read(
             return place.refuse(field, "is missing, so this is not a Kubernetes object", hint)
     kind = _kind_of(raw["apiVersion"], raw["kind"], registry)
     if kind is None:
-        return Ignored(raw["apiVersion"], raw["kind"], place.refuse("kind", "", "").location)
+        return Ignored(raw["apiVersion"], raw["kind"], place.locate("kind"))
     return _decode(kind, raw, place, known)
 
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 from penstock.core.events import Batch, Event
-from penstock.core.objects import Broken
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location
 from penstock.sources.source import Sink, Source, SourceProblem
@@ -70,7 +69,7 @@ class WithoutKind:
         """Give *sink* everything in one batch, then each change, until cancelled."""
 
         async def pass_on(batch: Batch) -> None:
-            kept = tuple(event for event in batch.events if not self._left_out(event))
+            kept = tuple(event for event in batch.events if event.object.ref.kind != self._kind)
             await sink(Batch(kept, batch.synced))
 
         await self._source.run(pass_on)
@@ -82,7 +81,3 @@ class WithoutKind:
     def locate(self, ref: ObjectRef, path: str) -> Location | None:
         """Return the place of a JSON path, also of an object that is left out."""
         return self._source.locate(ref, path)
-
-    def _left_out(self, event: Event) -> bool:
-        thing = event.object
-        return (thing.of_kind if isinstance(thing, Broken) else thing.kind) == self._kind

@@ -14,12 +14,14 @@ import hashlib
 from collections.abc import Iterable
 
 import msgspec
+from google.protobuf.message import Message
 
-from penstock.meta.names import ObjectRef, Origin
+from penstock.meta.names import Origin
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import framing, types
+from penstock.xds.origins import decode_origin, encode_origin
 
 _META_KEY = "penstock"
 _META_TYPE_URL = "type.googleapis.com/penstock.node.v1.ResourceMeta"
@@ -84,6 +86,18 @@ def make_resource(
     return Resource(type_url, name, version, framed, len(body), origins, needs)
 
 
+def encode_resource(
+    type_url: str,
+    name: str,
+    content: Message,
+    origins: Iterable[Origin] = (),
+    needs: Iterable[ResourceName] = (),
+) -> Resource:
+    """Serialise *content*, of *type_url*, and frame it; see `make_resource`."""
+    body = content.SerializeToString(deterministic=True)
+    return make_resource(type_url, name, body, origins, needs)
+
+
 def read_resource(received: discovery_pb2.Resource) -> Resource:
     """Return the resource of a response as its sender had it; the sender's version is kept."""
     body = received.resource.value
@@ -100,13 +114,9 @@ def read_resource(received: discovery_pb2.Resource) -> Resource:
         received.version,
         framed,
         len(body),
-        tuple(_origin(origin) for origin in meta.origins),
+        tuple(map(decode_origin, meta.origins)),
         frozenset(ResourceName(n.type_url, name) for n in meta.needs for name in n.names),
     )
-
-
-def _origin(origin: node_pb2.Origin) -> Origin:
-    return Origin(ObjectRef(origin.kind, origin.namespace, origin.name), origin.path)
 
 
 def _metadata(origins: tuple[Origin, ...], needs: frozenset[ResourceName]) -> bytes:
@@ -118,9 +128,7 @@ def _metadata(origins: tuple[Origin, ...], needs: frozenset[ResourceName]) -> by
         if not meta.needs or meta.needs[-1].type_url != need.type_url:
             meta.needs.add(type_url=need.type_url)
         meta.needs[-1].names.append(need.name)
-    for origin in origins:
-        ref = origin.object
-        meta.origins.add(kind=ref.kind, namespace=ref.namespace, name=ref.name, path=origin.path)
+    meta.origins.extend(map(encode_origin, origins))
     metadata = base_pb2.Metadata()
     entry = metadata.typed_filter_metadata[_META_KEY]
     entry.type_url = _META_TYPE_URL

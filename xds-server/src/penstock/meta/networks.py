@@ -1,0 +1,8 @@
+"""Networks of virtual addresses, in prefix notation."""
+
+from __future__ import annotations
+
+SERVICE_NETWORKS = ("10.96.0.0/12", "fd96::/64")
+"""Addresses of Services, IPv4 and IPv6: never on the wire."""
+GATEWAY_NETWORK = "10.97.0.0/24"
+"""Addresses of Gateways, inside the Services' network; a node has all of it as local."""
