@@ -320,8 +320,8 @@ async def whole(folder: Path, compiler: Compiler, backend_port: int) -> AsyncGen
     reports, feed = Reports(), Feed(compiler)
     server = AdsServer(feed.store, SystemClock(), hooks=reports, on_report=reports.on_report)
     agent = [
-        *(sys.executable, "-m", "penstock.agent", "--run-dir", str(paths.root), "--node", NODE),
-        *("--no-datapath", "--concurrency", "1", "--drain", "0.1", "--log-level", "error"),
+        *(sys.executable, "-m", "penstock.cli", "agent", "--run-dir", str(paths.root)),
+        *("--node", NODE, "--only-gateways", "--stop-envoy", "--concurrency", "1"),
     ]
     await server.start(paths.controller_ads)
     try:

@@ -136,7 +136,6 @@ def _config(topology: Topology, paths: RunPaths) -> Config:
         cgroup_root=topology.cgroup,
         drain=0.1,
         concurrency=1,
-        log_level="error",
     )
 
 

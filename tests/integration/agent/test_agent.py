@@ -203,9 +203,9 @@ async def test_a_restart_of_the_agent_fails_no_request(tmp_path: Path) -> None:
 
 
 async def start_process(folder: Path) -> asyncio.subprocess.Process:
-    options = ["--run-dir", str(folder / "run"), "--node", NODE, "--no-datapath"]
+    options = ["--run-dir", str(folder / "run"), "--node", NODE, "--only-gateways"]
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "penstock.agent", *options, "--concurrency", "1"
+        sys.executable, "-m", "penstock.cli", "agent", *options, "--concurrency", "1"
     )
 
 

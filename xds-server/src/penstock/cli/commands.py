@@ -251,6 +251,9 @@ def agent(
     *,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
     stop_envoy: Annotated[bool, typer.Option("--stop-envoy")] = False,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Envoy's worker threads.")
+    ] = None,
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
 ) -> None:
     """Serve one Envoy and steer pods into it; `penstock up` starts it."""
@@ -261,6 +264,7 @@ def agent(
         node,
         only_gateways=only_gateways,
         stop_envoy=stop_envoy,
+        concurrency=concurrency,
         log_json=log_json,
     )
 

@@ -66,7 +66,6 @@ def run_controller(
             made=made,
             paths=paths,
             settings=settings,
-            log_json=log_json,
         )
     )
 
@@ -84,7 +83,13 @@ def _access(
 
 
 def run_agent(
-    paths: RunPaths, node: str, *, only_gateways: bool, stop_envoy: bool, log_json: bool
+    paths: RunPaths,
+    node: str,
+    *,
+    only_gateways: bool,
+    stop_envoy: bool,
+    concurrency: int | None,
+    log_json: bool,
 ) -> None:
     """Run the agent until SIGTERM.
 
@@ -93,6 +98,7 @@ def run_agent(
         node: name of the node.
         only_gateways: whether to do without eBPF and in the present network namespace.
         stop_envoy: whether Envoy ends with the agent; else the next agent takes it over.
+        concurrency: Envoy's worker threads; None is one for each processor.
         log_json: whether to log JSON lines.
 
     Raises:
@@ -108,5 +114,6 @@ def run_agent(
         netns=None if only_gateways else paths.netns / NODE_NETNS,
         datapath=not only_gateways,
         drain=1.0 if stop_envoy else 0.0,
+        concurrency=concurrency,
     )
     asyncio.run(serve(config))

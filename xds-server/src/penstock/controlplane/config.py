@@ -34,7 +34,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     no address yet."""
     paths: RunPaths = RunPaths()
     settings: Settings = Settings()
-    log_json: bool = False
 
 
 def known_kinds() -> Registry:
