@@ -102,10 +102,9 @@ async def test_watch_goes_on_after_a_cut_without_reading_everything_again(
 ) -> None:
     source = source_at(proxy.access)
     async with running(source) as seen:
-        proxy.refuse = everything(503)
-        proxy.cut()
+        proxy.stall()
         await delete(api, A)
-        proxy.refuse = everything(0)
+        proxy.cut()
         await seen.until(lambda: A not in seen.objects)
         assert removed(seen) == [A]
         assert {one.snapshots for one in source.states()} == {1}

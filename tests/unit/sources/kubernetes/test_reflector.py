@@ -61,6 +61,7 @@ def watching(*objects: dict[str, Any], version: int = 9, pace: Pace = LISTS) -> 
     reflector = Reflector(ConfigMap, half, pace)
     if pace.stream_snapshots:
         reflector.next(0.0)
+        reflector.opened()
         for one in objects:
             reflector.chunk(event("ADDED", one), 0.0)
         reflector.chunk(bookmark(version, ends_initial=True), 0.0)
@@ -68,6 +69,7 @@ def watching(*objects: dict[str, Any], version: int = 9, pace: Pace = LISTS) -> 
         reflector.next(0.0)
         reflector.page(page(version, *objects), 0.0)
         reflector.next(0.0)
+        reflector.opened()
     assert phase_of(reflector) is Phase.WATCH
     return reflector
 
@@ -251,6 +253,17 @@ def test_server_restored_from_an_older_copy_is_read_anew() -> None:
     assert request == ListRequest("v1", "configmaps", 500)
     events = reflector.page(page(5, config_map("a", 3, x="old")), now)
     assert told(events) == ["MODIFIED a", "DELETED new"]
+
+
+def test_server_that_was_away_is_read_anew() -> None:
+    reflector = watching(config_map("a", 8), config_map("b", 9), version=9)
+    reflector.broke("connection lost", 1.0)
+    now, request = after_pause(reflector, 1.0)
+    assert request == ListRequest("v1", "configmaps", 1)
+    reflector.broke("connection refused", now)
+    now, request = after_pause(reflector, now)
+    assert request == ListRequest("v1", "configmaps", 500)
+    assert told(reflector.page(page(30, config_map("a", 8)), now)) == ["DELETED b"]
 
 
 def test_watch_that_outlives_its_time_counts_as_stalled() -> None:

@@ -111,8 +111,12 @@ class Credentials:
         self._turn = asyncio.Lock()
 
     def refuse(self) -> None:
-        """Take that the server did not accept them: get new ones before the next request."""
+        """Take that one side did not accept the other: read everything anew for the next request.
+
+        Certificates are read again, too: they may have been replaced since.
+        """
         self._due = float("-inf")
+        self._context = None
 
     async def headers(self) -> dict[str, str]:
         """Return the headers that say who we are.

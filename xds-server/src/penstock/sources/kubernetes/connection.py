@@ -33,6 +33,7 @@ nothing, by the reflector's deadline."""
 
 Deliver = Callable[[Reflector, tuple[Event, ...]], Awaitable[None]]
 """Takes what a request changed; called after each request, also without events."""
+_DISTRUST = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 _T = TypeVar("_T")
 
 
@@ -92,14 +93,17 @@ class ApiServer:
             else:
                 await self._stream(reflector, response, deliver)
         except (aiohttp.ClientError, OSError, AccessError, _StalledError) as error:
+            if isinstance(error, _DISTRUST):
+                self._credentials.refuse()
             await deliver(reflector, reflector.broke(_reason(error), self._clock.monotonic()))
         finally:
             if response is not None:
-                response.close()
+                _abandon(response)
 
     async def _stream(
         self, reflector: Reflector, response: aiohttp.ClientResponse, deliver: Deliver
     ) -> None:
+        reflector.opened()
         while not reflector.over:
             some = await self._within(reflector, response.content.readany())
             now = self._clock.monotonic()
@@ -147,6 +151,14 @@ class ApiServer:
             timer.cancel()
             task.cancel()
             await asyncio.gather(task, timer, return_exceptions=True)
+
+
+def _abandon(response: aiohttp.ClientResponse) -> None:
+    """Close an answer that was not read to its end, without a farewell the peer may not answer."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 def _reason(error: Exception) -> str:

@@ -1,18 +1,22 @@
 """What to ask an API server about one kind, and what its answers change. No IO, no clock.
 
 Theory of operation. The owner takes `next`, does what it says, and gives back what came: `page`
-for a list, `chunk` for bytes of a watch, `refused` for another status than 200, `broke` if the
-connection failed or nothing came until `deadline`, `finished` if a watch ended in order.
+for a list, `opened` and then `chunk` for bytes of a watch, `refused` for another status than 200,
+`broke` if the connection failed or nothing came until `deadline`, `finished` if a watch ended in
+order.
 
     SNAPSHOT ──complete──▶ WATCH ──ended or broke──▶ CHECK ──same history──▶ WATCH
-       ▲  ▲                  │ 410                     │ version went back
+       ▲  ▲                  │ 410                     │ version went back, or no answer
        │  └──────────────────┴─────────────────────────┘
        └── ABSENT (404: the kind does not exist; asked for again)
 
 A snapshot is a watch with initial events where the server knows that, else a list in pages; it is
 applied when it is complete, and objects that are missing in it are deleted. What was known stays
 meanwhile. CHECK is a list of one object: a server that was restored from an older copy of its data
-is at an older version than we are, and a watch from the future would say nothing at all.
+is at an older version than we are, and a watch from the future would say nothing at all. Its
+version may have passed ours again since; but such a server was away for a while, so if a CHECK or
+the beginning of a watch fails, everything is read anew. (So it is in most cases anyway: a server
+that was restarted has lost its history.)
 """
 
 from __future__ import annotations
@@ -110,6 +114,7 @@ class Reflector:
         self._watch_end = _NEVER
         self._bookmarked = False
         self._heard = False
+        self._open = False
 
     @property
     def api_version(self) -> str:
@@ -127,7 +132,7 @@ class Reflector:
         if now < self._not_before:
             return Pause(self._not_before - now)
         self._rest.clear()
-        self._bookmarked = self._heard = self.over = False
+        self._bookmarked = self._heard = self._open = self.over = False
         self._asked_at = now
         self.deadline = now + self._pace.answer
         match self.phase:
@@ -151,6 +156,10 @@ class Reflector:
             return self._collect(page, now)
         except UnreadableAnswerError as error:
             return self.broke(str(error), now)
+
+    def opened(self) -> None:
+        """Take that the answer to a WatchRequest has begun."""
+        self._open = True
 
     def chunk(self, some: bytes, now: float) -> Events:
         """Take bytes of the answer to a WatchRequest; they need not end with a line."""
@@ -327,9 +336,11 @@ class Reflector:
         self._failures += 1
         self._not_before = now + self._pace.back_off.pause(self._failures, self._random())
         self.over = True
-        if self.phase is Phase.WATCH:
+        if self.phase is Phase.WATCH and self._open:
             self.phase = Phase.CHECK
-        elif self._streaming and self.phase is not Phase.CHECK:
+        elif self.phase in (Phase.WATCH, Phase.CHECK):
+            self._start_over(self._not_before)
+        elif self._streaming:
             self._streaming, self._pending = False, {}
 
     def _unknown(self, text: str, now: float) -> Events:
