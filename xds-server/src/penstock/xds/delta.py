@@ -46,8 +46,7 @@ import msgspec
 
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds import framing, types
-from penstock.xds.deadlines import Deadlines
-from penstock.xds.needs import HeldNeeds
+from penstock.xds.client import Client
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.subscription import Sent, Subscription
@@ -79,13 +78,8 @@ class DeltaStream:
 
         A resource waits for another, and a type for an answer, *patience* seconds at most.
         """
-        self._snapshot = snapshot
+        self._client = Client(snapshot)
         self._patience = patience
-        self._subscriptions: dict[str, Subscription] = {}
-        self._held = HeldNeeds()
-        self._waiters: dict[ResourceName, dict[ResourceName, None]] = {}
-        self._deadlines = Deadlines()
-        self._verdicts: list[Verdict] = []
         self._changed_clusters: set[str] = set()
         """Clusters that were sent changed before the client asked for endpoints at all."""
         self._took_back: dict[str, str] = {}
@@ -97,12 +91,12 @@ class DeltaStream:
     @property
     def acked(self) -> dict[str, dict[str, str]]:
         """Return type → name → version of all that the client has."""
-        return {url: dict(s.acked) for url, s in self._subscriptions.items()}
+        return {url: dict(s.acked) for url, s in self._client.subscriptions.items()}
 
     @property
     def rejected(self) -> dict[ResourceName, Rejection]:
         """Return what is quarantined."""
-        every = (s.rejected.values() for s in self._subscriptions.values())
+        every = (s.rejected.values() for s in self._client.subscriptions.values())
         return {rejection.key: rejection for rejection in chain.from_iterable(every)}
 
     @property
@@ -111,27 +105,16 @@ class DeltaStream:
 
         A name is not pending if the client has what it should or refused it.
         """
-        unsettled = ((url, s.unsettled()) for url, s in self._subscriptions.items())
+        unsettled = ((url, s.unsettled()) for url, s in self._client.subscriptions.items())
         return {url: names for url, names in unsettled if names}
 
     def settled(self, key: ResourceName) -> bool:
-        """Return whether the client has the current version of *key*, and its endpoints.
-
-        Also true if nothing is to be waited for: the client refused it, or does not ask for the
-        type, or it does not exist.
-        """
-        resource = self._snapshot.get(key.type_url, key.name)
-        subscription = self._subscriptions.get(key.type_url)
-        if resource is None or subscription is None or not subscription.wants(key.name):
-            return True
-        if subscription.acked.get(key.name) != resource.version:
-            rejection = subscription.rejected.get(key.name)
-            return rejection is not None and rejection.version == resource.version
-        return key.type_url != types.CLUSTER or self._has_endpoints(key.name)
+        """See Client."""
+        return self._client.settled(key)
 
     def verdicts(self) -> list[Verdict]:
         """Return what the client has said since the last call."""
-        verdicts, self._verdicts = self._verdicts, []
+        verdicts, self._client.verdicts = self._client.verdicts, []
         return verdicts
 
     # Events
@@ -142,11 +125,11 @@ class DeltaStream:
         All *now* are seconds of one clock that does not go back.
         """
         self.on_time(now)
-        subscription = self._subscriptions.get(request.type_url)
+        subscription = self._client.subscriptions.get(request.type_url)
         first = subscription is None
         if subscription is None:
             subscription = Subscription(request.type_url)
-            self._subscriptions[request.type_url] = subscription
+            self._client.subscriptions[request.type_url] = subscription
         sent = subscription.landed(request.response_nonce) if request.response_nonce else None
         if sent is not None:
             if request.HasField("error_detail"):
@@ -163,12 +146,12 @@ class DeltaStream:
     def on_change(self, delta: Delta) -> None:
         """Take a change that the snapshot has already undergone."""
         for key in chain((r.key for r in delta.upserts), delta.removals):
-            self._touch(key)
-            self._release(key)
+            self._client.touch(key)
+            self._client.release(key)
 
     def on_time(self, now: float) -> None:
         """Stop waiting for what is overdue."""
-        for subscription, waited in self._deadlines.passed(now):
+        for subscription, waited in self._client.deadlines.passed(now):
             if isinstance(waited, Sent):
                 subscription.give_up(waited)
                 self._retract(subscription, waited)
@@ -178,29 +161,29 @@ class DeltaStream:
 
     def next_time(self) -> float | None:
         """Return when `on_time` is due, or None."""
-        return self._deadlines.next()
+        return self._client.deadlines.next()
 
     def retry(self, key: ResourceName) -> None:
         """Send a quarantined version once more, because what made it fail may be gone."""
-        subscription = self._subscriptions.get(key.type_url)
+        subscription = self._client.subscriptions.get(key.type_url)
         if subscription is not None and subscription.rejected.pop(key.name, None) is not None:
             subscription.touch(key.name)
-            self._verdicts.append(Cleared(key))
+            self._client.verdicts.append(Cleared(key))
 
     def responses(self, now: float, limit: int = WINDOW) -> list[Response]:
         """Return what to send now, at most *limit* responses; call again after sending."""
         self.on_time(now)
         out: list[Response] = []
         for type_url in self._order(types.SENDING_ORDER):
-            subscription = self._subscriptions[type_url]
+            subscription = self._client.subscriptions[type_url]
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
         for type_url in self._order(types.REMOVAL_ORDER):
-            subscription = self._subscriptions[type_url]
+            subscription = self._client.subscriptions[type_url]
             gone = self._removable(subscription)
             if gone and len(out) < limit and subscription.room(alone=False, window=WINDOW):
                 out.append(self._send(subscription, (), gone, now))
-            if subscription.removing() or self._held.unknown_of(type_url):
+            if subscription.removing() or self._client.held.unknown_of(type_url):
                 break
         return out
 
@@ -212,7 +195,7 @@ class DeltaStream:
         for name in names:
             if name == _WILDCARD:
                 subscription.wildcard = subscription.answer_owed = True
-                for each in self._snapshot.of_type(subscription.type_url):
+                for each in self._client.snapshot.of_type(subscription.type_url):
                     subscription.touch(each)
             else:
                 subscription.names.add(name)
@@ -234,14 +217,16 @@ class DeltaStream:
     def _brought(self, subscription: Subscription, versions: Mapping[str, str]) -> None:
         if versions:
             had = Accepted(subscription.type_url, dict(versions), brought=True)
-            self._verdicts.append(had)
+            self._client.verdicts.append(had)
         for name, version in versions.items():
             key = ResourceName(subscription.type_url, name)
-            resource = self._snapshot.get(key.type_url, name)
+            resource = self._client.snapshot.get(key.type_url, name)
             known = resource is not None and resource.version == version
-            self._held.brought(key, resource.needs if resource is not None and known else None)
+            self._client.held.brought(
+                key, resource.needs if resource is not None and known else None
+            )
             subscription.acked[name] = version
-            self._touch(key)
+            self._client.touch(key)
             if key.type_url == types.ENDPOINTS and name in self._changed_clusters:
                 subscription.forced.add(name)
 
@@ -254,19 +239,19 @@ class DeltaStream:
             subscription.acked[resource.name] = resource.version
             subscription.rejected.pop(resource.name, None)
             subscription.suspects.pop(resource.name, None)
-            free += self._held.accepted(resource.key, resource.needs)
-            self._release(resource.key)
+            free += self._client.held.accepted(resource.key, resource.needs)
+            self._client.release(resource.key)
         for name in sent.removals:
             key = ResourceName(subscription.type_url, name)
             if subscription.acked.pop(name, None) is not None:
                 removed.append(name)
             if name in subscription.suspects:
                 subscription.suspects[name].clear()
-            free += self._held.gone(key)
-            self._release(key)
+            free += self._client.held.gone(key)
+            self._client.release(key)
         if versions or removed:
-            self._verdicts.append(Accepted(subscription.type_url, versions, tuple(removed)))
-        self._touch_all(free)
+            self._client.verdicts.append(Accepted(subscription.type_url, versions, tuple(removed)))
+        self._client.touch_all(free)
 
     def _refused(self, subscription: Subscription, sent: Sent, detail: str) -> None:
         if not sent.upserts:  # nothing in it to refuse
@@ -280,11 +265,11 @@ class DeltaStream:
             for resource in sent.upserts:
                 key, version = resource.key, resource.version
                 subscription.suspects.setdefault(resource.name, set()).add(version)
-                self._touch_all(self._held.doubtful(key, version, resource.needs))
+                self._client.touch_all(self._client.held.doubtful(key, version, resource.needs))
 
     def _retract(self, subscription: Subscription, sent: Sent) -> None:
         """Take back what Envoy may half hold: new clusters, and first scopes, seemingly known."""
-        endpoints = self._subscriptions.get(types.ENDPOINTS)
+        endpoints = self._client.subscriptions.get(types.ENDPOINTS)
         if endpoints is not None and endpoints.wildcard:  # not an Envoy
             return
         for resource in sent.upserts:
@@ -302,9 +287,9 @@ class DeltaStream:
         rejection = Rejection(key, version, resource.origins, detail)
         subscription.rejected[resource.name] = rejection
         subscription.suspects.get(resource.name, set()).discard(version)
-        self._verdicts.append(rejection)
-        self._touch_all(self._held.refused(key, version, resource.needs))
-        self._release(key)
+        self._client.verdicts.append(rejection)
+        self._client.touch_all(self._client.held.refused(key, version, resource.needs))
+        self._client.release(key)
 
     # Choice of what to send
 
@@ -361,11 +346,11 @@ class DeltaStream:
         """Return the resource if it is to be sent now; else note what it waits for, if anything."""
         until = subscription.waiting.pop(name, None)
         key = ResourceName(subscription.type_url, name)
-        resource = self._snapshot.get(key.type_url, name)
+        resource = self._client.snapshot.get(key.type_url, name)
         if name in subscription.flying or name in subscription.retracted:
             return None
         if not subscription.wants(name):
-            self._forget(subscription, key)
+            self._client.forget(subscription, key)
             return None
         if resource is None:
             self._missing(subscription, name)
@@ -374,8 +359,8 @@ class DeltaStream:
             return None
         if name not in subscription.impatient:
             for need in resource.needs:
-                if not self.settled(need):
-                    self._wait(subscription, key, need, until or now + self._patience)
+                if not self._client.settled(need):
+                    self._client.wait(subscription, key, need, until or now + self._patience)
                     return None
         return resource
 
@@ -388,15 +373,15 @@ class DeltaStream:
         if name in subscription.forced:
             return True
         if subscription.acked.get(name) == version and not subscription.doubtful(name):
-            self._clear(subscription, name)
-            self._held.learned(resource.key, resource.needs)
+            self._client.clear(subscription, name)
+            self._client.held.learned(resource.key, resource.needs)
             return False
         return subscription.unanswered.get(name) != version
 
     def _missing(self, subscription: Subscription, name: str) -> None:
         """Note that the client asks for, or has, what does not exist."""
-        self._clear(subscription, name)
-        self._mark_leaving(subscription, name)
+        self._client.clear(subscription, name)
+        self._client.mark_leaving(subscription, name)
         if name in subscription.forced and name not in subscription.removals:
             subscription.absent[name] = None
         subscription.forced.discard(name)
@@ -406,24 +391,11 @@ class DeltaStream:
         gone: list[str] = []
         for name in tuple(subscription.removals):
             key = ResourceName(subscription.type_url, name)
-            if not self._should_leave(subscription, name) or key in self._held:
+            if not self._client.should_leave(subscription, name) or key in self._client.held:
                 del subscription.removals[name]
             elif name not in subscription.flying:
                 gone.append(name)
         return tuple(gone)
-
-    def _should_leave(self, subscription: Subscription, name: str) -> bool:
-        if self._snapshot.get(subscription.type_url, name) is not None:
-            return False
-        return subscription.may_have(name) and subscription.unanswered.get(name) != ""
-
-    def _has_endpoints(self, cluster: str) -> bool:
-        subscription = self._subscriptions.get(types.ENDPOINTS)
-        if subscription is None or not subscription.wants(cluster):
-            return True
-        if self._snapshot.get(types.ENDPOINTS, cluster) is None:
-            return True
-        return cluster in subscription.acked or cluster in subscription.rejected
 
     # Notes
 
@@ -437,7 +409,7 @@ class DeltaStream:
         self._nonce += 1
         type_url, nonce = subscription.type_url, str(self._nonce)
         for resource in upserts:
-            self._held.sent(resource.needs)
+            self._client.held.sent(resource.needs)
             if type_url == types.CLUSTER and subscription.may_have(resource.name):
                 self._resend_endpoints(resource.name)
             elif type_url == types.ENDPOINTS:
@@ -446,55 +418,19 @@ class DeltaStream:
             subscription.removals.pop(name, None)
         sent = Sent(nonce, upserts, removals, alone=len(upserts) == 1)
         subscription.launched(sent)
-        self._deadlines.add(now + self._patience / 2, subscription, sent)
+        self._client.deadlines.add(now + self._patience / 2, subscription, sent)
         frames = (resource.framed for resource in upserts)
         return Response(type_url, nonce, framing.delta_response(type_url, nonce, frames, removals))
 
     def _resend_endpoints(self, cluster: str) -> None:
-        subscription = self._subscriptions.get(types.ENDPOINTS)
+        subscription = self._client.subscriptions.get(types.ENDPOINTS)
         if subscription is None:
             self._changed_clusters.add(cluster)
         elif cluster in subscription.names:
             subscription.forced.add(cluster)
             subscription.touch(cluster)
 
-    def _wait(
-        self, subscription: Subscription, key: ResourceName, need: ResourceName, until: float
-    ) -> None:
-        subscription.waiting[key.name] = until
-        self._deadlines.add(until, subscription, key.name)
-        self._waiters.setdefault(need, {})[key] = None
-
-    def _release(self, key: ResourceName) -> None:
-        """Look again at what waits for *key*."""
-        self._touch_all(self._waiters.pop(key, ()))
-        if key.type_url == types.ENDPOINTS:
-            self._touch_all(self._waiters.pop(ResourceName(types.CLUSTER, key.name), ()))
-
-    def _touch(self, key: ResourceName) -> None:
-        subscription = self._subscriptions.get(key.type_url)
-        if subscription is not None:
-            subscription.touch(key.name)
-            self._mark_leaving(subscription, key.name)
-
-    def _touch_all(self, keys: Iterable[ResourceName]) -> None:
-        for key in tuple(keys):
-            self._touch(key)
-
-    def _mark_leaving(self, subscription: Subscription, name: str) -> None:
-        subscription.leave(name, leaving=self._should_leave(subscription, name))
-
-    def _clear(self, subscription: Subscription, name: str) -> None:
-        if subscription.rejected.pop(name, None) is not None:
-            self._verdicts.append(Cleared(ResourceName(subscription.type_url, name)))
-
-    def _forget(self, subscription: Subscription, key: ResourceName) -> None:
-        self._clear(subscription, key.name)
-        subscription.forget(key.name)
-        self._touch_all(self._held.gone(key))
-        self._release(key)
-
     def _order(self, order: tuple[str, ...]) -> Iterator[str]:
         """Yield the types that the client asked for, in *order*, unknown ones last."""
-        yield from (url for url in order if url in self._subscriptions)
-        yield from [url for url in self._subscriptions if url not in order]
+        yield from (url for url in order if url in self._client.subscriptions)
+        yield from [url for url in self._client.subscriptions if url not in order]

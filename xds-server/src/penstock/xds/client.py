@@ -1,0 +1,98 @@
+"""What one client has, may have and waits for; the rules are in `penstock.xds.delta`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.xds import types
+from penstock.xds.deadlines import Deadlines
+from penstock.xds.needs import HeldNeeds
+from penstock.xds.resource import ResourceName
+from penstock.xds.snapshot import Snapshot
+from penstock.xds.subscription import Subscription
+from penstock.xds.verdict import Cleared, Verdict
+
+
+class Client:
+    """The client of one stream, beside the snapshot that it is served."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Know a client that has not asked for anything."""
+        self.snapshot = snapshot
+        self.subscriptions: dict[str, Subscription] = {}
+        self.held = HeldNeeds()
+        self.deadlines = Deadlines()
+        self.verdicts: list[Verdict] = []
+        """What it said and nobody was told yet."""
+        self._waiters: dict[ResourceName, dict[ResourceName, None]] = {}
+
+    def settled(self, key: ResourceName) -> bool:
+        """Return whether the client has the current version of *key*, and its endpoints.
+
+        Also true if nothing is to be waited for: the client refused it, or does not ask for the
+        type, or it does not exist.
+        """
+        resource = self.snapshot.get(key.type_url, key.name)
+        subscription = self.subscriptions.get(key.type_url)
+        if resource is None or subscription is None or not subscription.wants(key.name):
+            return True
+        if subscription.acked.get(key.name) != resource.version:
+            rejection = subscription.rejected.get(key.name)
+            return rejection is not None and rejection.version == resource.version
+        return key.type_url != types.CLUSTER or self._has_endpoints(key.name)
+
+    def should_leave(self, subscription: Subscription, name: str) -> bool:
+        """Return whether the client has, or may have, what does not exist any more."""
+        if self.snapshot.get(subscription.type_url, name) is not None:
+            return False
+        return subscription.may_have(name) and subscription.unanswered.get(name) != ""
+
+    def _has_endpoints(self, cluster: str) -> bool:
+        subscription = self.subscriptions.get(types.ENDPOINTS)
+        if subscription is None or not subscription.wants(cluster):
+            return True
+        if self.snapshot.get(types.ENDPOINTS, cluster) is None:
+            return True
+        return cluster in subscription.acked or cluster in subscription.rejected
+
+    def wait(
+        self, subscription: Subscription, key: ResourceName, need: ResourceName, until: float
+    ) -> None:
+        """Note that *key* waits for *need* until a time."""
+        subscription.waiting[key.name] = until
+        self.deadlines.add(until, subscription, key.name)
+        self._waiters.setdefault(need, {})[key] = None
+
+    def release(self, key: ResourceName) -> None:
+        """Look again at what waits for *key*."""
+        self.touch_all(self._waiters.pop(key, ()))
+        if key.type_url == types.ENDPOINTS:
+            self.touch_all(self._waiters.pop(ResourceName(types.CLUSTER, key.name), ()))
+
+    def touch(self, key: ResourceName) -> None:
+        """Look at *key* again, and whether the client should lose it."""
+        subscription = self.subscriptions.get(key.type_url)
+        if subscription is not None:
+            subscription.touch(key.name)
+            self.mark_leaving(subscription, key.name)
+
+    def touch_all(self, keys: Iterable[ResourceName]) -> None:
+        """Look at all *keys* again."""
+        for key in tuple(keys):
+            self.touch(key)
+
+    def mark_leaving(self, subscription: Subscription, name: str) -> None:
+        """Note whether the client should lose *name*."""
+        subscription.leave(name, leaving=self.should_leave(subscription, name))
+
+    def clear(self, subscription: Subscription, name: str) -> None:
+        """End the quarantine of *name*, if there is one."""
+        if subscription.rejected.pop(name, None) is not None:
+            self.verdicts.append(Cleared(ResourceName(subscription.type_url, name)))
+
+    def forget(self, subscription: Subscription, key: ResourceName) -> None:
+        """Drop what is known of a name that the client no longer asks for."""
+        self.clear(subscription, key.name)
+        subscription.forget(key.name)
+        self.touch_all(self.held.gone(key))
+        self.release(key)
