@@ -255,6 +255,18 @@ def test_server_restored_from_an_older_copy_is_read_anew() -> None:
     assert told(events) == ["MODIFIED a", "DELETED new"]
 
 
+def test_deleted_object_that_a_restored_server_has_again_is_followed() -> None:
+    reflector = watching(config_map("a", 8))
+    reflector.chunk(event("DELETED", config_map("a", 10)), 0.0)
+    reflector.chunk(event("ERROR", EXPIRED), 1.0)
+    now, _ = after_pause(reflector, 1.0)
+    assert told(reflector.page(page(9, config_map("a", 8)), now)) == ["ADDED a"]
+    reflector.next(now)
+    assert told(reflector.chunk(event("MODIFIED", config_map("a", 10, x="2")), now)) == [
+        "MODIFIED a"
+    ]
+
+
 def test_server_that_was_away_is_read_anew() -> None:
     reflector = watching(config_map("a", 8), config_map("b", 9), version=9)
     reflector.broke("connection lost", 1.0)

@@ -124,6 +124,7 @@ class Table:
         if before is not None and before.uid != after.uid:
             yield self._remove(key)
             before = None
+        self._deleted.pop(after.uid, None)  # back from an older copy of the server's data
         self._objects[key] = after
         if before is None:
             yield Event(EventType.ADDED, after.object)
