@@ -198,6 +198,20 @@ def test_types_go_in_order_whatever_the_order_of_the_requests() -> None:
     assert [m[0] for m in removed] == [types.short(t) for t in types.REMOVAL_ORDER]
 
 
+def test_envoy_loses_nothing_while_verdicts_that_lead_away_from_it_are_under_way() -> None:
+    old, new = (make_resource(types.POLICY, "1", body) for body in (b"proxy", b"allow"))
+    talk = Dialogue(scope("in"), old)
+    talk.ask(types.SCOPE)
+    talk.ask(types.POLICY, "*")
+    talk.settle()
+    talk.change(new, remove=[scope("in")])
+    assert talk.sends() == [("Policy", ["1"], [])]
+    on_the_way = talk.last
+    assert talk.sends() == []
+    talk.ack(*on_the_way)
+    assert talk.sends() == [("ScopedRouteConfiguration", [], ["in"])]
+
+
 def test_first_scopes_go_together() -> None:
     talk = Dialogue(*(scope(f"s{i}") for i in range(WINDOW + 6)))
     talk.ask(types.SCOPE)

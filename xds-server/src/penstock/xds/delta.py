@@ -179,6 +179,8 @@ class DeltaStream:
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
         for type_url in self._order(types.REMOVAL_ORDER):
+            if type_url in types.ENVOY_TYPES and self._sends_verdicts():
+                break
             subscription = self._client.subscriptions[type_url]
             gone = self._removable(subscription)
             if gone and len(out) < limit and subscription.room(alone=False, window=WINDOW):
@@ -186,6 +188,11 @@ class DeltaStream:
             if subscription.removing() or self._client.held.unknown_of(type_url):
                 break
         return out
+
+    def _sends_verdicts(self) -> bool:
+        """Return whether what leads away from that which Envoy loses is still under way."""
+        found = (self._client.subscriptions.get(url) for url in types.NODE_TYPES)
+        return any(one is not None and one.sending() for one in found)
 
     # Requests
 

@@ -146,6 +146,11 @@ class Subscription:
             return not flights
         return len(flights) < window and all(sent.alone for sent in flights)
 
+    def sending(self) -> bool:
+        """Return whether a version is still to be looked at, or sent and not answered."""
+        on_the_way = (s for s in self.in_flight.values() if not s.overdue)
+        return bool(self.dirty) or any(sent.upserts for sent in on_the_way)
+
     def removing(self) -> bool:
         """Return whether a removal is still to be sent or answered."""
         on_the_way = (s for s in self.in_flight.values() if not s.overdue)
