@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import random
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -241,3 +243,37 @@ async def test_server_restored_from_an_older_copy_of_its_data_is_believed(
         assert removed(seen) == [B]
         await put(bare_api, config_map("c", x="1"))
         await seen.until(lambda: SHOP[2] in seen.objects)
+
+
+async def test_changes_around_kills_are_all_seen(bare_api: KubeApi) -> None:
+    bare_api.namespace("shop")
+    names = [f"n{number}" for number in range(12)]
+    generator = random.Random(7)  # noqa: S311  # no secret
+
+    def change() -> None:
+        raw = config_map(generator.choice(names), x=str(generator.random()))
+        with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
+            bare_api.delete(raw) if generator.random() < 0.3 else bare_api.apply(raw)
+
+    async with running(source_at(bare_api.access)) as seen:
+        for _ in range(3):
+            for _ in range(20):
+                await asyncio.to_thread(change)
+            writing = asyncio.create_task(asyncio.to_thread(change))
+            bare_api.kill_api_server()
+            await writing
+            bare_api.spawn_api_server()
+            await asyncio.to_thread(bare_api.wait_until_ready)
+        _, listed = await asyncio.to_thread(
+            bare_api.request, "GET", "/api/v1/namespaces/shop/configmaps"
+        )
+        true = {one["metadata"]["name"]: one["data"]["x"] for one in listed["items"]}
+        await seen.until(lambda: {name: value(seen, at(name)) for name in known(seen)} == true)
+
+
+def at(name: str) -> ObjectRef:
+    return ObjectRef("ConfigMap", "shop", name)
+
+
+def known(seen: Recorder) -> set[str]:
+    return {ref.name for ref in seen.objects if (ref.kind, ref.namespace) == ("ConfigMap", "shop")}
