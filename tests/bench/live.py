@@ -126,7 +126,7 @@ class Reports(Acks):
     def on_ack(self, node: str, accepted: Accepted) -> None:
         del node, accepted
 
-    def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+    def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         del node, full
         for resource in report.resources:
             self.note(ResourceName(resource.type_url, resource.name), resource.version)

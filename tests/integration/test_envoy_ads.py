@@ -356,7 +356,7 @@ async def test_controller_learns_through_the_agent_what_envoy_said(tmp_path: Pat
     relay = Relay(agent)
     known: dict[str, tuple[str, str, str]] = {}
 
-    def take(_node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+    def take(_node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         if full:
             known.clear()
         known.update({r.name: (r.version, r.rejected_version, r.detail) for r in report.resources})

@@ -50,64 +50,83 @@ numbers = st.integers(1, 6)
 paths = st.sampled_from([None, "/a", "/b.*"])
 namespaces = st.sampled_from(["shop", "other"])
 
-pods = st.builds(
-    lambda name, ip, app, node, ns: objects.pod(
-        f"p{name}", f"10.244.0.{ip}", {"app": app}, ns, node
-    ),
-    numbers, numbers, apps, st.sampled_from(NODES), namespaces,
-)  # fmt: skip
-services = st.builds(
-    lambda app, n, proto: objects.service(app, f"10.96.0.{n}", app_protocol=proto),
-    apps, numbers, st.sampled_from(["", "kubernetes.io/h2c"]),
-)  # fmt: skip
-slices = st.builds(
-    lambda app, ips, ready: objects.endpoint_slice(
-        app, [f"10.244.0.{ip}" for ip in sorted(ips)], ready=ready
-    ),
-    apps, st.sets(numbers, max_size=3), st.booleans(),
-)  # fmt: skip
-backends = st.lists(st.tuples(apps, st.integers(0, 3)), max_size=3)
-mesh_routes = st.builds(
-    lambda n, app, to, ns: objects.http_route(
-        f"r{n}", parent=objects.on_service(app, "shop"), backends=to, namespace=ns
-    ),
-    numbers, apps, backends, namespaces,
-)  # fmt: skip
-gateway_routes = st.builds(
-    lambda n, to, hosts, path: objects.http_route(
-        f"r{n}", parent={"name": "gw"}, backends=to, hostnames=hosts, path=path
-    ),
-    numbers, backends,
-    st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2),
-    st.sampled_from(["/", "/x"]),
-)  # fmt: skip
-gateways = st.builds(
-    lambda host: objects.gateway(
-        "gw",
-        [{"name": "http", "protocol": "HTTP", "port": 80}]
-        + ([{"name": "a", "protocol": "HTTP", "port": 80, "hostname": host}] if host else []),
-    ),
-    st.sampled_from(["", "a.test", "*.test"]),
-)
-classes = st.builds(
-    lambda ours: objects.gateway_class(controller=objects.CONTROLLER if ours else "x.test/other"),
-    st.booleans(),
-)
-policies = st.builds(
-    lambda n, make, app, peer, path, ns: objects.policy(f"c{n}", make(app, peer, path), ns),
-    st.integers(1, 3), st.sampled_from([_ingress, _egress]), apps, apps, paths, namespaces,
-)  # fmt: skip
-broken = st.builds(lambda n: objects.policy(f"c{n}", _broken()), st.integers(1, 3))
-namespace_objects = st.builds(
-    lambda label: objects.made(
+
+def _gateway(host: str) -> Object | Broken:
+    plain = {"name": "http", "protocol": "HTTP", "port": 80}
+    return objects.gateway("gw", [plain, {**plain, "name": "a", "hostname": host}] if host else [])
+
+
+def _labels(app: str) -> dict[str, str]:
+    return {"app": app}
+
+
+def _to(app: str) -> dict[str, object]:
+    return objects.on_service(app, "shop")
+
+
+def _addresses(ends: frozenset[int]) -> list[str]:
+    return [f"10.244.0.{end}" for end in sorted(ends)]
+
+
+def _namespace(team: str) -> Object | Broken:
+    return objects.made(
         {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": "shop", "labels": {"team": label}},
+            "metadata": {"name": "shop", "labels": {"team": team}},
         }
-    ),
-    st.sampled_from(["x", "y"]),
+    )
+
+
+pods = st.builds(
+    objects.pod,
+    name=numbers.map("p{}".format),
+    ip=numbers.map("10.244.0.{}".format),
+    labels=apps.map(_labels),
+    namespace=namespaces,
+    node=st.sampled_from(NODES),
 )
+services = st.builds(
+    objects.service,
+    name=apps,
+    ip=numbers.map("10.96.0.{}".format),
+    app_protocol=st.sampled_from(["", "kubernetes.io/h2c"]),
+)
+slices = st.builds(
+    objects.endpoint_slice,
+    service_name=apps,
+    ips=st.frozensets(numbers, max_size=3).map(_addresses),
+    ready=st.booleans(),
+)
+backends = st.lists(st.tuples(apps, st.integers(0, 3)), max_size=3)
+mesh_routes = st.builds(
+    objects.http_route,
+    name=numbers.map("r{}".format),
+    parent=apps.map(_to),
+    backends=backends,
+    namespace=namespaces,
+)
+gateway_routes = st.builds(
+    objects.http_route,
+    name=numbers.map("r{}".format),
+    parent=st.just({"name": "gw"}),
+    backends=backends,
+    hostnames=st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2),
+    path=st.sampled_from(["/", "/x"]),
+)
+gateways = st.builds(_gateway, st.sampled_from(["", "a.test", "*.test"]))
+classes = st.builds(
+    objects.gateway_class, controller=st.sampled_from([objects.CONTROLLER, "x.test/other"])
+)
+policy_names = st.integers(1, 3).map("c{}".format)
+policies = st.builds(
+    objects.policy,
+    name=policy_names,
+    spec=st.builds(_ingress, apps, apps, paths) | st.builds(_egress, apps, apps, paths),
+    namespace=namespaces,
+)
+broken = st.builds(objects.policy, name=policy_names, spec=st.just(_broken()))
+namespace_objects = st.builds(_namespace, st.sampled_from(["x", "y"]))
 things = st.one_of(
     pods, services, slices, mesh_routes, gateway_routes, gateways, classes, policies, broken,
     namespace_objects,

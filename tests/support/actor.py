@@ -17,7 +17,7 @@ CLONE_NEWNET = 0x40000000
 
 def main() -> None:
     control_fd, cgroup, netns = sys.argv[1:]
-    with open(f"{cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
+    with open(f"{cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123 - runs without packages, at once
         procs.write(str(os.getpid()))
     namespace = os.open(netns, os.O_RDONLY)
     if ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWNET) != 0:

@@ -48,7 +48,7 @@ class Controller:
     async def stop(self) -> None:
         await self._server.stop()
 
-    def _on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+    def _on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         assert node == self.node
         if full:
             self.reports.clear()

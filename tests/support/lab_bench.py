@@ -76,7 +76,7 @@ class Bench(msgspec.Struct, frozen=True):
                 while True:
                     for one in self.lab.status():
                         matches = one.name == name or one.name.startswith(f"{name}-")
-                        if matches and eval(code, {"p": one}):  # noqa: S307
+                        if matches and eval(code, {"p": one}):  # noqa: S307 - code of the tests themselves
                             return one
                     await asyncio.sleep(0.005)
         except TimeoutError:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -407,7 +407,7 @@ def penstock(*words: str, run_dir: Path | None = None) -> subprocess.CompletedPr
 
 
 @contextlib.contextmanager
-def siege(name: str, *, only: Sequence[str] = ()) -> Iterator[Siege]:
+def siege(name: str, *, only: Sequence[str] = ()) -> Generator[Siege]:
     """Run the scenario; what it leaves behind is a failure."""
     lab = Siege(name, only=only)
     left: list[str] = []

@@ -150,7 +150,7 @@ async def test_envoy_runs_in_the_given_network_namespace(tmp_path: Path) -> None
     try:
         placed = msgspec.structs.replace(command(tmp_path), netns=netns)
         async with supervised(placed) as envoy:
-            inside = os.stat(f"/proc/{envoy.status().pid}/ns/net").st_ino  # noqa: PTH116
+            inside = os.stat(f"/proc/{envoy.status().pid}/ns/net").st_ino  # noqa: PTH116 - a link of /proc
             assert inside == netns.stat().st_ino
     finally:
         assert await run("umount", str(netns)) == 0

@@ -186,8 +186,8 @@ async def test_volumes_appear_where_no_folder_is_and_leave_none(bench: Bench) ->
     )
     answer = await bench.run("a", script)
     assert answer.startswith("bluet0kenblue\nwrote\nfrozen\ntmpfs\nkept\n")
-    assert not Path("/penstock-test").exists()  # noqa: ASYNC240
-    assert not Path("/usr/share/penstock-test").exists()  # noqa: ASYNC240
+    assert not Path("/penstock-test").exists()  # noqa: ASYNC240 - a local file
+    assert not Path("/usr/share/penstock-test").exists()  # noqa: ASYNC240 - a local file
     bench.lab.update([one, config_map("settings", colour="red"), secret("key", code="t0ken")])
     assert await bench.run("a", "cat /penstock-test/etc/colour") == "red[0]"
     assert bench.pod("a").restarts == 0
@@ -242,7 +242,7 @@ async def test_init_containers_run_first_and_sidecars_beside(bench: Bench) -> No
     bench.lab.update([one])
     await bench.settled()
     async with asyncio.timeout(PATIENCE):
-        while b"first\nmain\n" not in b"".join(read_logs(bench.paths, "a")):  # noqa: ASYNC110
+        while b"first\nmain\n" not in b"".join(read_logs(bench.paths, "a")):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     running = [c.name for c in bench.pod("a").containers if c.process is not None]
     assert running == ["side", "app"]
@@ -261,7 +261,7 @@ async def test_commands_wait_until_the_agent_has_the_pod(bench: Bench) -> None:
     registration = bench.agent.pods[record.uid]
     assert registration.netns == f"netns/{record.uid}"
     assert list(registration.addresses) == list(record.addresses)
-    assert Path(registration.cgroup).is_dir()  # noqa: ASYNC240
+    assert Path(registration.cgroup).is_dir()  # noqa: ASYNC240 - a local file
 
 
 async def test_new_agent_hears_of_all_pods(bench: Bench) -> None:
@@ -278,13 +278,13 @@ async def test_pod_ends_with_grace_and_is_forgotten(bench: Bench) -> None:
     record = bench.pod("a")
     log = Path(record.containers[0].log)
     async with asyncio.timeout(PATIENCE):
-        while log.read_text() != "up\n":  # noqa: ASYNC110, ASYNC240
+        while log.read_text() != "up\n":  # noqa: ASYNC110, ASYNC240 - nobody tells
             await asyncio.sleep(0.01)
     bench.lab.update([service("a", {"port": 80})])
     await bench.settled()
-    assert log.read_text() == "up\nbye\n"  # noqa: ASYNC240
+    assert log.read_text() == "up\nbye\n"  # noqa: ASYNC240 - a local file
     assert bench.agent.calls[-1].startswith("DELETE a-")
-    assert not Path(record.cgroup).exists()  # noqa: ASYNC240
+    assert not Path(record.cgroup).exists()  # noqa: ASYNC240 - a local file
     assert not (bench.paths.root / record.netns).exists()
 
 

@@ -298,7 +298,7 @@ class Reports:
     def __init__(self) -> None:
         self.got: list[tuple[bool, dict[str, tuple[str, str, str]]]] = []
 
-    def take(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001
+    def take(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         assert node == "n1"
         rows = {r.name: (r.version, r.rejected_version, r.detail) for r in report.resources}
         self.got.append((full, rows))

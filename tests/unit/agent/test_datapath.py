@@ -247,7 +247,7 @@ def test_no_moment_allows_what_neither_the_state_before_nor_the_state_after_allo
 
     for batch in batches:
         moments: list[set[tuple[str, Direction, str, int]]] = []
-        kernel.after_write = lambda seen=moments: seen.append(allowed())  # type: ignore[misc]
+        kernel.after_write = lambda seen=moments: seen.append(allowed())  # type: ignore[misc]  # mypy cannot infer the default
         before = allowed()
         datapath.apply(batch)
         after = allowed()

@@ -41,7 +41,7 @@ async def told(probe: Probe, script: Script, seconds: float, *, eager: bool) -> 
     def tell(verdict: Verdict) -> None:
         verdicts.append(f"{'+' if verdict.ok else '-'}{clock.monotonic():g}")
 
-    task = asyncio.create_task(watch(probe, script, clock, tell, eager=eager))  # type: ignore[arg-type]
+    task = asyncio.create_task(watch(probe, script, clock, tell, eager=eager))  # type: ignore[arg-type]  # a script in place of a Prober
     await settle()
     while clock.monotonic() < seconds:
         clock.advance(0.1)
@@ -146,7 +146,7 @@ async def web(answer: bytes) -> AsyncGenerator[tuple[Prober, list[bytes]], None]
         (b"", False, "no HTTP answer: b''"),
     ],
 )
-async def test_http_status_decides(answer: bytes, ok: bool, message: str) -> None:  # noqa: FBT001
+async def test_http_status_decides(answer: bytes, ok: bool, message: str) -> None:  # noqa: FBT001 - a parameter of the test
     async with web(answer) as (prober, seen):
         headers = [{"name": "X", "value": "1"}]
         action = {"port": "web", "path": "ready", "httpHeaders": headers}

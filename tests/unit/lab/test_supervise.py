@@ -60,7 +60,7 @@ async def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     supervisor = Supervisor(spec, SystemClock())
     running = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(10):
-        while not (log.exists() and log.read_text()):  # noqa: ASYNC110
+        while not (log.exists() and log.read_text()):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)
         await supervisor.stop()
         await running
@@ -71,10 +71,10 @@ async def test_cancelled_supervisor_leaves_no_process(tmp_path: Path) -> None:
     supervisor = Supervisor(spec, SystemClock())
     running = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(10):
-        while not supervisor.pid:  # noqa: ASYNC110
+        while not supervisor.pid:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
         pid = supervisor.pid
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-    assert not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240
+    assert not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240 - a local file

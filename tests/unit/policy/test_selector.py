@@ -58,7 +58,7 @@ def expression(key: str, operator: str, *values: str) -> Json:
 def test_peers_are_of_the_namespace_unless_said_otherwise(
     given: Json, expected: set[object]
 ) -> None:
-    assert selected(peers(given)) == {pod.identity for pod in expected}  # type: ignore[attr-defined]
+    assert selected(peers(given)) == {pod.identity for pod in expected}  # type: ignore[attr-defined]  # strategies give pods
 
 
 def test_reserved_labels_mean_reserved_identities() -> None:

@@ -166,7 +166,7 @@ async def test_storm_of_renames_ends_in_the_last_state(tmp_path: Path, clock: Fa
     async with running(FileSource([tmp_path], KINDS, clock)) as seen:
         for number in range(200):
             put(tmp_path / "next", config_map("a", x=str(number)))
-            os.replace(tmp_path / "next", path)  # noqa: PTH105
+            os.replace(tmp_path / "next", path)  # noqa: PTH105 - as editors do it
         await seen.until(lambda: seen.objects and data(seen) == {"x": "199"})
 
 

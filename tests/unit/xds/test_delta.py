@@ -529,7 +529,7 @@ def test_work_for_one_change_does_not_grow_with_what_is_there() -> None:
             seen += 1
             return get(type_url, name)
 
-        talk.snapshot.get = counting  # type: ignore[method-assign]
+        talk.snapshot.get = counting  # type: ignore[method-assign]  # counts reads of a live snapshot
         talk.change(scope("s3", body=b"2"))
         talk.settle()
         return seen

@@ -344,7 +344,7 @@ def _addresses(pod: abi.PodValue) -> set[IPAddress]:
 def _identity_key(prefix: Prefix) -> abi.IdentityKey:
     address = prefix if isinstance(prefix, IPAddress) else prefix.network_address
     bits = prefix.max_prefixlen if isinstance(prefix, IPAddress) else prefix.prefixlen
-    if address.version == 4:  # noqa: PLR2004
+    if address.version == 4:  # noqa: PLR2004 - an IP version
         bits += _IPV4_PREFIX_BITS
     return abi.IdentityKey(prefix_length=bits, address=Address.of(address))
 

@@ -59,7 +59,7 @@ class EnvoyAdmin:
         """Use the unix socket at *socket*; it need not exist yet."""
         self._socket = socket
 
-    async def get(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109
+    async def get(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109 - handed on, as seconds
         """Return the answer to GET /*path*, which may hold a query.
 
         Raises:
@@ -67,7 +67,7 @@ class EnvoyAdmin:
         """
         return await self._request("GET", path, timeout)
 
-    async def post(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109
+    async def post(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109 - handed on, as seconds
         """Return the answer to POST /*path*."""
         return await self._request("POST", path, timeout)
 

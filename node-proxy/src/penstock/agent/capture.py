@@ -56,7 +56,7 @@ class Capture:
 
     def sweeper(self, pods: Callable[[], Mapping[str, Path]]) -> Sweeper:
         """Return the sweeper of the local pods' connections."""
-        inode = os.stat(self.envoy_cgroup).st_ino  # noqa: PTH116
+        inode = os.stat(self.envoy_cgroup).st_ino  # noqa: PTH116 - a path of a cgroup, at the start
         return Sweeper(
             self.state,
             pods,

@@ -323,7 +323,7 @@ class NodeDatapath:
             write(*arguments)
         except PenstockError as error:
             self.failures[what] = str(error)
-            log.error("kernel refused", what=what, error=str(error))  # noqa: TRY400
+            log.error("kernel refused", what=what, error=str(error))  # noqa: TRY400 - the text says it all
             return False
         self.failures.pop(what, None)
         return True

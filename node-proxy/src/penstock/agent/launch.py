@@ -52,7 +52,7 @@ def lock(path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(LOCKED)
-    os.set_inheritable(fd, True)  # noqa: FBT003
+    os.set_inheritable(fd, True)  # noqa: FBT003 - the function's own flag
 
 
 def write_record(path: str) -> None:
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
     if netns != "-":
         enter_netns(netns)
     allow_files(int(files))
-    os.execv(command[0], command)  # noqa: S606
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class Pods:
         except FileNotFoundError:
             known = []
         except msgspec.MsgspecError as error:
-            log.error("pods forgotten", path=str(self._state), error=str(error))  # noqa: TRY400
+            log.error("pods forgotten", path=str(self._state), error=str(error))  # noqa: TRY400 - the text says it all
             known = []
         for pod in known:
             try:
@@ -161,7 +161,7 @@ class Pods:
                 self._forget(pod.request.uid)
         self._save()
 
-    async def register(self, request: PodRequest, *, timeout: float) -> None:  # noqa: ASYNC109
+    async def register(self, request: PodRequest, *, timeout: float) -> None:  # noqa: ASYNC109 - handed on, as seconds
         """Capture a pod; return when nothing of it passes unpoliced. May be repeated.
 
         Raises:

@@ -149,7 +149,7 @@ class NodeStore:
             raise
         except OSError as error:
             # The tail may be cut; only a new file is surely whole.
-            log.error("node store not written; it is tried again", error=str(error))  # noqa: TRY400
+            log.error("node store not written; it is tried again", error=str(error))  # noqa: TRY400 - the text says it all
             self._damaged = True
             self._pending = pending | self._pending
             self._changed.set()
@@ -177,7 +177,7 @@ class NodeStore:
         removed = tuple(key for key, resource in pending.items() if resource is None)
         return encode(Transaction(stored, removed)), False
 
-    def _write(self, content: bytes, whole: bool) -> None:  # noqa: FBT001
+    def _write(self, content: bytes, whole: bool) -> None:  # noqa: FBT001 - as `_take` returns it
         """Append *content*, or put it in place of the log; runs in a thread, one at a time."""
         if not whole:
             self._file.write(content)

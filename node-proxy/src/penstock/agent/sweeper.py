@@ -185,7 +185,7 @@ class Sweeper:
         try:
             count = destroy(netns, connections)
         except DatapathError as error:
-            log.error("connections not ended", uid=uid, error=str(error))  # noqa: TRY400
+            log.error("connections not ended", uid=uid, error=str(error))  # noqa: TRY400 - the text says it all
             return 0
         log.info("connections ended", uid=uid, count=count)
         return count

@@ -16,6 +16,7 @@ from penstock.core.pods import (
     PodIP,
     PodSpec,
     PodStatus,
+    Protocol,
 )
 
 NAMESPACE = "kube-system"
@@ -23,14 +24,13 @@ LABELS = {"k8s-app": "kube-dns"}
 POD_ADDRESSES = ("10.244.0.10", "fd44::a")
 SERVICE_ADDRESSES = ("10.96.0.10", "fd96::a")
 UID = "00000000-0000-0000-0000-0000000000d5"
-_PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
+_PORTS: tuple[tuple[str, Protocol], ...] = (("dns", "UDP"), ("dns-tcp", "TCP"))
 
 
 def pod(node: str) -> Pod:
     """Return the pod that answers, ready, on *node*."""
     ports = tuple(
-        ContainerPort(name=name, container_port=53, protocol=protocol)  # type: ignore[arg-type]
-        for name, protocol in _PORTS
+        ContainerPort(name=name, container_port=53, protocol=protocol) for name, protocol in _PORTS
     )
     return Pod(
         metadata=ObjectMeta(name="coredns", namespace=NAMESPACE, uid=UID, labels=LABELS),
@@ -50,10 +50,7 @@ def pod(node: str) -> Pod:
 
 def service() -> Service:
     """Return the Service kube-dns."""
-    ports = tuple(
-        ServicePort(name=name, port=53, protocol=protocol)  # type: ignore[arg-type]
-        for name, protocol in _PORTS
-    )
+    ports = tuple(ServicePort(name=name, port=53, protocol=protocol) for name, protocol in _PORTS)
     return Service(
         metadata=ObjectMeta(name="kube-dns", namespace=NAMESPACE, labels=LABELS),
         spec=ServiceSpec(

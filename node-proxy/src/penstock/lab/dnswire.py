@@ -178,7 +178,7 @@ def _parse_name(message: bytes, start: int) -> tuple[list[str], int]:
         at += 1
         if length == 0:
             return labels, at
-        if length > 63 or at + length > len(message) or at - start + length > 254:  # noqa: PLR2004
+        if length > 63 or at + length > len(message) or at - start + length > 254:  # noqa: PLR2004 - RFC 1035, 2.3.4
             raise MalformedQueryError("a name is too long, cut or compressed")
         labels.append(_label_text(message[at : at + length]))
         at += length

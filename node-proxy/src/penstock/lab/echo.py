@@ -133,7 +133,7 @@ async def serve(env: Mapping[str, str], stop: asyncio.Event) -> None:
     listeners = [
         await loop.create_server(
             lambda: Connection(server),
-            host=("0.0.0.0", "::"),  # noqa: S104
+            host=("0.0.0.0", "::"),  # noqa: S104 - all addresses are meant
             port=int(port),
             backlog=1024,
         )

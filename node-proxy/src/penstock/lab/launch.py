@@ -22,7 +22,7 @@ try:
     from penstock.lab import syscalls
 except ImportError:  # isolated: only the standard library and this folder
     sys.path.insert(0, os.path.dirname(__file__))
-    import syscalls  # type: ignore[import-not-found,no-redef]
+    import syscalls  # type: ignore[import-not-found,no-redef]  # the same module by its path
 
     sys.path.pop(0)
 
@@ -217,7 +217,7 @@ def become(spec: Spec) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.chdir(spec["cwd"])
     env = {name: value.encode("latin-1") for name, value in spec["env"].items()}
-    os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606
+    os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 - no shell is wanted
 
 
 def read_spec(fd: int) -> Spec:
@@ -230,7 +230,7 @@ def read_spec(fd: int) -> Spec:
 
 def main(spec_fd: int, status_fd: int) -> None:
     """Enter the pod and become the command; on failure write why and exit with 127."""
-    os.set_inheritable(status_fd, False)  # noqa: FBT003
+    os.set_inheritable(status_fd, False)  # noqa: FBT003 - the function's own flag
     try:
         spec = read_spec(spec_fd)
         enter(spec)

@@ -161,10 +161,10 @@ def _request(action: HTTPGetAction, host: str) -> bytes:
 def _judge(line: bytes) -> Verdict:
     """Return the verdict on a status line; 200 to 399 is success."""
     words = line.split()
-    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004 - of an HTTP status line
         return Verdict(ok=False, message=f"no HTTP answer: {line[:80]!r}")
     code = int(words[1])
-    success = 200 <= code < 400  # noqa: PLR2004
+    success = 200 <= code < 400  # noqa: PLR2004 - of an HTTP status line
     return Verdict(success, "" if success else f"HTTP status {code}")
 
 

@@ -187,7 +187,7 @@ def _from_reverse(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
         if name.endswith(f".{_REVERSE[0]}"):
             return ipaddress.IPv4Address(".".join(labels[-3::-1]))
         digits = "".join(labels[-3::-1])
-        return ipaddress.IPv6Address(bytes.fromhex(digits)) if len(digits) == 32 else None  # noqa: PLR2004
+        return ipaddress.IPv6Address(bytes.fromhex(digits)) if len(digits) == 32 else None  # noqa: PLR2004 - hex digits of an IPv6 address
     except ValueError:
         return None
 

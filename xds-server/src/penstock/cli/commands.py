@@ -16,7 +16,7 @@ def default_run_dir() -> Path:
     """Return the run folder of the user's instance: /run/penstock for root."""
     if os.geteuid() == 0:
         return DEFAULT_RUN_DIR
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "penstock"  # noqa: S108
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "penstock"  # noqa: S108 - as for XDG_RUNTIME_DIR
 
 
 app = typer.Typer(

@@ -137,7 +137,7 @@ def _bind(mark: int, netns: str | None) -> address_pb2.BindConfig:
             address=address, port_value=0, network_namespace_filepath=netns or ""
         )
 
-    result = address_pb2.BindConfig(source_address=any_address("0.0.0.0"))  # noqa: S104
+    result = address_pb2.BindConfig(source_address=any_address("0.0.0.0"))  # noqa: S104 - all addresses are meant
     # Without a source address of its own family an IPv6 endpoint is a local connection failure.
     result.extra_source_addresses.add().address.CopyFrom(any_address("::"))
     if netns is None:

@@ -170,6 +170,6 @@ async def ask(argv: list[str]) -> list[Answer]:
     if process.returncode:
         raise PenstockError(f"{' '.join(argv[-6:])}: {complaints.decode(errors='replace')[-500:]}")
     return [
-        Answer(**msgspec.json.decode(line, type=dict[str, str | int]))  # type: ignore[arg-type]
+        Answer(**msgspec.json.decode(line, type=dict[str, str | int]))  # type: ignore[arg-type]  # the fields are those of Answer
         for line in output.splitlines()
     ]

@@ -38,7 +38,7 @@ async def canary(stage: Stage, script: Script, load: LoadProcess) -> None:
     await load.wait_until(lambda: load.since(began).total > RATE // 4, PATIENCE)
     for weights in SPLITS:
         moment = await set_weights(stage, text, weights)
-        await load.wait_until(lambda: load.since(moment).total >= REQUESTS, PATIENCE)  # noqa: B023
+        await load.wait_until(lambda: load.since(moment).total >= REQUESTS, PATIENCE)  # noqa: B023 - awaited before the next turn
         show_split(script, load.since(moment), weights)
     whole = load.since(began)
     said = f"{whole.failures} {whole.complaints}".strip()
