@@ -22,6 +22,7 @@ from penstock.bpf.libbpf import library
 from penstock.bpf.maps import BpfMap
 from penstock.bpf.model import Pod, PolicyEntries, PolicyEntry, Service
 from penstock.bpf.namespaces import SO_NETNS_COOKIE, netns_cookie
+from penstock.bpf.sockdiag import destroy_connections
 from penstock.bpf.syscalls import BPF_FS_MAGIC, filesystem_type
 from penstock.ir.policy import TCP
 from support.kernel_node import (
@@ -335,7 +336,7 @@ def test_open_connection_is_destroyed_after_its_verdict_changed(node: Node, fami
     node.policy("server", entry(IN, "client", DENY))
     client.send(b"still there")
     assert accepted.recv(64) == b"still there"
-    destroyed = node.datapath.destroy_connections(
+    destroyed = destroy_connections(
         node.topology.pods["server"].netns,
         local_port=APP_PORT,
         remote={node.address("client", family)},
@@ -355,7 +356,7 @@ def test_mapped_connection_is_destroyed_by_its_ipv4_address(node: Node) -> None:
     listener.listen()
     node.connect("client", node.address("server"), APP_PORT)
     accepted = node.accept(listener)
-    destroyed = node.datapath.destroy_connections(
+    destroyed = destroy_connections(
         node.topology.pods["server"].netns, remote={node.address("client")}
     )
     assert destroyed == 1
@@ -368,7 +369,7 @@ def test_own_connections_and_listeners_are_never_destroyed(node: Node) -> None:
         client = node.make_socket("server")
         client.connect((host, APP_PORT))
         accepted = node.accept(listener)
-        assert node.datapath.destroy_connections(node.topology.pods["server"].netns) == 0
+        assert destroy_connections(node.topology.pods["server"].netns) == 0
         client.send(b"spared")
         assert accepted.recv(64) == b"spared"
 
@@ -377,8 +378,8 @@ def test_clients_side_is_destroyed_by_the_remote_port(node: Node) -> None:
     node.listen("server")
     client = node.connect("client", node.address("server"), APP_PORT)
     netns = node.topology.pods["client"].netns
-    assert node.datapath.destroy_connections(netns, remote_port=APP_PORT + 1) == 0
-    assert node.datapath.destroy_connections(netns, remote_port=APP_PORT) == 1
+    assert destroy_connections(netns, remote_port=APP_PORT + 1) == 0
+    assert destroy_connections(netns, remote_port=APP_PORT) == 1
     assert error_of(lambda: client.recv(64)) == "ECONNABORTED"
 
 

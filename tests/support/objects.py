@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from penstock.compiler.compile import KINDS
 from penstock.core.decode import decode
 from penstock.core.events import Event, EventType
@@ -24,11 +22,6 @@ def made(raw: dict[str, Any]) -> Object | Broken:
     meta = raw["metadata"]
     name = f"{raw['kind']}/{meta.get('namespace', '')}/{meta['name']}"
     return decode(kind, {**raw, "metadata": {"uid": f"uid-{name}", "generation": 1, **meta}})
-
-
-def from_yaml(text: str) -> list[Object | Broken]:
-    """Decode all documents of *text*."""
-    return [made(raw) for raw in yaml.safe_load_all(text) if raw]
 
 
 def added(objects: Iterable[Object | Broken]) -> list[Event]:

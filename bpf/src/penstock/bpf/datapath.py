@@ -257,7 +257,7 @@ class Datapath:
         """Make *policy* hold for all pods of *identity*; return whether anything had to change.
 
         Never opens in between what neither the old policy nor the new one allows. Connections that
-        exist keep their verdict: see `destroy_connections`.
+        exist keep their verdict: see `penstock.bpf.sockdiag`.
         """
         return self._policy.set(identity, policy)
 
@@ -322,19 +322,6 @@ class Datapath:
     def counters(self) -> dict[str, int]:
         """Return all counters by name; they grow as long as the maps live."""
         return self._counters.read_all()
-
-    @staticmethod
-    def destroy_connections(
-        netns: Path,
-        *,
-        local_port: int | None = None,
-        remote_port: int | None = None,
-        remote: Collection[IPAddress] | None = None,
-    ) -> int:
-        """Destroy TCP connections of a pod; see `penstock.bpf.sockdiag`."""
-        return sockdiag.destroy_connections(
-            netns, local_port=local_port, remote_port=remote_port, remote=remote
-        )
 
 
 def _addresses(pod: abi.PodValue) -> set[IPAddress]:

@@ -25,6 +25,7 @@ READ_ONLY = frozenset(
     }
 )
 """What may be read through the agent; all that changes Envoy is a POST and not here."""
+_SECONDS = 5.0
 
 
 class AdminUnavailableError(PenstockError):
@@ -59,7 +60,7 @@ class EnvoyAdmin:
         """Use the unix socket at *socket*; it need not exist yet."""
         self._socket = socket
 
-    async def get(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109 - handed on, as seconds
+    async def get(self, path: str, timeout: float = _SECONDS) -> AdminAnswer:  # noqa: ASYNC109 - handed on, as seconds
         """Return the answer to GET /*path*, which may hold a query.
 
         Raises:
@@ -67,9 +68,9 @@ class EnvoyAdmin:
         """
         return await self._request("GET", path, timeout)
 
-    async def post(self, path: str, timeout: float = 5.0) -> AdminAnswer:  # noqa: ASYNC109 - handed on, as seconds
+    async def post(self, path: str) -> AdminAnswer:
         """Return the answer to POST /*path*."""
-        return await self._request("POST", path, timeout)
+        return await self._request("POST", path, _SECONDS)
 
     async def state(self) -> str:
         """Return LIVE, PRE_INITIALIZING, INITIALIZING or DRAINING."""

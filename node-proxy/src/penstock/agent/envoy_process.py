@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -137,20 +136,9 @@ class _Process:
 class EnvoyProcess:
     """Supervisor of the node's Envoy."""
 
-    def __init__(
-        self,
-        command: EnvoyCommand,
-        *,
-        on_state: Callable[[ProcessState], None] = lambda _: None,
-    ) -> None:
-        """Prepare; nothing is started before `run`.
-
-        Args:
-            command: how to start it.
-            on_state: is told every change of state, also each start.
-        """
+    def __init__(self, command: EnvoyCommand) -> None:
+        """Prepare to start *command*; nothing is started before `run`."""
         self._command = command
-        self._on_state = on_state
         self._state = ProcessState.STOPPED
         self._process: _Process | None = None
         self._restarts = 0
@@ -176,7 +164,7 @@ class EnvoyProcess:
                 process = await self._adopt() or self._spawn()
                 began = time.monotonic()
                 self._process = process
-                self._enter(ProcessState.RUNNING)
+                self._state = ProcessState.RUNNING
                 await process.gone()
                 self._process = None
                 process.close()
@@ -192,7 +180,7 @@ class EnvoyProcess:
             if self._process is not None:
                 self._process.close()
                 self._process = None
-            self._enter(ProcessState.STOPPED)
+            self._state = ProcessState.STOPPED
 
     async def stop(self, *, drain: float = 0.0) -> None:
         """End Envoy: drain for at most *drain* seconds, then SIGTERM, after 5 s SIGKILL."""
@@ -201,7 +189,7 @@ class EnvoyProcess:
         if process is None:
             return
         if drain > 0:
-            self._enter(ProcessState.DRAINING)
+            self._state = ProcessState.DRAINING
             await self._drain(process, drain)
         for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
             process.signal(number)
@@ -210,14 +198,10 @@ class EnvoyProcess:
                 break
         self._command.record.unlink(missing_ok=True)
 
-    def _enter(self, state: ProcessState) -> None:
-        self._state = state
-        self._on_state(state)
-
     async def _pause(self, seconds: float) -> None:
         if seconds == 0:
             return
-        self._enter(ProcessState.WAITING)
+        self._state = ProcessState.WAITING
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
@@ -266,7 +250,7 @@ class EnvoyProcess:
 
     def _spawn(self) -> _Process:
         command = self._command
-        self._enter(ProcessState.STARTING)
+        self._state = ProcessState.STARTING
         (command.folder / command.admin_socket).unlink(missing_ok=True)
         argv = command.argv()
         # Not a fork: this process has the threads of grpc.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from penstock.lab import logs, process
@@ -18,7 +18,6 @@ def exec_in_pod(
     *,
     namespace: str = "",
     container: str = "",
-    env: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command inside a pod on this process's terminal and return its exit status.
 
@@ -30,7 +29,6 @@ def exec_in_pod(
         argv: program and arguments.
         namespace: of the pod; "" looks in all.
         container: "" takes the first one that runs.
-        env: variables besides those of the container.
 
     Raises:
         NoLabError: there is no such lab, pod or running container.
@@ -48,7 +46,7 @@ def exec_in_pod(
         scratch="",
         mounts=[],
         cwd="/",
-        env=_environment_of(chosen.process.pid) | dict(env or {}),
+        env=_environment_of(chosen.process.pid),
         argv=list(argv),
     )
     return process.run_attached(spec)

@@ -16,6 +16,8 @@ from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
 _POLL_SECONDS = 0.005
+_END_SECONDS = 10.0
+"""How long killed processes may take to end."""
 
 
 class CgroupError(PenstockError):
@@ -82,17 +84,13 @@ def processes(cgroup: Path) -> list[int]:
     return found
 
 
-def remove(cgroup: Path, *, seconds: float = 10.0) -> None:
-    """Kill what runs in *cgroup* and take it away with everything below it.
-
-    Args:
-        cgroup: may be gone already.
-        seconds: how long killed processes may take to end.
+def remove(cgroup: Path) -> None:
+    """Kill what runs in *cgroup* and take it away with everything below it; it may be gone already.
 
     Raises:
         CgroupError: a process does not end.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + _END_SECONDS
     while True:
         kill(cgroup)
         if _remove_empty(cgroup):

@@ -61,7 +61,6 @@ class AdsClient:
         clock: Clock,
         random: Callable[[], float],
         reports: Reports | None = None,
-        type_urls: Sequence[str] = types.SENDING_ORDER,
         back_off: BackOff = DEFAULT_BACK_OFF,
     ) -> None:
         """Be *node* at *target*, for example "unix:/run/penstock/controller-ads.sock".
@@ -75,7 +74,6 @@ class AdsClient:
         self._clock = clock
         self._random = random
         self._reports = reports
-        self._type_urls = tuple(type_urls)
         self._back_off = back_off
         self._connected = False
         self._received = False
@@ -123,7 +121,7 @@ class AdsClient:
             request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
         )(None)
-        for type_url in self._type_urls:
+        for type_url in types.SENDING_ORDER:
             await call.write(self._first_request(type_url))
         async for response in call:
             self._connected = self._received = True

@@ -29,9 +29,9 @@ _COLOURS = {
 }
 
 
-def console(*, error: bool = False) -> Console:
+def console() -> Console:
     """Return where to print; what is not a terminal has lines of any length."""
-    stream = sys.stderr if error else sys.stdout
+    stream = sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else _UNBOUNDED
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 

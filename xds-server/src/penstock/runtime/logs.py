@@ -8,8 +8,8 @@ import sys
 import structlog
 
 
-def log_to_stderr(*, json: bool, level: int = logging.INFO) -> None:
-    """Log from *level* on, as text for people or as one JSON object a line."""
+def log_to_stderr(*, json: bool) -> None:
+    """Log as text for people or as one JSON object a line."""
     colours = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -20,6 +20,6 @@ def log_to_stderr(*, json: bool, level: int = logging.INFO) -> None:
             if json
             else structlog.dev.ConsoleRenderer(colors=colours),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
