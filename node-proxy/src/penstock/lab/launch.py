@@ -217,7 +217,11 @@ def become(spec: Spec) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.chdir(spec["cwd"])
     env = {name: value.encode("latin-1") for name, value in spec["env"].items()}
-    os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 - no shell is wanted
+    try:
+        os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 - no shell is wanted
+    except FileNotFoundError:
+        # Which folder of PATH was tried last is of no use to anybody.
+        raise FileNotFoundError(0, "there is no such command in the pod") from None
 
 
 def read_spec(fd: int) -> Spec:

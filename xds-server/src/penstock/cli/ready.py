@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,31 @@ async def wait_until_ready(paths: RunPaths, lab: Lab | None, report: Report) -> 
     await _patiently(_agent_answers(paths), "the agent and Envoy", paths, report)
     report.did("controller, agent, Envoy", "serve")
     if lab is not None:
-        await _patiently(lab.wait_settled(), "pods", paths, report)
+        await _patiently(lab.wait_settled(), "pods", paths, report, _unready(lab))
         report.did("pods", f"{len(lab.status())} run and are ready")
         await _patiently(_endpoints_served(paths), "endpoints to arrive", paths, report)
     await _patiently(_gateways_programmed(paths), "Gateways", paths, report)
 
 
-async def _patiently(condition: Any, what: str, paths: RunPaths, report: Report) -> None:
-    """Wait for *condition*; say now and then that it takes long."""
+def _unready(lab: Lab) -> Callable[[], str]:
+    """Return a function that says which pods are not ready, and why."""
+
+    def text() -> str:
+        waiting = [pod for pod in lab.status() if not pod.is_ready_or_done]
+        named = [f"{p.namespace}/{p.name}: {p.reason or p.phase} {p.message}" for p in waiting]
+        return "; ".join(one.strip() for one in named)
+
+    return text
+
+
+async def _patiently(
+    condition: Any,
+    what: str,
+    paths: RunPaths,
+    report: Report,
+    detail: Callable[[], str] = str,
+) -> None:
+    """Wait for *condition*; say now and then that it takes long, and what *detail* knows."""
     waiting = asyncio.ensure_future(condition)
     try:
         while True:
@@ -46,7 +64,7 @@ async def _patiently(condition: Any, what: str, paths: RunPaths, report: Report)
             if done:
                 waiting.result()
                 return
-            report.notes(f"still waiting for {what}", _advice(paths))
+            report.notes(f"still waiting for {what}", detail() or _advice(paths))
     finally:
         waiting.cancel()
 

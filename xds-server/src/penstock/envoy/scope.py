@@ -16,11 +16,18 @@ from penstock.pb.envoy.config.route.v3 import route_components_pb2, route_pb2, s
 SCOPE_HEADER = "x-penstock-scope"
 HIDDEN_HEADERS = (
     SCOPE_HEADER,
-    "x-envoy-original-dst-host",
+    "x-penstock-identity",
+    "x-envoy-attempt-count",
     "x-envoy-decorator-operation",
-    "x-envoy-original-path",
     "x-envoy-external-address",
     "x-envoy-internal",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-original-dst-host",
+    "x-envoy-original-path",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
+    "x-original-url",
+    "x-rewrite-url",
 )
 """Request headers that no backend ever sees: ours, and those by which a client could steer."""
 
