@@ -206,7 +206,7 @@ async def test_missing_config_map_is_told_and_heals(bench: Bench) -> None:
 async def test_command_that_does_not_exist_is_told(bench: Bench) -> None:
     bench.lab.update([pod("a", container(command=["no-such-program"])), pod("b", {"name": "c"})])
     record = await bench.until("a", "p.reason == 'RunContainerError'")
-    assert "cannot start 'no-such-program': No such file" in record.message
+    assert "cannot start 'no-such-program': there is no such command" in record.message
     record = await bench.until("b", "p.reason == 'ErrImageNeverPull'")
 
 
