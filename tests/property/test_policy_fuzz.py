@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.objects import Broken, ObjectMeta
+from penstock.ir.regex import full_match, regex_fault
 from penstock.policy.parse import parse
-from penstock.policy.pattern import compile_problem, full_match
 from support.policies import Json, read
 
 WORDS = [
@@ -66,7 +66,7 @@ def test_any_json_of_a_broken_policy_is_survived(raw: Json) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_is_judged_as_a_pattern(pattern: str) -> None:
-    reason = compile_problem(pattern)
+    reason = regex_fault(pattern)
     assert isinstance(full_match(pattern, "/a"), bool)
     if reason.startswith("does not compile"):
         assert not full_match(pattern, "/a")

@@ -13,11 +13,11 @@ from msgspec import Meta
 
 from penstock.core import jsonpath
 from penstock.core.objects import ApiStruct
+from penstock.ir.http import TOKEN
 from penstock.meta.problems import Problem
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_TOKEN = r"[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+"  # noqa: S105 - a header token, not a secret
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 CORE_GROUP = ""
@@ -33,7 +33,7 @@ Hostname = Annotated[str, Meta(min_length=1, max_length=253, pattern=rf"^(\*\.)?
 PreciseHostname = Annotated[str, Meta(min_length=1, max_length=253, pattern=rf"^{_SUBDOMAIN}\Z")]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
-HeaderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=rf"^{_TOKEN}\Z")]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=rf"^{TOKEN}\Z")]
 HeaderValue = Annotated[
     str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+([\t ][!-~]+)*\Z")
 ]

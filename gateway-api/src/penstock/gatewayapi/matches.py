@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from penstock.gatewayapi.faults import Fault
-from penstock.gatewayapi.regexes import certain_prefix, regex_fault
+from penstock.gatewayapi.regexes import certain_prefix
 from penstock.gatewayapi.rules import (
     HTTPHeaderMatch,
     HTTPPathMatch,
@@ -21,6 +21,7 @@ from penstock.gatewayapi.rules import (
     PathMatchType,
     StringMatchType,
 )
+from penstock.ir.regex import regex_fault
 from penstock.ir.route import NamedMatch, PathKind, PathMatch, RouteMatch, StringMatch
 
 
@@ -52,7 +53,7 @@ def _path_faults(given: HTTPPathMatch, path: str) -> Sequence[Fault]:
     if given.type is not PathMatchType.REGULAR_EXPRESSION:
         return ()
     fault = regex_fault(given.value)
-    return () if fault is None else (Fault(f"{path}.path.value", fault),)
+    return () if not fault else (Fault(f"{path}.path.value", fault),)
 
 
 def _path(given: HTTPPathMatch, *, usable: bool) -> PathMatch:
@@ -85,8 +86,8 @@ def _named(
     usable: list[NamedMatch] = []
     for index, name, one in given:
         regex = one.type is StringMatchType.REGULAR_EXPRESSION
-        fault = regex_fault(one.value) if regex else None
-        if fault is None:
+        fault = regex_fault(one.value) if regex else ""
+        if not fault:
             usable.append(NamedMatch(name=name, match=StringMatch(value=one.value, regex=regex)))
         else:
             faults.append(Fault(f"{path}[{index}].value", fault))

@@ -20,6 +20,7 @@ from penstock.gatewayapi.filters import (
     PathModifierType,
 )
 from penstock.gatewayapi.rules import path_faults
+from penstock.ir.http import TOKEN
 from penstock.ir.route import HeaderChange, PathRewrite, Redirect
 
 HOST = "host"
@@ -39,7 +40,7 @@ HOP_BY_HOP = frozenset(
 RESERVED_PREFIX = "x-penstock-"
 """Headers by which Penstock itself finds routes."""
 
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z")
+_NAME = re.compile(TOKEN + r"\Z")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
 )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 
+from penstock.ir.http import TOKEN
 from penstock.ir.policy import HeaderRule
 
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+HEADER_NAME = re.compile(TOKEN + r"\Z")
 """RFC 9110 token."""
 
 PSEUDO_HEADERS = frozenset({":authority", ":method", ":path", ":scheme"})

@@ -24,8 +24,8 @@ from penstock.ir.policy import (
     Reserved,
     Verdict,
 )
+from penstock.ir.regex import full_match
 from penstock.meta.names import Origin
-from penstock.policy.pattern import full_match
 from penstock.policy.resolve import DEFAULT_ALLOW, NODE
 
 Origins = tuple[Origin, ...]

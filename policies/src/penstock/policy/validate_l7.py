@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from penstock.ir.regex import regex_fault
 from penstock.meta.problems import Problem, Severity
 from penstock.policy.headers import HEADER_NAME, PSEUDO_HEADERS, has_control, parse_header
-from penstock.policy.pattern import compile_problem, prefix_mistake
+from penstock.policy.pattern import prefix_mistake
 
 if TYPE_CHECKING:
     from penstock.policy.resources import (
@@ -66,7 +67,7 @@ def check_rules(rules: L7Rules) -> Iterator[Problem]:
 def check_http(rule: HttpRequestRule) -> Iterator[Problem]:
     """Return problems about one of rules.http."""
     for name, pattern in (("path", rule.path), ("method", rule.method), ("host", rule.host)):
-        reason = compile_problem(pattern) if pattern else ""
+        reason = regex_fault(pattern) if pattern else ""
         if reason:
             yield Problem(name, f"{pattern[:80]!r} {reason}", "use RE2 syntax")
     yield from _check_path(rule.path)
