@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from penstock.core.decode import decode, examine
 from penstock.core.diagnosis import MAX_PROBLEMS
+from penstock.core.kinds import Service
 from penstock.core.objects import ApiStruct, Broken, Object, names
 from penstock.core.pods import IntOrString
 from penstock.meta.problems import Problem, Severity
@@ -281,3 +282,8 @@ def test_label_that_no_api_server_takes_is_refused(key: str, value: str) -> None
     raw = policy()
     raw["metadata"]["labels"] = {key: value}
     assert problems(raw)[0].startswith("metadata.labels")
+
+
+def test_half_a_surrogate_pair_is_no_crash() -> None:
+    raw = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": "\ud800"}
+    assert isinstance(decode(Service, raw), Broken)

@@ -116,7 +116,7 @@ def _convert(kind: type[Object], raw: dict[str, Any]) -> Object | None:
         return None
     try:
         return msgspec.convert(raw, kind, strict=True)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: half a surrogate pair
         return None
 
 
@@ -125,7 +125,7 @@ def _convert_exactly(
 ) -> Object | None:
     try:
         return msgspec.convert(raw, kind, strict=True)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         problems.append(Problem("", str(error)))
         return None
 
