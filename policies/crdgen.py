@@ -4,7 +4,9 @@
     python policies/crdgen.py --check    fail if what is there is not what would be written
 
 The schema says names and types. What a policy means is checked by the controller, which tells it in
-the policy's condition Valid; an API server could not say where a field belongs.
+the policy's condition Valid; an API server could not say where a field belongs. Unknown fields are
+kept: without a misplaced `rules` a policy would allow more than its author meant, so the controller
+must see it.
 Source: Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions", structural schemas.
 """
 
@@ -75,6 +77,7 @@ def _struct(struct: type[msgspec.Struct]) -> dict[str, Any]:
         "type": "object",
         "description": (inspect.getdoc(struct) or "").split("\n", 1)[0],
         "properties": {name: schema_of(_present(field.shape)) for name, field in fields.items()},
+        "x-kubernetes-preserve-unknown-fields": True,
     }
     return schema | ({"required": required} if required else {})
 
