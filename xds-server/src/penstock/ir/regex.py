@@ -43,4 +43,4 @@ def _compile(pattern: str) -> Any:
     except re2.error as error:
         reason = error.args[0] if error.args else error
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        return f"does not compile as RE2: {text}"
+        return f"is not a regular expression of RE2: {text}"
