@@ -11,6 +11,7 @@ from penstock.compiler import roots
 from penstock.compiler.database import Database
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.settings import Settings
+from penstock.compiler.status_goals import StatusGoal, StatusGoals
 from penstock.compiler.workloads import WorkloadTable
 from penstock.core.addresses import StableAllocator
 from penstock.core.events import Event, EventType
@@ -58,6 +59,8 @@ class Compiler:
         self.db = Database(settings or Settings())
         self.failures: dict[str, Exception] = {}
         """What could not be compiled because of a mistake of ours; the last good version stays."""
+        self.statuses = StatusGoals(self.db)
+        """Filled by whoever writes statuses."""
         self._addresses = StableAllocator(
             self.db.settings.gateway_network,
             reserved=[self.db.settings.gateway_network.split("/")[0]],
@@ -201,6 +204,8 @@ class Compiler:
             self._reconcile(goal, node.value)
         elif isinstance(goal, Output):
             self._publish(goal, node.value)
+        elif isinstance(goal, StatusGoal):
+            self.statuses.note(goal)
 
     def _reconcile(self, root: _Root, outputs: Outputs) -> None:
         """Want exactly *outputs* because of *root*."""

@@ -47,6 +47,8 @@ class Acknowledgements:
     def __init__(self) -> None:
         """Know of no node."""
         self._nodes: dict[str, _Node] = {}
+        self.changes = 0
+        """How often a node came, went or said something."""
 
     @property
     def connected(self) -> dict[str, bool]:
@@ -55,25 +57,31 @@ class Acknowledgements:
 
     def on_connect(self, node: str, stream: DeltaStream) -> None:
         """Remember the stream of an agent."""
+        self.changes += 1
         self._nodes.setdefault(node, _Node()).stream = stream
 
     def on_disconnect(self, node: str, stream: DeltaStream) -> None:
         """Forget the stream of an agent; what Envoy said stays."""
+        self.changes += 1
         known = self._nodes.get(node)
         if known is not None and known.stream is stream:
             known.stream = None
 
-    def on_ack(self, node: str, accepted: object) -> None:
-        """Take nothing: the stream itself is asked when somebody wants to know."""
+    def on_ack(self, node: str, accepted: object) -> None:  # noqa: ARG002  # the ADS server's signature
+        """Count it: the stream itself is asked when somebody wants to know."""
+        self.changes += 1
 
-    def on_reject(self, node: str, rejection: object) -> None:
-        """Take nothing, as in on_ack."""
+    def on_reject(self, node: str, rejection: object) -> None:  # noqa: ARG002  # the ADS server's signature
+        """Count it, as in on_ack."""
+        self.changes += 1
 
-    def on_clear(self, node: str, cleared: object) -> None:
-        """Take nothing, as in on_ack."""
+    def on_clear(self, node: str, cleared: object) -> None:  # noqa: ARG002  # the ADS server's signature
+        """Count it, as in on_ack."""
+        self.changes += 1
 
     def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - signature of the ADS server
         """Take what an agent says of its Envoy."""
+        self.changes += 1
         known = self._nodes.setdefault(node, _Node())
         if full:
             known.reported.clear()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from penstock.ads.server import AdsServer
 from penstock.controlplane.api import application
-from penstock.controlplane.config import Config, source_of
+from penstock.controlplane.config import Config, source_of, status_writer_of
+from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.sockets import private_socket
 from penstock.runtime.stop import stop_signal
-from penstock.sources.source import Source
 
 _log = structlog.get_logger("penstock.controller")
 
@@ -39,6 +41,8 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     source = source_of(config, clock)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
+    feed = StatusFeed(world, clock)
+    writer = status_writer_of(config, clock, feed.statuses)
     runner = web.AppRunner(application(world, source), access_log=None)
     await ads.start(config.paths.controller_ads)
     try:
@@ -46,17 +50,23 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         await web.SockSite(runner, private_socket(config.paths.controller_api)).start()
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
-        await _until_stopped(source, world, stop)
+        work: list[Coroutine[Any, Any, None]] = [source.run(world.take)]
+        if writer is not None:
+            work.append(feed.run(writer))
+        await _until_stopped(work, stop)
     finally:
         await runner.cleanup()
         await ads.stop()
 
 
-async def _until_stopped(source: Source, world: World, stop: asyncio.Event) -> None:
-    feed = asyncio.create_task(source.run(world.take))
+async def _until_stopped(work: Iterable[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
+    """Do all of *work* until *stop* is set, or some of it fails; then end it in an orderly way."""
+    tasks = [asyncio.create_task(one) for one in work]
     stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait({feed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (feed, stopped):
+    done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, stopped):
         task.cancel()
-    if feed in done:
-        feed.result()
+    await asyncio.gather(*tasks, stopped, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()

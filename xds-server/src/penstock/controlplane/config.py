@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import secrets
+import socket
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,7 @@ from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.source import KubernetesSource
+from penstock.sources.kubernetes.status_writer import Statuses, StatusWriter
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
@@ -29,6 +32,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The API server to read from instead."""
     environment: dict[str, str] = {}
     """What a credential plugin of `access` is started with."""
+    lease_namespace: str = "kube-system"
+    """Where the Lease is whose holder writes statuses into the API server."""
     made: Path | None = None
     """Folder of what a lab makes of them. Pods come from there only: a Pod that the user wrote has
     no address yet."""
@@ -50,6 +55,21 @@ def source_of(config: Config, clock: Clock) -> Source:
         return FileSource(config.sources, known_kinds(), clock=clock)
     made = FileSource([config.made], known_kinds(), clock=clock)
     return MergedSource([_written(config.sources, clock), made])
+
+
+def status_writer_of(config: Config, clock: Clock, statuses: Statuses) -> StatusWriter | None:
+    """Return what writes statuses; None if objects do not come from an API server."""
+    if config.access is None:
+        return None
+    return StatusWriter(
+        config.access,
+        clock,
+        random.random,
+        statuses,
+        identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
+        namespace=config.lease_namespace,
+        environment=config.environment,
+    )
 
 
 def _written(paths: tuple[Path, ...], clock: Clock) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -40,6 +40,10 @@ class World:
         self.objects: dict[ObjectRef, Object | Broken] = {}
         self.acknowledgements = Acknowledgements()
         self.synced = asyncio.Event()
+        self.changes = 0
+        """How often what nodes get changed."""
+        self.on_batch: Callable[[Batch], None] | None = None
+        """Told each batch when it is compiled."""
         self._store = SnapshotStore()
         self._served: set[str] = set()
         self._failures: dict[str, str] = {}
@@ -53,6 +57,7 @@ class World:
                 self.objects[event.object.ref] = event.object
         changes = self.compiler.apply(batch.events)
         self._tell_failures()
+        self.changes += bool(changes)
         for change in changes:
             nodes = self._served if change.node == EVERY_NODE else self._served & {change.node}
             for node in nodes:
@@ -63,6 +68,8 @@ class World:
             gc.collect()
             gc.freeze()
             self.synced.set()
+        if self.on_batch is not None:
+            self.on_batch(batch)
 
     async def snapshot_for(self, node_id: str) -> Snapshot:
         """Return the live snapshot of a node, once everything is synced. See SnapshotSource."""

@@ -10,10 +10,12 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from penstock.core.events import Event
 from penstock.meta.clock import Clock
+from penstock.meta.errors import PenstockError
 from penstock.sources.kubernetes.access import Access, AccessError, Credentials
 from penstock.sources.kubernetes.reflector import Reflector
 from penstock.sources.kubernetes.requests import ListRequest, Pause, Request
@@ -39,6 +41,30 @@ _T = TypeVar("_T")
 
 class _StalledError(Exception):
     """Nothing came until the deadline."""
+
+
+class UnreachableError(PenstockError):
+    """The API server gave no answer."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request that has a short answer."""
+
+    method: str
+    target: str
+    """Path and query."""
+    body: object = None
+    """JSON value; None for none."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API server says to a call."""
+
+    status: int
+    body: dict[str, Any]
+    """An object, or a Status."""
+    wait: float = 0.0
+    """Seconds that it wants to be left alone."""
 
 
 class ApiServer:
@@ -74,6 +100,31 @@ class ApiServer:
                 case request:
                     await self._exchange(session, reflector, request, deliver)
 
+    async def call(self, session: aiohttp.ClientSession, call: Call, seconds: float) -> Answer:
+        """Make one request that has a short answer.
+
+        Raises:
+            UnreachableError: there is no answer within *seconds*, or it is not JSON.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._send(session, call.method, call.target, call.body)
+                async with response:
+                    body = await response.read()
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                self._credentials.refuse()
+            value = msgspec.json.decode(body) if body else {}
+        except (aiohttp.ClientError, OSError, AccessError, msgspec.MsgspecError) as error:
+            if isinstance(error, _DISTRUST):
+                self._credentials.refuse()
+            raise UnreachableError(_reason(error)) from error
+        wait = response.headers.get("Retry-After", "")
+        return Answer(
+            status=response.status,
+            body=value if isinstance(value, dict) else {},
+            wait=float(wait) if wait.isdecimal() else 0.0,
+        )
+
     async def _exchange(
         self,
         session: aiohttp.ClientSession,
@@ -84,7 +135,7 @@ class ApiServer:
         """Make one request and give its answer to *reflector*, piece by piece."""
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._within(reflector, self._get(session, request.target))
+            response = await self._within(reflector, self._send(session, "GET", request.target))
             if response.status != HTTPStatus.OK:
                 await self._refused(reflector, response, deliver)
             elif isinstance(request, ListRequest):
@@ -123,11 +174,18 @@ class ApiServer:
         now = self._clock.monotonic()
         await deliver(reflector, reflector.refused(response.status, body, now, seconds))
 
-    async def _get(self, session: aiohttp.ClientSession, target: str) -> aiohttp.ClientResponse:
+    async def _send(
+        self, session: aiohttp.ClientSession, method: str, target: str, body: object = None
+    ) -> aiohttp.ClientResponse:
         context = await self._credentials.context()
-        return await session.get(
+        headers = await self._credentials.headers()
+        if body is not None:
+            headers = {**headers, "Content-Type": "application/json"}
+        return await session.request(
+            method,
             URL(self._access.server + target, encoded=True),
-            headers=await self._credentials.headers(),
+            headers=headers,
+            data=None if body is None else msgspec.json.encode(body),
             ssl=True if context is None else context,
             server_hostname=self._access.server_name or None,
             allow_redirects=False,

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from penstock.meta.back_off import BackOff
+from penstock.meta.names import NamespacedName
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +98,12 @@ def resource_of(kind: str) -> str:
     if name.endswith("y") and name[-2] not in "aeiou":
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
+
+
+def object_target(api_version: str, kind: str, name: NamespacedName) -> str:
+    """Return the path of one object; *name* has no namespace if the kind has none."""
+    scope = f"namespaces/{name.namespace}/" if name.namespace else ""
+    return _target(api_version, f"{scope}{resource_of(kind)}/{name.name}", {})
 
 
 def _target(api_version: str, resource: str, query: dict[str, str]) -> str:

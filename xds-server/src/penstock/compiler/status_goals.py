@@ -1,0 +1,84 @@
+"""Which statuses may have changed because of other objects, known without looking at all of them.
+
+The status of a route depends on Gateways, Services and grants, that of a Gateway on the routes that
+are attached to it. What such a status is made of is a goal for each object that somebody follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.gateways import ours
+from penstock.compiler.statuses import attached_routes, parent_statuses
+from penstock.incremental.engine import Node
+from penstock.incremental.query import Query, query
+from penstock.meta.names import NamespacedName, ObjectRef
+
+STATUS_KINDS = frozenset({"GatewayClass", "Gateway", "HTTPRoute", "CiliumNetworkPolicy"})
+"""Kinds with a status of ours."""
+
+
+class StatusGoal(msgspec.Struct, frozen=True):
+    """Name of a goal: what the status of one object is made of."""
+
+    ref: ObjectRef
+
+    def __str__(self) -> str:
+        """Return the name under which a failure is told."""
+        return f"status of {self.ref}"
+
+
+@query
+def gateway_basis(db: Database, name: NamespacedName) -> tuple[bool, dict[str, int], str | None]:
+    """Return what other objects bring into the status of a Gateway."""
+    if ours(db, name) is None:
+        return False, {}, None
+    return True, attached_routes(db, name), db.gateway_addresses.get(name)
+
+
+_BASES: dict[str, Query[Database, NamespacedName, Any]] = {
+    "HTTPRoute": parent_statuses,
+    "Gateway": gateway_basis,
+}
+"""Statuses of other kinds change with their object only."""
+
+
+class StatusGoals:
+    """Objects whose statuses are followed, and which of them may have another one now."""
+
+    def __init__(self, db: Database) -> None:
+        """Follow nothing."""
+        self._db = db
+        self._nodes: dict[ObjectRef, Node] = {}
+        self._changed: dict[ObjectRef, None] = {}
+
+    def follow(self, ref: ObjectRef) -> None:
+        """Tell from now on when the status of *ref* may have changed."""
+        basis = _BASES.get(ref.kind)
+        if basis is not None and ref not in self._nodes:
+            node = self._nodes[ref] = basis.node(self._db, ref.key)
+            self._db.engine.want(node, StatusGoal(ref))
+
+    def drop(self, ref: ObjectRef) -> None:
+        """Stop following *ref*."""
+        node = self._nodes.pop(ref, None)
+        self._changed.pop(ref, None)
+        if node is not None:
+            self._db.engine.unwant(node)
+
+    def clear(self) -> None:
+        """Stop following anything."""
+        for ref in list(self._nodes):
+            self.drop(ref)
+
+    def note(self, goal: StatusGoal) -> None:
+        """Take that what a status is made of has changed."""
+        self._changed[goal.ref] = None
+
+    def take(self) -> tuple[ObjectRef, ...]:
+        """Return the objects that changed since the last call, in the order of their changes."""
+        changed, self._changed = self._changed, {}
+        return tuple(changed)

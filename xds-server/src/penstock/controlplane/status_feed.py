@@ -1,0 +1,127 @@
+"""What the writer of statuses is told: what each object should say, and when to look again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from penstock.compiler.compile import KINDS
+from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.compiler.statuses import status_of
+from penstock.controlplane.acknowledgements import summary
+from penstock.controlplane.world import World
+from penstock.core.events import Batch, EventType
+from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.meta.clock import Clock
+from penstock.meta.conditions import Condition
+from penstock.meta.names import ObjectRef
+from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter
+
+SUM_SECONDS = 1.0
+"""Least seconds between two looks at what all nodes said."""
+SUM_SHARE = 20.0
+"""So many times as long as a look took is waited until the next one."""
+_API_VERSIONS = {kind.kind: kind.api_versions[0] for kind in KINDS if kind.kind in STATUS_KINDS}
+
+_log = structlog.get_logger("penstock.status")
+
+
+class StatusFeed:
+    """Stands between the world and a writer of statuses."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        """Follow nothing before there is a writer."""
+        self._world = world
+        self._clock = clock
+        self._writer: StatusWriter | None = None
+        self._leads = False
+        self._acknowledged: dict[ObjectRef, Condition] = {}
+
+    @property
+    def statuses(self) -> Statuses:
+        """Return what a writer asks."""
+        return Statuses(controller=CONTROLLER_NAME, desired=self.desired, leading=self._turn)
+
+    async def run(self, writer: StatusWriter) -> None:
+        """Have *writer* write once everything is known, until cancelled."""
+        await self._world.synced.wait()
+        self._writer, self._world.on_batch = writer, self._take
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(writer.run())
+            tasks.create_task(self._sum_up())
+
+    def desired(self, ref: ObjectRef) -> Desired | None:
+        """Return the status that an object should have, and follow it from now on."""
+        thing = self._world.objects.get(ref)
+        if thing is None:
+            return None
+        goals = self._world.compiler.statuses
+        try:
+            goals.follow(ref)
+            status = status_of(self._world.compiler.db, thing, self._acknowledged.get)
+        except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
+            _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
+            return None
+        return Desired(
+            api_version=_API_VERSIONS[ref.kind],
+            uid=thing.metadata.uid,
+            generation=thing.metadata.generation,
+            status=status,
+        )
+
+    def _turn(self, leads: bool) -> None:  # noqa: FBT001  # the writer's callback
+        """Look at every object if it is our turn; follow nothing if it is not."""
+        self._leads = leads
+        if not leads:
+            self._world.compiler.statuses.clear()
+            return
+        self._acknowledged = self._summed_up()
+        for ref in sorted(self._world.objects):
+            if ref.kind in STATUS_KINDS:
+                self._mark(ref)
+
+    def _take(self, batch: Batch) -> None:
+        """Look at objects that changed, and at those whose status other objects changed."""
+        if not self._leads:
+            return
+        goals = self._world.compiler.statuses
+        for event in batch.events:
+            ref = event.object.ref
+            if event.type is EventType.DELETED:
+                goals.drop(ref)
+            elif ref.kind in STATUS_KINDS:
+                self._mark(ref, event.object.metadata.resource_version)
+        for ref in goals.take():
+            self._mark(ref)
+
+    async def _sum_up(self) -> None:
+        """Look at objects of which nodes say something else than before."""
+        seen = (-1, -1)
+        pause = SUM_SECONDS
+        while True:
+            await self._clock.sleep(pause)
+            world = self._world
+            now = (world.changes, world.acknowledgements.changes)
+            if not self._leads or now == seen:
+                continue
+            began = self._clock.monotonic()
+            before, self._acknowledged = self._acknowledged, self._summed_up()
+            after, seen = self._acknowledged, now
+            for ref in sorted(before.keys() | after.keys()):
+                if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
+                    self._mark(ref)
+            pause = max(SUM_SECONDS, SUM_SHARE * (self._clock.monotonic() - began))
+
+    def _summed_up(self) -> dict[ObjectRef, Condition]:
+        """Return what all nodes say of each object."""
+        found: dict[ObjectRef, Condition] = {}
+        for ref, states in self._world.states_by_object().items():
+            condition = summary(states)
+            if condition is not None:
+                found[ref] = condition
+        return found
+
+    def _mark(self, ref: ObjectRef, version: str = "") -> None:
+        if self._writer is not None:
+            self._writer.mark(ref, version)

@@ -1,0 +1,293 @@
+"""Statuses into the API server, by one of several controllers.
+
+`penstock.status` decides who writes, what, and when; here is the IO. A status is read, merged and
+written with the version that was read, so nothing that others wrote meanwhile is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+
+from penstock.meta.clock import Clock
+from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.sources.kubernetes.access import Access
+from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, UnreachableError
+from penstock.sources.kubernetes.requests import object_target
+from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
+from penstock.status.merge import merged
+from penstock.status.plan import Idle, Plan
+
+LEASE = "penstock-status"
+CALL_SECONDS = 4.0
+"""Longest wait for an answer about an object."""
+AT_ONCE = 4
+"""Objects looked at together."""
+_IDLE = 60.0
+"""Seconds after which a look at the queue costs nothing."""
+
+_log = structlog.get_logger("penstock.status")
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """The status that an object should have."""
+
+    api_version: str
+    uid: str
+    generation: int
+    """Of the version of the object that the status is about."""
+    status: dict[str, Any] | None
+    """Our part of it, None for nothing."""
+
+
+class Statuses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where statuses come from."""
+
+    controller: str
+    """controllerName of our entries in `parents`."""
+    desired: Callable[[ObjectRef], Desired | None]
+    """Returns what an object should say; None if it is not known (any more)."""
+    leading: Callable[[bool], None]
+    """Told when we begin to write, to mark every object, and when we stop."""
+
+
+class StatusWriter:
+    """Writes statuses while it holds the Lease."""
+
+    def __init__(
+        self,
+        access: Access,
+        clock: Clock,
+        random: Callable[[], float],
+        statuses: Statuses,
+        *,
+        identity: str,
+        namespace: str,
+        terms: Terms | None = None,
+        environment: Mapping[str, str],
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            access: where the server is and who we are.
+            clock: paces everything.
+            random: returns numbers in [0, 1), for jitter.
+            statuses: what to write.
+            identity: of this process, unlike any other one's.
+            namespace: of the Lease.
+            terms: of the Lease.
+            environment: what a credential plugin is started with.
+        """
+        self._server = ApiServer(access, clock, environment)
+        self._clock = clock
+        self._statuses = statuses
+        self._terms = terms or Terms()
+        self._election = Election(identity, namespace, LEASE, self._terms, random)
+        self._lease = NamespacedName(namespace, LEASE)
+        self._plan = Plan(random)
+        self._woken = asyncio.Event()
+        self._was_leading = False
+        self._trouble = ""
+        self._written: dict[ObjectRef, str] = {}
+        self.writes = 0
+        """How many statuses were written."""
+
+    @property
+    def leads(self) -> bool:
+        """Return whether we may write now."""
+        return self._election.leads(self._clock.monotonic())
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of objects that are to be looked at."""
+        return len(self._plan)
+
+    def mark(self, ref: ObjectRef, version: str = "") -> None:
+        """Have the status of *ref* looked at, unless its resourceVersion is the one we made."""
+        written = self._written.pop(ref, "")
+        if self._was_leading and not (version and version == written):
+            self._plan.mark(ref, self._clock.monotonic())
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Write while we are the one to do it, until cancelled; then let another one begin."""
+        async with self._server.session() as session:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._stand(session))
+                    tasks.create_task(self._write_all(session))
+            finally:
+                await self._release(session)
+
+    async def _stand(self, session: aiohttp.ClientSession) -> None:
+        """Be a candidate for the Lease, or its holder."""
+        election, clock = self._election, self._clock
+        while True:
+            now = clock.monotonic()
+            match election.next(now, clock.now()):
+                case Wait(seconds=seconds):
+                    left = election.until - now
+                    await clock.sleep(min(seconds, left) if left > 0 else seconds)
+                case asked:
+                    await self._ask(session, asked)
+            self._notice()
+
+    async def _ask(self, session: aiohttp.ClientSession, asked: Ask) -> None:
+        # The answer may take longer than we lead; the writer looks at the clock by itself.
+        try:
+            answer = await self._server.call(session, self._about_lease(asked), self._terms.answer)
+        except UnreachableError as error:
+            self._election.failed(self._clock.monotonic())
+            self._tell(str(error))
+            return
+        self._election.answered(asked, answer.status, answer.body, self._clock.monotonic())
+        known = answer.status < HTTPStatus.BAD_REQUEST
+        known |= answer.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
+        self._tell("" if known else f"{answer.status} {answer.body.get('message', '')}")
+
+    def _about_lease(self, asked: Ask) -> Call:
+        target = object_target(API_VERSION, "Lease", self._lease)
+        if asked.method == "POST":
+            target = target.rpartition("/")[0]
+        return Call(asked.method, target, asked.body)
+
+    def _notice(self) -> None:
+        """Tell when we begin and when we stop to write."""
+        leads = self.leads
+        if leads is self._was_leading:
+            return
+        self._was_leading = leads
+        if leads:
+            _log.info("writing statuses", term=self._election.term)
+        else:
+            self._plan.clear()
+            self._written.clear()
+            _log.info("not writing statuses any more", holder=self._election.holder)
+        self._statuses.leading(leads)
+        self._woken.set()
+
+    async def _release(self, session: aiohttp.ClientSession) -> None:
+        asked = self._election.release(self._clock.monotonic(), self._clock.now())
+        if asked is not None:
+            with contextlib.suppress(UnreachableError):
+                await self._server.call(session, self._about_lease(asked), 1.0)
+
+    async def _write_all(self, session: aiohttp.ClientSession) -> None:
+        free = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                await free.acquire()
+                ref = await self._next()
+                look = looks.create_task(self._look(session, ref))
+                look.add_done_callback(lambda _: free.release())
+
+    async def _next(self) -> ObjectRef:
+        """Return the next object once there is one and we may write."""
+        while True:
+            self._woken.clear()
+            now = self._clock.monotonic()
+            seconds = _IDLE
+            if self._may_write(now):
+                match self._plan.next(now):
+                    case Idle(seconds=idle):
+                        seconds = min(idle, _IDLE)
+                    case ref:
+                        return ref
+            elif len(self._plan):
+                seconds = self._terms.renew / 4
+            await self._wait(seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        woken = asyncio.create_task(self._woken.wait())
+        timer = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({woken, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            timer.cancel()
+
+    def _may_write(self, now: float) -> bool:
+        """Return whether a write that begins now ends while we are the one to write."""
+        return self._was_leading and self._election.leads(now + self._call_seconds)
+
+    @property
+    def _call_seconds(self) -> float:
+        return min(CALL_SECONDS, self._terms.deadline / 2)
+
+    async def _look(self, session: aiohttp.ClientSession, ref: ObjectRef) -> None:
+        """Read the status of *ref*, and write it if it should be another one."""
+        desired = self._statuses.desired(ref)
+        if desired is None:
+            self._plan.done(ref, self._clock.monotonic())
+            return
+        target = object_target(desired.api_version, ref.kind, ref.key)
+        try:
+            read = await self._server.call(session, Call("GET", target), self._call_seconds)
+            update = self._update(desired, read.body) if read.status == HTTPStatus.OK else None
+            if update is None:
+                self._settle(ref, read)
+            elif not self._may_write(self._clock.monotonic()):
+                self._plan.abandon(ref, self._clock.monotonic())
+            else:
+                call = Call("PUT", f"{target}/status?fieldManager=penstock", update)
+                self._settle(
+                    ref, await self._server.call(session, call, self._call_seconds), wrote=True
+                )
+        except UnreachableError as error:
+            self._plan.outage(ref, self._clock.monotonic())
+            self._tell(str(error))
+
+    def _update(self, desired: Desired, read: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the object to write; None if its status is as it should be.
+
+        An object that is not the one we know is left alone: what it is now will be told, and then
+        it is looked at again.
+        """
+        metadata = read.get("metadata", {})
+        if (metadata.get("uid"), metadata.get("generation", 0)) != (
+            desired.uid,
+            desired.generation,
+        ):
+            return None
+        observed = read.get("status") or {}
+        now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        wanted = merged(observed, desired.status, self._statuses.controller, now)
+        return None if wanted == observed else {**read, "status": wanted}
+
+    def _settle(self, ref: ObjectRef, answer: Answer, *, wrote: bool = False) -> None:
+        """Tell the plan what came of looking at *ref*."""
+        now = self._clock.monotonic()
+        match answer.status:
+            case HTTPStatus.OK if wrote:
+                self.writes += 1
+                self._written[ref] = answer.body.get("metadata", {}).get("resourceVersion", "")
+                self._plan.done(ref, now)
+            case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
+                self._plan.done(ref, now)
+            case HTTPStatus.CONFLICT:
+                self._plan.conflict(ref, now)
+            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.UNAUTHORIZED:
+                self._plan.outage(ref, now, answer.wait)
+            case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._plan.outage(ref, now, answer.wait)
+            case status:
+                said = answer.body.get("message", "")
+                _log.warning("a status is refused", object=str(ref), status=status, reason=said)
+                self._plan.refused(ref, now)
+
+    def _tell(self, trouble: str) -> None:
+        """Log a trouble once, and its end."""
+        if trouble and not self._trouble:
+            hint = "allow get, create and update on leases, and update on statuses, by RBAC"
+            _log.warning("statuses cannot be written", reason=trouble, hint=hint)
+        elif self._trouble and not trouble:
+            _log.info("no more: statuses cannot be written")
+        self._trouble = trouble

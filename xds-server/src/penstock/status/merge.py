@@ -1,0 +1,108 @@
+"""What a status becomes when ours is written into it.
+
+What others wrote stays where it is: entries of other controllers in HTTPRoute.status.parents,
+conditions of other types, fields that we do not know.
+Source: Kubernetes API conventions, typical status properties; Gateway API, RouteParentStatus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+
+LONGEST_MESSAGE = 32768
+"""Characters; metav1.Condition.message."""
+OURS = frozenset(
+    {
+        "Accepted", "Conflicted", "DataPlaneAcked", "InsecureFrontendValidationMode",
+        "OverlappingTLSConfig", "PartiallyInvalid", "Programmed", "ResolvedRefs",
+        "SupportedVersion", "Valid",
+    }
+)  # fmt: skip
+"""Types of conditions that are ours to write and to remove."""
+
+
+def merged(observed: Json, desired: Json | None, controller: str, now: str) -> Json:
+    """Return the status that an object should have.
+
+    Args:
+        observed: its status at present; it is not changed.
+        desired: what we have to say; None for nothing.
+        controller: our controllerName, which marks our entries in `parents`.
+        now: for conditions whose status changes, as RFC 3339.
+
+    The result equals *observed* if there is nothing to write.
+    """
+    if "parents" in observed or "parents" in (desired or {}):
+        wanted = (desired or {}).get("parents", [])
+        return observed | {"parents": _parents(observed.get("parents"), wanted, controller, now)}
+    if desired is None:
+        return observed
+    result = dict(observed)
+    for name, value in desired.items():
+        match name:
+            case "conditions":
+                result[name] = _conditions(observed.get(name), value, now)
+            case "listeners":
+                result[name] = _listeners(observed.get(name), value, now)
+            case _ if value or observed.get(name):
+                result[name] = value
+            case _:
+                pass
+    return result
+
+
+def _conditions(observed: Sequence[Json] | None, desired: Iterable[Json], now: str) -> list[Json]:
+    """Return *observed* with ours in the place of what we wrote before, new ones at the end."""
+    left = {one["type"]: one for one in desired}
+    result: list[Json] = []
+    for old in observed or ():
+        kind = old.get("type", "")
+        if kind in left:
+            result.append(_condition(old, left.pop(kind), now))
+        elif kind not in OURS:
+            result.append(old)
+    return [*result, *(_condition({}, one, now) for one in left.values())]
+
+
+def _condition(old: Json, new: Json, now: str) -> Json:
+    since = old.get("lastTransitionTime") if old.get("status") == new["status"] else None
+    message = new["message"][:LONGEST_MESSAGE]
+    return old | new | {"message": message, "lastTransitionTime": since or now}
+
+
+def _listeners(observed: Sequence[Json] | None, desired: Iterable[Json], now: str) -> list[Json]:
+    """Return *desired*, in its order, with what others said about the same listeners."""
+    known = {one.get("name"): one for one in observed or ()}
+    return [_entry(known.get(one["name"], {}), one, now) for one in desired]
+
+
+def _parents(
+    observed: Sequence[Json] | None, desired: Sequence[Json], controller: str, now: str
+) -> list[Json]:
+    """Return *observed* with our entries as in *desired*: in their place, new ones at the end."""
+    left = list(desired)
+    result: list[Json] = []
+    for old in observed or ():
+        if old.get("controllerName") != controller:
+            result.append(old)
+            continue
+        new = _take(left, lambda one, old=old: one["parentRef"] == old.get("parentRef"))  # type: ignore[misc]
+        if new is not None:
+            result.append(_entry(old, new, now))
+    return [*result, *(_entry({}, one, now) for one in left)]
+
+
+def _entry(old: Json, new: Json, now: str) -> Json:
+    conditions = _conditions(old.get("conditions"), new["conditions"], now)
+    return old | new | {"conditions": conditions}
+
+
+def _take(some: list[Json], wanted: Callable[[Json], bool]) -> Json | None:
+    """Remove and return the first of *some* that is wanted, None if none is."""
+    for index, one in enumerate(some):
+        if wanted(one):
+            return some.pop(index)
+    return None
