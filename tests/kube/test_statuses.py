@@ -8,13 +8,16 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
+from penstock.core.objects import Broken
 from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.meta.names import NamespacedName
 from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
@@ -31,17 +34,23 @@ LEASE = {
 }
 
 
+class KilledWriter(StatusWriter):
+    """Leaves what a controller leaves that is killed: a Lease that is not given back."""
+
+    async def _release(self, session: aiohttp.ClientSession) -> None:
+        """Say nothing."""
+
+
 class Replica:
     """What a controller has for statuses, over the real server."""
 
-    def __init__(self, api: KubeApi, name: str, port: int = 0) -> None:
-        access = api.access_at(port or api.port)
+    def __init__(self, api: KubeApi, name: str) -> None:
         clock = SystemClock()
         self.world = World(Settings())
         self._source = KubernetesSource(api.access, KINDS, clock, random.random)
         self._feed = StatusFeed(self.world, clock)
-        self.writer = StatusWriter(
-            access,
+        self.writer = KilledWriter(
+            api.access,
             clock,
             random.random,
             self._feed.statuses,
@@ -51,6 +60,10 @@ class Replica:
             environment={},
         )
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def leads(self) -> bool:
+        return self.writer.leads
 
     def start(self) -> None:
         work = (self._source.run(self.world.take), self._feed.run(self.writer))
@@ -63,8 +76,8 @@ class Replica:
 
 
 @contextlib.asynccontextmanager
-async def replica(api: KubeApi, name: str = "one", port: int = 0) -> AsyncGenerator[Replica]:
-    made = Replica(api, name, port)
+async def replica(api: KubeApi, name: str = "one") -> AsyncGenerator[Replica]:
+    made = Replica(api, name)
     made.start()
     try:
         yield made
@@ -184,3 +197,146 @@ async def test_conditions_appear(api: KubeApi, objects: list[dict[str, Any]]) ->
         assert parent["parentRef"] == the_route["spec"]["parentRefs"][0]
         assert conditions(parent) == {"Accepted": "True", "ResolvedRefs": "False"}
         assert conditions(the_policy["status"]) == {"Valid": "True"}
+
+
+async def test_nothing_is_written_when_nothing_changed(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    async with replica(api, "one") as one:
+        await settled(api, *objects)
+        await eventually(lambda: one.writer.waiting == 0)
+    before = [get(api, raw)["metadata"]["resourceVersion"] for raw in objects]
+    async with replica(api, "two") as two:
+        await eventually(lambda: two.leads and two.writer.waiting == 0)
+        api.apply(gateway() | {"metadata": {**gateway()["metadata"], "labels": {"a": "b"}}})
+        await eventually(lambda: two.world.compiler.db.gateways.snapshot() != {})
+        assert two.writer.writes == 0
+    after = [get(api, raw)["metadata"]["resourceVersion"] for raw in objects]
+    assert after[:1] + after[2:] == before[:1] + before[2:]
+
+
+async def test_what_others_wrote_stays(api: KubeApi, objects: list[dict[str, Any]]) -> None:
+    the_class, the_gateway, the_route, _ = objects
+    condition = {
+        "type": "example.com/Seen", "status": "True", "reason": "Seen", "message": "",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    theirs = {
+        "controllerName": "example.com/other",
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"},
+        "conditions": [condition],
+    }
+
+    def add_condition(status: dict[str, Any]) -> None:
+        status.setdefault("conditions", []).insert(0, condition)
+
+    put_status(api, the_route, lambda status: status.setdefault("parents", []).append(theirs))
+    put_status(api, the_gateway, add_condition)
+    put_status(api, the_class, add_condition)
+    async with replica(api):
+        await settled(api, *objects)
+        assert get(api, the_route)["status"]["parents"][0] == theirs
+        assert get(api, the_gateway)["status"]["conditions"][0] == condition
+        assert get(api, the_class)["status"]["conditions"][0] == condition
+        api.apply(route({"name": "other"}))
+        await eventually(lambda: get(api, the_route)["status"]["parents"] == [theirs])
+
+
+async def test_status_follows_other_objects_and_keeps_the_time_of_what_stays(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    _, the_gateway, the_route, _ = objects
+
+    def parent() -> dict[str, Any]:
+        (found,) = get(api, the_route)["status"]["parents"]
+        return dict(found)
+
+    async with replica(api):
+        await settled(api, *objects)
+        before = {one["type"]: one for one in parent()["conditions"]}
+        await asyncio.sleep(1.1)  # times of transition are in seconds
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "b", "namespace": "status"},
+            "spec": {"clusterIP": "None", "ports": [{"port": 80}]},
+        }
+        api.apply(service)
+        try:
+            await eventually(lambda: conditions(parent())["ResolvedRefs"] == "True")
+        finally:
+            api.delete(service)
+        after = {one["type"]: one for one in parent()["conditions"]}
+        assert after["Accepted"] == before["Accepted"]
+        times = [one["ResolvedRefs"]["lastTransitionTime"] for one in (before, after)]
+        assert times[0] < times[1]
+        api.delete(the_route)
+        await eventually(
+            lambda: get(api, the_gateway)["status"]["listeners"][0]["attachedRoutes"] == 0
+        )
+
+
+async def test_one_of_two_writes_and_the_other_takes_over_when_it_is_killed(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with replica(api, "one") as one:
+        await settled(api, *objects)
+        async with replica(api, "two") as two:
+            await two.world.synced.wait()
+            for port in range(81, 84):
+                api.apply(route(port=port))
+                await settled(api, *objects)
+            assert two.writer.writes == 0
+            assert get(api, LEASE)["spec"]["holderIdentity"] == "one"
+            await one.stop()
+            killed_at = loop.time()
+            api.apply(route(port=90))
+            await settled(api, *objects)
+            assert loop.time() - killed_at < QUICK.duration + 3.0
+            assert get(api, LEASE)["spec"]["holderIdentity"] == "two"
+            assert two.leads
+            assert not one.leads
+
+
+async def test_objects_that_somebody_writes_all_the_time_are_written_at_most_each_second(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    """Another controller removes our entry again and again, which also makes conflicts."""
+    the_route = objects[2]
+    loop = asyncio.get_running_loop()
+
+    def remove_ours(status: dict[str, Any]) -> None:
+        status["parents"] = []
+
+    async with replica(api) as one:
+        await settled(api, *objects)
+        await eventually(lambda: one.writer.waiting == 0)
+        before, began = one.writer.writes, loop.time()
+        while loop.time() - began < 3.0:
+            await asyncio.to_thread(put_status, api, the_route, remove_ours)
+        took = loop.time() - began
+        assert 1 <= one.writer.writes - before <= took + 1
+        await settled(api, *objects)
+
+
+async def test_misplaced_rules_close_a_policy_and_are_told(api: KubeApi) -> None:
+    """Beside toPorts instead of inside it, the rules would be lost and port 80 open."""
+    rules = {"http": [{"method": "GET"}]}
+    ports = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}], "rules": rules}
+    raw = policy({"endpointSelector": {}, "ingress": [ports]})
+    api.namespace("status")
+    api.delete(LEASE)
+    api.delete(raw)
+    api.apply(raw)
+    assert get(api, raw)["spec"]["ingress"][0]["rules"] == rules
+    try:
+        async with replica(api) as one:
+            await settled(api, raw)
+            (valid,) = get(api, raw)["status"]["conditions"]
+            assert (valid["type"], valid["status"]) == ("Valid", "False")
+            assert "spec.ingress[0].rules" in valid["message"]
+            name = NamespacedName("status", "p")
+            assert isinstance(one.world.compiler.db.policies.snapshot()[name], Broken)
+    finally:
+        api.delete(raw)

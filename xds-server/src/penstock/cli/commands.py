@@ -225,6 +225,9 @@ def controller(
     ] = None,
     context: Annotated[str, typer.Option("--context", help="Of the kubeconfig.")] = "",
     *,
+    lease_namespace: Annotated[
+        str, typer.Option("--lease-namespace", help="Of the Lease whose holder writes statuses.")
+    ] = "",
     in_cluster: Annotated[
         bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
     ] = False,
@@ -237,7 +240,12 @@ def controller(
     run_controller(
         RunPaths(run_dir.resolve()),
         source or [],
-        cluster=ClusterOptions(kubeconfig=kubeconfig, context=context, in_cluster=in_cluster),
+        cluster=ClusterOptions(
+            kubeconfig=kubeconfig,
+            context=context,
+            in_cluster=in_cluster,
+            lease_namespace=lease_namespace,
+        ),
         published_offset=published_offset,
         only_gateways=only_gateways,
         log_json=log_json,

@@ -24,6 +24,8 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     kubeconfig: Path | None = None
     context: str = ""
     in_cluster: bool = False
+    lease_namespace: str = ""
+    """Of the Lease of the one that writes statuses; "" for the pod's own, or kube-system."""
 
 
 def run_controller(
@@ -63,6 +65,7 @@ def run_controller(
             sources=written,
             access=_access(cluster, environment, sources),
             environment=environment,
+            lease_namespace=_lease_namespace(cluster),
             made=made,
             paths=paths,
             settings=settings,
@@ -80,6 +83,13 @@ def _access(
     if cluster.kubeconfig is not None:
         return from_kubeconfig(cluster.kubeconfig, cluster.context)
     return in_cluster(environment) if cluster.in_cluster else None
+
+
+def _lease_namespace(cluster: ClusterOptions) -> str:
+    from penstock.sources.kubernetes.kubeconfig import own_namespace
+
+    own = own_namespace() if cluster.in_cluster else ""
+    return cluster.lease_namespace or own or "kube-system"
 
 
 def run_agent(

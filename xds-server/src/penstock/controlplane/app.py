@@ -66,7 +66,7 @@ async def _until_stopped(work: Iterable[Coroutine[Any, Any, None]], stop: asynci
     done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
     for task in (*tasks, stopped):
         task.cancel()
-    await asyncio.gather(*tasks, stopped, return_exceptions=True)
+    await asyncio.wait({*tasks, stopped})
     for task in tasks:
         if task in done:
             task.result()

@@ -85,11 +85,13 @@ def readable_metadata(raw: Any) -> ObjectMeta:
         pairs = value.items() if isinstance(value, dict) else ()
         return {k: v for k, v in pairs if isinstance(k, str) and isinstance(v, str)}
 
+    generation = given.get("generation")
     return ObjectMeta(
         name=text("name"),
         namespace=text("namespace"),
         uid=text("uid"),
         resource_version=text("resourceVersion"),
+        generation=generation if type(generation) is int else 0,
         creation_timestamp=text("creationTimestamp"),
         deletion_timestamp=text("deletionTimestamp"),
         labels=texts("labels"),

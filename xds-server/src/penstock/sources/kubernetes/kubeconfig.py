@@ -82,6 +82,14 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     )
 
 
+def own_namespace(folder: Path = SERVICE_ACCOUNT) -> str:
+    """Return the namespace of the pod that this is, "" if it is none."""
+    try:
+        return (folder / "namespace").read_text().strip()
+    except OSError:
+        return ""
+
+
 def from_kubeconfig(path: Path, context: str = "") -> Access:
     """Return the access that a kubeconfig file describes.
 
