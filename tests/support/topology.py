@@ -220,10 +220,10 @@ def _sweep(mount: Path) -> None:
 
 
 def _ip(*lines: str, netns: str | None = None) -> None:
-    """Run one batch of `ip` commands."""
-    where = [] if netns is None else ["-n", netns]
+    """Run one batch of `ip` commands; `ip -n` would remount "/", which fails in a chroot."""
+    where = [] if netns is None else ["nsenter", f"--net=/run/netns/{netns}"]
     subprocess.run(
-        ["ip", *where, "-batch", "-"],
+        [*where, "ip", "-batch", "-"],
         input="\n".join(lines),
         check=True,
         text=True,
