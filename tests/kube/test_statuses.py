@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class Replica:
         clock = SystemClock()
         self.world = World(Settings())
         self._source = KubernetesSource(api.access, KINDS, clock, random.random)
-        self._feed = StatusFeed(self.world, clock)
+        self._feed = StatusFeed(self.world, clock, self._source.outdated)
         self.writer = KilledWriter(
             api.access,
             clock,
@@ -318,6 +319,55 @@ async def test_objects_that_somebody_writes_all_the_time_are_written_at_most_eac
         took = loop.time() - began
         assert 1 <= one.writer.writes - before <= took + 1
         await settled(api, *objects)
+
+
+async def test_object_that_others_write_all_the_time_gets_its_status(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    """Nearly every write meets a newer version: 409."""
+    the_route = objects[2]
+    storm = {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", "metadata": {"annotations": {}}}
+    over = threading.Event()
+
+    def write(name: str) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            body = storm | {"metadata": {"annotations": {name: str(number)}}}
+            api.request("PATCH", path_of(the_route), body, "application/merge-patch+json")
+
+    async with replica(api) as one:
+        await eventually(lambda: one.leads)
+        threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        try:
+            api.apply(route({"name": "g"}, port=81))
+            await asyncio.sleep(2.0)
+        finally:
+            over.set()
+        await settled(api, *objects)
+        (parent,) = get(api, the_route)["status"]["parents"]
+        assert "sectionName" not in parent["parentRef"]
+
+
+async def test_policy_that_is_not_understood_any_more_says_so(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    raw = objects[3]
+    async with replica(api) as one:
+        await settled(api, *objects)
+        api.apply(policy({"endpointSelector": {}, "ingress": [{"rules": {}}]}))
+        await settled(api, *objects)
+        (valid,) = get(api, raw)["status"]["conditions"]
+        assert (valid["status"], valid["observedGeneration"]) == ("False", 2)
+        assert "an earlier version stays in force" in valid["message"]
+        name = NamespacedName("status", "p")
+        assert not isinstance(one.world.compiler.db.policies.snapshot()[name], Broken)
+        api.apply(raw)
+        await settled(api, *objects)
+        (valid,) = get(api, raw)["status"]["conditions"]
+        assert (valid["status"], valid["observedGeneration"]) == ("True", 3)
 
 
 async def test_misplaced_rules_close_a_policy_and_are_told(api: KubeApi) -> None:

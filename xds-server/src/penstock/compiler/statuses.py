@@ -6,7 +6,7 @@ A status is computed when somebody asks; nothing of it is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,7 +38,9 @@ from penstock.gatewayapi.status import (
 from penstock.incremental.query import query
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.problems import Problem
 from penstock.policy.resources import CiliumNetworkPolicy
+from penstock.policy.status import VALID
 from penstock.policy.status import conditions as policy_conditions
 
 DATA_PLANE_ACKED = "DataPlaneAcked"
@@ -62,6 +64,27 @@ def status_of(
             return _policy(db, thing, acknowledged)
         case _:
             return None
+
+
+def status_of_outdated(
+    thing: Object | Broken, problems: Sequence[Problem], generation: int
+) -> dict[str, Any] | None:
+    """Return the status of an object whose newest version is not understood.
+
+    Args:
+        thing: the earlier version, which is in force.
+        problems: of the newest version.
+        generation: of the newest version.
+
+    None for kinds whose status says nothing about it.
+    """
+    if thing.ref.kind != CiliumNetworkPolicy.kind:
+        return None
+    text = "\n".join(["an earlier version stays in force:", *map(str, problems)])
+    valid = Condition(
+        type=VALID, status=False, reason="Invalid", message=text, observed_generation=generation
+    )
+    return {"conditions": _written((valid,))}
 
 
 def condition(one: Condition) -> dict[str, Any]:

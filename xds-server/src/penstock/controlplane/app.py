@@ -11,12 +11,13 @@ from aiohttp import web
 
 from penstock.ads.server import AdsServer
 from penstock.controlplane.api import application
-from penstock.controlplane.config import Config, source_of, status_writer_of
+from penstock.controlplane.config import Config, source_of, status_writer
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.sockets import private_socket
 from penstock.runtime.stop import stop_signal
+from penstock.sources.kubernetes.source import KubernetesSource
 
 _log = structlog.get_logger("penstock.controller")
 
@@ -41,8 +42,6 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     source = source_of(config, clock)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
-    feed = StatusFeed(world, clock)
-    writer = status_writer_of(config, clock, feed.statuses)
     runner = web.AppRunner(application(world, source), access_log=None)
     await ads.start(config.paths.controller_ads)
     try:
@@ -51,8 +50,9 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
         work: list[Coroutine[Any, Any, None]] = [source.run(world.take)]
-        if writer is not None:
-            work.append(feed.run(writer))
+        if isinstance(source, KubernetesSource) and config.access is not None:
+            feed = StatusFeed(world, clock, source.outdated)
+            work.append(feed.run(status_writer(config, config.access, clock, feed.statuses)))
         await _until_stopped(work, stop)
     finally:
         await runner.cleanup()

@@ -57,12 +57,10 @@ def source_of(config: Config, clock: Clock) -> Source:
     return MergedSource([_written(config.sources, clock), made])
 
 
-def status_writer_of(config: Config, clock: Clock, statuses: Statuses) -> StatusWriter | None:
-    """Return what writes statuses; None if objects do not come from an API server."""
-    if config.access is None:
-        return None
+def status_writer(config: Config, access: Access, clock: Clock, statuses: Statuses) -> StatusWriter:
+    """Return what writes statuses into the API server."""
     return StatusWriter(
-        config.access,
+        access,
         clock,
         random.random,
         statuses,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
 from penstock.compiler.compile import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
-from penstock.compiler.statuses import status_of
+from penstock.compiler.statuses import status_of, status_of_outdated
 from penstock.controlplane.acknowledgements import summary
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
@@ -17,6 +19,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter
+from penstock.sources.kubernetes.table import Seen
 
 SUM_SECONDS = 1.0
 """Least seconds between two looks at what all nodes said."""
@@ -30,9 +33,19 @@ _log = structlog.get_logger("penstock.status")
 class StatusFeed:
     """Stands between the world and a writer of statuses."""
 
-    def __init__(self, world: World, clock: Clock) -> None:
-        """Follow nothing before there is a writer."""
+    def __init__(
+        self, world: World, clock: Clock, outdated: Callable[[], Mapping[ObjectRef, Seen]]
+    ) -> None:
+        """Follow nothing before there is a writer.
+
+        Args:
+            world: what there is.
+            clock: paces the sums.
+            outdated: returns the objects of which an earlier version is in force.
+        """
         self._world = world
+        self._ask_outdated = outdated
+        self._outdated: Mapping[ObjectRef, Seen] = {}
         self._clock = clock
         self._writer: StatusWriter | None = None
         self._leads = False
@@ -56,6 +69,10 @@ class StatusFeed:
         thing = self._world.objects.get(ref)
         if thing is None:
             return None
+        newest = self._outdated.get(ref)
+        if newest is not None:
+            said = status_of_outdated(thing, newest.problems, newest.generation)
+            return None if said is None else _desired(ref, newest.uid, newest.generation, said)
         goals = self._world.compiler.statuses
         try:
             goals.follow(ref)
@@ -63,12 +80,7 @@ class StatusFeed:
         except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
             _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
             return None
-        return Desired(
-            api_version=_API_VERSIONS[ref.kind],
-            uid=thing.metadata.uid,
-            generation=thing.metadata.generation,
-            status=status,
-        )
+        return _desired(ref, thing.metadata.uid, thing.metadata.generation, status)
 
     def _turn(self, leads: bool) -> None:  # noqa: FBT001  # the writer's callback
         """Look at every object if it is our turn; follow nothing if it is not."""
@@ -76,7 +88,7 @@ class StatusFeed:
         if not leads:
             self._world.compiler.statuses.clear()
             return
-        self._acknowledged = self._summed_up()
+        self._acknowledged, self._outdated = self._summed_up(), self._ask_outdated()
         for ref in sorted(self._world.objects):
             if ref.kind in STATUS_KINDS:
                 self._mark(ref)
@@ -101,6 +113,8 @@ class StatusFeed:
         pause = SUM_SECONDS
         while True:
             await self._clock.sleep(pause)
+            if self._leads:
+                self._look_for_outdated()
             world = self._world
             now = (world.changes, world.acknowledgements.changes)
             if not self._leads or now == seen:
@@ -112,6 +126,15 @@ class StatusFeed:
                 if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
                     self._mark(ref)
             pause = max(SUM_SECONDS, SUM_SHARE * (self._clock.monotonic() - began))
+
+    def _look_for_outdated(self) -> None:
+        """Look at objects of which an earlier version came into force, or does not stay so."""
+        before, self._outdated = self._outdated, self._ask_outdated()
+        after = self._outdated
+        if before != after:
+            for ref in sorted(before.keys() | after.keys()):
+                if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
+                    self._mark(ref)
 
     def _summed_up(self) -> dict[ObjectRef, Condition]:
         """Return what all nodes say of each object."""
@@ -125,3 +148,8 @@ class StatusFeed:
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:
             self._writer.mark(ref, version)
+
+
+def _desired(ref: ObjectRef, uid: str, generation: int, status: dict[str, Any] | None) -> Desired:
+    version = _API_VERSIONS[ref.kind]
+    return Desired(api_version=version, uid=uid, generation=generation, status=status)

@@ -22,6 +22,7 @@ from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
 from penstock.sources.kubernetes.reflector import Phase, Reflector
 from penstock.sources.kubernetes.requests import DEFAULT_PACE, Pace
+from penstock.sources.kubernetes.table import Seen
 from penstock.sources.source import NOWHERE, Sink, SourceProblem
 
 _log = structlog.get_logger("penstock.kubernetes")
@@ -90,6 +91,10 @@ class KubernetesSource:
         found = [problem for one in self._reflectors for problem in one.table.problems()]
         found.sort(key=lambda one: (str(one.ref), one.problem))
         return (*self._kind_problems(), *found)
+
+    def outdated(self) -> Mapping[ObjectRef, Seen]:
+        """Return the objects of which an earlier version is in force."""
+        return {ref: seen for one in self._reflectors for ref, seen in one.table.outdated.items()}
 
     def locate(self, ref: ObjectRef, path: str) -> Location | None:  # noqa: ARG002  # the protocol's
         """Return None: objects of an API server are in no file."""

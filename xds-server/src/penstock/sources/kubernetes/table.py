@@ -13,7 +13,7 @@ import msgspec
 from penstock.core.decode import Decoded, examine
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object, ObjectMeta
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 from penstock.sources.kubernetes.messages import read_metadata, read_object
 from penstock.sources.source import NOWHERE, SourceProblem
@@ -31,6 +31,8 @@ class Seen(msgspec.Struct, frozen=True):
     object: Decoded
     """The version in force."""
     problems: tuple[Problem, ...]
+    generation: int = 0
+    """Of what was seen last."""
     last_good: bool = False
     """Whether the version seen last did not decode and an earlier one is in force."""
 
@@ -56,6 +58,8 @@ class Table:
         self._kind = kind
         self._objects: Snapshot = {}
         self._deleted: dict[str, None] = {}
+        self.outdated: dict[ObjectRef, Seen] = {}
+        """Objects whose last version did not decode, so that an earlier one is in force."""
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -126,6 +130,7 @@ class Table:
             before = None
         self._deleted.pop(after.uid, None)  # back from an older copy of the server's data
         self._objects[key] = after
+        self._note(after)
         if before is None:
             yield Event(EventType.ADDED, after.object)
         elif before.object is not after.object and before.object != after.object:
@@ -133,8 +138,15 @@ class Table:
 
     def _remove(self, key: NamespacedName) -> Event:
         seen = self._objects.pop(key)
+        self.outdated.pop(seen.object.ref, None)
         self._remember_deletion(seen.uid)
         return Event(EventType.DELETED, seen.object)
+
+    def _note(self, seen: Seen) -> None:
+        if seen.last_good:
+            self.outdated[seen.object.ref] = seen
+        elif self.outdated:
+            self.outdated.pop(seen.object.ref, None)
 
     def _remember_deletion(self, uid: str) -> None:
         self._deleted[uid] = None
@@ -149,4 +161,11 @@ class Table:
         if isinstance(decoded, Broken) and known is not None and known.uid == metadata.uid:
             last_good = not isinstance(known.object, Broken)
             decoded = known.object if last_good else decoded
-        return Seen(metadata.uid, metadata.resource_version, decoded, examined.problems, last_good)
+        return Seen(
+            metadata.uid,
+            metadata.resource_version,
+            decoded,
+            examined.problems,
+            metadata.generation,
+            last_good,
+        )
