@@ -13,7 +13,7 @@ import pytest
 from penstock.cli.client import controller
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
-from support.kube import KubeApi, gateway_api_crds, policy_crds
+from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
 from support.penstock_process import environment, eventually
 from support.source_suite import NO_PORT, policy, service
 
@@ -86,6 +86,27 @@ def test_mistakes_are_told_without_a_file(bare_api: KubeApi, started: Controller
     problem = started.problems()[0]
     assert problem["file"] == ""
     assert problem["ref"] == {"kind": "CiliumNetworkPolicy", "namespace": "shop", "name": "p"}
+
+
+def test_statuses_are_written_and_the_lease_is_given_back(
+    bare_api: KubeApi, started: Controller
+) -> None:
+    raw = policy("p", NO_PORT)
+    bare_api.apply(raw)
+
+    def valid() -> list[str]:
+        status = bare_api.request("GET", path_of(raw))[1].get("status", {})
+        return [one["status"] for one in status.get("conditions", []) if one["type"] == "Valid"]
+
+    def holder() -> str:
+        lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/penstock-status"
+        return str(bare_api.request("GET", lease)[1]["spec"]["holderIdentity"])
+
+    assert eventually(lambda: valid() == ["False"], PATIENCE), started.log.read_text()
+    assert holder() != ""
+    started.process.terminate()
+    assert started.process.wait(PATIENCE) == 0
+    assert holder() == ""
 
 
 def test_kubeconfig_that_is_missing_is_one_line(tmp_path: Path) -> None:
