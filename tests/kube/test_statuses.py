@@ -23,7 +23,7 @@ from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.status.lease import Terms
-from support.kube import KubeApi, path_of
+from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
 from support.source_suite import eventually
 
 QUICK = Terms(duration=2.0, deadline=1.4, renew=0.3, answer=0.5)
@@ -89,6 +89,10 @@ async def replica(api: KubeApi, name: str = "one") -> AsyncGenerator[Replica]:
 @pytest.fixture
 def objects(api: KubeApi) -> list[dict[str, Any]]:
     """Make a Gateway of ours with a route, and a policy; return them."""
+    return made_anew(api)
+
+
+def made_anew(api: KubeApi) -> list[dict[str, Any]]:
     api.namespace("status")
     made = [
         gateway_class(),
@@ -368,6 +372,22 @@ async def test_policy_that_is_not_understood_any_more_says_so(
         await settled(api, *objects)
         (valid,) = get(api, raw)["status"]["conditions"]
         assert (valid["status"], valid["observedGeneration"]) == ("True", 3)
+
+
+async def test_leader_stops_while_the_server_is_away_and_goes_on_afterwards(
+    bare_api: KubeApi,
+) -> None:
+    bare_api.install([*gateway_api_crds(), *policy_crds()])
+    objects = made_anew(bare_api)
+    async with replica(bare_api) as one:
+        await settled(bare_api, *objects)
+        bare_api.kill_api_server()
+        await eventually(lambda: not one.leads)
+        bare_api.spawn_api_server()
+        await asyncio.to_thread(bare_api.wait_until_ready)
+        bare_api.apply(route(port=82))
+        await settled(bare_api, *objects)
+        assert get(bare_api, LEASE)["spec"]["leaseTransitions"] == 0
 
 
 async def test_misplaced_rules_close_a_policy_and_are_told(api: KubeApi) -> None:
