@@ -32,6 +32,7 @@ class FloorServer:
 
     async def start(self, socket: Path) -> None:
         """Listen on *socket*, which must not be there."""
+        handler: grpc.RpcMethodHandler[bytes, bytes]
         handler = grpc.stream_stream_rpc_method_handler(self._delta)
         methods = {"DeltaAggregatedResources": handler}
         self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])

@@ -195,8 +195,12 @@ def raw_stream(
     channel: grpc.aio.Channel, method: str = "DeltaAggregatedResources"
 ) -> grpc.aio.StreamStreamCall[bytes, bytes]:
     return channel.stream_stream(
-        f"/{SERVICE}/{method}", request_serializer=bytes, response_deserializer=bytes
+        f"/{SERVICE}/{method}", request_serializer=_same, response_deserializer=_same
     )(None)
+
+
+def _same(message: bytes) -> bytes:
+    return message
 
 
 def first_request(type_url: str, node: str = "n1", padding: int = 0) -> bytes:

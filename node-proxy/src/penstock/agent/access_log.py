@@ -58,7 +58,7 @@ class AccessLogService:
         self._datapath = datapath
         self._log = log
 
-    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the handlers for a grpc server."""
         stream = grpc.stream_unary_rpc_method_handler(
             self._stream,

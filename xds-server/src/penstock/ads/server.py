@@ -36,7 +36,7 @@ _OPTIONS = (
 _log = structlog.get_logger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-Handler: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
+Handler: TypeAlias = grpc.GenericRpcHandler
 OnReport = Callable[[str, node_pb2.NodeReport, bool], None]
 """Takes (node, report, full): a full report replaces all that was known of the node."""
 
