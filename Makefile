@@ -7,7 +7,7 @@ ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check golden bench bpf clean setup lock kube-tools
+.PHONY: help demo test test-kube check golden bench bpf clean setup lock kube-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ demo: setup ## run the shop: policy, refusal, canary and failures, on this machi
 	@$(BIN)/python -m penstock.cli demo
 
 test: setup ## all tests (kernel and network namespace tests as root)
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q tests --ignore=tests/kube
+
+test-kube: setup ## tests against a real API server; `make kube-tools` first
+	@$(BIN)/python -m pytest -q tests/kube
 
 check: setup ## formatting, lint, types, layers, generated files
 	@$(BIN)/ruff check .

@@ -119,3 +119,5 @@ async def unruly_proxy(upstream: Access) -> AsyncGenerator[UnrulyProxy]:
         if holder:
             holder[0].cut()
         await runner.cleanup()
+        for _ in range(10):  # what was cut or aborted is closed in the next rounds of the loop
+            await asyncio.sleep(0)
