@@ -15,7 +15,7 @@ help: ## list the targets
 demo: setup ## run the shop: policy, refusal, canary and failures, on this machine, in about a minute
 	@$(BIN)/python -m penstock.cli demo
 
-test: setup ## all tests (kernel and network namespace tests as root)
+test: setup ## all tests but test-kube (kernel and network namespace tests as root)
 	@$(BIN)/python -m pytest -q tests --ignore=tests/kube
 
 test-kube: setup ## tests against a real API server; `make kube-tools` first
