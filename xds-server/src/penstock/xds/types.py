@@ -4,7 +4,8 @@ Sending: what is referred to goes before what refers to it. Runtime keys of a ca
 listener last, so that a request never meets a route without its cluster. Envoy's resources come
 before the kernel's: a verdict that sends a connection to Envoy finds the listener, a Service that
 is redirected to Envoy finds the routes. Of ours, a Policy goes before the Workload that it is for
-(an identity without Policy is closed), and a Service last.
+(an identity without Policy is closed), a Service after both, and an Address last: nobody is
+attracted before there is a listener.
 
 Removal is the reverse, with one exception: Envoy wants endpoints for as long as it has the cluster,
 so a ClusterLoadAssignment leaves after its Cluster.
@@ -25,15 +26,17 @@ ROUTES: Final = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
 SCOPE: Final = _PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
 LISTENER: Final = _PREFIX + "envoy.config.listener.v3.Listener"
 POLICY: Final = _PREFIX + "penstock.node.v1.Policy"
+PEER: Final = _PREFIX + "penstock.node.v1.Peer"
 WORKLOAD: Final = _PREFIX + "penstock.node.v1.Workload"
 SERVICE: Final = _PREFIX + "penstock.node.v1.Service"
+ADDRESS: Final = _PREFIX + "penstock.node.v1.Address"
 
 ENVOY_TYPES: Final = (RUNTIME, SECRET, CLUSTER, ENDPOINTS, EXTENSION, ROUTES, SCOPE, LISTENER)
-NODE_TYPES: Final = (POLICY, WORKLOAD, SERVICE)
+NODE_TYPES: Final = (PEER, POLICY, WORKLOAD, SERVICE, ADDRESS)
 SENDING_ORDER: Final = ENVOY_TYPES + NODE_TYPES
 REMOVAL_ORDER: Final = (
-    SERVICE, WORKLOAD, POLICY, LISTENER, SCOPE, ROUTES, EXTENSION, CLUSTER, ENDPOINTS, SECRET,
-    RUNTIME,
+    ADDRESS, SERVICE, WORKLOAD, POLICY, PEER, LISTENER, SCOPE, ROUTES, EXTENSION, CLUSTER,
+    ENDPOINTS, SECRET, RUNTIME,
 )  # fmt: skip
 
 LEGACY_WILDCARD: Final = frozenset({CLUSTER, SCOPE, LISTENER})
