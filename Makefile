@@ -15,10 +15,10 @@ help: ## list the targets
 demo: setup ## run the shop: policy, refusal, canary and failures, on this machine, in about a minute
 	@$(BIN)/python -m penstock.cli demo
 
-test: setup ## all tests but test-kube (kernel and network namespace tests as root)
-	@$(BIN)/python -m pytest -q tests --ignore=tests/kube
+test: setup kube-tools ## all tests on one machine: kernel, Envoy, a real API server (as root; builds the API server once)
+	@$(BIN)/python -m pytest -q tests --ignore=tests/cluster
 
-test-kube: setup ## tests against a real API server; `make kube-tools` first
+test-kube: setup kube-tools ## of these, the tests against a real API server
 	@$(BIN)/python -m pytest -q tests/kube
 
 check: setup ## formatting, lint, types, layers, generated files
