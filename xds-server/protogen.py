@@ -28,6 +28,7 @@ ROOTS = (
     "envoy/extensions/access_loggers/filters/cel/v3/cel.proto",
     "envoy/extensions/access_loggers/grpc/v3/als.proto",
     "envoy/extensions/filters/common/matcher/action/v3/skip_action.proto",
+    "envoy/extensions/filters/http/cors/v3/cors.proto",
     "envoy/extensions/filters/http/lua/v3/lua.proto",
     "envoy/extensions/filters/http/rbac/v3/rbac.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",

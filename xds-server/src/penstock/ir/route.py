@@ -105,6 +105,38 @@ class PathRewrite(Node, frozen=True, kw_only=True):
     """True replaces the prefix of the PathPrefix match, False the whole path."""
 
 
+class Mirror(Node, frozen=True, kw_only=True):
+    """Send copies of a share of the requests elsewhere; their answers are thrown away."""
+
+    target: ServicePort
+    numerator: int = 1
+    denominator: int = 1
+    """numerator / denominator is the share, at most 1."""
+
+
+class Retry(Node, frozen=True, kw_only=True):
+    """When a request is sent again."""
+
+    attempts: int
+    """After the first; 0 is never, not even what certainly did not reach the application."""
+    codes: tuple[int, ...] = ()
+    """Status codes of answers that are not good enough, sorted."""
+    backoff_ms: int | None = None
+    """Base of the pause before the next attempt; None is a short one."""
+
+
+class Cors(Node, frozen=True, kw_only=True):
+    """Which pages of other origins may use the answers. "*" in a list is everything."""
+
+    origins: tuple[str, ...]
+    """"scheme://host[:port]"; a host may be "*" or start with "*."."""
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age_seconds: int = 5
+
+
 class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
@@ -117,6 +149,10 @@ class Forward(Node, frozen=True, kw_only=True):
     request_timeout_ms: int | None = None
     """Whole exchange; 0 is no limit, None is the default (no limit)."""
     backend_timeout_ms: int | None = None
+    """One attempt; 0 and None are no limit."""
+    mirrors: tuple[Mirror, ...] = ()
+    retry: Retry | None = None
+    """None repeats only what certainly did not reach the application."""
 
 
 class Redirect(Node, frozen=True, kw_only=True):
@@ -149,6 +185,7 @@ class Route(Node, frozen=True, kw_only=True):
     action: Action
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
+    cors: Cors | None = None
     origin: Origin
     """The rule: "spec.rules[0]"."""
 
