@@ -1,0 +1,3 @@
+module penstock.dev/kube-tools/cluster
+
+go 1.26.0
