@@ -16,7 +16,8 @@ static __always_inline int bind_decide(struct bpf_sock_addr *ctx)
 	if (protocol_of(ctx) != IPPROTO_TCP ||
 	    !is_proxy_port(bpf_ntohs((__u16)CTX_LOAD(ctx, user_port))))
 		return PROCEED;
-	if (settings && settings->host_netns_cookie == bpf_get_netns_cookie(ctx))
+	if (settings && (settings->host_netns_cookie == bpf_get_netns_cookie(ctx) ||
+			 is_envoy(settings)))
 		return PROCEED;
 	bpf_set_retval(-EADDRINUSE);
 	return REFUSE;

@@ -15,6 +15,13 @@
 #define DATAGRAM_TIMEOUT_NS 120000000000ULL /* as long as conntrack keeps a UDP stream */
 #define DATAGRAM_REFRESH_NS 1000000000ULL
 
+/* Whose socket it is. */
+enum caller {
+	CALLER_POD,       /* a pod, or nobody that is known */
+	CALLER_UNPOLICED, /* the node itself, or a pod that is not policed */
+	CALLER_ENVOY,     /* in whatever network namespace it is */
+};
+
 struct attempt {
 	struct endpoint requested; /* what the process asked for */
 	struct endpoint target;    /* where it goes; the caller writes it to the context */
@@ -208,11 +215,21 @@ static __always_inline int connect_to_service(struct bpf_sock_addr *ctx, struct 
 	return connect_judged(ctx, attempt, pod, true);
 }
 
-/* Fill in who calls. Return false for a socket of the node itself, such as a pod on the host's
- * network; a socket of an unknown namespace keeps identity 0 and *pod* null.
+/* Envoy may be a pod, below the pods' cgroup: what it dials inside of another pod has been judged,
+ * and is marked for who judges it next.
  */
-static __always_inline bool attempt_begin(struct bpf_sock_addr *ctx, struct attempt *attempt,
-					  struct pod **pod)
+static __always_inline bool is_envoy(const struct config *settings)
+{
+	return settings->envoy_cgroup &&
+	       bpf_get_current_ancestor_cgroup_id(settings->envoy_cgroup_level) ==
+		       settings->envoy_cgroup;
+}
+
+/* Fill in who calls; *pod* is set for a pod that is judged. A socket of an unknown namespace keeps
+ * identity 0.
+ */
+static __always_inline enum caller attempt_begin(struct bpf_sock_addr *ctx,
+						 struct attempt *attempt, struct pod **pod)
 {
 	__u32 zero = 0;
 	struct config *settings = bpf_map_lookup_elem(&config, &zero);
@@ -220,24 +237,50 @@ static __always_inline bool attempt_begin(struct bpf_sock_addr *ctx, struct atte
 	attempt->protocol = protocol_of(ctx);
 	attempt->target = attempt->requested;
 	attempt->netns_cookie = bpf_get_netns_cookie(ctx);
+	if (settings && is_envoy(settings))
+		return CALLER_ENVOY;
 	if (settings && settings->host_netns_cookie == attempt->netns_cookie)
-		return false;
-	*pod = bpf_map_lookup_elem(&pods, &attempt->netns_cookie);
-	if (*pod) {
-		attempt->identity = (*pod)->identity;
-		attempt->source = is_mapped(&attempt->requested.address) ? (*pod)->ipv4
-									 : (*pod)->ipv6;
+		return CALLER_UNPOLICED;
+	struct pod *found = bpf_map_lookup_elem(&pods, &attempt->netns_cookie);
+
+	if (found && found->flags & POD_UNPOLICED)
+		return CALLER_UNPOLICED;
+	if (found) {
+		attempt->identity = found->identity;
+		attempt->source = is_mapped(&attempt->requested.address) ? found->ipv4
+									 : found->ipv6;
 	}
-	return true;
+	*pod = found;
+	return CALLER_POD;
+}
+
+/* Nobody is judged and nothing goes to the proxy, but a Service is what it is for everybody. */
+static __always_inline int connect_unpoliced(struct bpf_sock_addr *ctx, struct attempt *attempt)
+{
+	struct service_choice choice = {
+		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
+	};
+
+	if (is_local(&attempt->requested.address) || !bpf_map_lookup_elem(&services, &choice.key)) {
+		forget(ctx);
+		return PROCEED;
+	}
+	if (!service_pick(&choice))
+		return refuse(attempt, REASON_NO_BACKEND);
+	attempt->target = choice.backend;
+	return proceed(ctx, attempt, true);
 }
 
 /* Decide about one connect(); on PROCEED attempt->target is where to go. */
 static __noinline int connect_decide(struct bpf_sock_addr *ctx, struct attempt *attempt)
 {
 	struct pod *pod = 0;
+	enum caller caller = attempt_begin(ctx, attempt, &pod);
 
-	if (!attempt_begin(ctx, attempt, &pod))
+	if (caller == CALLER_ENVOY)
 		return PROCEED;
+	if (caller == CALLER_UNPOLICED)
+		return connect_unpoliced(ctx, attempt);
 	if (is_local(&attempt->requested.address)) {
 		/* a proxy that was not told an original destination must not be asked at all */
 		if (attempt->protocol == IPPROTO_TCP && is_proxy_port(attempt->requested.port))

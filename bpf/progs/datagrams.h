@@ -10,10 +10,11 @@ static __noinline int sendmsg_decide(struct bpf_sock_addr *ctx, struct attempt *
 {
 	struct pod *pod = 0;
 	bool balanced = false;
+	enum caller caller = attempt_begin(ctx, attempt, &pod);
 
-	if (!attempt_begin(ctx, attempt, &pod) || is_local(&attempt->requested.address))
+	if (caller == CALLER_ENVOY || is_local(&attempt->requested.address))
 		return PROCEED;
-	if (!pod)
+	if (caller == CALLER_POD && !pod)
 		return refuse(attempt, REASON_UNKNOWN_POD);
 	struct service_choice choice = {
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
@@ -26,7 +27,7 @@ static __noinline int sendmsg_decide(struct bpf_sock_addr *ctx, struct attempt *
 		balanced = true;
 	}
 	attempt->peer = identity_of(&attempt->target.address);
-	if (!is_own(pod, &attempt->target.address)) {
+	if (pod && !is_own(pod, &attempt->target.address)) {
 		int verdict = judge(attempt->identity, attempt->peer, attempt->target.port,
 				    attempt->protocol, DIRECTION_EGRESS);
 

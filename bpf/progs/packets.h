@@ -363,6 +363,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, __u32 direction)
 	judged.peer = identity_of(&judged.flow.destination);
 	if (!pod)
 		return packet_drop(&judged, REASON_UNKNOWN_POD);
+	if (pod->flags & POD_UNPOLICED)
+		return PASS;
 	judged.identity = pod->identity;
 	if (!is_own(pod, &judged.flow.source))
 		return packet_drop(&judged, REASON_FOREIGN_ADDRESS);

@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 /* Ports of Envoy's listeners inside each pod. Nobody outside the pod may speak to them. */
 #define EGRESS_PORT 15001
@@ -97,6 +97,9 @@ enum counter {
 /* Bits of config.flags. */
 #define CONFIG_EVENTS_REDIRECTED 1u /* also report connections that are redirected, not refused */
 
+/* Bits of pod.flags. */
+#define POD_UNPOLICED 1u /* neither judged nor redirected; Services are served */
+
 struct address {
 	__u32 word[4];
 };
@@ -112,12 +115,15 @@ struct config {
 	__u64 host_netns_cookie; /* sockets of this namespace are the node's own, never a pod's */
 	__u32 abi_version;
 	__u32 flags;
+	__u64 envoy_cgroup; /* id of Envoy's cgroup, which may lie below the pods' */
+	__u32 envoy_cgroup_level; /* its depth below the root of cgroup v2 */
+	__u32 reserved;
 };
 
 /* pods[netns cookie] */
 struct pod {
 	__u32 identity;
-	__u32 reserved;
+	__u32 flags;
 	struct address ipv4; /* zero: none */
 	struct address ipv6;
 	char uid[UID_SIZE]; /* for user space only, NUL-terminated */
@@ -236,7 +242,7 @@ struct event {
 	_Static_assert(sizeof(struct type) == (size), #type " has another size")
 ABI_SIZE(address, 16);
 ABI_SIZE(endpoint, 20);
-ABI_SIZE(config, 16);
+ABI_SIZE(config, 32);
 ABI_SIZE(pod, 104);
 ABI_SIZE(identity_key, 20);
 ABI_SIZE(policy_default, 8);

@@ -34,6 +34,7 @@ CONSTANTS: dict[str, int] = {
         "UID_SIZE",
         "COMM_SIZE",
         "CONFIG_EVENTS_REDIRECTED",
+        "POD_UNPOLICED",
     )
 }
 

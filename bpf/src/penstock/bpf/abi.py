@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from penstock.meta import limits, listeners, marks
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 EGRESS_PORT = listeners.EGRESS_PORT
 INGRESS_PORT = listeners.INGRESS_PORT
@@ -28,6 +28,7 @@ UID_SIZE = 64
 COMM_SIZE = 16
 
 CONFIG_EVENTS_REDIRECTED = 1
+POD_UNPOLICED = 1
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -160,6 +161,9 @@ class Config(Layout):
     host_netns_cookie: U64
     abi_version: U32
     flags: U32
+    envoy_cgroup: U64
+    envoy_cgroup_level: U32
+    reserved: U32
 
 
 @layout
@@ -167,7 +171,7 @@ class PodValue(Layout):
     """struct pod."""
 
     identity: U32
-    reserved: U32
+    flags: U32
     ipv4: Address
     ipv6: Address
     uid: Annotated[bytes, ctypes.c_char * UID_SIZE]

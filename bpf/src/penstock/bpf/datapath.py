@@ -19,6 +19,7 @@ from pathlib import Path
 from penstock.bpf import abi, links, sockdiag
 from penstock.bpf.abi import Address, Cookie, Index, IPAddress
 from penstock.bpf.build import OBJECT
+from penstock.bpf.capabilities import cgroup_level
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.events import CounterTable, EventReader
 from penstock.bpf.libbpf import BpfObject, library
@@ -91,7 +92,8 @@ class Datapath:
         lost or passes unjudged meanwhile.
 
         Args:
-            bpffs: where to mount a bpffs; what is pinned there already is taken over.
+            bpffs: where to mount a bpffs, or a folder in one; what is pinned there already is
+                taken over.
             object_file: the compiled programs.
             host_netns: the node's network namespace: sockets there are not judged, also in the
                 pods' cgroup (a pod on the host's network).
@@ -166,7 +168,14 @@ class Datapath:
         self._attach(POD_PROGRAMS, cgroup)
 
     def attach_envoy(self, cgroup: Path) -> None:
-        """Attach to Envoy's cgroup; Envoy must be in it before it opens its listeners."""
+        """Attach to Envoy's cgroup; Envoy must be in it before it opens its listeners.
+
+        The cgroup may lie below the pods': the pods' programs then let Envoy pass. An Envoy in the
+        cgroup of an earlier call is like any other process from now on.
+        """
+        config = self._config.get(Index(value=0)) or abi.Config()
+        config.envoy_cgroup, config.envoy_cgroup_level = cgroup.stat().st_ino, cgroup_level(cgroup)
+        self._config.put(Index(value=0), config)
         self._attach(ENVOY_PROGRAMS, cgroup)
 
     def _attach(self, programs: tuple[str, ...], cgroup: Path) -> None:
@@ -201,7 +210,11 @@ class Datapath:
             raise DatapathError(f"pod {pod.uid}: a uid has at most {abi.UID_SIZE - 1} bytes")
         old = self._pods.get(Cookie(value=pod.cookie))
         value = abi.PodValue(
-            identity=pod.identity, ipv4=Address.of(pod.ipv4), ipv6=Address.of(pod.ipv6), uid=uid
+            identity=pod.identity,
+            flags=0 if pod.policed else abi.POD_UNPOLICED,
+            ipv4=Address.of(pod.ipv4),
+            ipv6=Address.of(pod.ipv6),
+            uid=uid,
         )
         self._pods.put(Cookie(value=pod.cookie), value)
         for address in _addresses(value):
@@ -234,6 +247,7 @@ class Datapath:
                 uid=uid,
                 cookie=cookie.value,
                 identity=value.identity,
+                policed=not value.flags & abi.POD_UNPOLICED,
                 ipv4=ipv4 if isinstance(ipv4, IPv4Address) else None,
                 ipv6=ipv6 if isinstance(ipv6, IPv6Address) and int(ipv6) else None,
             )

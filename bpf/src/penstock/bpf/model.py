@@ -18,6 +18,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     cookie: int
     """Of its network namespace, see `netns_cookie`."""
     identity: int
+    policed: bool = True
+    """False: neither judged nor redirected, but Services are served."""
     ipv4: IPv4Address | None = None
     ipv6: IPv6Address | None = None
 

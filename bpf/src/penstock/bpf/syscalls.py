@@ -32,9 +32,9 @@ def filesystem_type(path: Path) -> int:
 
 
 def mount_bpffs(path: Path) -> None:
-    """Mount a bpffs of its own at *path*, mode 0700, unless one is mounted there."""
+    """Mount a bpffs of its own at *path*, mode 0700, unless *path* is in one already."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if filesystem_type(path) == BPF_FS_MAGIC and path.is_mount():
+    if filesystem_type(path) == BPF_FS_MAGIC:
         return
     flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     if _libc.mount(b"bpffs", os.fsencode(path), b"bpf", flags, b"mode=0700") != 0:
