@@ -3,7 +3,7 @@
 Theory of operation. A session asks for every type with "*" and says which versions the store has;
 what comes is given to `apply`, response by response, and answered: with the errors it returns, or
 an ACK. When the session breaks, nothing is taken back: the store keeps the last good state, and the
-next session, after a random back-off, asks for the difference.
+next session, after a random back-off, asks for the difference, of whomever the dialer finds.
 """
 
 from __future__ import annotations
@@ -16,22 +16,16 @@ import grpc
 import grpc.aio
 import structlog
 
+from penstock.ads.dial import Dialer, LocalDialer
 from penstock.ads.server import REPORT_SERVICE, SERVICE
 from penstock.meta.back_off import BackOff
 from penstock.meta.clock import Clock
+from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, read_resource
 
-_MESSAGE_BYTES = 64 << 20
-_OPTIONS = (
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 _INTERNAL = 13
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +47,7 @@ class AdsClient:
 
     def __init__(
         self,
-        target: str,
+        target: str | Dialer,
         node: str,
         *,
         apply: Apply,
@@ -63,11 +57,12 @@ class AdsClient:
         reports: Reports | None = None,
         back_off: BackOff = DEFAULT_BACK_OFF,
     ) -> None:
-        """Be *node* at *target*, for example "unix:/run/penstock/controller-ads.sock".
+        """Be *node* at *target*: "unix:/run/penstock/controller-ads.sock", or what a dialer finds.
 
         *random* returns numbers in [0, 1); *reports* starts the reports of one session.
         """
-        self._target = target
+        self._dialer: Dialer = LocalDialer(target) if isinstance(target, str) else target
+        self._target = ""
         self._node = node
         self._apply = apply
         self._versions = versions
@@ -77,6 +72,11 @@ class AdsClient:
         self._back_off = back_off
         self._connected = False
         self._received = False
+
+    @property
+    def target(self) -> str:
+        """Return the server of the present or last session, "" before the first."""
+        return self._target
 
     @property
     def connected(self) -> bool:
@@ -100,7 +100,12 @@ class AdsClient:
     async def _session(self) -> str:
         """Run one session; return why it ended."""
         try:
-            async with grpc.aio.insecure_channel(self._target, options=_OPTIONS) as channel:
+            dialed = await self._dialer.dial()
+        except PenstockError as error:
+            return str(error)
+        self._target = dialed.target
+        try:
+            async with dialed.channel as channel:
                 reporting = asyncio.create_task(self._send_reports(channel))
                 try:
                     await self._discover(channel)
@@ -109,6 +114,7 @@ class AdsClient:
                     reporting.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await reporting
+                    self._dialer.ended(dialed.target, answered=self._received)
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         except asyncio.InvalidStateError:  # written to after the server had ended it

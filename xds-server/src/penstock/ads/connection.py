@@ -78,6 +78,8 @@ class Connection:
         """Serve *stream* to *node*."""
         self.node = node
         self.stream = stream
+        self.settled = asyncio.Event()
+        """Set when the client has for the first time answered all that there was to send."""
         self._clock = clock
         self._hooks = hooks
         self._changes: list[Delta] = []
@@ -137,6 +139,8 @@ class Connection:
             if responses:
                 await asyncio.sleep(0)
             else:
+                if not (self.settled.is_set() or self.stream.pending):
+                    self.settled.set()
                 await self._rest()
 
     async def _rest(self) -> None:

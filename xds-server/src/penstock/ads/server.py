@@ -1,4 +1,4 @@
-"""AggregatedDiscoveryService over gRPC, delta only, on a unix socket.
+"""AggregatedDiscoveryService over gRPC, delta only, on a unix socket or behind mutual TLS.
 
 The controller serves agents with it and an agent serves its Envoy. Requests are decoded here;
 responses are bytes from the start, framed once for all streams.
@@ -6,10 +6,13 @@ responses are bytes from the start, framed once for all streams.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,15 +20,23 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock.ads.connection import Connection, Hooks, NoHooks
+from penstock.ads.peers import Context, Owner, Peers, Refused
 from penstock.ads.store import SnapshotSource
 from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.delta import PATIENCE, DeltaStream
+from penstock.xds.snapshot import Snapshot
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 REPORT_SERVICE = "penstock.node.v1.NodeService"
+FIRST_AT_ONCE = 16
+"""Streams that get their first snapshot together; more wait for their turn."""
+FIRST_SECONDS = 15.0
+"""How long a first snapshot may hold up others."""
+SYNC_SECONDS = 10.0
+"""How long a remote client waits for a server that does not know everything yet."""
 _MESSAGE_BYTES = 64 << 20
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
@@ -35,8 +46,7 @@ _OPTIONS = (
 )
 _log = structlog.get_logger(__name__)
 
-Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-Handler: TypeAlias = grpc.GenericRpcHandler
+Handler = grpc.GenericRpcHandler
 OnReport = Callable[[str, node_pb2.NodeReport, bool], None]
 """Takes (node, report, full): a full report replaces all that was known of the node."""
 
@@ -57,11 +67,15 @@ class AdsServer:
         on_report: OnReport | None = None,
         extra_handlers: Sequence[Handler] = (),
         patience: float = PATIENCE,
+        peers: Peers | None = None,
+        sync_seconds: float | None = None,
     ) -> None:
         """Serve the snapshots of *source*; *patience* is DeltaStream's.
 
         With *on_report* it also takes what agents say of their Envoys (NodeService.Report).
-        *extra_handlers* are served on the same socket.
+        *extra_handlers* are served on the same socket. *peers* says who may speak for which node;
+        without it, whoever can open the socket. *sync_seconds* is how long a client waits for a
+        snapshot before it is told to look elsewhere; None is for ever.
         """
         self._source = source
         self._clock = clock
@@ -69,6 +83,9 @@ class AdsServer:
         self._on_report = on_report
         self._extra = tuple(extra_handlers)
         self._patience = patience
+        self._peers: Peers = Owner() if peers is None else peers
+        self._sync_seconds = sync_seconds
+        self._first_turns = asyncio.Semaphore(FIRST_AT_ONCE)
         self._server: grpc.aio.Server | None = None
 
     async def start(self, socket: Path) -> None:
@@ -78,8 +95,7 @@ class AdsServer:
             AdsError: the folder or the socket cannot be made.
         """
         _make_room(socket)
-        server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers((*self._handlers(), *self._extra))
+        server = self._new()
         previous = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{socket}")
@@ -92,11 +108,36 @@ class AdsServer:
             os.umask(previous)
         self._server = server
 
+    async def start_tls(self, address: str, credentials: grpc.ServerCredentials) -> int:
+        """Listen on *address*, as "0.0.0.0:15012"; return the port.
+
+        Raises:
+            AdsError: the address cannot be used.
+        """
+        if isinstance(self._peers, Owner):
+            raise TypeError("a server on the network needs to know its peers")
+        server = self._new()
+        try:
+            port = server.add_secure_port(address, credentials)
+            await server.start()
+        except RuntimeError as error:
+            raise AdsError(f"cannot listen on {address}: {error}; is the port taken?") from error
+        self._server = server
+        return port
+
     async def stop(self, grace: float = 0.0) -> None:
-        """End all streams; clients keep what they have."""
+        """Take no more streams, and end all after *grace* seconds; clients keep what they have.
+
+        Clients are told at once (GOAWAY) that the connection takes no more streams.
+        """
         if self._server is not None:
             await self._server.stop(grace)
             self._server = None
+
+    def _new(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((*self._handlers(), *self._extra))
+        return server
 
     def _handlers(self) -> list[Handler]:
         ads = grpc.method_handlers_generic_handler(
@@ -139,28 +180,67 @@ class AdsServer:
         context: Context,
     ) -> None:
         node = first.node.id
-        snapshot = await self._source.snapshot_for(node)
+        left = await self._admit(context, node)
+        snapshot = await self._snapshot(node, context)
+        await self._first_turns.acquire()
         stream = DeltaStream(snapshot, patience=self._patience)
         connection = Connection(node, stream, self._clock, self._hooks)
+        turn = asyncio.create_task(_first_turn(connection))
+        turn.add_done_callback(lambda _: self._first_turns.release())
         unsubscribe = self._source.subscribe(node, connection.changed)
         self._hooks.on_connect(node, stream)
         _log.info("client connected", node=node)
         try:
-            await connection.serve(first, requests, context.write)
+            async with asyncio.timeout(left):
+                await connection.serve(first, requests, context.write)
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "the certificate has ended; come with a new one"
+            )
         finally:
+            turn.cancel()
             unsubscribe()
             self._hooks.on_disconnect(node, stream)
             _log.info("client gone", node=node)
 
+    async def _admit(self, context: Context, node: str) -> float | None:
+        """Return how many seconds the peer may speak for *node*, None for ever; or refuse it."""
+        verdict = self._peers.judge(context, node)
+        if isinstance(verdict, Refused):
+            _log.warning("refused", node=node, peer=context.peer(), reason=verdict.reason)
+            await context.abort(verdict.code, verdict.reason)
+            raise PermissionError(verdict.reason)  # not reached: abort raises
+        return None if math.isinf(verdict.until) else verdict.until - self._clock.now()
+
+    async def _snapshot(self, node: str, context: Context) -> Snapshot:
+        """Return the complete snapshot of *node*, or tell the client to look elsewhere."""
+        try:
+            async with asyncio.timeout(self._sync_seconds):
+                return await self._source.snapshot_for(node)
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "this controller does not know everything yet"
+            )
+            raise
+
     async def _report(
-        self, requests: AsyncIterator[node_pb2.NodeReport], _context: object
+        self, requests: AsyncIterator[node_pb2.NodeReport], context: Context
     ) -> node_pb2.ReportSummary:
-        full = True
+        node = ""
         async for report in requests:
+            if report.node != node or not node:
+                await self._admit(context, report.node)
             if self._on_report is not None:
-                self._on_report(report.node, report, full)
-            full = False
+                self._on_report(report.node, report, report.node != node)
+            node = report.node
         return node_pb2.ReportSummary()
+
+
+async def _first_turn(connection: Connection) -> None:
+    """Return when a client has its first snapshot, or takes too long about it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_SECONDS):
+            await connection.settled.wait()
 
 
 def _make_room(socket: Path) -> None:
