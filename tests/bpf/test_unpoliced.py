@@ -1,11 +1,11 @@
-"""Whom the programs do not police: the node, pods that are told apart, and an Envoy that is a pod."""
+"""Whom the programs do not police: the node, pods that are said so, and an Envoy that is a pod."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
@@ -32,7 +32,7 @@ from support.topology import Actor
 
 
 @pytest.fixture
-def unpoliced(node: Node) -> Iterator[Node]:
+def unpoliced(node: Node) -> Node:
     """The client is a pod that is not policed, and its identity is closed."""
     node.datapath.detach_netns("client")
     place = node.topology.pods["client"]
@@ -40,7 +40,7 @@ def unpoliced(node: Node) -> Iterator[Node]:
         Pod(uid="client", cookie=netns_cookie(place.netns), identity=0, policed=False)
     )
     node.policy("client", egress=DENY)
-    yield node
+    return node
 
 
 def test_unpoliced_pod_reaches_what_its_identity_may_not(unpoliced: Node) -> None:
@@ -120,9 +120,9 @@ def envoy_pod(node: Node) -> Callable[[str, str, int], str]:
     netns = node.topology.pods["client"].netns
 
     def act(what: str, address: str, port: int) -> str:
+        arguments = [str(container), str(netns), what, address, str(port)]
         done = subprocess.run(
-            [sys.executable, "-S", "-E", "-c", BECOME_A_POD]
-            + [str(container), str(netns), what, address, str(port)],
+            [sys.executable, "-S", "-E", "-c", BECOME_A_POD, *arguments],
             check=False,
             capture_output=True,
             text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.compiler.compile import KINDS
-from penstock.sources.kubernetes.requests import ListRequest, WatchRequest, resource_of
+from penstock.sources.kubernetes.requests import ListRequest, Scope, WatchRequest, resource_of
 
 WATCH = "watch=1&allowWatchBookmarks=true&timeoutSeconds=300"
 
@@ -36,6 +36,14 @@ def test_kinds_have_their_names_in_urls() -> None:
         (
             WatchRequest("v1", "pods", "", 300),
             f"/api/v1/pods?{WATCH}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        ),
+        (
+            ListRequest("v1", "pods", 0, scope=Scope(fields="spec.nodeName=n1")),
+            "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1",
+        ),
+        (
+            WatchRequest("v1", "secrets", "7", 300, Scope(namespace="shop", labels="a=b")),
+            f"/api/v1/namespaces/shop/secrets?{WATCH}&resourceVersion=7&labelSelector=a%3Db",
         ),
     ],
 )

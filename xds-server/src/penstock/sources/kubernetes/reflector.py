@@ -40,10 +40,12 @@ from penstock.sources.kubernetes.messages import (
 )
 from penstock.sources.kubernetes.requests import (
     DEFAULT_PACE,
+    EVERYTHING,
     ListRequest,
     Pace,
     Pause,
     Request,
+    Scope,
     WatchRequest,
     resource_of,
 )
@@ -75,9 +77,13 @@ class Reflector:
     """One kind."""
 
     def __init__(
-        self, kind: type[Object], random: Callable[[], float], pace: Pace = DEFAULT_PACE
+        self,
+        kind: type[Object],
+        random: Callable[[], float],
+        pace: Pace = DEFAULT_PACE,
+        scope: Scope = EVERYTHING,
     ) -> None:
-        """Know nothing yet; *random* returns numbers in [0, 1)."""
+        """Know nothing yet; *random* returns numbers in [0, 1), *scope* which objects are meant."""
         self.kind = kind
         self.table = Table(kind)
         self.phase = Phase.SNAPSHOT
@@ -95,6 +101,7 @@ class Reflector:
         """How many snapshots were applied."""
         self._random = random
         self._pace = pace
+        self._scope = scope
         self._resource = resource_of(kind.kind)
         self._versions = kind.api_versions
         self._version_index = 0
@@ -137,7 +144,7 @@ class Reflector:
         self.deadline = now + self._pace.answer
         match self.phase:
             case Phase.CHECK:
-                return ListRequest(self.api_version, self._resource, 1)
+                return ListRequest(self.api_version, self._resource, 1, scope=self._scope)
             case Phase.WATCH:
                 return self._watch(self._reached, now)
             case Phase.SNAPSHOT | Phase.ABSENT:
@@ -145,7 +152,9 @@ class Reflector:
                     self._pending = {}
                     return self._watch("", now)
                 limit = self._pace.page_size if self._paged else 0
-                return ListRequest(self.api_version, self._resource, limit, self._continue)
+                return ListRequest(
+                    self.api_version, self._resource, limit, self._continue, self._scope
+                )
 
     def page(self, body: bytes, now: float) -> Events:
         """Take the answer to a ListRequest."""
@@ -206,7 +215,7 @@ class Reflector:
         self._watch_end = now + seconds + pace.margin
         if version:
             self.deadline = self._watch_end
-        return WatchRequest(self.api_version, self._resource, version, seconds)
+        return WatchRequest(self.api_version, self._resource, version, seconds, self._scope)
 
     def _extend_deadline(self, now: float) -> None:
         if self.over:

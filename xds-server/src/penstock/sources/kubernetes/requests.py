@@ -42,6 +42,26 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_PACE = Pace()
 
 
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which objects of a kind are asked for."""
+
+    namespace: str = ""
+    """ "" for all."""
+    fields: str = ""
+    """Field selector, as "spec.nodeName=n1"."""
+    labels: str = ""
+    """Label selector, as "app=web"."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Return the selectors as they stand in a URL."""
+        selectors = {"fieldSelector": self.fields, "labelSelector": self.labels}
+        return {name: text for name, text in selectors.items() if text}
+
+
+EVERYTHING = Scope()
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Nothing, for a while."""
 
@@ -56,6 +76,7 @@ class ListRequest(msgspec.Struct, frozen=True):
     limit: int
     """0 for everything at once."""
     continue_: str = ""
+    scope: Scope = EVERYTHING
 
     @property
     def target(self) -> str:
@@ -63,7 +84,7 @@ class ListRequest(msgspec.Struct, frozen=True):
         query = {"limit": str(self.limit)} if self.limit else {}
         if self.continue_:
             query["continue"] = self.continue_
-        return _target(self.api_version, self.resource, query)
+        return _target(self.api_version, self.resource, query, self.scope)
 
 
 class WatchRequest(msgspec.Struct, frozen=True):
@@ -73,6 +94,7 @@ class WatchRequest(msgspec.Struct, frozen=True):
     resource: str
     resource_version: str
     timeout_seconds: int
+    scope: Scope = EVERYTHING
 
     @property
     def target(self) -> str:
@@ -86,7 +108,7 @@ class WatchRequest(msgspec.Struct, frozen=True):
             query["resourceVersion"] = self.resource_version
         else:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-        return _target(self.api_version, self.resource, query)
+        return _target(self.api_version, self.resource, query, self.scope)
 
 
 Request = ListRequest | WatchRequest
@@ -102,11 +124,13 @@ def resource_of(kind: str) -> str:
 
 def object_target(api_version: str, kind: str, name: NamespacedName) -> str:
     """Return the path of one object; *name* has no namespace if the kind has none."""
-    scope = f"namespaces/{name.namespace}/" if name.namespace else ""
-    return _target(api_version, f"{scope}{resource_of(kind)}/{name.name}", {})
+    scope = Scope(namespace=name.namespace)
+    return _target(api_version, f"{resource_of(kind)}/{name.name}", {}, scope)
 
 
-def _target(api_version: str, resource: str, query: dict[str, str]) -> str:
+def _target(api_version: str, resource: str, query: dict[str, str], scope: Scope) -> str:
     root = "apis" if "/" in api_version else "api"
-    path = f"/{root}/{api_version}/{resource}"
+    place = f"namespaces/{scope.namespace}/" if scope.namespace else ""
+    path = f"/{root}/{api_version}/{place}{resource}"
+    query |= scope.query
     return f"{path}?{urlencode(query)}" if query else path

@@ -21,12 +21,13 @@ from penstock.meta.problems import Location, Problem, Severity
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
 from penstock.sources.kubernetes.reflector import Phase, Reflector
-from penstock.sources.kubernetes.requests import DEFAULT_PACE, Pace
+from penstock.sources.kubernetes.requests import DEFAULT_PACE, EVERYTHING, Pace, Scope
 from penstock.sources.kubernetes.table import Seen
 from penstock.sources.source import NOWHERE, Sink, SourceProblem
 
 _log = structlog.get_logger("penstock.kubernetes")
 _NO_ENVIRONMENT: Mapping[str, str] = {}
+_NO_SCOPES: Mapping[type[Object], Scope] = {}
 
 
 class KindState(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class KubernetesSource:
         *,
         pace: Pace = DEFAULT_PACE,
         environment: Mapping[str, str] = _NO_ENVIRONMENT,
+        scopes: Mapping[type[Object], Scope] = _NO_SCOPES,
     ) -> None:
         """Connect to nothing yet.
 
@@ -65,9 +67,12 @@ class KubernetesSource:
             random: returns numbers in [0, 1), for jitter.
             pace: sizes and times.
             environment: what a credential plugin is started with.
+            scopes: of kinds of which only some objects are watched.
         """
         self._server = ApiServer(access, clock, environment)
-        self._reflectors = tuple(Reflector(kind, random, pace) for kind in kinds)
+        self._reflectors = tuple(
+            Reflector(kind, random, pace, scopes.get(kind, EVERYTHING)) for kind in kinds
+        )
         self._turn = asyncio.Lock()
         self._first = True
         self._told: set[str] = set()
