@@ -15,7 +15,7 @@ Removals are the other way round: services first. Source: design of the datapath
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -23,7 +23,16 @@ import msgspec
 import structlog
 
 from penstock.agent.lattice import CLOSED, IdentityPolicy, Match, judge, meet
-from penstock.agent.node_resources import Content, Policy, Service, Workload, canonical, decode
+from penstock.agent.node_resources import (
+    Address,
+    Content,
+    Peer,
+    Policy,
+    Service,
+    Workload,
+    canonical,
+    decode,
+)
 from penstock.ir.policy import TCP, Direction, Reserved, Verdict
 from penstock.meta.errors import PenstockError
 from penstock.xds import types
@@ -33,6 +42,11 @@ log = structlog.get_logger(__name__)
 
 _HOST = ""
 """The node among the owners of an address; a uid is never empty."""
+_OWN = "@"
+"""Before a uid among the owners: a local pod, by what it was registered with. It is known here
+first, so such an owner goes before others."""
+_NOBODY = 0
+"""As whom a pod is known to the kernel that is not policed."""
 
 
 class LocalPod(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +56,8 @@ class LocalPod(msgspec.Struct, frozen=True, kw_only=True):
     cookie: int
     """Cookie of the network namespace (SO_NETNS_COOKIE)."""
     addresses: tuple[str, ...]
+    policed: bool = True
+    """False: neither judged nor redirected, but served by Services."""
 
 
 class Kernel(Protocol):
@@ -98,6 +114,7 @@ class NodeDatapath:
         """Start with an empty state; the kernel's maps are taken to be empty or outdated."""
         self._kernel = kernel
         self.workloads: dict[str, Workload] = {}
+        self.peers: dict[str, Peer] = {}
         self.policies: dict[int, Policy] = {}
         self.services: dict[str, Service] = {}
         self.local: dict[str, LocalPod] = {}
@@ -107,6 +124,7 @@ class NodeDatapath:
         self._vips: dict[tuple[str, int], str] = {}
         self._owners: dict[str, dict[str, int]] = {}
         """Address to the workloads that claim it, the latest last, and their identities."""
+        self._own_claims: dict[str, Peer] = {}
         self._identities: dict[str, int] = {}
         self._enforced: dict[int, IdentityPolicy] = {}
         self._pods: dict[str, tuple[LocalPod, int]] = {}
@@ -123,7 +141,7 @@ class NodeDatapath:
     def workload_at(self, address: str) -> Workload | None:
         """Return the workload that has *address*."""
         owners = self._owners.get(canonical(address))
-        return self.workloads.get(next(reversed(owners))) if owners else None
+        return self.workloads.get(self._first(owners).removeprefix(_OWN)) if owners else None
 
     def service_at(self, address: str, port: int) -> str:
         """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
@@ -148,12 +166,15 @@ class NodeDatapath:
         return self._enforced.get(identity, CLOSED)
 
     def enforced_identity(self, uid: str) -> int | None:
-        """Return as whom the kernel judges a local pod; None if it is closed."""
+        """Return as whom the kernel judges a local pod; None if it is closed or not judged."""
         held = self._pods.get(uid)
-        return held[1] if held else None
+        return held[1] if held and held[0].policed else None
 
     def missing(self, uid: str) -> str:
         """Return why a local pod is still closed; "" if it is not."""
+        pod = self.local.get(uid)
+        if pod is not None and not pod.policed:
+            return "" if uid in self._pods else self.failures.get(f"pod {uid}", "it is not there")
         workload = self.workloads.get(uid)
         if workload is None:
             return "the controller has not sent its Workload"
@@ -195,13 +216,17 @@ class NodeDatapath:
 
     def add_pod(self, pod: LocalPod) -> Affected:
         """Enforce for a pod of this node from now on."""
+        touched = _Touched(pods={pod.uid})
         self.local[pod.uid] = pod
-        return self._converge(_Touched(pods={pod.uid}))
+        self._claim_own(pod.uid, touched)
+        return self._converge(touched)
 
     def remove_pod(self, uid: str) -> Affected:
         """Stop to enforce for a pod that is gone."""
+        touched = _Touched(pods={uid})
         self.local.pop(uid, None)
-        return self._converge(_Touched(pods={uid}))
+        self._claim_own(uid, touched)
+        return self._converge(touched)
 
     def apply(self, delta: Delta) -> Affected:
         """Take resources of `types.NODE_TYPES`; others are passed over.
@@ -220,6 +245,8 @@ class NodeDatapath:
     def _forget(self, type_url: str, name: str, touched: _Touched) -> None:
         if type_url == types.WORKLOAD:
             self._place(name, None, touched)
+        elif type_url == types.PEER:
+            self._claim(name, self.peers.pop(name, None), None, touched)
         elif type_url == types.POLICY:
             self.policies.pop(int(name), None)
             touched.policies.add(int(name))
@@ -231,6 +258,9 @@ class NodeDatapath:
         match content:
             case Workload():
                 self._place(name, content, touched)
+            case Peer():
+                self._claim(name, self.peers.get(name), content, touched)
+                self.peers[name] = content
             case Policy():
                 self.policies[int(name)] = content
                 touched.policies.add(int(name))
@@ -238,7 +268,7 @@ class NodeDatapath:
                 self._list_vips(self.services.get(name), content)
                 self.services[name] = content
                 touched.services.add(name)
-            case None:
+            case Address() | None:
                 pass
 
     def _list_vips(self, old: Service | None, new: Service | None) -> None:
@@ -250,21 +280,45 @@ class NodeDatapath:
                 self._vips[address, new.port] = f"{new.namespace}/{new.name}"
 
     def _place(self, uid: str, workload: Workload | None, touched: _Touched) -> None:
-        """Note which addresses a workload has; of several that claim one the latest has it."""
-        old = self.workloads.pop(uid, None)
+        """Note who a workload is."""
         touched.pods.add(uid)
+        old = self.workloads.pop(uid, None)
+        if workload is not None:
+            self.workloads[uid] = workload
+        self._claim(uid, old, workload, touched)
+        self._claim_own(uid, touched)
+
+    def _claim_own(self, uid: str, touched: _Touched) -> None:
+        """Let a local pod have the addresses it was registered with: they are known here first."""
+        owner, pod, workload = _OWN + uid, self.local.get(uid), self.workloads.get(uid)
+        claim = (
+            Peer(addresses=pod.addresses, identity=workload.identity) if pod and workload else None
+        )
+        old = self._own_claims.pop(uid, None)
+        if claim is not None:
+            self._own_claims[uid] = claim
+        if claim != old:
+            self._claim(owner, old, claim, touched)
+
+    def _claim(
+        self,
+        owner: str,
+        old: Workload | Peer | None,
+        new: Workload | Peer | None,
+        touched: _Touched,
+    ) -> None:
+        """Note which addresses an owner has; of several that claim one the latest has it."""
         for address in old.addresses if old else ():
             touched.addresses.add(address)
             owners = self._owners.get(address, {})
-            owners.pop(uid, None)
+            owners.pop(owner, None)
             if not owners:
                 self._owners.pop(address, None)
-        if workload is None:
+        if new is None:
             return
-        self.workloads[uid] = workload
-        for address in workload.addresses:
+        for address in new.addresses:
             touched.addresses.add(address)
-            self._owners.setdefault(address, {})[uid] = workload.identity
+            self._owners.setdefault(address, {})[owner] = new.identity
 
     def _converge(self, touched: _Touched) -> Affected:
         """Put what was touched into the kernel, in the order of the module's docstring."""
@@ -297,7 +351,16 @@ class NodeDatapath:
         owners = self._owners.get(address)
         if not owners:
             return None
-        return owners.get(_HOST) or next(reversed(owners.values()))
+        return owners[self._first(owners)]
+
+    def _first(self, owners: Mapping[str, int]) -> str:
+        """Return the owner that has an address: the node, a pod here, else who came last."""
+        if _HOST in owners:
+            return _HOST
+        ours = [owner for owner in owners if owner.startswith(_OWN)]
+        if len(ours) > 1:
+            return next(_OWN + uid for uid in reversed(self.local) if _OWN + uid in owners)
+        return ours[0] if ours else next(reversed(owners))
 
     def _pods_of(self, identities: AbstractSet[int]) -> set[str]:
         if not identities:
@@ -310,6 +373,8 @@ class NodeDatapath:
     def _target(self, uid: str) -> tuple[LocalPod, int] | None:
         """Return the pod and as whom it should be judged; None if it must be closed."""
         pod, workload = self.local.get(uid), self.workloads.get(uid)
+        if pod is not None and not pod.policed:
+            return pod, _NOBODY
         if pod is None or workload is None or workload.identity not in self.policies:
             return None
         return pod, workload.identity
@@ -373,7 +438,7 @@ class NodeDatapath:
     def _open_pods(self, uids: Iterable[str]) -> None:
         for uid in sorted(uids):
             target = self._target(uid)
-            if target is None or target[1] not in self._enforced:
+            if target is None or (target[0].policed and target[1] not in self._enforced):
                 continue
             if self._write(f"pod {uid}", self._kernel.set_pod, *target):
                 self._pods[uid] = target

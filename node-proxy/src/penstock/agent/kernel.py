@@ -43,6 +43,7 @@ class BpfKernel:
                 uid=pod.uid,
                 cookie=pod.cookie,
                 identity=identity,
+                policed=pod.policed,
                 ipv4=next((a for a in addresses if isinstance(a, IPv4Address)), None),
                 ipv6=next((a for a in addresses if isinstance(a, IPv6Address)), None),
             )

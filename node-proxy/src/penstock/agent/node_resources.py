@@ -31,6 +31,19 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses of the cluster that are no Workload's, as `penstock.node.v1.Peer`."""
+
+    addresses: tuple[str, ...]
+    identity: int
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that this node answers for, as `penstock.node.v1.Address`."""
+
+    address: str
+
+
 class Backend(msgspec.Struct, frozen=True):
     """An endpoint of a Service."""
 
@@ -76,7 +89,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return self.ingress_enforced_by if ingress else self.egress_enforced_by
 
 
-Content = Workload | Policy | Service
+Content = Peer | Workload | Policy | Service | Address
 
 
 def canonical(address: str) -> str:
@@ -93,6 +106,11 @@ def decode(resource: Resource) -> Content | None:
         google.protobuf.message.DecodeError: the bytes are damaged.
         ValueError: an address or a verdict is none.
     """
+    if resource.type_url == types.PEER:
+        return peer_of(node_pb2.Peer.FromString(resource.body))
+    if resource.type_url == types.ADDRESS:
+        sent = node_pb2.Address.FromString(resource.body)
+        return Address(address=canonical(sent.address))
     if resource.type_url == types.WORKLOAD:
         return workload_of(node_pb2.Workload.FromString(resource.body))
     if resource.type_url == types.POLICY:
@@ -100,6 +118,11 @@ def decode(resource: Resource) -> Content | None:
     if resource.type_url == types.SERVICE:
         return service_of(node_pb2.Service.FromString(resource.body))
     return None
+
+
+def peer_of(sent: node_pb2.Peer) -> Peer:
+    """Decode a Peer."""
+    return Peer(addresses=tuple(map(canonical, sent.addresses)), identity=sent.identity)
 
 
 def workload_of(sent: node_pb2.Workload) -> Workload:
