@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -292,6 +292,17 @@ class Gateway(Object, frozen=True, kw_only=True):
     kind: ClassVar[str] = "Gateway"
 
     spec: GatewaySpec
+    status: Any = None
+    """As it was read, whoever wrote it: nothing in it makes the Gateway wrong."""
+
+    @property
+    def assigned(self) -> tuple[str, ...]:
+        """Return the IP addresses that the status says the Gateway has."""
+        status: Any = self.status if isinstance(self.status, dict) else {}
+        given: Any = status.get("addresses")
+        found = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+        values = [one.get("value") for one in found if one.get("type", "IPAddress") == "IPAddress"]
+        return tuple(value for value in values if isinstance(value, str))
 
 
 # --- ReferenceGrant -----------------------------------------------------------------------------

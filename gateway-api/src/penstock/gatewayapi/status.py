@@ -6,6 +6,7 @@ acknowledged is an argument; times of transition belong to whoever writes a stat
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from penstock.gatewayapi.listeners import (
     conflicts,
     gateway_fault,
     listener_status,
+    served_listeners,
 )
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
@@ -26,6 +28,7 @@ from penstock.meta.conditions import Condition
 
 CONTROLLER_NAME = "penstock.dev/gateway-controller"
 """GatewayClasses with this controllerName are ours, and no others."""
+ADDRESS_NOT_USABLE, ADDRESS_NOT_ASSIGNED = "AddressNotUsable", "AddressNotAssigned"
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +82,7 @@ def gateway_status(
     waiting = pending or {}
     listeners = tuple(
         listener_status(
+            gateway.spec,
             one,
             generation=gateway.metadata.generation,
             conflict=conflicting.get(one.name),
@@ -88,7 +92,9 @@ def gateway_status(
         for one in gateway.spec.listeners
     )
     accepted = _gateway_accepted(gateway, listeners)
-    programmed = _gateway_programmed(gateway, accepted, listeners, addresses)
+    if accepted.status and address_fault is None:
+        address_fault = _address_fault(gateway, addresses)
+    programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
     return GatewayStatus(
         addresses=tuple(addresses), conditions=(accepted, programmed), listeners=listeners
     )
@@ -143,21 +149,25 @@ def _gateway_programmed(
     gateway: Gateway,
     accepted: Condition,
     listeners: Sequence[ListenerStatus],
-    addresses: Sequence[str],
+    address_fault: Reason | None,
 ) -> Condition:
     generation = gateway.metadata.generation
     if not accepted.status:
         return fails("Programmed", "Invalid", generation, accepted.message)
-    wanted = {one.value for one in gateway.spec.addresses if one.value}
-    unusable = sorted(wanted - set(addresses))
-    if unusable:
-        text = f"{', '.join(unusable)} cannot be used here"
-        return fails("Programmed", "AddressNotUsable", generation, text)
-    if not addresses:
-        return fails("Programmed", "AddressNotAssigned", generation, "there is no address")
+    if address_fault is not None:
+        return fails("Programmed", address_fault.reason, generation, address_fault.message)
     if len(_names_without(listeners, "Programmed")) == len(listeners):
         return fails("Programmed", "Pending", generation, "no listener is served yet")
     return holds("Programmed", "Programmed", generation)
+
+
+def _address_fault(gateway: Gateway, addresses: Sequence[str]) -> Reason | None:
+    have = set(map(ipaddress.ip_address, addresses))
+    wanted = (one.value for one in gateway.spec.addresses if one.value)
+    unusable = sorted(one for one in wanted if ipaddress.ip_address(one) not in have)
+    if unusable:
+        return Reason(ADDRESS_NOT_USABLE, f"{', '.join(unusable)} cannot be used here")
+    return None if addresses else Reason(ADDRESS_NOT_ASSIGNED, "there is no address")
 
 
 def _names_without(listeners: Iterable[ListenerStatus], condition: str) -> list[str]:

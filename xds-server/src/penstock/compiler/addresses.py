@@ -43,6 +43,24 @@ def workload_at(db: Database, address: str) -> Workload | None:
 
 @query
 def identity_at(db: Database, address: str) -> int:
-    """Return the identity behind *address*; WORLD if it is no workload of ours."""
+    """Return the identity behind *address*; WORLD if it is nobody's of ours.
+
+    A node is REMOTE_NODE here, although at home it is HOST: what is computed is for all nodes.
+    """
     workload = workload_at(db, address)
-    return int(Reserved.WORLD) if workload is None else workload.identity
+    if workload is not None:
+        return workload.identity
+    names = db.peers.bucket("address", address)
+    peer = db.peers.get(names[0]) if names else None
+    return int(Reserved.WORLD) if peer is None else peer.identity
+
+
+@query
+def peer_addresses(db: Database, name: str) -> tuple[str, ...]:
+    """Return the addresses that a peer has to itself; a workload comes first."""
+    peer = db.peers.get(name)
+    return tuple(
+        address
+        for address in (peer.addresses if peer is not None else ())
+        if workload_at(db, address) is None and db.peers.bucket("address", address)[0] == name
+    )

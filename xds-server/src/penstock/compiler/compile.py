@@ -8,19 +8,20 @@ from typing import Any
 import msgspec
 
 from penstock.compiler import roots
+from penstock.compiler.certificates import NOW
 from penstock.compiler.database import Database
+from penstock.compiler.nodes import set_node
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.settings import Settings
 from penstock.compiler.status_goals import StatusGoal, StatusGoals
 from penstock.compiler.workloads import WorkloadTable
-from penstock.core.addresses import StableAllocator
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import EndpointSlice, Namespace, Service
+from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.incremental.collection import Collection
-from penstock.incremental.engine import Node
+from penstock.incremental import engine
 from penstock.incremental.query import Query
 from penstock.meta.names import NamespacedName
 from penstock.policy.resources import CiliumNetworkPolicy
@@ -31,7 +32,7 @@ RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, HTTPRoute, ReferenceGrant,
-    CiliumNetworkPolicy,
+    CiliumNetworkPolicy, Node,
 )  # fmt: skip
 """Kinds that change what nodes get."""
 
@@ -61,14 +62,10 @@ class Compiler:
         """What could not be compiled because of a mistake of ours; the last good version stays."""
         self.statuses = StatusGoals(self.db)
         """Filled by whoever writes statuses."""
-        self._addresses = StableAllocator(
-            self.db.settings.gateway_network,
-            reserved=[self.db.settings.gateway_network.split("/")[0]],
-        )
-        self._roots: dict[_Root, Node] = {}
+        self._roots: dict[_Root, engine.Node] = {}
         self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
         self._outputs: dict[_Root, Outputs] = {}
-        self._goals: dict[Output, Node] = {}
+        self._goals: dict[Output, engine.Node] = {}
         self._owners: dict[tuple[str, ResourceName], Output] = {}
         self._sent: dict[Output, Resource] = {}
         self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
@@ -88,6 +85,11 @@ class Compiler:
                 self._goal_changed(node)
             self._settle_roots()
         return self._flush()
+
+    def tell_time(self, now: int) -> tuple[NodeChange, ...]:
+        """Take the present time, seconds since 1970: a certificate may be out of date now."""
+        self.db.time.set(NOW, now)
+        return self.apply(())
 
     def resources(self, node: str) -> tuple[Resource, ...]:
         """Return all resources of *node*, sorted by type and name."""
@@ -114,6 +116,8 @@ class Compiler:
         db.workloads.on_key = follow(roots.of_workload)
         db.identities.on_key = follow(roots.of_identity)
         db.gateways.on_key = follow(roots.of_gateway)
+        db.secrets.on_key = follow(roots.of_secret)
+        db.peers.on_key = follow(roots.of_peer)
 
     def _take(self, event: Event) -> None:
         """Put one event into the collections; kinds that nodes do not depend on are passed over."""
@@ -126,8 +130,9 @@ class Compiler:
                 labels = thing.metadata.labels if isinstance(thing, Namespace) else {}
                 self._workloads.set_namespace(thing.metadata.name, None if gone else labels)
                 self._store(self.db.namespaces, thing, gone=gone)
-            case "Gateway":
-                self._take_gateway(thing, gone=gone)
+            case "Node":
+                node = thing if isinstance(thing, Node) and not gone else None
+                set_node(self.db, thing.metadata.name, node)
             case _:
                 self._take_plain(kind, thing, gone=gone)
 
@@ -137,11 +142,13 @@ class Compiler:
             "Service": db.services,
             "EndpointSlice": db.slices,
             "GatewayClass": db.gateway_classes,
+            "Gateway": db.gateways,
             "ReferenceGrant": db.grants,
         }
         tolerant: dict[str, Collection[NamespacedName, Any]] = {
             "HTTPRoute": db.routes,
             "CiliumNetworkPolicy": db.policies,
+            "Secret": db.secrets,
         }
         if kind in plain:
             self._store(plain[kind], thing, gone=gone)
@@ -166,19 +173,6 @@ class Compiler:
         else:
             self._workloads.set_pod(thing)
 
-    def _take_gateway(self, thing: Object | Broken, *, gone: bool) -> None:
-        name = str(thing.key)
-        there = not gone and isinstance(thing, Gateway)
-        moved = self._addresses.add(name) if there else self._addresses.remove(name)
-        for one in moved | {name}:
-            address = self._addresses.get(one)
-            namespace, _, short = one.partition("/")
-            if address is None:
-                self.db.gateway_addresses.remove(NamespacedName(namespace, short))
-            else:
-                self.db.gateway_addresses.set(NamespacedName(namespace, short), address)
-        self._store(self.db.gateways, thing, gone=gone)
-
     def _settle_roots(self) -> None:
         pending, self._pending = self._pending, {}
         for root, there in pending.items():
@@ -193,7 +187,7 @@ class Compiler:
                 self.db.engine.unwant(node)
                 self._reconcile(root, ())
 
-    def _goal_changed(self, node: Node) -> None:
+    def _goal_changed(self, node: engine.Node) -> None:
         goal = node.goal
         name = str(goal.key if isinstance(goal, _Root | Output) else goal)
         if node.failure is not None:

@@ -7,14 +7,15 @@ from collections.abc import Hashable, Iterator
 import msgspec
 
 from penstock.compiler.settings import Settings
-from penstock.core.kinds import EndpointSlice, Namespace, Service
+from penstock.core.kinds import EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
+from penstock.gatewayapi.listener_tls import named_secrets
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
 from penstock.ir.route import ServicePort
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, Origin
 from penstock.policy.resources import CiliumNetworkPolicy
 
 ALL = "all"
@@ -22,15 +23,36 @@ ALL = "all"
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A pod with addresses, as far as its node and its peers must know it."""
+    """A pod with a network of its own, as far as its node and its peers must know it."""
 
     uid: str
     name: NamespacedName
     node: str
+    """Where it was placed; "" if that is not known."""
     addresses: tuple[str, ...]
+    """None as long as nobody has reported them."""
     identity: int
+    captured: bool = True
+    """Whether its node steers it into Envoy."""
     ports: tuple[tuple[str, int], ...]
     """Named container ports: (name, number)."""
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses that are no workload's but have a reserved identity: a node, or a pod of Envoy."""
+
+    origin: Origin
+    node: str
+    addresses: tuple[str, ...]
+    identity: int
+
+
+class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node, as far as somebody depends on it: nothing of it changes with a heartbeat."""
+
+    ready: bool
+    addresses: tuple[str, ...]
+    """By which other nodes reach it."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +75,26 @@ class Database:
         self.memos: dict[object, dict[Hashable, Node]] = {}
         self.namespaces: Collection[NamespacedName, Namespace] = Collection(self.engine)
         self.services: Collection[NamespacedName, Service] = Collection(
-            self.engine, {"address": lambda _, s: s.addresses}
+            self.engine,
+            {
+                "address": lambda _, s: s.addresses,
+                "balanced": lambda _, s: (ALL,) if s.spec.type == "LoadBalancer" else (),
+            },
         )
         self.slices: Collection[NamespacedName, EndpointSlice] = Collection(
             self.engine, {"service": _slice_services}
         )
         self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(self.engine)
         self.gateways: Collection[NamespacedName, Gateway] = Collection(
-            self.engine, {"all": lambda _key, _gateway: (ALL,)}
+            self.engine,
+            {
+                "all": lambda _key, _gateway: (ALL,),
+                "secret": lambda _, gateway: named_secrets(gateway),
+            },
         )
+        self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(self.engine)
+        self.time: Collection[str, int] = Collection(self.engine)
+        """The present, in seconds since 1970, as it is told now and then."""
         self.routes: Collection[NamespacedName, HTTPRoute | Broken] = Collection(
             self.engine,
             {
@@ -90,7 +123,17 @@ class Database:
         )
         self.host_network: Collection[NamespacedName, bool] = Collection(self.engine)
         """Pods that have no addresses of their own: True."""
-        self.gateway_addresses: Collection[NamespacedName, str] = Collection(self.engine)
+        self.nodes: Collection[str, ClusterNode] = Collection(
+            self.engine, {"all": lambda _key, _node: (ALL,)}
+        )
+        self.peers: Collection[str, Peer] = Collection(
+            self.engine,
+            {
+                "identity": lambda _, p: (p.identity,),
+                "address": lambda _, p: p.addresses,
+            },
+        )
+        """By the names of their resources."""
 
 
 def _slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[NamespacedName, ...]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from google.protobuf.message import Message
 
+from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
+from penstock.compiler.gateway_classes import ours
+from penstock.compiler.nodes import places
 from penstock.compiler.routing import (
     ParentOf,
     RankedFor,
@@ -15,7 +20,7 @@ from penstock.compiler.routing import (
     weights_in_runtime,
 )
 from penstock.compiler.scopes import clusters_of
-from penstock.compiler.settings import Reach
+from penstock.compiler.settings import Addressing, Reach
 from penstock.envoy import listener as listeners
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.listener import EXACT, HOST_FILTER, GatewayListener
@@ -26,11 +31,9 @@ from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.hostname import ANY, covers, specificity
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import virtual_host
-from penstock.gatewayapi.resources import Gateway
-from penstock.gatewayapi.status import is_ours
 from penstock.incremental.query import query
 from penstock.ir.route import VirtualHost
-from penstock.meta.names import NamespacedName, Origin
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
@@ -57,6 +60,13 @@ class GatewayHost(msgspec.Struct, frozen=True, order=True):
     hostname: str
 
 
+class ListenerOn(msgspec.Struct, frozen=True, order=True):
+    """The Envoy listener of a port of a Gateway on one node of a cluster."""
+
+    at: GatewayPort
+    node: str
+
+
 class Claim(msgspec.Struct, frozen=True, order=True):
     """A route that asks for a hostname at a listener."""
 
@@ -64,16 +74,6 @@ class Claim(msgspec.Struct, frozen=True, order=True):
     listener: str
     route: NamespacedName
     written: str
-
-
-@query
-def ours(db: Database, name: NamespacedName) -> Gateway | None:
-    """Return the Gateway if its class is one that we serve."""
-    gateway = db.gateways.get(name)
-    if gateway is None:
-        return None
-    class_ = db.gateway_classes.get(NamespacedName("", gateway.spec.gateway_class_name))
-    return gateway if class_ is not None and is_ours(class_) else None
 
 
 @query
@@ -225,14 +225,53 @@ def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
     """Return the Envoy listener of a port of a Gateway; None if it has no address at all."""
     settings = db.settings
     addresses: list[tuple[str, int, str]] = []
-    own = db.gateway_addresses.get(at.gateway)
-    if own is not None and settings.reach is Reach.NODE:
-        addresses.append((own, at.port, settings.node_netns))
+    own = assigned(db, gateway_ref(at.gateway)).addresses
+    if settings.reach is Reach.NODE:
+        addresses += ((one, at.port, settings.node_netns) for one in own)
     public = published_port(db, at.port)
     if published_at(db, public) == at:
         netns = settings.host_netns if settings.reach is Reach.NODE else ""
         addresses.append((LOOPBACK, public, netns))
+    return _listener(db, at, addresses)
+
+
+@query
+def gateway_listener_on(db: Database, key: ListenerOn) -> Resource | None:
+    """Return the Envoy listener of a port of a Gateway for one of the nodes that it is at.
+
+    It may open before its addresses are on a link of the node: then nobody ever meets a closed
+    port there.
+    """
+    netns, port = db.settings.host_netns, key.at.port
+    if port_holder(db, port) not in (None, key.at):
+        return None
+    found = [one for one in places(db, gateway_ref(key.at.gateway)) if one.node == key.node]
+    return _listener(db, key.at, [(one.address, port, netns) for one in found])
+
+
+@query
+def port_holder(db: Database, port: int) -> GatewayPort | None:
+    """Return which Gateway has a port of all nodes, the first by name; None: each has its own."""
+    if db.settings.reach is not Reach.CLUSTER or db.settings.addressing is Addressing.POOL:
+        return None
+    for name in db.gateways.bucket("all", ALL):
+        at = GatewayPort(name, port)
+        if at in ports(db, name):
+            return at
+    return None
+
+
+def gateway_ref(name: NamespacedName) -> ObjectRef:
+    """Return the Gateway with this name as an object."""
+    return ObjectRef("Gateway", name.namespace, name.name)
+
+
+def _listener(
+    db: Database, at: GatewayPort, addresses: Sequence[tuple[str, int, str]]
+) -> Resource | None:
     if not addresses:
         return None
     made = listeners.gateway(GatewayListener(name=str(at), addresses=tuple(addresses)))
+    if db.settings.reach is Reach.CLUSTER:
+        made.freebind.value = True
     return encode_resource(types.LISTENER, made.name, made, [Origin.of("Gateway", at.gateway)])

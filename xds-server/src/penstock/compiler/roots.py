@@ -11,22 +11,24 @@ from typing import Any
 
 import msgspec
 
-from penstock.compiler import gateways, kernel_services, scopes, services
+from penstock.compiler import certificates, gateways, kernel_services, nodes, scopes, services
 from penstock.compiler.addresses import service_addresses, workload_addresses
 from penstock.compiler.database import Database
-from penstock.compiler.gateways import GatewayHost
+from penstock.compiler.gateways import GatewayHost, ListenerOn
 from penstock.compiler.kernel_services import KernelService
+from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.routing import routes_on, runtime_weights
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.services import KernelPort, RoleOf
+from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.envoy.cluster import Role, application
 from penstock.envoy.runtime import LAYER, runtime
 from penstock.gatewayapi.attach import ParentKind
 from penstock.incremental.query import Query, query
 from penstock.ir.route import ServicePort
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
 
@@ -95,13 +97,13 @@ def of_workload(db: Database, uid: str) -> Outputs:
     workload = db.workloads.get(uid)
     if workload is None:
         return ()
-    found = [
-        Output(scopes.node_workload, uid),
-        Output(scopes.egress_listener, uid, workload.node),
-        Output(scopes.ingress_listener, uid, workload.node),
-    ]
+    found = [Output(scopes.node_workload, uid)]
+    captured = workload.captured and bool(workload.node)
+    if captured:
+        found.append(Output(scopes.egress_listener, uid, workload.node))
+        found.append(Output(scopes.ingress_listener, uid, workload.node))
     for address in workload_addresses(db, uid):
-        for port in scopes.policed_ports(db, workload.identity):
+        for port in scopes.policed_ports(db, workload.identity) if captured else ():
             at = PodPort(uid, address, port)
             found.append(Output(scopes.inbound_scope, at, workload.node))
         for port in sorted(http_asked_of(db, workload.identity)):
@@ -121,16 +123,45 @@ def of_identity(db: Database, identity: int) -> Outputs:
 def of_gateway(db: Database, name: NamespacedName) -> Outputs:
     """Return the outputs of a Gateway."""
     found: list[Output] = []
+    ref = gateways.gateway_ref(name)
+    on = sorted({place.node for place in nodes.places(db, ref)})
+    # Only the node that answers for the Gateway has use for its routes, if it is one.
+    where = on[0] if len(on) == 1 else EVERY_NODE
     for at in gateways.ports(db, name):
-        found.append(Output(gateways.gateway_listener, at))
+        if db.settings.reach is Reach.CLUSTER:
+            found += (
+                Output(gateways.gateway_listener_on, ListenerOn(at, node), node) for node in on
+            )
+        else:
+            found.append(Output(gateways.gateway_listener, at))
         found.extend(
-            Output(gateways.exact_scope, GatewayHost(at, host))
+            Output(gateways.exact_scope, GatewayHost(at, host), where)
             for host in gateways.hostnames(db, at)
             if not host.startswith("*")
         )
         if gateways.falls_back(db, at):
-            found.append(Output(gateways.wildcard_scope, at))
-    return tuple(found)
+            found.append(Output(gateways.wildcard_scope, at, where))
+    return (*found, *_answering(db, ref))
+
+
+def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:
+    """Yield the addresses of a pool by which *ref* is reached, each for the node that has it."""
+    if db.settings.addressing is Addressing.POOL:
+        for place in nodes.places(db, ref):
+            yield Output(nodes.node_address, Answered(place, ref), place.node)
+
+
+@query
+def of_peer(_db: Database, name: str) -> Outputs:
+    """Return the outputs of a node, or of a pod of Envoy."""
+    return (Output(nodes.node_peer, name),)
+
+
+@query
+def of_secret(db: Database, name: NamespacedName) -> Outputs:
+    """Return the outputs of a Secret: none unless a listener serves with it."""
+    nodes_of = certificates.secret_nodes(db, name)
+    return tuple(Output(certificates.tls_secret, name, node) for node in nodes_of)
 
 
 @query

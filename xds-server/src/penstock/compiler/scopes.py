@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from penstock.compiler.addresses import workload_addresses
+from penstock.compiler.addresses import peer_addresses, workload_addresses
 from penstock.compiler.database import Database
 from penstock.compiler.policies import (
     PortOf,
@@ -94,10 +94,12 @@ def egress_scope(db: Database, key: EgressScope) -> Resource:
 
 @query
 def addresses_of(db: Database, identity: int) -> tuple[str, ...]:
-    """Return the addresses of the workloads with one identity, sorted."""
+    """Return the addresses of all with one identity, sorted."""
     found: set[str] = set()
     for uid in db.workloads.bucket("identity", identity):
         found.update(workload_addresses(db, uid))
+    for name in db.peers.bucket("identity", identity):
+        found.update(peer_addresses(db, name))
     return tuple(sorted(found))
 
 

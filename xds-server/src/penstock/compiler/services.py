@@ -16,7 +16,6 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
-from penstock.compiler.settings import Reach
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
@@ -155,8 +154,9 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
         return None
-    netns = db.settings.node_netns if db.settings.reach is Reach.NODE else ""
-    made = clusters.policed(role, target, _protocol(spec, role), node_netns=netns)
+    made = clusters.policed(
+        role, target, _protocol(spec, role), node_netns=db.settings.dial_netns
+    )
     return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])
 
 

@@ -17,6 +17,17 @@ class Reach(enum.Enum):
     """At the Gateway's own address on the node, and published on the host's loopback."""
     HOST = "host"
     """On the host's loopback only: no namespaces, no eBPF."""
+    CLUSTER = "cluster"
+    """On the nodes that answer for the Gateway's addresses, in their own network namespaces."""
+
+
+class Addressing(enum.Enum):
+    """Where Gateways of a cluster get their addresses from."""
+
+    POOL = "pool"
+    """From a pool; one node answers for each address."""
+    NODES = "nodes"
+    """The addresses of the nodes, each of which serves every Gateway."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +35,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     cluster: str = "default"
     """Name of the cluster, part of identities."""
-    gateway_network: str = GATEWAY_NETWORK
-    """Pool of Gateway addresses; every node has all of it as local."""
+    gateway_pool: str = GATEWAY_NETWORK
+    """Addresses for Gateways, as `penstock.core.ranges` reads them. A lab's only node has all of
+    them as local, and keeps the first for itself."""
+    addressing: Addressing = Addressing.POOL
+    system_namespace: str = ""
+    """Namespace of Penstock's own pods, which are not captured; "" for none."""
     node_netns: str = netns_of(NODE_NETNS)
     """Network namespace of the node, relative to Envoy's working folder."""
     host_netns: str = netns_of(HOST_NETNS)
@@ -33,3 +48,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reach: Reach = Reach.NODE
     published_offset: int = 8000
     """Ports below 1024 are published that much higher."""
+
+    @property
+    def dial_netns(self) -> str:
+        """Return the network namespace from where Gateways dial; "" is where Envoy runs.
+
+        The node's in a lab. In a cluster that of Envoy's own pod, by whose address servers know
+        that a request comes from a Gateway.
+        """
+        return "" if self.reach is Reach.HOST else self.node_netns

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateways import ours
+from penstock.compiler.gateway_addresses import ReachedAt, reached_at
+from penstock.compiler.gateway_classes import ours
 from penstock.compiler.statuses import attached_routes, parent_statuses
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
@@ -32,11 +33,13 @@ class StatusGoal(msgspec.Struct, frozen=True):
 
 
 @query
-def gateway_basis(db: Database, name: NamespacedName) -> tuple[bool, dict[str, int], str | None]:
-    """Return what other objects bring into the status of a Gateway."""
+def gateway_basis(
+    db: Database, name: NamespacedName
+) -> tuple[dict[str, int], ReachedAt] | None:
+    """Return what other objects bring into the status of a Gateway; None if it is none of ours."""
     if ours(db, name) is None:
-        return False, {}, None
-    return True, attached_routes(db, name), db.gateway_addresses.get(name)
+        return None
+    return attached_routes(db, name), reached_at(db, name)
 
 
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {

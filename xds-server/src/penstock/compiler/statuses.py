@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateways import ours
+from penstock.compiler.gateway_addresses import reached_at
+from penstock.compiler.gateway_classes import ours
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
@@ -177,15 +178,17 @@ def _route(
 def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
     if ours.once(db, thing.key) is None:
         return None
-    address = db.gateway_addresses.snapshot().get(thing.key)
     acked = acknowledged(thing.ref)
     waiting = acked.message if acked is not None and acked.status is not True else None
-    pending = dict.fromkeys((one.name for one in thing.spec.listeners), waiting or "")
+    names = (one.name for one in thing.spec.listeners)
+    pending = dict.fromkeys(names, waiting) if waiting is not None else {}
+    at = reached_at.once(db, thing.key)
     status = gateway_status(
         thing,
         attached_routes=attached_routes.once(db, thing.key),
-        addresses=() if address is None else (address,),
-        pending=pending if waiting is not None else None,
+        addresses=at.addresses,
+        pending=pending | at.closed,
+        address_fault=at.fault,
     )
     return {
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],

@@ -11,15 +11,17 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 
-from penstock.compiler.database import Database, Identity, Workload
+from penstock.compiler.database import Database, Identity, Peer, Workload
 from penstock.core.addresses import StableAllocator
 from penstock.core.pods import Pod
 from penstock.ir.policy import Reserved
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, Origin
 from penstock.policy.identity import RESERVED_LABELS, canonical, identity_labels
 
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-
+NAME_LABEL, ENVOY_NAME = "app.kubernetes.io/name", "penstock-envoy"
+"""Label of the pods in which Envoy runs, in the namespace of the system: from there Gateways dial
+their backends, so what comes from there is INGRESS."""
 
 Ports = tuple[tuple[str, int], ...]
 
@@ -80,13 +82,21 @@ class WorkloadTable:
         if pod is None:
             return
         self._by_namespace[name.namespace].pop(name, None)
+        self._db.peers.remove(_peer_name(pod))
         self._db.workloads.remove(pod.metadata.uid)
         self._db.host_network.remove(name)
         self._leave(name)
 
     def _place(self, name: NamespacedName) -> None:
-        """Give a pod the identity of its labels."""
-        labels = self._labels_of(self._pods[name])
+        """Give a pod the identity of its labels, or the reserved one that its addresses have."""
+        pod = self._pods[name]
+        if self._is_envoy(pod):
+            self._leave(name)
+            self._db.workloads.remove(pod.metadata.uid)
+            self._publish_peer(pod)
+            return
+        self._db.peers.remove(_peer_name(pod))
+        labels = self._labels_of(pod)
         text = canonical(labels)
         if self._texts.get(name) != text:
             self._leave(name)
@@ -130,8 +140,8 @@ class WorkloadTable:
             self._db.host_network.set(name, value=True)
         else:
             self._db.host_network.remove(name)
-        workload = _workload(pod, self._number(text))
-        if workload.addresses:
+        workload = _workload(pod, self._number(text), captured=not self._is_system(pod))
+        if not _has_no_address(pod) and (workload.addresses or workload.node):
             self._db.workloads.set(workload.uid, workload)
         else:
             self._db.workloads.remove(workload.uid)
@@ -140,6 +150,25 @@ class WorkloadTable:
             group.count(group.members[name], -1)
             group.count(workload.ports, 1)
             group.members[name] = workload.ports
+
+    def _publish_peer(self, pod: Pod) -> None:
+        """Publish a pod of Envoy, as soon as it has a node and until it has ended."""
+        if _has_no_address(pod) or not pod.spec.node_name:
+            self._db.peers.remove(_peer_name(pod))
+            return
+        peer = Peer(
+            origin=Origin.of("Pod", pod.key),
+            node=pod.spec.node_name,
+            addresses=pod.addresses,
+            identity=int(Reserved.INGRESS),
+        )
+        self._db.peers.set(_peer_name(pod), peer)
+
+    def _is_system(self, pod: Pod) -> bool:
+        return pod.metadata.namespace == self._db.settings.system_namespace
+
+    def _is_envoy(self, pod: Pod) -> bool:
+        return self._is_system(pod) and pod.metadata.labels.get(NAME_LABEL) == ENVOY_NAME
 
     def _publish_group(self, text: str) -> None:
         group = self._groups[text]
@@ -169,7 +198,11 @@ def _has_no_address(pod: Pod) -> bool:
     return pod.spec.host_network or pod.status.phase in ("Succeeded", "Failed")
 
 
-def _workload(pod: Pod, identity: int) -> Workload:
+def _peer_name(pod: Pod) -> str:
+    return f"pod/{pod.metadata.uid}"
+
+
+def _workload(pod: Pod, identity: int, *, captured: bool) -> Workload:
     containers = pod.spec.containers
     ports = {(p.name, p.container_port) for c in containers for p in c.ports if p.name}
     return Workload(
@@ -178,5 +211,6 @@ def _workload(pod: Pod, identity: int) -> Workload:
         node=pod.spec.node_name,
         addresses=() if _has_no_address(pod) else pod.addresses,
         identity=identity,
+        captured=captured,
         ports=tuple(sorted(ports)),
     )

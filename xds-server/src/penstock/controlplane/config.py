@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
-from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
+from penstock.core.kinds import ConfigMap, Deployment, Secret
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
@@ -43,7 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 def known_kinds() -> Registry:
     """Return every kind that a folder may hold."""
-    return registry(KINDS, (Deployment, ConfigMap, Secret, Node))
+    return registry(KINDS, (Deployment, ConfigMap, Secret))
 
 
 def source_of(config: Config, clock: Clock) -> Source:

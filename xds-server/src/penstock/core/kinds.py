@@ -53,8 +53,7 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
 
     known_unused: ClassVar[frozenset[str]] = names(
         "allocateLoadBalancerNodePorts externalIPs externalTrafficPolicy healthCheckNodePort "
-        "internalTrafficPolicy loadBalancerClass loadBalancerIP "
-        "loadBalancerSourceRanges sessionAffinity sessionAffinityConfig trafficDistribution"
+        "internalTrafficPolicy sessionAffinity sessionAffinityConfig trafficDistribution"
     )
     field_hints: ClassVar[Mapping[str, str]] = {
         "matchLabels": "a Service's selector holds the labels themselves, without matchLabels",
@@ -70,11 +69,20 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     ip_family_policy: str = ""
     external_name: str = ""
     publish_not_ready_addresses: bool = False
+    load_balancer_class: str = ""
+    load_balancer_ip: str = msgspec.field(name="loadBalancerIP", default="")
+    """The address that a LoadBalancer should have; "" for any."""
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    """Networks from which a LoadBalancer may be reached; () for all."""
 
     @override
     def checks(self) -> Iterable[Problem]:
         """Return problems about ports, addresses and the external name."""
         yield from self._check_ports()
+        for index, text in enumerate(self.load_balancer_source_ranges):
+            if not _is_network(text):
+                place = jsonpath.item("loadBalancerSourceRanges", index)
+                yield Problem(place, f"{text!r} is not a network", "write it as 192.0.2.0/24")
         if self.type == "ExternalName" and not self.external_name:
             yield Problem("externalName", "required with type ExternalName")
         if self.cluster_ip not in ("", "None") and not _is_address(self.cluster_ip):
@@ -98,6 +106,28 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
                 yield Problem(f"{here}.port", f"{port.port}/{port.protocol} is used twice")
 
 
+class LoadBalancerIngress(ApiStruct, frozen=True, kw_only=True):
+    """An address by which a LoadBalancer is reached."""
+
+    known_unused: ClassVar[frozenset[str]] = names("hostname ipMode ports")
+
+    ip: str = ""
+
+
+class LoadBalancerStatus(ApiStruct, frozen=True, kw_only=True):
+    """How a LoadBalancer is reached."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class ServiceStatus(ApiStruct, frozen=True, kw_only=True):
+    """What a Service was given."""
+
+    known_unused: ClassVar[frozenset[str]] = names("conditions")
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
 class Service(Object, frozen=True, kw_only=True):
     """core/v1 Service."""
 
@@ -105,6 +135,7 @@ class Service(Object, frozen=True, kw_only=True):
     kind: ClassVar[str] = "Service"
 
     spec: ServiceSpec
+    status: ServiceStatus = ServiceStatus()
 
     @property
     def headless(self) -> bool:
@@ -323,15 +354,27 @@ class NodeAddress(ApiStruct, frozen=True, kw_only=True):
     address: str
 
 
+class NodeCondition(ApiStruct, frozen=True, kw_only=True):
+    """One condition of a node, as Ready; times of heartbeats are not read."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "lastHeartbeatTime lastTransitionTime message reason"
+    )
+
+    type: str
+    status: str
+
+
 class NodeStatus(ApiStruct, frozen=True, kw_only=True):
     """What is known of a node."""
 
     known_unused: ClassVar[frozenset[str]] = names(
-        "allocatable capacity conditions config daemonEndpoints declaredFeatures features images "
-        "nodeInfo phase runtimeHandlers volumesAttached volumesInUse"
+        "allocatable capacity config daemonEndpoints declaredFeatures features images nodeInfo "
+        "phase runtimeHandlers volumesAttached volumesInUse"
     )
 
     addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
 
 
 class NodeSpec(ApiStruct, frozen=True, kw_only=True):
@@ -360,6 +403,11 @@ class Node(Object, frozen=True, kw_only=True):
         """Return the addresses by which other nodes reach this one."""
         return tuple(one.address for one in self.status.addresses if one.type == "InternalIP")
 
+    @property
+    def ready(self) -> bool:
+        """Return whether the condition Ready is True; new pods may still be kept away."""
+        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+
 
 BUILTIN_KINDS: tuple[type[Object], ...] = (
     Namespace,
@@ -379,6 +427,14 @@ def _is_address(text: str, version: int | None = None) -> bool:
     except ValueError:
         return False
     return version is None or address.version == version
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _from_base64(text: str) -> bytes:

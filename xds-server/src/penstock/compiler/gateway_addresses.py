@@ -1,0 +1,77 @@
+"""How a Gateway is reached, for its status."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.compiler.claims import assigned
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateways import GatewayPort, gateway_ref, port_holder
+from penstock.compiler.nodes import Place, places
+from penstock.compiler.settings import Addressing, Reach
+from penstock.gatewayapi.listeners import Reason, gateway_fault, served_listeners
+from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
+from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
+from penstock.incremental.query import query
+from penstock.meta.names import NamespacedName
+
+
+class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
+    """How a Gateway is reached, or why it is not."""
+
+    addresses: tuple[str, ...] = ()
+    fault: Reason | None = None
+    """Why it has not the addresses that it should have."""
+    closed: dict[str, str] = {}
+    """Names of listeners whose port is another Gateway's, and what to say."""
+
+
+@query
+def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
+    """Return how a Gateway is reached."""
+    gateway = ours(db, name)
+    if gateway is None or gateway_fault(gateway.spec) is not None:
+        return ReachedAt()
+    found = places(db, gateway_ref(name))
+    settings = db.settings
+    if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:
+        return _at_nodes(db, gateway, found)
+    assignment = assigned(db, gateway_ref(name))
+    fault = None
+    if assignment.refused:
+        text = "; ".join(f"{address} {why}" for address, why in assignment.refused)
+        fault = Reason(ADDRESS_NOT_USABLE, text)
+    elif assignment.lacking:
+        fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
+    elif settings.reach is Reach.CLUSTER and assignment.addresses and not found:
+        fault = Reason(ADDRESS_NOT_ASSIGNED, "no node is Ready and could answer for the address")
+    return ReachedAt(addresses=assignment.addresses, fault=fault)
+
+
+def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> ReachedAt:
+    addresses = tuple(sorted({place.address for place in found}, key=_number))
+    known = frozenset(map(_number, addresses))
+    wanted = (one.value for one in gateway.spec.addresses if one.value)
+    strange = [one for one in wanted if _number(one) not in known]
+    fault = None
+    if strange:
+        text = f"{', '.join(strange)}: Gateways here have the addresses of the nodes"
+        fault = Reason(ADDRESS_NOT_USABLE, text)
+    elif not addresses:
+        fault = Reason(ADDRESS_NOT_ASSIGNED, "no node is Ready and has an InternalIP")
+    closed: dict[str, str] = {}
+    for listener in served_listeners(gateway.spec):
+        holder = port_holder(db, listener.port)
+        if holder not in (None, GatewayPort(gateway.key, listener.port)):
+            text = f"port {listener.port} of the nodes is {gateway_ref(holder.gateway)}'s"
+            closed[listener.name] = text
+    return ReachedAt(addresses=addresses[:MAX_ADDRESSES], fault=fault, closed=closed)
+
+
+def _number(address: str) -> tuple[int, int]:
+    parsed = ipaddress.ip_address(address)
+    return parsed.version, int(parsed)

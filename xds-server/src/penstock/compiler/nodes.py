@@ -1,0 +1,128 @@
+"""Queries about nodes: who they are to others, and which of them answers for an address."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from penstock.compiler.addresses import peer_addresses
+from penstock.compiler.claims import assigned
+from penstock.compiler.database import ALL, ClusterNode, Database, Peer
+from penstock.compiler.settings import Addressing, Reach
+from penstock.core.kinds import Node
+from penstock.incremental.query import query
+from penstock.ir.policy import Reserved
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds import types
+from penstock.xds.origins import encode_origin
+from penstock.xds.resource import Resource, encode_resource
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """An address that a node answers for."""
+
+    node: str
+    address: str
+
+
+class Answered(msgspec.Struct, frozen=True, order=True):
+    """An address of the pool, the node that answers for it, and who is reached there."""
+
+    place: Place
+    by: ObjectRef
+
+
+def peer_name(node: str) -> str:
+    """Return the name under which the addresses of a node are known."""
+    return f"node/{node}"
+
+
+def set_node(db: Database, name: str, node: Node | None) -> None:
+    """Take over what matters of a node; None if it is gone."""
+    if node is None:
+        db.nodes.remove(name)
+        db.peers.remove(peer_name(name))
+        return
+    addresses = node.internal_addresses
+    db.nodes.set(name, ClusterNode(ready=node.ready, addresses=addresses))
+    peer = Peer(
+        origin=Origin.of("Node", NamespacedName("", name)),
+        node=name,
+        addresses=addresses,
+        identity=int(Reserved.REMOTE_NODE),
+    )
+    db.peers.set(peer_name(name), peer)
+
+
+@query
+def node_peer(db: Database, name: str) -> Resource | None:
+    """Return the node.v1.Peer of a node or of a pod of Envoy; None without addresses."""
+    peer, addresses = db.peers.get(name), peer_addresses(db, name)
+    if peer is None or not addresses:
+        return None
+    made = node_pb2.Peer(addresses=addresses, identity=peer.identity)
+    return encode_resource(types.PEER, name, made, [peer.origin])
+
+
+@query
+def serving_nodes(db: Database, _: None) -> tuple[str, ...]:
+    """Return the nodes that can answer for addresses: Ready, and Envoy runs there; sorted.
+
+    Where no Envoy is known at all, it is not run by pods of ours, and being Ready is enough.
+    """
+    ready = [name for name in db.nodes.bucket("all", ALL) if is_ready(db, name)]
+    pods = db.peers.bucket("identity", int(Reserved.INGRESS))
+    running = {peer.node for peer in map(db.peers.get, pods) if peer is not None}
+    return tuple(name for name in ready if not running or name in running)
+
+
+@query
+def is_ready(db: Database, name: str) -> bool:
+    """Return whether a node is Ready."""
+    node = db.nodes.get(name)
+    return node is not None and node.ready
+
+
+@query
+def owner(db: Database, address: str) -> str | None:
+    """Return the node that answers for an address of the pool; None if there is none.
+
+    Rendezvous hashing: when a node goes, only its addresses move.
+    """
+    return max(serving_nodes(db, None), key=lambda node: _weight(address, node), default=None)
+
+
+def _weight(address: str, node: str) -> bytes:
+    return hashlib.sha256(f"{address}\0{node}".encode()).digest()
+
+
+@query
+def places(db: Database, ref: ObjectRef) -> tuple[Place, ...]:
+    """Return where a Gateway or a LoadBalancer of a cluster is reached, sorted."""
+    settings = db.settings
+    if settings.reach is not Reach.CLUSTER:
+        return ()
+    if settings.addressing is Addressing.NODES:
+        return _on_every_node(db, ref)
+    found = ((owner(db, address), address) for address in assigned(db, ref).addresses)
+    return tuple(sorted(Place(node, address) for node, address in found if node is not None))
+
+
+def _on_every_node(db: Database, ref: ObjectRef) -> tuple[Place, ...]:
+    if ref.kind != "Gateway":
+        return ()
+    found: list[Place] = []
+    for name in serving_nodes(db, None):
+        node = db.nodes.get(name)
+        found += (Place(name, address) for address in (node.addresses if node is not None else ()))
+    return tuple(sorted(found))
+
+
+@query
+def node_address(_db: Database, key: Answered) -> Resource:
+    """Return the node.v1.Address by which a node answers for an address of the pool."""
+    origin = Origin.of(key.by.kind, key.by.key)
+    made = node_pb2.Address(address=key.place.address, origins=[encode_origin(origin)])
+    return encode_resource(types.ADDRESS, key.place.address, made, [origin])
