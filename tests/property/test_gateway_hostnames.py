@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gatewayapi.hostname import covers, intersection, matches, most_specific, specificity
+from penstock.gatewayapi.hostname import (
+    covering,
+    covers,
+    intersection,
+    matches,
+    most_specific,
+    specificity,
+)
 
 LABELS = st.sampled_from(["a", "b", "ab", "test"])
 HOSTS = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
@@ -43,6 +50,11 @@ def test_intersection_does_not_depend_on_the_order(one: str, other: str) -> None
 def test_what_a_hostname_covers_it_matches(wide: str, narrow: str, host: str) -> None:
     if covers(wide, narrow) and plain(narrow, host):
         assert plain(wide, host)
+
+
+@given(HOSTNAMES, HOSTNAMES)
+def test_covering_yields_what_covers(wide: str, narrow: str) -> None:
+    assert (wide in covering(narrow)) == covers(wide, narrow)
 
 
 @given(HOSTNAMES, HOSTNAMES, HOSTS)

@@ -7,7 +7,7 @@ never written in an object, it is what a missing hostname means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 ANY = "*"
 
@@ -25,6 +25,17 @@ def covers(wide: str, narrow: str) -> bool:
     if wide in (ANY, narrow):
         return True
     return wide.startswith("*.") and narrow != ANY and _below(narrow).endswith(wide[1:])
+
+
+def covering(hostname: str) -> Iterator[str]:
+    """Yield every hostname that covers *hostname*, itself first."""
+    yield hostname
+    rest = _below(hostname)
+    while "." in rest[1:]:
+        rest = rest[rest.index(".", 1) :]
+        yield f"*{rest}"
+    if hostname != ANY:
+        yield ANY
 
 
 def intersection(one: str, other: str) -> str | None:

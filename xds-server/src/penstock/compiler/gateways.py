@@ -28,7 +28,7 @@ from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.wire import pack
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
-from penstock.gatewayapi.hostname import ANY, covers, specificity
+from penstock.gatewayapi.hostname import ANY, covering, covers, specificity
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import virtual_host
 from penstock.incremental.query import query
@@ -121,6 +121,15 @@ def falls_back(db: Database, at: GatewayPort) -> bool:
 
 
 @query
+def claims_by_hostname(db: Database, at: GatewayPort) -> dict[str, tuple[Claim, ...]]:
+    """Return who asks on a port, by hostname."""
+    found: dict[str, list[Claim]] = {}
+    for claim in claims(db, at):
+        found.setdefault(claim.hostname, []).append(claim)
+    return {hostname: tuple(same) for hostname, same in found.items()}
+
+
+@query
 def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
     """Return the claims that count for requests to a hostname.
 
@@ -136,13 +145,11 @@ def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
         if one.port == key.at.port and covers(one.hostname or ANY, key.hostname)
     ]
     owner = max(owners, key=lambda one: specificity(one.hostname or ANY), default=None)
-    return tuple(
-        claim
-        for claim in claims(db, key.at)
-        if owner is not None
-        and claim.listener == owner.name
-        and covers(claim.hostname, key.hostname)
-    )
+    if owner is None:
+        return ()
+    asked = claims_by_hostname(db, key.at)
+    found = [claim for wide in covering(key.hostname) for claim in asked.get(wide, ())]
+    return tuple(sorted(claim for claim in found if claim.listener == owner.name))
 
 
 @query
