@@ -12,8 +12,16 @@ import pytest
 import yaml
 
 from support.chart import (
-    CHART, NAMESPACE, POOL, ROOT, helm, rendered, rendered_text, rights, without_crd,
-)  # fmt: skip
+    CHART,
+    NAMESPACE,
+    POOL,
+    ROOT,
+    helm,
+    rendered,
+    rendered_text,
+    rights,
+    without_crd,
+)
 
 GOLDEN = ROOT / "tests" / "golden" / "chart"
 KUBERNETES = "1.37"
