@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
+CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kube check golden bench bpf clean setup lock kube-tools
+.PHONY: help demo test test-kube check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,16 @@ bench: setup ## measure; results go to docs/measurements; some with TOPICS="chan
 
 kube-tools: ## build etcd and the API server for tests, once, into ~/.cache/penstock; more with TOOLS="kubelet"
 	@deploy/kube-tools/build $(TOOLS)
+
+cluster: setup ## a Kubernetes cluster of two nodes on this machine, as root; `make kube-tools TOOLS=cluster` first
+	@deploy/setup/system-packages cluster
+	@$(CLUSTER) up --own-images
+
+cluster-down: ## remove it
+	@$(CLUSTER) down
+
+cluster-images: ## make Penstock's images anew and give them to the running cluster
+	@$(CLUSTER) images
 
 bpf: setup ## compile the eBPF programs
 	@$(BIN)/python -m penstock.bpf.build

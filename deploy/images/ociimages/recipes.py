@@ -57,15 +57,24 @@ class Recipes:
         Raises:
             RecipeError: something is not built.
         """
-        python = self._kept("python", (_state_of(interpreter()), sys.version), self._python)
-        packages = self._kept("packages", (self._packages.key,), self._package_tree)
         ours = write_layer(self._ours(), self._cache / "layers")
         return Image(
             name="localhost/penstock:dev",
-            layers=(python, packages, ours),
+            layers=(*self.base(), ours),
             entrypoint=("/usr/local/bin/penstock",),
             environment=(_PATH, f"PYTHONPATH=/{HOME}", "PYTHONDONTWRITEBYTECODE=1"),
             user=_NOBODY,
+        )
+
+    def base(self) -> tuple[Layer, Layer]:
+        """Return Python, and the packages that Penstock needs.
+
+        Raises:
+            RecipeError: the packages cannot be installed.
+        """
+        return (
+            self._kept("python", (_state_of(interpreter()), sys.version), self._python),
+            self._kept("packages", (self._packages.key,), self._package_tree),
         )
 
     def envoy(self) -> Image:
@@ -233,10 +242,10 @@ def _build_objects() -> None:
 
 def _shell() -> dict[str, Path]:
     """Return the few programs with which a container waits for a file."""
-    found = {name: shutil.which(name, path="/usr/bin:/bin") for name in ("dash", "sleep")}
+    found = {name: shutil.which(name, path="/usr/bin:/bin") for name in ("cat", "dash", "sleep")}
     if not all(found.values()):
-        raise RecipeError("dash and sleep are needed: apt-get install dash coreutils")
-    places = {"dash": "bin/sh", "sleep": "bin/sleep"}
+        raise RecipeError("cat, dash and sleep are needed: apt-get install dash coreutils")
+    places = {"cat": "bin/cat", "dash": "bin/sh", "sleep": "bin/sleep"}
     return {places[name]: Path(path).resolve() for name, path in found.items() if path}
 
 
