@@ -276,6 +276,7 @@ def test_timeouts_are_milliseconds_and_zero_is_no_limit() -> None:
 INCOMPATIBLE = "IncompatibleFilters"
 UNSUPPORTED = "UnsupportedValue"
 MIRROR: Json = {"type": "RequestMirror", "requestMirror": {"backendRef": SERVICE}}
+CORS: Json = {"type": "CORS", "cors": {"allowOrigins": ["https://a.test"]}}
 EXTENSION: Json = {
     "type": "ExtensionRef",
     "extensionRef": {"group": "a.test", "kind": "K", "name": "n"},
@@ -287,10 +288,8 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
 @pytest.mark.parametrize(
     ("rule", "path", "reason"),
     [
-        ({"filters": [MIRROR]}, "filters[0]", UNSUPPORTED),
-        ({"filters": [MIRROR, MIRROR]}, "filters[0]", UNSUPPORTED),
         ({"filters": [EXTENSION]}, "filters[0]", UNSUPPORTED),
-        ({"filters": [{"type": "CORS", "cors": {}}]}, "filters[0]", UNSUPPORTED),
+        ({"filters": [EXTENSION, EXTENSION]}, "filters[0]", UNSUPPORTED),
         (
             {
                 "filters": [
@@ -303,7 +302,6 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
             "filters[0]",
             UNSUPPORTED,
         ),
-        ({"retry": {"attempts": 2}}, "retry", UNSUPPORTED),
         ({"sessionPersistence": {"cookie": {}}}, "sessionPersistence", UNSUPPORTED),
         (
             {"backendRefs": [{**SERVICE, "filters": [MIRROR]}]},
@@ -331,6 +329,9 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
             INCOMPATIBLE,
         ),
         ({"filters": [request_redirect()]}, "filters", INCOMPATIBLE),
+        ({"backendRefs": [], "filters": [request_redirect(), MIRROR]}, "filters", INCOMPATIBLE),
+        ({"backendRefs": [], "filters": [request_redirect(), CORS]}, "filters", INCOMPATIBLE),
+        ({"filters": [CORS, CORS]}, "filters[1]", INCOMPATIBLE),
         (
             {
                 "backendRefs": [],
@@ -454,7 +455,7 @@ def test_rule_that_cannot_be_served_answers_500_and_names_the_place(
 
 
 def test_rule_that_cannot_be_served_leaves_the_others_alone() -> None:
-    route = translated({**BACKENDS, "filters": [MIRROR]}, GOOD)
+    route = translated({**BACKENDS, "filters": [EXTENSION]}, GOOD)
     bad, good = route.rules
     assert bad.action == INVALID
     assert isinstance(good.action, Forward)
@@ -463,11 +464,11 @@ def test_rule_that_cannot_be_served_leaves_the_others_alone() -> None:
     assert partially is not None
     assert (partially.status, partially.reason) == (True, UNSUPPORTED)
     assert partially.message.startswith("Dropped Rule 0")
-    assert "spec.rules[0].filters[0]: filter RequestMirror is not supported" in partially.message
+    assert "spec.rules[0].filters[0]: filter ExtensionRef is not supported" in partially.message
 
 
 def test_message_does_not_grow_without_end() -> None:
-    route = translated(*[{**BACKENDS, "filters": [MIRROR]}] * 16)
+    route = translated(*[{**BACKENDS, "filters": [EXTENSION]}] * 16)
     assert route.verdict.accepted.message.endswith("and 11 more")
 
 
@@ -540,7 +541,7 @@ def test_broken_route_answers_500_to_everything_it_is_asked() -> None:
 
 
 def test_conditions_carry_the_generation() -> None:
-    verdict = translated({**BACKENDS, "filters": [MIRROR]}, GOOD).verdict
+    verdict = translated({**BACKENDS, "filters": [EXTENSION]}, GOOD).verdict
     assert verdict.partially_invalid is not None
     found = (verdict.accepted, verdict.resolved_refs, verdict.partially_invalid)
     assert {one.observed_generation for one in found} == {7}

@@ -13,13 +13,26 @@ from penstock.gatewayapi.faults import INCOMPATIBLE_FILTERS, Fault
 from penstock.gatewayapi.filters import (
     FilterType,
     HTTPHeaderFilter,
+    HTTPRequestMirrorFilter,
     HTTPRouteFilter,
 )
-from penstock.gatewayapi.modifiers import HeaderEdit, header_edit, path_rewrite, redirect
-from penstock.ir.route import HeaderChange, PathRewrite, Redirect
+from penstock.gatewayapi.modifiers import HeaderEdit, cors, header_edit, path_rewrite, redirect
+from penstock.ir.route import Cors, HeaderChange, PathRewrite, Redirect
 
 ON_BACKENDS = frozenset({FilterType.REQUEST_HEADER_MODIFIER, FilterType.RESPONSE_HEADER_MODIFIER})
-ON_RULES = ON_BACKENDS | {FilterType.REQUEST_REDIRECT, FilterType.URL_REWRITE}
+ON_RULES = ON_BACKENDS | {
+    FilterType.REQUEST_REDIRECT,
+    FilterType.URL_REWRITE,
+    FilterType.REQUEST_MIRROR,
+    FilterType.CORS,
+}
+
+
+class MirrorFilter(msgspec.Struct, frozen=True):
+    """A filter that copies requests, and where it is, as "spec.rules[0].filters[1]"."""
+
+    given: HTTPRequestMirrorFilter
+    path: str
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +43,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     path: PathRewrite | None = None
     redirect: Redirect | None = None
+    cors: Cors | None = None
+    mirrors: tuple[MirrorFilter, ...] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -63,6 +78,8 @@ def _effect(filters: Sequence[HTTPRouteFilter], path: str, served: frozenset[Fil
         host=request.host or rewritten_host,
         path=rewritten_path if isinstance(rewritten_path, PathRewrite) else None,
         redirect=answer if isinstance(answer, Redirect) else None,
+        cors=_cors(single),
+        mirrors=_mirrors(placed) if FilterType.REQUEST_MIRROR in served else (),
         faults=(
             *_not_served(placed, served),
             *request.faults,
@@ -85,7 +102,7 @@ def _not_served(placed: Sequence[_Placed], served: frozenset[FilterType]) -> Ite
         if one.filter.type not in served:
             where = " on a backendRef" if one.filter.type in ON_RULES else ""
             yield Fault(one.path, f"filter {name} is not supported{where}")
-        elif one.filter.type in seen:
+        elif one.filter.type in seen and one.filter.type is not FilterType.REQUEST_MIRROR:
             yield Fault(one.path, f"{name} cannot be repeated", INCOMPATIBLE_FILTERS)
         seen.add(one.filter.type)
 
@@ -118,6 +135,20 @@ def _redirect(single: _Single) -> Redirect | tuple[Fault, ...] | None:
     return redirect(given, f"{placed.path}.requestRedirect")
 
 
+def _cors(single: _Single) -> Cors | None:
+    placed = single.get(FilterType.CORS)
+    given = None if placed is None else placed.filter.cors
+    return None if given is None else cors(given)
+
+
+def _mirrors(placed: Sequence[_Placed]) -> tuple[MirrorFilter, ...]:
+    return tuple(
+        MirrorFilter(one.filter.request_mirror, one.path)
+        for one in placed
+        if one.filter.request_mirror is not None
+    )
+
+
 def _incompatible(
     single: _Single, path: str, set_host: str, rewritten_host: str
 ) -> Iterator[Fault]:
@@ -126,6 +157,10 @@ def _incompatible(
     if redirected and FilterType.URL_REWRITE in single:
         text = "RequestRedirect and URLRewrite cannot be used together"
         yield Fault(path, text, INCOMPATIBLE_FILTERS)
+    for other in (FilterType.REQUEST_MIRROR, FilterType.CORS):
+        if redirected and other in single:
+            text = f"RequestRedirect and {other.value} cannot be used together"
+            yield Fault(path, text, INCOMPATIBLE_FILTERS)
     if redirected and set_host:
         text = "RequestRedirect and a set Host cannot be used together"
         yield Fault(path, text, INCOMPATIBLE_FILTERS)

@@ -12,10 +12,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from penstock.core.objects import Broken
-from penstock.gatewayapi.backends import References, resolve
+from penstock.gatewayapi.backends import References, Unresolved, resolve, resolve_port
 from penstock.gatewayapi.durations import milliseconds
-from penstock.gatewayapi.effects import Effect, effect_on_backend, effect_on_rule
+from penstock.gatewayapi.effects import (
+    Effect,
+    MirrorFilter,
+    effect_on_backend,
+    effect_on_rule,
+)
 from penstock.gatewayapi.faults import INCOMPATIBLE_FILTERS, Fault
+from penstock.gatewayapi.filters import HTTPRequestMirrorFilter
+from penstock.gatewayapi.grants import Referrer
 from penstock.gatewayapi.matches import translate_match
 from penstock.gatewayapi.precedence import Age
 from penstock.gatewayapi.resources import HTTPRoute
@@ -24,10 +31,13 @@ from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
 from penstock.ir.route import (
     Action,
     Backend,
+    Cors,
     Forward,
     HeaderChange,
     InvalidBackend,
+    Mirror,
     Respond,
+    Retry,
     Route,
     RouteMatch,
 )
@@ -69,7 +79,10 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
+    cors: Cors | None = None
     backends: tuple[Backend, ...]
+    lost_mirrors: tuple[InvalidBackend, ...]
+    """Where copies should go and cannot."""
     faults: tuple[Fault, ...]
 
 
@@ -87,7 +100,7 @@ def translate(route: HTTPRoute | Broken, references: References) -> TranslatedRo
         _translate_rule(rule, base.at(f"spec.rules[{index}]"), references)
         for index, rule in enumerate(route.spec.rules)
     ]
-    backends = [backend for rule in rules for backend in rule.backends]
+    backends = [one for rule in rules for one in (*rule.backends, *rule.lost_mirrors)]
     return TranslatedRoute(
         key=route.key,
         age=Age.of(route.key, route.metadata.creation_timestamp),
@@ -121,6 +134,7 @@ def _route(rule: _Rule, match: RouteMatch, name: str) -> Route:
         action=rule.action,
         request_headers=rule.request_headers,
         response_headers=rule.response_headers,
+        cors=rule.cors,
         origin=rule.origin,
     )
 
@@ -133,21 +147,25 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
     ]
     effect = effect_on_rule(rule.filters, f"{path}.filters")
     backends, of_backends = _backends(rule.backend_refs, origin, references)
+    mirrors, lost = _mirrors(effect.mirrors, origin, references)
     faults = (
         *(fault for match in matches for fault in match.faults),
         *effect.faults,
         *of_backends,
         *_combination_faults(rule, effect, path),
         *_setting_faults(rule, path),
+        *(_mesh_faults(effect) if references.mesh else ()),
     )
     valid = not faults
     return _Rule(
         origin=origin,
         matches=tuple(match.match for match in matches),
-        action=effect.redirect or _forward(rule, effect, backends) if valid else INVALID,
+        action=effect.redirect or _forward(rule, effect, backends, mirrors) if valid else INVALID,
         request_headers=effect.request_headers if valid else HeaderChange(),
         response_headers=effect.response_headers if valid else HeaderChange(),
+        cors=effect.cors if valid else None,
         backends=backends,
+        lost_mirrors=lost,
         faults=faults,
     )
 
@@ -173,7 +191,38 @@ def _backends(
     return tuple(backends), faults
 
 
-def _forward(rule: HTTPRouteRule, effect: Effect, backends: tuple[Backend, ...]) -> Forward:
+def _mirrors(
+    filters: Sequence[MirrorFilter], origin: Origin, references: References
+) -> tuple[tuple[Mirror, ...], tuple[InvalidBackend, ...]]:
+    """Return where copies go, and the references that lead nowhere."""
+    mirrors: list[Mirror] = []
+    lost: list[InvalidBackend] = []
+    for one in filters:
+        ref = one.given.backend_ref
+        found = resolve_port(ref, Referrer(origin.object.namespace), references)
+        if isinstance(found, Unresolved):
+            here = Origin(origin.object, f"{one.path}.requestMirror.backendRef")
+            lost.append(
+                InvalidBackend(reason=found.reason, message=found.message, weight=0, origin=here)
+            )
+        elif (share := _share(one.given))[0]:
+            mirrors.append(Mirror(target=found, numerator=share[0], denominator=share[1]))
+    return tuple(mirrors), tuple(lost)
+
+
+def _share(given: HTTPRequestMirrorFilter) -> tuple[int, int]:
+    """Return numerator and denominator of the share of requests that is copied."""
+    if given.fraction is not None:
+        return given.fraction.numerator, given.fraction.denominator
+    return (1, 1) if given.percent is None else (given.percent, 100)
+
+
+def _forward(
+    rule: HTTPRouteRule,
+    effect: Effect,
+    backends: tuple[Backend, ...],
+    mirrors: tuple[Mirror, ...],
+) -> Forward:
     request, backend = _timeouts(rule)
     return Forward(
         backends=backends,
@@ -181,6 +230,19 @@ def _forward(rule: HTTPRouteRule, effect: Effect, backends: tuple[Backend, ...])
         rewrite_path=effect.path,
         request_timeout_ms=request,
         backend_timeout_ms=backend,
+        mirrors=mirrors,
+        retry=_retry(rule),
+    )
+
+
+def _retry(rule: HTTPRouteRule) -> Retry | None:
+    if rule.retry is None:
+        return None
+    backoff = rule.retry.backoff
+    return Retry(
+        attempts=rule.retry.attempts,
+        codes=tuple(sorted(set(rule.retry.codes))),
+        backoff_ms=None if backoff is None else milliseconds(backoff),
     )
 
 
@@ -211,10 +273,14 @@ def _setting_faults(rule: HTTPRouteRule, path: str) -> Iterator[Fault]:
     request, backend = _timeouts(rule)
     if request and backend is not None and backend > request:
         yield Fault(f"{path}.timeouts.backendRequest", "must not be longer than request")
-    if rule.retry is not None:
-        yield Fault(f"{path}.retry", "is not supported")
     if rule.session_persistence is not None:
         yield Fault(f"{path}.sessionPersistence", "is not supported")
+
+
+def _mesh_faults(effect: Effect) -> Iterator[Fault]:
+    """Yield what is served at Gateways only: a copy does not leave from the client's pod."""
+    for one in effect.mirrors:
+        yield Fault(one.path, "filter RequestMirror is not supported on a Service")
 
 
 def _problems(route: HTTPRoute, rules: Sequence[_Rule]) -> Iterator[Problem]:
@@ -227,6 +293,9 @@ def _problems(route: HTTPRoute, rules: Sequence[_Rule]) -> Iterator[Problem]:
                 text = f"{backend.reason}: {backend.message}"
                 hint = "its share of requests is answered with 500"
                 yield Problem(backend.origin.path, text, hint, Severity.WARNING)
+        for mirror in rule.lost_mirrors:
+            text = f"{mirror.reason}: {mirror.message}"
+            yield Problem(mirror.origin.path, text, "nothing is copied there", Severity.WARNING)
     if route.spec.use_default_gateways == "All":
         text = "there are no default Gateways"
         hint = "name the Gateway in parentRefs"

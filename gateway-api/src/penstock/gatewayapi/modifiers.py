@@ -1,6 +1,7 @@
 """Filters of rules, as changes of requests and responses.
 
-Source: Gateway API v1.7, HTTPHeaderFilter, HTTPURLRewriteFilter, HTTPRequestRedirectFilter.
+Source: Gateway API v1.7, HTTPHeaderFilter, HTTPURLRewriteFilter, HTTPRequestRedirectFilter,
+HTTPCORSFilter.
 Values are literal: what a proxy takes for a command inside them (`%` in Envoy) is escaped by who
 writes its configuration.
 """
@@ -14,6 +15,7 @@ import msgspec
 
 from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.filters import (
+    HTTPCORSFilter,
     HTTPHeaderFilter,
     HTTPPathModifier,
     HTTPRequestRedirectFilter,
@@ -21,7 +23,7 @@ from penstock.gatewayapi.filters import (
 )
 from penstock.gatewayapi.rules import path_faults
 from penstock.ir.http import TOKEN
-from penstock.ir.route import HeaderChange, PathRewrite, Redirect
+from penstock.ir.route import Cors, HeaderChange, PathRewrite, Redirect
 
 HOST = "host"
 HOP_BY_HOP = frozenset(
@@ -102,6 +104,18 @@ def redirect(given: HTTPRequestRedirectFilter, path: str) -> Redirect | tuple[Fa
         port=given.port or 0,
         path=new_path,
         status=given.status_code,
+    )
+
+
+def cors(given: HTTPCORSFilter) -> Cors:
+    """Return the policy that *given* asks for."""
+    return Cors(
+        origins=given.allow_origins,
+        methods=given.allow_methods,
+        headers=tuple(name.lower() for name in given.allow_headers),
+        exposed=tuple(name.lower() for name in given.expose_headers),
+        credentials=bool(given.allow_credentials),
+        max_age_seconds=given.max_age,
     )
 
 

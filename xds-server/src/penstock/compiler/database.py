@@ -100,6 +100,7 @@ class Database:
             {
                 "parent": _route_parents,
                 "backend": _route_backends,
+                "mirror": _route_mirrors,
                 "consumer": _route_consumers,
                 "weighted": _weighted,
             },
@@ -161,6 +162,17 @@ def _route_backends(
                 name = NamespacedName(backend.namespace or key.namespace, backend.name)
                 for kind in kinds:
                     yield kind, ServicePort(name, backend.port)
+
+
+def _route_mirrors(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports that a route sends copies to."""
+    for rule in route.spec.rules if isinstance(route, HTTPRoute) else ():
+        for one in rule.filters:
+            ref = None if one.request_mirror is None else one.request_mirror.backend_ref
+            if ref is not None and ref.port is not None:
+                yield ServicePort(
+                    NamespacedName(ref.namespace or key.namespace, ref.name), ref.port
+                )
 
 
 def _route_consumers(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[str]:

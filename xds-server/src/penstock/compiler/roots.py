@@ -86,6 +86,10 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.assignment, of)
+    if db.routes.bucket("mirror", target):
+        of = RoleOf(Role.MIRROR.value, target)
+        yield Output(services.cluster, of)
+        yield Output(services.copies, of)
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)

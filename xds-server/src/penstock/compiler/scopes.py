@@ -63,6 +63,10 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
             for backend in route.action.backends:
                 if isinstance(backend, ServiceBackend):
                     yield from _ready_cluster(backend.target, role)
+            for mirror in route.action.mirrors:
+                name = cluster_name(Role.MIRROR, mirror.target)
+                yield ResourceName(types.CLUSTER, name)
+                yield ResourceName(types.ENDPOINTS, name)
 
 
 def _ready_cluster(target: ServicePort, role: Role) -> Iterator[ResourceName]:

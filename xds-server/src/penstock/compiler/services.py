@@ -154,9 +154,11 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
         return None
-    made = clusters.policed(
-        role, target, _protocol(spec, role), node_netns=db.settings.dial_netns
-    )
+    protocol, netns = _protocol(spec, role), db.settings.dial_netns
+    if role is Role.MIRROR:
+        made = clusters.unpoliced(role, target, protocol, node_netns=netns)
+    else:
+        made = clusters.policed(role, target, protocol, node_netns=netns)
     return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])
 
 
@@ -169,13 +171,43 @@ def _protocol(spec: PortSpec, role: Role) -> Protocol:
 @query
 def assignment(db: Database, of: RoleOf) -> Resource:
     """Return the ClusterLoadAssignment of a Service port in one role."""
-    target = of.target
-    name = cluster_name(Role(of.role), target)
-    found = backends(db, KernelPort(target.service, target.port, "TCP"))
+    found = backends(db, KernelPort(of.target.service, of.target.port, "TCP"))
+    return _assignment(of, found)
+
+
+def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
+    name = cluster_name(Role(of.role), of.target)
     # One family is enough, and two would count every pod twice: IPv4 unless there is none.
     single = [b for b in found if ":" not in b.address] or found
     made = load_assignment(name, [(b.address, b.port) for b in single])
-    return encode_resource(types.ENDPOINTS, name, made, [Origin.of("Service", target.service)])
+    return encode_resource(types.ENDPOINTS, name, made, [Origin.of("Service", of.target.service)])
+
+
+@query
+def copies(db: Database, of: RoleOf) -> Resource:
+    """Return the ClusterLoadAssignment for copies of requests: who takes all from Gateways.
+
+    Envoy's upstream filters do not see copies, so policy is applied to the endpoints beforehand: a
+    copy that would depend on the request itself is not sent.
+    """
+    found = [
+        Backend(address, group.port)
+        for group in groups(db, of.target)
+        for address in (group.addresses if _open_to_gateways(_inbound(db, group)) else ())
+    ]
+    return _assignment(of, sorted(found))
+
+
+def _open_to_gateways(rule: HttpPort) -> bool:
+    gateways = int(Reserved.INGRESS)
+    return (
+        rule.denied is not None
+        and gateways not in rule.denied
+        and any(
+            not allow.rules and (allow.peers is None or gateways in allow.peers)
+            for allow in rule.allows
+        )
+    )
 
 
 @query

@@ -49,6 +49,8 @@ class Role(enum.Enum):
 
     MESH = "mesh"
     GATEWAY = "gw"
+    MIRROR = "mirror"
+    """For copies of requests, which leave from a Gateway."""
 
 
 class Protocol(enum.Enum):
@@ -96,6 +98,21 @@ def policed(
     bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
     result.upstream_bind_config.CopyFrom(bind)
     result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, filters))
+    return result
+
+
+def unpoliced(
+    role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
+) -> cluster_pb2.Cluster:
+    """Build a cluster for what upstream filters do not see: no filters, and so no mark.
+
+    The kernel of the server's node judges the connection as any other. Arguments as of `policed`.
+    """
+    result = _base(cluster_name(role, target))
+    result.type = cluster_pb2.Cluster.EDS
+    result.eds_cluster_config.eds_config.CopyFrom(ads())
+    result.upstream_bind_config.CopyFrom(_bind(0, node_netns))
+    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, []))
     return result
 
 

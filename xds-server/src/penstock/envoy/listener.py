@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
+from penstock.envoy import cors
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
@@ -20,6 +21,7 @@ from penstock.meta.paths import netns_of
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from penstock.pb.envoy.extensions.filters.http.cors.v3 import cors_pb2
 from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from penstock.pb.envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
@@ -57,7 +59,7 @@ def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="egress",
         scope=egress_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
-        filters=(http_filter(RBAC_FILTER, pass_all()),),
+        filters=(http_filter(cors.FILTER, cors_pb2.Cors()), http_filter(RBAC_FILTER, pass_all())),
     )
     state = {IDENTITY_KEY: str(identity), NAMESPACE_KEY: namespace}
     return _in_pod(egress_name(uid), uid, EGRESS_PORT, state, manager)
@@ -81,7 +83,10 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="gateway",
         scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%"),
-        filters=(http_filter(HOST_FILTER, _host_script(listener.name)),),
+        filters=(
+            http_filter(HOST_FILTER, _host_script(listener.name)),
+            http_filter(cors.FILTER, cors_pb2.Cors()),
+        ),
         gateway=True,
         strip_port=True,
     )

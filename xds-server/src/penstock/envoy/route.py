@@ -12,19 +12,23 @@ from typing import assert_never
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from penstock.envoy import cors
+from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.rbac import NAMESPACE_KEY
-from penstock.envoy.wire import exact, regex
+from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
     Backend,
     Forward,
     HeaderChange,
     InvalidBackend,
+    Mirror,
     NamedMatch,
     PathKind,
     PathMatch,
     PathRewrite,
     Redirect,
     Respond,
+    Retry,
     Route,
     RouteMatch,
     ServiceBackend,
@@ -34,6 +38,7 @@ from penstock.ir.route import (
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
+from penstock.pb.envoy.type.v3 import percent_pb2
 
 INVALID_CLUSTER = "penstock.invalid"
 """A cluster that never exists: requests for it are answered with 500."""
@@ -53,11 +58,13 @@ _REDIRECTS = {
     307: route_pb2.RedirectAction.TEMPORARY_REDIRECT,
     308: route_pb2.RedirectAction.PERMANENT_REDIRECT,
 }
-_RETRY = route_pb2.RetryPolicy(
-    # Only what certainly did not reach the application: safe for every method.
-    retry_on="connect-failure,refused-stream,reset-before-request",
-    num_retries=UInt32Value(value=2),
-)
+_UNSEEN = "connect-failure,refused-stream,reset-before-request"
+"""Only what certainly did not reach the application: safe for every method."""
+_RETRY = route_pb2.RetryPolicy(retry_on=_UNSEEN, num_retries=UInt32Value(value=2))
+_LONGEST_BACKOFF = 10
+"""In units of the shortest one."""
+_TIMED_OUT = 504
+_MILLION = 1_000_000
 
 
 def virtual_host(
@@ -140,6 +147,8 @@ def _route(
         response_headers_to_add=_added(route.response_headers),
         response_headers_to_remove=route.response_headers.remove,
     )
+    if route.cors is not None:
+        result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
     match route.action:
         case Forward() as action:
             _forward(result, route, action, cluster, runtime_weights=runtime_weights)
@@ -170,6 +179,9 @@ def _forward(
         route_pb2.RouteAction.ClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR
     )
     to.timeout.CopyFrom(_timeout(action))
+    if action.retry is not None:
+        to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
+    to.request_mirror_policies.extend(map(_mirror, action.mirrors))
     if action.rewrite_host:
         to.host_rewrite_literal = action.rewrite_host
     if action.rewrite_path is not None:
@@ -211,11 +223,46 @@ def _weighted(
 
 
 def _timeout(action: Forward) -> Duration:
-    # There is one try that can time out (what is retried was never sent), so the shorter holds.
-    limits = [t for t in (action.request_timeout_ms, action.backend_timeout_ms) if t]
-    duration = Duration()
-    duration.FromMilliseconds(min(limits, default=0))
-    return duration
+    limits = [action.request_timeout_ms]
+    if action.retry is None:
+        # There is one try that can time out (what is retried was never sent): the shorter holds.
+        limits.append(action.backend_timeout_ms)
+    return _duration(min((one for one in limits if one), default=0))
+
+
+def _duration(milliseconds: int) -> Duration:
+    result = Duration()
+    result.FromMilliseconds(milliseconds)
+    return result
+
+
+def _retry_policy(retry: Retry, backend_timeout_ms: int | None) -> route_pb2.RetryPolicy:
+    when = [_UNSEEN, *(("retriable-status-codes",) if retry.codes else ())]
+    if backend_timeout_ms and _TIMED_OUT in retry.codes:
+        # Envoy resets an attempt that takes too long.
+        when.append("reset")
+    result = route_pb2.RetryPolicy(
+        retry_on=",".join(when),
+        num_retries=UInt32Value(value=retry.attempts),
+        retriable_status_codes=retry.codes,
+    )
+    if backend_timeout_ms:
+        result.per_try_timeout.CopyFrom(_duration(backend_timeout_ms))
+    if retry.backoff_ms:
+        result.retry_back_off.base_interval.CopyFrom(_duration(retry.backoff_ms))
+        result.retry_back_off.max_interval.CopyFrom(_duration(retry.backoff_ms * _LONGEST_BACKOFF))
+    return result
+
+
+def _mirror(mirror: Mirror) -> route_pb2.RouteAction.RequestMirrorPolicy:
+    result = route_pb2.RouteAction.RequestMirrorPolicy(
+        cluster=cluster_name(Role.MIRROR, mirror.target), disable_shadow_host_suffix_append=True
+    )
+    if mirror.numerator < mirror.denominator:
+        share = result.runtime_fraction.default_value
+        share.numerator = mirror.numerator * _MILLION // mirror.denominator
+        share.denominator = percent_pb2.FractionalPercent.MILLION
+    return result
 
 
 def _match(match: RouteMatch) -> route_pb2.RouteMatch:
