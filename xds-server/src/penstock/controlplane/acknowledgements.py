@@ -49,11 +49,21 @@ class Acknowledgements:
         self._nodes: dict[str, _Node] = {}
         self.changes = 0
         """How often a node came, went or said something."""
+        self.acks = 0
+        """Responses that agents took."""
+        self.nacks = 0
+        """Resources that agents refused."""
 
     @property
     def connected(self) -> dict[str, bool]:
         """Return node → whether its agent is connected."""
         return {name: node.stream is not None for name, node in sorted(self._nodes.items())}
+
+    @property
+    def refused_by_envoys(self) -> int:
+        """Return the number of resources that an Envoy refuses now."""
+        every = (one for node in self._nodes.values() for one in node.reported.values())
+        return sum(bool(one.rejected_version) for one in every)
 
     def on_connect(self, node: str, stream: DeltaStream) -> None:
         """Remember the stream of an agent."""
@@ -70,10 +80,12 @@ class Acknowledgements:
     def on_ack(self, node: str, accepted: object) -> None:  # noqa: ARG002  # the ADS server's signature
         """Count it: the stream itself is asked when somebody wants to know."""
         self.changes += 1
+        self.acks += 1
 
     def on_reject(self, node: str, rejection: object) -> None:  # noqa: ARG002  # the ADS server's signature
         """Count it, as in on_ack."""
         self.changes += 1
+        self.nacks += 1
 
     def on_clear(self, node: str, cleared: object) -> None:  # noqa: ARG002  # the ADS server's signature
         """Count it, as in on_ack."""

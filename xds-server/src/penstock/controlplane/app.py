@@ -12,6 +12,8 @@ from aiohttp import web
 from penstock.ads.server import AdsServer
 from penstock.controlplane.api import application
 from penstock.controlplane.config import Config, source_of, status_writer
+from penstock.controlplane.endpoint import Endpoint
+from penstock.controlplane.metrics import Metrics
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.runtime.clock import SystemClock
@@ -39,9 +41,11 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     """
     clock = SystemClock()
     world = World(config.settings)
+    metrics = Metrics(world)
     source = source_of(config, clock)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
+    endpoint = Endpoint(config.network, world, metrics, clock)
     runner = web.AppRunner(application(world, source), access_log=None)
     await ads.start(config.paths.controller_ads)
     try:
@@ -49,21 +53,39 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         await web.SockSite(runner, private_socket(config.paths.controller_api)).start()
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
-        work: list[Coroutine[Any, Any, None]] = [source.run(world.take)]
+        work: list[Coroutine[Any, Any, None]] = [source.run(metrics.timed(world.take))]
+        work.append(endpoint.run(config.access, config.environment))
+        writing: list[Coroutine[Any, Any, None]] = []
         if isinstance(source, KubernetesSource) and config.access is not None:
             feed = StatusFeed(world, clock, source.outdated)
-            work.append(feed.run(status_writer(config, config.access, clock, feed.statuses)))
-        await _until_stopped(work, stop)
+            writer = status_writer(config, config.access, clock, feed.statuses)
+            metrics.watch(source, writer)
+            writing.append(feed.run(writer))
+        await _until_stopped(work, writing, endpoint, stop)
     finally:
         await runner.cleanup()
         await ads.stop()
 
 
-async def _until_stopped(work: Iterable[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
-    """Do all of *work* until *stop* is set, or some of it fails; then end it in an orderly way."""
-    tasks = [asyncio.create_task(one) for one in work]
-    stopped = asyncio.create_task(stop.wait())
+async def _until_stopped(
+    work: Iterable[Coroutine[Any, Any, None]],
+    writing: Iterable[Coroutine[Any, Any, None]],
+    endpoint: Endpoint,
+    stop: asyncio.Event,
+) -> None:
+    """Do all of *work* and *writing* until *stop* is set, or some of it fails.
+
+    Then another controller may write at once, nodes go elsewhere, and the rest ends.
+    """
+    writers = [asyncio.create_task(one) for one in writing]
+    tasks = [*writers, *(asyncio.create_task(one) for one in work)]
+    stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stopped in done:
+        _log.info("ending: nodes go to another controller")
+        for task in writers:
+            task.cancel()
+        await endpoint.drain()
     for task in (*tasks, stopped):
         task.cancel()
     await asyncio.wait({*tasks, stopped})

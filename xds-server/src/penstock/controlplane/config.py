@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
+from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
@@ -38,6 +39,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of what a lab makes of them. Pods come from there only: a Pod that the user wrote has
     no address yet."""
     paths: RunPaths = RunPaths()
+    network: Network = Network()
     settings: Settings = Settings()
 
 

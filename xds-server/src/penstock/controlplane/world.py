@@ -42,6 +42,8 @@ class World:
         self.synced = asyncio.Event()
         self.changes = 0
         """How often what nodes get changed."""
+        self.batches = 0
+        """How many batches were taken."""
         self.on_batch: Callable[[Batch], None] | None = None
         """Told each batch when it is compiled."""
         self._store = SnapshotStore()
@@ -50,6 +52,7 @@ class World:
 
     async def take(self, batch: Batch) -> None:
         """Compile a batch and tell the nodes what changed."""
+        self.batches += 1
         for event in batch.events:
             if event.type is EventType.DELETED:
                 self.objects.pop(event.object.ref, None)
@@ -82,6 +85,10 @@ class World:
     def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
         """Tell *subscriber* every change of a node's snapshot. See SnapshotSource."""
         return self._store.subscribe(node_id, subscriber)
+
+    def size_of(self, node: str) -> int:
+        """Return the number of resources in the snapshot of a node that has asked for it."""
+        return len(self._store.peek(node)) if node in self._served else 0
 
     def states(self, node: str) -> list[ResourceState]:
         """Return all resources of a node and what it says of them."""
