@@ -72,7 +72,10 @@ def resources_as_data(case: Case) -> dict[str, Any]:
 
 
 def statuses_as_data(case: Case) -> list[dict[str, Any]]:
-    """Return the status of each object that has one, as nodes would have said nothing of it."""
+    """Return the status of each object that has one, as nodes would have said nothing of it.
+
+    What is the same for every GatewayClass, supportedFeatures, is left out.
+    """
     return list(_statuses(case))
 
 
@@ -80,6 +83,7 @@ def _statuses(case: Case) -> Iterator[dict[str, Any]]:
     for thing in sorted(case.objects, key=lambda one: one.ref):
         status = status_of(case.compiler.db, thing, lambda _ref: None)
         if status is not None:
+            status.pop("supportedFeatures", None)
             yield {"object": str(thing.ref), "status": status}
 
 

@@ -25,6 +25,7 @@ from penstock.compiler.routing import (
 )
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.features import SUPPORTED_FEATURES
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
 from penstock.gatewayapi.status import (
     CONTROLLER_NAME,
@@ -60,7 +61,10 @@ def status_of(
         case "Gateway" if isinstance(thing, Gateway):
             return _gateway(db, thing, acknowledged)
         case "GatewayClass" if isinstance(thing, GatewayClass) and is_ours(thing):
-            return {"conditions": _written(gateway_class_conditions(thing))}
+            return {
+                "conditions": _written(gateway_class_conditions(thing)),
+                "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
+            }
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
         case _:

@@ -1,0 +1,45 @@
+"""What of Gateway API is served, as GatewayClass.status.supportedFeatures says it.
+
+Source: Gateway API v1.7, package `features`; GEP-2162. The names are those of the API, and the
+official suite runs the tests of exactly these. What v1.6 named otherwise has both names.
+"""
+
+from __future__ import annotations
+
+CORE = ("Gateway", "HTTPRoute", "ReferenceGrant")
+GATEWAY = (
+    "GatewayAddressEmpty",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
+    "GatewayStaticAddresses",
+)
+HTTP_ROUTE = (
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetry",
+    "HTTPRouteRetryCodes",
+    "HTTPRouteRetryConnectionError",
+    "HTTPRouteSchemeRedirect",
+)
+SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *HTTP_ROUTE}))
+"""In the order that the API asks for."""
