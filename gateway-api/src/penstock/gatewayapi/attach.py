@@ -31,7 +31,7 @@ from penstock.meta.names import NamespacedName
 
 HTTP_ROUTE = RouteGroupKind(kind="HTTPRoute")
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-_HTTP_PROTOCOLS = ("HTTP", "HTTPS")
+HTTP_PROTOCOLS = ("HTTP", "HTTPS")
 
 
 class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ def attach_to_service(
 
 def supported_kinds(listener: Listener) -> tuple[RouteGroupKind, ...]:
     """Return the kinds of routes that *listener* allows and that Penstock serves there."""
-    if listener.protocol not in _HTTP_PROTOCOLS:
+    if listener.protocol not in HTTP_PROTOCOLS:
         return ()
     wanted = listener.allowed_routes.kinds
     return (HTTP_ROUTE,) if not wanted or HTTP_ROUTE in wanted else ()

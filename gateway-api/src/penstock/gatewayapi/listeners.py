@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.gatewayapi.attach import supported_kinds
-from penstock.gatewayapi.conditions import fails, holds, unknown
+from penstock.gatewayapi.attach import HTTP_PROTOCOLS, supported_kinds
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.listener_tls import (
+    ListenerCertificates,
+    checks_clients,
+    terminates_tls,
+)
 from penstock.gatewayapi.resources import (
     GatewaySpec,
     GatewaySpecAddress,
@@ -23,6 +28,10 @@ from penstock.meta.conditions import Condition
 
 HOSTNAME_CONFLICT = "HostnameConflict"
 PROTOCOL_CONFLICT = "ProtocolConflict"
+
+OVERLAPPING = "OverlappingTLSConfig"
+CERTIFICATE_NOT_VALID = "CertificateNotValid"
+"""Condition of ours: clients refuse a certificate because of the date."""
 
 _CLASSES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP"}
 """What can share a port over TCP: plain HTTP, anything with a server name, or one TCP listener."""
@@ -60,14 +69,25 @@ def conflicts(listeners: Iterable[Listener]) -> dict[str, str]:
     }
 
 
-def listener_fault(listener: Listener, conflict: str | None) -> Reason | None:
-    """Return why *listener* is not accepted, None if it is."""
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the TLS of a listener; nothing if it has none."""
+
+    certificates: ListenerCertificates | None = None
+    overlapping: tuple[str, ...] = ()
+    """Listeners that share server names with it."""
+
+
+def listener_fault(spec: GatewaySpec, listener: Listener, conflict: str | None) -> Reason | None:
+    """Return why *listener* of *spec* is not accepted, None if it is."""
     if conflict is not None:
         text = f"port {listener.port} has another listener that cannot be told from this one"
         return Reason(conflict, text)
-    if listener.protocol != "HTTP":
-        text = f"protocol {listener.protocol} is not served; use HTTP"
+    if listener.protocol not in HTTP_PROTOCOLS:
+        text = f"protocol {listener.protocol} is not served; use {' or '.join(HTTP_PROTOCOLS)}"
         return Reason("UnsupportedProtocol", text)
+    if checks_clients(spec, listener):
+        text = "spec.tls.frontend: certificates of clients are not checked; remove the validation"
+        return Reason("UnsupportedValue", text)
     if listener.filters is not None and listener.filters.requests:
         return Reason("UnsupportedValue", "filters.requests: filters here are not supported")
     return None
@@ -90,36 +110,43 @@ def served_listeners(spec: GatewaySpec) -> tuple[Listener, ...]:
     if gateway_fault(spec) is not None:
         return ()
     found = conflicts(spec.listeners)
-    return tuple(one for one in spec.listeners if listener_fault(one, found.get(one.name)) is None)
+    return tuple(
+        one for one in spec.listeners if listener_fault(spec, one, found.get(one.name)) is None
+    )
 
 
 def listener_status(
+    spec: GatewaySpec,
     listener: Listener,
     *,
     generation: int,
     conflict: str | None,
     attached_routes: int,
+    tls: Tls,
     pending: str | None = None,
 ) -> ListenerStatus:
     """Return the state of one listener.
 
     Args:
+        spec: of its Gateway.
         listener: the listener.
         generation: of its Gateway.
         conflict: what `conflicts` says of it.
         attached_routes: how many accepted routes joined it.
+        tls: what is known of its certificates and server names.
         pending: why it does not get traffic although it is accepted, None if it does.
     """
-    fault = listener_fault(listener, conflict)
+    fault = listener_fault(spec, listener, conflict)
     return ListenerStatus(
         name=listener.name,
-        supported_kinds=supported_kinds(listener) if listener.protocol == "HTTP" else (),
+        supported_kinds=supported_kinds(listener) if listener.protocol in HTTP_PROTOCOLS else (),
         attached_routes=attached_routes,
         conditions=(
             _accepted(fault, generation),
             _conflicted(conflict, generation),
-            _resolved_refs(listener, generation),
-            _programmed(fault, pending, generation),
+            _resolved_refs(listener, tls.certificates, generation),
+            _programmed(fault, tls.certificates, pending, generation),
+            *_of_tls(listener, tls, fault, generation),
         ),
     )
 
@@ -137,25 +164,50 @@ def _conflicted(conflict: str | None, generation: int) -> Condition:
     return holds("Conflicted", conflict, generation, text)
 
 
-def _resolved_refs(listener: Listener, generation: int) -> Condition:
+def _resolved_refs(
+    listener: Listener, certificates: ListenerCertificates | None, generation: int
+) -> Condition:
     known = supported_kinds(listener)
     wrong = [one.kind for one in listener.allowed_routes.kinds if one not in known]
     if wrong:
         text = f"allowedRoutes.kinds: {', '.join(wrong)} is not served on this listener"
         return fails("ResolvedRefs", "InvalidRouteKinds", generation, text)
-    if listener.tls is not None and listener.tls.certificate_refs:
-        text = "certificateRefs are not looked up as long as the protocol is not served"
-        return unknown("ResolvedRefs", generation, text)
-    return holds("ResolvedRefs", "ResolvedRefs", generation)
+    if certificates is not None and certificates.unusable:
+        text = "; ".join(map(str, certificates.unusable))
+        return fails("ResolvedRefs", certificates.unusable[0].reason, generation, text)
+    warnings = certificates.warnings if certificates is not None else ()
+    return holds("ResolvedRefs", "ResolvedRefs", generation, "; ".join(warnings))
 
 
-def _programmed(fault: Reason | None, pending: str | None, generation: int) -> Condition:
+def _programmed(
+    fault: Reason | None,
+    certificates: ListenerCertificates | None,
+    pending: str | None,
+    generation: int,
+) -> Condition:
     if fault is not None:
         reason = "UnsupportedProtocol" if fault.reason == "UnsupportedProtocol" else "Invalid"
         return fails("Programmed", reason, generation, fault.message)
+    if certificates is not None and not certificates.usable:
+        text = "without a certificate every handshake is refused"
+        return fails("Programmed", "Invalid", generation, text)
     if pending is not None:
         return fails("Programmed", "Pending", generation, pending)
     return holds("Programmed", "Programmed", generation)
+
+
+def _of_tls(
+    listener: Listener, tls: Tls, fault: Reason | None, generation: int
+) -> Iterator[Condition]:
+    """Yield conditions that are only there when they are true."""
+    if fault is not None or not terminates_tls(listener):
+        return
+    if tls.overlapping:
+        text = f"server names are shared with listener {', '.join(tls.overlapping)}"
+        yield holds(OVERLAPPING, "OverlappingHostnames", generation, text)
+    refused = tls.certificates.refused if tls.certificates is not None else ()
+    if refused:
+        yield holds(CERTIFICATE_NOT_VALID, "OutOfDate", generation, "; ".join(refused))
 
 
 def _address_fault(address: GatewaySpecAddress) -> str:

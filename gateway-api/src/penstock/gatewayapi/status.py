@@ -15,8 +15,11 @@ import msgspec
 from penstock.gatewayapi.attach import GatewayAttachment
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.listener_tls import ListenerCertificates, overlaps
 from penstock.gatewayapi.listeners import (
     ListenerStatus,
+    Reason,
+    Tls,
     conflicts,
     gateway_fault,
     listener_status,
@@ -67,7 +70,9 @@ def gateway_status(
     *,
     attached_routes: Mapping[str, int],
     addresses: Sequence[str],
+    certificates: Mapping[str, ListenerCertificates] | None = None,
     pending: Mapping[str, str] | None = None,
+    address_fault: Reason | None = None,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
@@ -75,8 +80,11 @@ def gateway_status(
         gateway: the Gateway.
         attached_routes: accepted routes of each listener, by name; none if it is missing.
         addresses: IP addresses that the Gateway has.
+        certificates: what the certificateRefs of each HTTPS listener came to, by its name.
         pending: why the data plane does not serve a listener yet, by its name.
+        address_fault: why the Gateway has not the addresses that it should have.
     """
+    resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec))
     conflicting = conflicts(gateway.spec.listeners)
     fault = gateway_fault(gateway.spec)
     waiting = pending or {}
@@ -87,6 +95,7 @@ def gateway_status(
             generation=gateway.metadata.generation,
             conflict=conflicting.get(one.name),
             attached_routes=attached_routes.get(one.name, 0),
+            tls=Tls(certificates=resolved.get(one.name), overlapping=overlapping.get(one.name, ())),
             pending=waiting.get(one.name) if fault is None else fault.message,
         )
         for one in gateway.spec.listeners

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from google.protobuf.message import Message
 
+from penstock.compiler.certificates import tls_chains
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.gateway_classes import ours
@@ -26,11 +27,14 @@ from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.listener import EXACT, HOST_FILTER, GatewayListener
 from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
+from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.hostname import ANY, covering, covers, specificity
+from penstock.gatewayapi.listener_tls import terminates_tls
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import virtual_host
+from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.ir.route import VirtualHost
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
@@ -87,12 +91,17 @@ def ports(db: Database, name: NamespacedName) -> tuple[GatewayPort, ...]:
 
 
 @query
+def listeners_on(db: Database, at: GatewayPort) -> tuple[Listener, ...]:
+    """Return the accepted listeners of a port, whether they have a certificate or not."""
+    gateway = ours(db, at.gateway)
+    served = served_listeners(gateway.spec) if gateway is not None else ()
+    return tuple(one for one in served if one.port == at.port)
+
+
+@query
 def claims(db: Database, at: GatewayPort) -> tuple[Claim, ...]:
     """Return who asks for which hostname on a port, sorted."""
-    gateway = ours(db, at.gateway)
-    if gateway is None:
-        return ()
-    here = {one.name for one in served_listeners(gateway.spec) if one.port == at.port}
+    here = {one.name for one in listeners_on(db, at)}
     found: set[Claim] = set()
     for name in db.routes.bucket("parent", (ParentKind.GATEWAY, at.gateway)):
         route = head(db, name)
@@ -110,8 +119,17 @@ def claims(db: Database, at: GatewayPort) -> tuple[Claim, ...]:
 
 @query
 def hostnames(db: Database, at: GatewayPort) -> tuple[str, ...]:
-    """Return the hostnames that are asked for on a port, sorted."""
-    return tuple(sorted({claim.hostname for claim in claims(db, at)}))
+    """Return the hostnames that are asked for on a port, sorted.
+
+    Where there are several listeners, theirs are among them: what is one listener's is never
+    another's, routes or not.
+    """
+    asked = {claim.hostname for claim in claims(db, at)}
+    listeners_here = listeners_on(db, at)
+    if len(listeners_here) > 1:
+        asked.update(one.hostname for one in listeners_here if one.hostname)
+        asked.update(ANY for one in listeners_here if not one.hostname and terminates_tls(one))
+    return tuple(sorted(asked))
 
 
 @query
@@ -130,26 +148,26 @@ def claims_by_hostname(db: Database, at: GatewayPort) -> dict[str, tuple[Claim, 
 
 
 @query
+def owner(db: Database, key: GatewayHost) -> Listener | None:
+    """Return the listener that a hostname belongs to: the one with the narrowest of its own."""
+    here = listeners_on(db, key.at)
+    possible = [one for one in here if covers(one.hostname or ANY, key.hostname)]
+    return max(possible, key=lambda one: specificity(one.hostname or ANY), default=None)
+
+
+@query
 def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
     """Return the claims that count for requests to a hostname.
 
-    One listener owns the hostname, the one with the narrowest hostname of its own; of the routes
-    there, those for wider hostnames count too, after those for narrower ones.
+    One listener owns the hostname; of the routes there, those for wider hostnames count too, after
+    those for narrower ones.
     """
-    gateway = ours(db, key.at.gateway)
-    if gateway is None:
-        return ()
-    owners = [
-        one
-        for one in served_listeners(gateway.spec)
-        if one.port == key.at.port and covers(one.hostname or ANY, key.hostname)
-    ]
-    owner = max(owners, key=lambda one: specificity(one.hostname or ANY), default=None)
-    if owner is None:
+    listener = owner(db, key)
+    if listener is None:
         return ()
     asked = claims_by_hostname(db, key.at)
     found = [claim for wide in covering(key.hostname) for claim in asked.get(wide, ())]
-    return tuple(sorted(claim for claim in found if claim.listener == owner.name))
+    return tuple(sorted(claim for claim in found if claim.listener == listener.name))
 
 
 @query
@@ -165,15 +183,21 @@ def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
 
 
 def _built(
-    db: Database, at: GatewayPort, host: VirtualHost, *, catch_all: bool
+    db: Database, key: GatewayHost, host: VirtualHost, *, catch_all: bool
 ) -> route_pb2.VirtualHost:
-    return build_host(
+    listener = owner(db, key)
+    secure = listener is not None and terminates_tls(listener)
+    built = build_host(
         host,
         lambda target: cluster_name(Role.GATEWAY, target),
         runtime_weights=weights_in_runtime(db, None),
         catch_all=catch_all,
-        port=at.port,
+        port=key.at.port,
+        scheme="https" if secure else "http",
     )
+    if listener is not None and secure and len(listeners_on(db, key.at)) > 1:
+        built.routes.insert(0, misdirected(listener.name))
+    return built
 
 
 @query
@@ -184,7 +208,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
-    built = _built(db, key.at, everything, catch_all=True)
+    built = _built(db, key, everything, catch_all=True)
     for route in built.routes:
         route.metadata.filter_metadata[HOST_FILTER].update({EXACT: 1})
     made = scope(name, [built], per_filter)
@@ -194,13 +218,13 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
 @query
 def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     """Return the scope of all hostnames that are not exact."""
-    hosts = [
-        gateway_host(db, GatewayHost(at, name))
-        for name in hostnames(db, at)
-        if name.startswith("*")
-    ]
+    keys = [GatewayHost(at, name) for name in hostnames(db, at) if name.startswith("*")]
+    hosts = [gateway_host(db, key) for key in keys]
     name = gateway_key(str(at), "*")
-    made = scope(name, [_built(db, at, host, catch_all=False) for host in hosts])
+    made = scope(
+        name,
+        [_built(db, key, host, catch_all=False) for key, host in zip(keys, hosts, strict=True)],
+    )
     return _resource(at, name, made, hosts)
 
 
@@ -278,7 +302,13 @@ def _listener(
 ) -> Resource | None:
     if not addresses:
         return None
-    made = listeners.gateway(GatewayListener(name=str(at), addresses=tuple(addresses)))
+    made = listeners.gateway(
+        GatewayListener(
+            name=str(at),
+            addresses=tuple(addresses),
+            chains=tls_chains(db, at.gateway, listeners_on(db, at)),
+        )
+    )
     if db.settings.reach is Reach.CLUSTER:
         made.freebind.value = True
     return encode_resource(types.LISTENER, made.name, made, [Origin.of("Gateway", at.gateway)])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
@@ -19,6 +20,7 @@ from penstock.compiler.routing import (
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import gateway_status, is_ours
 from penstock.incremental.query import query
@@ -103,15 +105,33 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         return
     if not is_ours(class_):
         return
-    status = gateway_status(gateway, attached_routes={}, addresses=[_ANY_ADDRESS])
+    certificates = gateway_certificates.once(db, gateway.key)
+    status = gateway_status(
+        gateway, attached_routes={}, addresses=[_ANY_ADDRESS], certificates=certificates
+    )
     for index, listener in enumerate(status.listeners):
+        resolved = certificates.get(listener.name, ListenerCertificates())
+        yield from _of_certificates(f"spec.listeners[{index}]", resolved)
+        told = {one.reason for one in resolved.unusable}
         for bad in _failing(listener.conditions):
+            if bad.reason in told:
+                continue
             text = f"{bad.reason}: {bad.message}".rstrip(": ")
             yield Problem(
                 f"spec.listeners[{index}]", text, "the listener is not served", Severity.WARNING
             )
     for bad in _failing(status.conditions)[:1] if not status.listeners else ():
         yield Problem("spec", f"{bad.reason}: {bad.message}", "", Severity.WARNING)
+
+
+def _of_certificates(listener: str, resolved: ListenerCertificates) -> Iterator[Problem]:
+    served = "other certificates serve" if resolved.usable else "handshakes are refused"
+    for one in resolved.unusable:
+        text = f"{one.reason}: {one.message}"
+        yield Problem(f"{listener}.{one.field}", text, served, Severity.WARNING)
+    for text in (*resolved.refused, *resolved.warnings):
+        hint = "it is served all the same; clients may refuse it"
+        yield Problem(f"{listener}.tls.certificateRefs", text, hint, Severity.WARNING)
 
 
 def _failing(conditions: Iterable[Condition]) -> list[Condition]:

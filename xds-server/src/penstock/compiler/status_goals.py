@@ -10,16 +10,19 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import ours
+from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.statuses import attached_routes, parent_statuses
+from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
 
-STATUS_KINDS = frozenset({"GatewayClass", "Gateway", "HTTPRoute", "CiliumNetworkPolicy"})
-"""Kinds with a status of ours."""
+STATUS_KINDS = frozenset({"GatewayClass", "Gateway", "HTTPRoute", "CiliumNetworkPolicy", "Service"})
+"""Kinds of which some objects have a status of ours."""
 
 
 class StatusGoal(msgspec.Struct, frozen=True):
@@ -35,16 +38,17 @@ class StatusGoal(msgspec.Struct, frozen=True):
 @query
 def gateway_basis(
     db: Database, name: NamespacedName
-) -> tuple[dict[str, int], ReachedAt] | None:
+) -> tuple[dict[str, int], ReachedAt, dict[str, ListenerCertificates]] | None:
     """Return what other objects bring into the status of a Gateway; None if it is none of ours."""
     if ours(db, name) is None:
         return None
-    return attached_routes(db, name), reached_at(db, name)
+    return attached_routes(db, name), reached_at(db, name), gateway_certificates(db, name)
 
 
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "HTTPRoute": parent_statuses,
     "Gateway": gateway_basis,
+    "Service": balanced_status,
 }
 """Statuses of other kinds change with their object only."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
@@ -195,6 +196,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         address_fault=at.fault,
     )
     return {
+        certificates=gateway_certificates.once(db, thing.key),
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],
         "conditions": _with_acknowledged(status.conditions, thing, acknowledged),
         "listeners": [

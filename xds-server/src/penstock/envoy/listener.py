@@ -14,6 +14,7 @@ from penstock.envoy import cors
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
+from penstock.envoy.tls import TlsChain, filter_chain, inspector, via
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
 from penstock.meta.listeners import EGRESS_PORT, INGRESS_PORT, egress_name, ingress_name
@@ -48,6 +49,8 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the listener and first part of its scope keys."""
     addresses: tuple[tuple[str, int, str], ...]
     """(address, port, network namespace path or ""); the first is the listener's own."""
+    chains: tuple[TlsChain, ...] = ()
+    """Those of HTTPS; none for plain HTTP."""
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
@@ -80,19 +83,32 @@ def ingress(uid: str, identity: int) -> listener_pb2.Listener:
 
 def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     """Build the listener of one port of a Gateway."""
+    name = f"gateway/{listener.name}"
+    addresses = [socket_address(*address) for address in listener.addresses]
+    if not listener.chains:
+        return _listener(name, addresses, _gateway_filters(listener.name))
+    result = _listener(name, addresses, ())
+    del result.filter_chains[:]
+    for chain in listener.chains:
+        filters = _gateway_filters(listener.name, via(chain.listener))
+        result.filter_chains.append(filter_chain(chain, filters))
+    result.listener_filters.append(inspector())
+    return result
+
+
+def _gateway_filters(listener: str, end: str = "") -> list[listener_components_pb2.Filter]:
+    """Return the network filters of a gateway; *end* closes the values of the scope header."""
     manager = Manager(
         stat_prefix="gateway",
-        scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%"),
+        scope=gateway_key(listener, "%REQ(:AUTHORITY)%") + end,
         filters=(
-            http_filter(HOST_FILTER, _host_script(listener.name)),
+            http_filter(HOST_FILTER, _host_script(listener, end)),
             http_filter(cors.FILTER, cors_pb2.Cors()),
         ),
         gateway=True,
         strip_port=True,
     )
-    addresses = [socket_address(*address) for address in listener.addresses]
-    filters = [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _manager(manager)]
-    return _listener(f"gateway/{listener.name}", addresses, filters)
+    return [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _manager(manager)]
 
 
 def _in_pod(
@@ -163,9 +179,10 @@ def _format(text: str) -> substitution_format_string_pb2.SubstitutionFormatStrin
     )
 
 
-def _host_script(listener: str) -> lua_pb2.Lua:
+def _host_script(listener: str, end: str) -> lua_pb2.Lua:
     """Return the filter's script. Hosts are the same in upper and lower case (RFC 9110, 4.2.3)."""
     script = _HOST_SCRIPT.replace("@HEADER@", SCOPE_HEADER).replace("@EXACT@", EXACT)
+    script = script.replace("@TAIL@", f' .. "{end}"' if end else "").replace("@END@", end)
     key = gateway_key(listener, "")
     return lua_pb2.Lua(
         default_source_code=base_pb2.DataSource(inline_string=script.replace("@KEY@", key))
@@ -178,13 +195,13 @@ function envoy_on_request(handle)
   local host = headers:get(":authority") or ""
   local lower = string.lower(host)
   if lower ~= host then
-    headers:replace("@HEADER@", "@KEY@" .. lower)
+    headers:replace("@HEADER@", "@KEY@" .. lower@TAIL@)
     handle:clearRouteCache()
     if handle:metadata():get("@EXACT@") then
       return
     end
   end
-  headers:replace("@HEADER@", "@KEY@*")
+  headers:replace("@HEADER@", "@KEY@*@END@")
   handle:clearRouteCache()
 end
 """

@@ -74,6 +74,7 @@ def virtual_host(
     runtime_weights: bool,
     catch_all: bool = False,
     port: int = HTTP_PORT,
+    scheme: str = "http",
 ) -> route_pb2.VirtualHost:
     """Build the virtual host of *host*.
 
@@ -84,9 +85,13 @@ def virtual_host(
             first backend.
         catch_all: answer 404 to what no route matches, instead of having no route for it.
         port: where clients reach the host; redirects lead there unless they say otherwise.
+        scheme: by which clients reach the host, "http" or "https".
     """
+    # With the scheme's own port a Host has no port, and a Location should have none.
+    shown = 0 if port == SCHEME_PORTS[scheme] else port
     routes = [
-        _route(route, cluster, runtime_weights=runtime_weights, port=port) for route in host.routes
+        _route(route, cluster, runtime_weights=runtime_weights, port=shown)
+        for route in host.routes
     ]
     if catch_all:
         routes.append(
@@ -345,8 +350,7 @@ def _redirect(action: Redirect, path: PathMatch, port: int) -> route_pb2.Redirec
         result.scheme_redirect = action.scheme
     if action.host:
         result.host_redirect = action.host
-    if action.port or port != HTTP_PORT:
-        # On port 80 a Host has no port, and a Location should have none.
+    if action.port or port:
         result.port_redirect = action.port or SCHEME_PORTS.get(action.scheme, port)
     if action.path is None:
         return result

@@ -16,9 +16,9 @@ LONGEST_MESSAGE = 32768
 """Characters; metav1.Condition.message."""
 OURS = frozenset(
     {
-        "Accepted", "Conflicted", "DataPlaneAcked", "InsecureFrontendValidationMode",
-        "OverlappingTLSConfig", "PartiallyInvalid", "Programmed", "ResolvedRefs",
-        "SupportedVersion", "Valid",
+        "Accepted", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
+        "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid", "Programmed",
+        "ResolvedRefs", "SupportedVersion", "Valid",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""

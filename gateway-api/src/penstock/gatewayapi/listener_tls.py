@@ -1,0 +1,204 @@
+"""TLS of listeners: which certificates one can serve with, and which server names overlap.
+
+Source: Gateway API v1.7, ListenerTLSConfig, ListenerConditionReason, and the condition
+OverlappingTLSConfig.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from penstock.gatewayapi.certificates import CertificateFault
+from penstock.gatewayapi.fields import CORE_GROUP, SecretObjectReference
+from penstock.gatewayapi.grants import Referent, Referrer, permitted
+from penstock.gatewayapi.hostname import ANY, covers
+from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener, ReferenceGrant
+from penstock.meta.names import NamespacedName
+
+HTTPS = "HTTPS"
+INVALID_CERTIFICATE_REF = "InvalidCertificateRef"
+REF_NOT_PERMITTED = "RefNotPermitted"
+_GATEWAY, _SECRET = "Gateway", "Secret"
+
+
+class Usable(msgspec.Struct, frozen=True, kw_only=True):
+    """A Secret that a listener can serve with."""
+
+    warnings: tuple[str, ...] = ()
+    """What some clients will stumble over."""
+    refused: str = ""
+    """Why clients refuse the certificate at present, "" if they do not."""
+
+
+CertificateState = Usable | CertificateFault | None
+"""What a Secret is worth; None if there is no such Secret."""
+
+
+class CertificateSources(msgspec.Struct, frozen=True, kw_only=True):
+    """What certificateRefs are looked up in."""
+
+    certificate: Callable[[NamespacedName], CertificateState]
+    grants: Callable[[str], Iterable[ReferenceGrant]]
+    """ReferenceGrants of a namespace."""
+
+
+class UnusableRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one certificateRef cannot be used."""
+
+    index: int
+    """Its place in the list; -1 if there is none at all."""
+    reason: str
+    message: str
+
+    @property
+    def field(self) -> str:
+        """Return the path below the listener."""
+        return "tls" if self.index < 0 else f"tls.certificateRefs[{self.index}]"
+
+    def __str__(self) -> str:
+        """Return place and message."""
+        return f"{self.field}: {self.message}"
+
+
+class ListenerCertificates(msgspec.Struct, frozen=True, kw_only=True):
+    """What the certificateRefs of one listener came to."""
+
+    usable: tuple[NamespacedName, ...] = ()
+    """Secrets, in the order of the references; each once."""
+    unusable: tuple[UnusableRef, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Why clients refuse certificates at present."""
+
+
+def terminates_tls(listener: Listener) -> bool:
+    """Return whether *listener* is one that ends TLS with certificates of its own."""
+    return listener.protocol == HTTPS
+
+
+def checks_clients(spec: GatewaySpec, listener: Listener) -> bool:
+    """Return whether clients of *listener* must show certificates, as spec.tls.frontend says."""
+    frontend = spec.tls.frontend if spec.tls is not None else None
+    if frontend is None or not terminates_tls(listener):
+        return False
+    for one in frontend.per_port:
+        if one.port == listener.port:
+            return one.tls.validation is not None
+    return frontend.default.validation is not None
+
+
+def referenced_secrets(
+    gateway: Gateway, grants: Callable[[str], Iterable[ReferenceGrant]]
+) -> frozenset[NamespacedName]:
+    """Return the Secrets that listeners of *gateway* may read, whether they exist or not."""
+    return frozenset(
+        name
+        for listener in gateway.spec.listeners
+        for reference in _references(listener)
+        for name in [_target(reference, gateway.metadata.namespace)]
+        if _is_secret(reference) and _may_refer(gateway.metadata.namespace, reference, name, grants)
+    )
+
+
+def named_secrets(gateway: Gateway) -> frozenset[NamespacedName]:
+    """Return the Secrets that listeners of *gateway* name, permitted or not."""
+    return frozenset(
+        _target(reference, gateway.metadata.namespace)
+        for listener in gateway.spec.listeners
+        for reference in _references(listener)
+        if _is_secret(reference)
+    )
+
+
+def resolve_certificates(
+    listener: Listener, namespace: str, sources: CertificateSources
+) -> ListenerCertificates:
+    """Look up the certificateRefs of *listener*, whose Gateway is in *namespace*."""
+    usable: dict[NamespacedName, Usable] = {}
+    unusable: list[UnusableRef] = []
+    for index, reference in enumerate(_references(listener)):
+        name = _target(reference, namespace)
+        found = _look_up(index, reference, namespace, sources)
+        if isinstance(found, Usable):
+            usable[name] = found
+        else:
+            unusable.append(found)
+    if not usable and not unusable:
+        text = "certificateRefs is missing"
+        unusable.append(UnusableRef(index=-1, reason=INVALID_CERTIFICATE_REF, message=text))
+    return ListenerCertificates(
+        usable=tuple(usable),
+        unusable=tuple(unusable),
+        warnings=tuple(f"Secret {n}: {text}" for n, one in usable.items() for text in one.warnings),
+        refused=tuple(f"Secret {n}: {one.refused}" for n, one in usable.items() if one.refused),
+    )
+
+
+def overlaps(listeners: Sequence[Listener]) -> dict[str, tuple[str, ...]]:
+    """Return listener → other listeners that share a port and server names with it.
+
+    Connections of one may be used for requests to another: HTTP/2 clients coalesce.
+    """
+    secure = [one for one in listeners if terminates_tls(one) or one.protocol == "TLS"]
+    found = {
+        one.name: tuple(other.name for other in secure if other is not one and _overlap(one, other))
+        for one in secure
+    }
+    return {name: others for name, others in found.items() if others}
+
+
+def _overlap(one: Listener, other: Listener) -> bool:
+    first, second = one.hostname or ANY, other.hostname or ANY
+    return one.port == other.port and (covers(first, second) or covers(second, first))
+
+
+def _references(listener: Listener) -> Iterator[SecretObjectReference]:
+    if terminates_tls(listener) and listener.tls is not None:
+        yield from listener.tls.certificate_refs
+
+
+def _target(reference: SecretObjectReference, namespace: str) -> NamespacedName:
+    return NamespacedName(reference.namespace or namespace, reference.name)
+
+
+def _is_secret(reference: SecretObjectReference) -> bool:
+    return (reference.group, reference.kind) == (CORE_GROUP, _SECRET)
+
+
+def _may_refer(
+    namespace: str,
+    reference: SecretObjectReference,
+    name: NamespacedName,
+    grants: Callable[[str], Iterable[ReferenceGrant]],
+) -> bool:
+    return permitted(
+        Referrer(namespace, kind=_GATEWAY),
+        Referent(name.namespace, name.name, reference.group, reference.kind),
+        grants(name.namespace) if name.namespace != namespace else (),
+    )
+
+
+def _look_up(
+    index: int, reference: SecretObjectReference, namespace: str, sources: CertificateSources
+) -> Usable | UnusableRef:
+    name = _target(reference, namespace)
+
+    def unusable(reason: str, message: str) -> UnusableRef:
+        return UnusableRef(index=index, reason=reason, message=message)
+
+    # What another namespace does not permit, it does not tell of either.
+    if not _may_refer(namespace, reference, name, sources.grants):
+        text = f"no ReferenceGrant in namespace {name.namespace} allows {reference.kind} {name}"
+        return unusable(REF_NOT_PERMITTED, text)
+    if not _is_secret(reference):
+        text = f"{reference.kind} of group {reference.group!r} is nothing to serve with; use Secret"
+        return unusable(INVALID_CERTIFICATE_REF, text)
+    match sources.certificate(name):
+        case Usable() as found:
+            return found
+        case CertificateFault(message=message):
+            return unusable(INVALID_CERTIFICATE_REF, f"Secret {name}: {message}")
+        case None:
+            return unusable(INVALID_CERTIFICATE_REF, f"Secret {name} does not exist")

@@ -1,0 +1,145 @@
+"""Queries about certificates: what Secrets are worth, who may use them, which nodes get them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import ours
+from penstock.compiler.nodes import places
+from penstock.compiler.settings import Reach
+from penstock.core.objects import Broken
+from penstock.envoy.tls import TlsChain, secret, secret_name
+from penstock.gatewayapi.certificates import (
+    Certificate,
+    CertificateFault,
+    read_certificate,
+    validity_warning,
+)
+from penstock.gatewayapi.hostname import ANY, specificity
+from penstock.gatewayapi.listener_tls import (
+    CertificateSources,
+    CertificateState,
+    ListenerCertificates,
+    Usable,
+    resolve_certificates,
+    terminates_tls,
+)
+from penstock.gatewayapi.listeners import served_listeners
+from penstock.gatewayapi.resources import Listener, ReferenceGrant
+from penstock.incremental.query import query
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.xds import types
+from penstock.xds.resource import Resource, encode_resource
+
+EVERY_NODE = ""
+
+
+class ListenerOf(msgspec.Struct, frozen=True, order=True):
+    """A listener of a Gateway, by its name."""
+
+    gateway: NamespacedName
+    listener: str
+
+
+@query
+def certificate(db: Database, name: NamespacedName) -> Certificate | CertificateFault | None:
+    """Return what a Secret holds; None if there is none."""
+    found = db.secrets.get(name)
+    if isinstance(found, Broken):
+        return CertificateFault("cannot be read")
+    return None if found is None else read_certificate(found)
+
+
+@query
+def certificate_state(db: Database, name: NamespacedName) -> CertificateState:
+    """Return what a Secret is worth to a listener, and nothing that it holds."""
+    found = certificate(db, name)
+    if not isinstance(found, Certificate):
+        return found
+    now = db.time.get(NOW)
+    refused = "" if now is None else validity_warning(found, now)
+    return Usable(warnings=found.warnings, refused=refused)
+
+
+NOW = "now"
+"""Key of the present time; without it no certificate is out of date."""
+
+
+def grants_in(db: Database, namespace: str) -> list[ReferenceGrant]:
+    """Return the ReferenceGrants of a namespace."""
+    names = db.grants.bucket("namespace", namespace)
+    return [grant for name in names if (grant := db.grants.get(name)) is not None]
+
+
+@query
+def listener_certificates(db: Database, key: ListenerOf) -> ListenerCertificates | None:
+    """Return what the certificateRefs of a listener came to; None if it is not HTTPS."""
+    gateway = ours(db, key.gateway)
+    listeners = gateway.spec.listeners if gateway is not None else ()
+    wanted = [one for one in listeners if one.name == key.listener and terminates_tls(one)]
+    if not wanted:
+        return None
+    sources = CertificateSources(
+        certificate=lambda name: certificate_state(db, name),
+        grants=lambda namespace: grants_in(db, namespace),
+    )
+    return resolve_certificates(wanted[0], key.gateway.namespace, sources)
+
+
+@query
+def gateway_certificates(db: Database, name: NamespacedName) -> dict[str, ListenerCertificates]:
+    """Return what the certificateRefs of each HTTPS listener of a Gateway came to, by its name."""
+    gateway = ours(db, name)
+    found: dict[str, ListenerCertificates] = {}
+    for listener in gateway.spec.listeners if gateway is not None else ():
+        resolved = listener_certificates(db, ListenerOf(name, listener.name))
+        if resolved is not None:
+            found[listener.name] = resolved
+    return found
+
+
+def tls_chains(
+    db: Database, gateway: NamespacedName, listeners: Iterable[Listener]
+) -> tuple[TlsChain, ...]:
+    """Return the filter chains of HTTPS listeners of one port, the narrowest server name first."""
+    found: list[TlsChain] = []
+    for one in listeners:
+        resolved = listener_certificates(db, ListenerOf(gateway, one.name))
+        if resolved is not None:
+            secrets = tuple(map(secret_name, resolved.usable))
+            found.append(TlsChain(listener=one.name, hostname=one.hostname or "", secrets=secrets))
+    found.sort(key=lambda one: one.listener)
+    found.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
+    return tuple(found)
+
+
+@query
+def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
+    """Return the nodes whose listeners serve with a Secret, sorted; EVERY_NODE alone for all."""
+    users = [one for one in db.gateways.bucket("secret", name) if _serves_with(db, one, name)]
+    if not users:
+        return ()
+    if db.settings.reach is not Reach.CLUSTER:
+        return (EVERY_NODE,)
+    refs = [ObjectRef("Gateway", one.namespace, one.name) for one in users]
+    return tuple(sorted({place.node for ref in refs for place in places(db, ref)}))
+
+
+def _serves_with(db: Database, gateway: NamespacedName, name: NamespacedName) -> bool:
+    found = ours(db, gateway)
+    served = served_listeners(found.spec) if found is not None else ()
+    resolved = (listener_certificates(db, ListenerOf(gateway, one.name)) for one in served)
+    return any(name in one.usable for one in resolved if one is not None)
+
+
+@query
+def tls_secret(db: Database, name: NamespacedName) -> Resource | None:
+    """Return the resource with a Secret's certificate and key."""
+    found = certificate(db, name)
+    if not isinstance(found, Certificate):
+        return None
+    made = secret(secret_name(name), found.chain, found.key)
+    return encode_resource(types.SECRET, made.name, made, [Origin.of("Secret", name)])
