@@ -156,7 +156,7 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
         return None
     protocol, netns = _protocol(spec, role), db.settings.dial_netns
     if role is Role.MIRROR:
-        made = clusters.unpoliced(role, target, protocol, node_netns=netns)
+        made = clusters.copying(role, target, protocol, node_netns=netns)
     else:
         made = clusters.policed(role, target, protocol, node_netns=netns)
     return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])

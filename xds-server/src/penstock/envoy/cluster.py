@@ -101,7 +101,7 @@ def policed(
     return result
 
 
-def unpoliced(
+def copying(
     role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
 ) -> cluster_pb2.Cluster:
     """Build a cluster for what upstream filters do not see: no filters, and so no mark.
