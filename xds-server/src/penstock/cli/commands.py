@@ -42,6 +42,11 @@ Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; al
 Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]
 
 
+KubeConfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="Of the cluster; else $KUBECONFIG.")
+]
+Context = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
+SystemNamespace = Annotated[str, typer.Option("--namespace", "-n", help="Where Penstock runs.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to show it.")]
 
 
@@ -173,6 +178,35 @@ def observe(
     wanted = Wanted(pod=pod, verdict=verdict)
     paths = RunPaths(run_dir.resolve())
     _exit(run(paths, wanted, last=count, follow=follow, form=output))
+
+
+@app.command()
+def check(
+    run_dir: RunDir = RUN_DIR,
+    kubeconfig: KubeConfig = None,
+    context: Context = "",
+    namespace: SystemNamespace = "penstock-system",
+    output: Output = Format.TABLE,
+    cni_conf_dir: Annotated[
+        Path | None, typer.Option("--cni-conf-dir", help="Of the node's container runtime.")
+    ] = None,
+    *,
+    node: Annotated[bool, typer.Option("--node", help="Check this node and its agent.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not ok.")] = False,
+) -> None:
+    """Check a cluster, a node or this machine; exit status 1 if something fails."""
+    from penstock.cli.check import Where
+    from penstock.cli.check import check as run
+
+    where = Where(
+        node=node,
+        paths=RunPaths(run_dir.resolve()),
+        cni_folder=cni_conf_dir,
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=namespace,
+    )
+    _exit(run(where, output, quiet=quiet))
 
 
 def _listing(what: str, run_dir: Path, output: Format) -> None:

@@ -1,0 +1,137 @@
+"""Where Gateways can be reached: their class, their addresses, and the pool of them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.observed import Cluster, Json
+from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.meta.names import NamespacedName
+
+CLASS = Check("PC-GWC-001", "GatewayClass")
+POOL = Check("PC-GWA-001", "addresses of Gateways")
+GATEWAYS = Check("PC-GWA-002", "Gateways")
+
+
+_OPTION = "--gateway-addresses="
+_SHOWN = 3
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def gateway_addresses(cluster: Cluster) -> Iterator[Finding]:
+    """Judge the ways in."""
+    yield _class(cluster)
+    yield _pool(cluster)
+    yield _gateways(cluster)
+
+
+def _class(cluster: Cluster) -> Finding:
+    classes = cluster["gatewayclasses"]
+    if classes.refused:
+        return CLASS.skip(f"GatewayClasses cannot be read: {classes.refused}")
+    ours = [one for one in classes.items if one["spec"].get("controllerName") == CONTROLLER_NAME]
+    if not ours:
+        return CLASS.fail(
+            f"none has controllerName {CONTROLLER_NAME}",
+            "install the chart with gatewayClass.create=true",
+        )
+    waiting = [one["metadata"]["name"] for one in ours if not _is(one, "Accepted")]
+    if waiting:
+        return CLASS.fail(
+            f"not accepted: {', '.join(waiting)}",
+            f"kubectl -n {cluster.namespace} logs deployment/penstock-controller",
+        )
+    return CLASS.ok(", ".join(one["metadata"]["name"] for one in ours))
+
+
+def _pool(cluster: Cluster) -> Finding:
+    mode = _mode(cluster)
+    if mode is None:
+        return POOL.skip("the Deployment penstock-controller is not there or cannot be read")
+    if not mode.startswith("pool:"):
+        return POOL.ok(f"those of the nodes ({mode})")
+    try:
+        pool = [ipaddress.ip_network(one) for one in mode.removeprefix("pool:").split(",")]
+    except ValueError as error:
+        return POOL.fail(f"{mode}: {error}", "mend gatewayAddresses.pool: networks as CIDR")
+    overlaps = [
+        f"{one} and {other} ({what})"
+        for one in pool
+        for what, other in _taken(cluster)
+        if one.version == other.version and one.overlaps(other)
+    ]
+    if overlaps:
+        return POOL.fail(
+            f"overlap: {'; '.join(overlaps)}",
+            "choose a pool of the nodes' link that nothing else uses (gatewayAddresses.pool)",
+        )
+    used = len(cluster["gateways"].items)
+    room = sum(one.num_addresses for one in pool)
+    text = f"{', '.join(map(str, pool))}: {room} addresses, {used} Gateways"
+    if used > room:
+        return POOL.fail(text, "give gatewayAddresses.pool more networks")
+    return POOL.ok(text)
+
+
+def _mode(cluster: Cluster) -> str | None:
+    """Return what controllers are told, None if that is not known."""
+    for one in cluster["deployments"].items:
+        if one["metadata"]["name"] == "penstock-controller":
+            words = one["spec"]["template"]["spec"]["containers"][0].get("args") or []
+            given = [word.removeprefix(_OPTION) for word in words if word.startswith(_OPTION)]
+            return given[-1] if given else "nodes"
+    return None
+
+
+def _taken(cluster: Cluster) -> Iterator[tuple[str, Network]]:
+    """Yield networks and addresses that others use."""
+    for node in cluster["nodes"].items:
+        name = node["metadata"]["name"]
+        for text in node["spec"].get("podCIDRs") or []:
+            yield f"pods of {name}", ipaddress.ip_network(text)
+        for one in (node.get("status") or {}).get("addresses") or []:
+            if one["type"] in ("InternalIP", "ExternalIP"):
+                yield f"node {name}", ipaddress.ip_network(one["address"])
+    for cidr in cluster["servicecidrs"].items:
+        for text in cidr["spec"].get("cidrs") or []:
+            yield "Services", ipaddress.ip_network(text)
+    for service in cluster["services"].items:
+        address = service["spec"].get("clusterIP") or "None"
+        if service["metadata"]["name"] == "kubernetes" and address != "None":
+            yield "Services", ipaddress.ip_network(address)
+
+
+def _gateways(cluster: Cluster) -> Finding:
+    gateways = cluster["gateways"]
+    if gateways.refused:
+        return GATEWAYS.skip(f"Gateways cannot be read: {gateways.refused}")
+    classes = {
+        one["metadata"]["name"]
+        for one in cluster["gatewayclasses"].items
+        if one["spec"].get("controllerName") == CONTROLLER_NAME
+    }
+    ours = [one for one in gateways.items if one["spec"].get("gatewayClassName") in classes]
+    bad = [f"{_name(one)}: {_complaint(one)}" for one in ours if _complaint(one)]
+    if bad:
+        rest = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        return GATEWAYS.warn(
+            "; ".join(bad[:_SHOWN]) + rest, "kubectl describe gateway tells why in its conditions"
+        )
+    return GATEWAYS.ok(f"{len(ours)} programmed, each with an address")
+
+
+def _complaint(gateway: Json) -> str:
+    if not _is(gateway, "Programmed"):
+        return "not programmed"
+    return "" if (gateway.get("status") or {}).get("addresses") else "no address"
+
+
+def _is(item: Json, condition: str) -> bool:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return any(one["type"] == condition and one["status"] == "True" for one in conditions)
+
+
+def _name(item: Json) -> NamespacedName:
+    return NamespacedName(item["metadata"].get("namespace", ""), item["metadata"]["name"])

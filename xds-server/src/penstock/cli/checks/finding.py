@@ -1,0 +1,55 @@
+"""One line of `penstock check`."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Verdict(enum.StrEnum):
+    """What a finding means."""
+
+    OK = "ok"
+    WARN = "warn"
+    """It works, but not as it should, or not for long."""
+    FAIL = "fail"
+    """Something does not work because of it."""
+    SKIP = "skip"
+    """It could not be looked at."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found."""
+
+    id: str
+    """Stays the same in all versions, as PC-KRN-001."""
+    subject: str
+    """What was looked at."""
+    verdict: Verdict
+    found: str
+    hint: str = ""
+    """The next step; "" if there is nothing to do."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What all findings of one check have in common."""
+
+    id: str
+    subject: str
+
+    def ok(self, found: str) -> Finding:
+        """Return that all is well."""
+        return Finding(self.id, self.subject, Verdict.OK, found)
+
+    def warn(self, found: str, hint: str) -> Finding:
+        """Return that something is not as it should be."""
+        return Finding(self.id, self.subject, Verdict.WARN, found, hint)
+
+    def fail(self, found: str, hint: str) -> Finding:
+        """Return that something does not work."""
+        return Finding(self.id, self.subject, Verdict.FAIL, found, hint)
+
+    def skip(self, found: str, hint: str = "") -> Finding:
+        """Return that nothing is known."""
+        return Finding(self.id, self.subject, Verdict.SKIP, found, hint)

@@ -1,0 +1,235 @@
+"""Whether what the chart installs runs: controllers, agents, Envoys, their versions and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.observed import Cluster, Json
+
+CONTROLLERS = Check("PC-CTL-001", "controllers")
+SPREAD = Check("PC-CTL-002", "controllers' nodes")
+WRITER = Check("PC-CTL-003", "writer of statuses")
+AGENTS = Check("PC-AGT-001", "agents")
+ENVOYS = Check("PC-ENV-001", "Envoy")
+CNI = Check("PC-CNI-001", "CNI plugin")
+VERSIONS = Check("PC-VER-001", "versions")
+AUTHORITY = Check("PC-CRT-001", "certificate authority")
+
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+SOON = timedelta(days=30)
+_LEASE_SECONDS = 60
+_SHOWN = 3
+_INSTALL = "install the chart: helm install penstock deploy/helm/penstock"
+
+
+def workloads(cluster: Cluster, own_version: str, now: datetime) -> Iterator[Finding]:
+    """Judge what the chart installs.
+
+    Args:
+        cluster: as it was seen.
+        own_version: of this command.
+        now: with a time zone.
+    """
+    yield from _controllers(cluster)
+    yield _writer(cluster, now)
+    yield _on_every_node(cluster, AGENTS, "agent")
+    yield _on_every_node(cluster, ENVOYS, "envoy")
+    yield _cni(cluster)
+    yield _versions(cluster, own_version)
+    yield _authority(cluster, now)
+
+
+def pods_of(cluster: Cluster, component: str) -> list[Json]:
+    """Return the pods of one of our workloads, those that end left out."""
+    return [
+        one
+        for one in cluster["pods"].items
+        if (one["metadata"].get("labels") or {}).get(COMPONENT) == component
+        and "deletionTimestamp" not in one["metadata"]
+    ]
+
+
+def is_ready(pod: Json) -> bool:
+    """Return whether the condition Ready is True."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def why_not_ready(pod: Json) -> str:
+    """Return "name: reason", from the first container that says something."""
+    status = pod.get("status") or {}
+    every = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    for one in every:
+        for state in (one.get("state") or {}).values():
+            if state.get("reason") not in (None, "Completed"):
+                return f"{pod['metadata']['name']}: {state['reason']}"
+    return f"{pod['metadata']['name']}: {status.get('phase', 'Unknown')}, not ready"
+
+
+def _controllers(cluster: Cluster) -> Iterator[Finding]:
+    pods = cluster["pods"]
+    if pods.refused:
+        yield CONTROLLERS.skip(f"pods of {cluster.namespace} cannot be read: {pods.refused}")
+        return
+    found = pods_of(cluster, "controller")
+    ready = [one for one in found if is_ready(one)]
+    if not found:
+        hint = f"{_INSTALL} -n {cluster.namespace}, or name its namespace with -n"
+        yield CONTROLLERS.fail(f"none in {cluster.namespace}", hint)
+        return
+    text = f"{len(ready)} of {len(found)} ready"
+    if len(ready) == len(found):
+        yield CONTROLLERS.ok(text)
+    else:
+        waiting = _shorten([why_not_ready(one) for one in found if not is_ready(one)])
+        judge = CONTROLLERS.warn if ready else CONTROLLERS.fail
+        yield judge(f"{text}; {waiting}", _logs(cluster, "deployment/penstock-controller"))
+    yield _spread(ready)
+
+
+def _spread(ready: Sequence[Json]) -> Finding:
+    nodes = {one["spec"].get("nodeName", "") for one in ready}
+    if len(ready) > 1 and len(nodes) == 1:
+        return SPREAD.warn(
+            f"all on {next(iter(nodes))}; while it is away nothing changes",
+            "when a second node has room: kubectl rollout restart deployment/penstock-controller",
+        )
+    if len(ready) < 2:  # noqa: PLR2004  # one and several differ
+        return SPREAD.warn(
+            f"{len(ready)} ready: while it is away nothing changes",
+            "set controller.replicas to 2 or more",
+        )
+    return SPREAD.ok(", ".join(sorted(nodes)))
+
+
+def _writer(cluster: Cluster, now: datetime) -> Finding:
+    leases = cluster["leases"]
+    if leases.refused:
+        return WRITER.skip(f"leases cannot be read: {leases.refused}")
+    lease = _named(leases.items, "penstock-status")
+    spec = (lease or {}).get("spec") or {}
+    holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime") or ""
+    if not holder:
+        return WRITER.fail(
+            "nobody holds the Lease penstock-status",
+            _logs(cluster, "deployment/penstock-controller"),
+        )
+    age = (now - datetime.fromisoformat(renewed)).total_seconds() if renewed else 0.0
+    if age > _LEASE_SECONDS:
+        return WRITER.warn(
+            f"{holder} renewed its Lease {age:.0f} s ago",
+            _logs(cluster, "deployment/penstock-controller"),
+        )
+    return WRITER.ok(holder)
+
+
+def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
+    if cluster["pods"].refused or cluster["nodes"].refused:
+        return check.skip(cluster["pods"].refused or cluster["nodes"].refused)
+    nodes = {one["metadata"]["name"] for one in cluster["nodes"].items}
+    found = {one["spec"].get("nodeName", ""): one for one in pods_of(cluster, component)}
+    bad = [why_not_ready(one) for one in found.values() if not is_ready(one)]
+    bad += [f"{name}: no pod" for name in sorted(nodes - set(found))]
+    text = f"ready on {len(nodes) - len(bad)} of {len(nodes)} nodes"
+    if not bad:
+        return check.ok(text)
+    hint = f"{_logs(cluster, f'daemonset/penstock-{component}')}; on the node: {_on_node(cluster)}"
+    return check.fail(f"{text}; {_shorten(bad)}", hint)
+
+
+def _cni(cluster: Cluster) -> Finding:
+    agents = pods_of(cluster, "agent")
+    if not agents:
+        return CNI.skip("there are no agents")
+    bad = [one["spec"].get("nodeName", "?") for one in agents if not _has_installed(one)]
+    if bad:
+        return CNI.fail(
+            f"not installed on {_shorten(sorted(bad))}: pods there start without being captured",
+            f"kubectl -n {cluster.namespace} logs PENSTOCK-AGENT-POD -c cni; "
+            "are cniBinDir and cniConfDir those of the container runtime?",
+        )
+    return CNI.ok(f"installed on {len(agents)} nodes; what the runtime uses: {_on_node(cluster)}")
+
+
+def _has_installed(agent: Json) -> bool:
+    for one in (agent.get("status") or {}).get("initContainerStatuses") or []:
+        if one["name"] == "cni":
+            ended = (one.get("state") or {}).get("terminated") or {}
+            return ended.get("exitCode") == 0
+    return False
+
+
+def _versions(cluster: Cluster, own_version: str) -> Finding:
+    running: dict[str, set[str]] = {}
+    for component in ("controller", "agent"):
+        for pod in pods_of(cluster, component):
+            labels = pod["metadata"].get("labels") or {}
+            image = pod["spec"]["containers"][0].get("image", "")
+            running.setdefault(f"{labels.get(VERSION, '?')} ({image})", set()).add(component)
+    if not running:
+        return VERSIONS.skip("nothing of ours runs")
+    if len(running) > 1:
+        text = "; ".join(f"{'+'.join(sorted(who))} {what}" for what, who in sorted(running.items()))
+        return VERSIONS.warn(
+            text, "finish the upgrade: kubectl rollout status; controllers first, then agents"
+        )
+    only = next(iter(running))
+    if not only.startswith(f"{own_version} "):
+        return VERSIONS.warn(
+            f"{only}, this command {own_version}", "use the command of the version that runs"
+        )
+    return VERSIONS.ok(only)
+
+
+def _authority(cluster: Cluster, now: datetime) -> Finding:
+    maps = cluster["configmaps"]
+    if maps.refused:
+        return AUTHORITY.skip(f"ConfigMaps cannot be read: {maps.refused}")
+    held = _named(maps.items, "penstock-ca")
+    if held is None:
+        return AUTHORITY.fail(
+            "ConfigMap penstock-ca is missing: no agent can join",
+            "a controller makes it when it starts: "
+            + _logs(cluster, "deployment/penstock-controller"),
+        )
+    try:
+        pem = str((held.get("data") or {}).get("ca.crt", "")).encode()
+        certificates = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        return AUTHORITY.fail(f"ca.crt of ConfigMap penstock-ca: {error}", _CA_AGAIN)
+    newest = max(one.not_valid_after_utc for one in certificates)
+    left = newest - now.astimezone(UTC)
+    text = f"{len(certificates)} certificate(s), good until {newest:%Y-%m-%d}"
+    if left <= timedelta():
+        return AUTHORITY.fail(f"{text}: nobody trusts anybody any more", _CA_AGAIN)
+    if left < SOON:
+        return AUTHORITY.warn(f"{text}: {left.days} days left", _CA_AGAIN)
+    return AUTHORITY.ok(text)
+
+
+_CA_AGAIN = (
+    "controllers replace it by themselves; if they did not, their logs say why:"
+    " kubectl logs deployment/penstock-controller"
+)
+
+
+def _named(items: Sequence[Json], name: str) -> Json | None:
+    return next((one for one in items if one["metadata"]["name"] == name), None)
+
+
+def _logs(cluster: Cluster, what: str) -> str:
+    return f"kubectl -n {cluster.namespace} logs {what}"
+
+
+def _on_node(cluster: Cluster) -> str:
+    return f"kubectl -n {cluster.namespace} exec PENSTOCK-AGENT-POD -- penstock check --node"
+
+
+def _shorten(texts: Sequence[str]) -> str:
+    rest = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + rest
