@@ -6,6 +6,7 @@ happen, the first by name or uid has it and the other is without: one answer on 
 
 from __future__ import annotations
 
+from penstock.compiler.claims import assigned, is_balanced
 from penstock.compiler.database import Database, Workload
 from penstock.incremental.query import query
 from penstock.ir.policy import Reserved
@@ -21,6 +22,14 @@ def service_addresses(db: Database, name: NamespacedName) -> tuple[str, ...]:
         for address in (service.addresses if service is not None else ())
         if db.services.bucket("address", address)[0] == name
     )
+
+
+@query
+def frontends(db: Database, name: NamespacedName) -> tuple[str, ...]:
+    """Return all addresses by which pods reach a Service: virtual ones, and a LoadBalancer's."""
+    service = db.services.get(name)
+    balanced = assigned(db, service.ref).addresses if service and is_balanced(service) else ()
+    return (*service_addresses(db, name), *balanced)
 
 
 @query

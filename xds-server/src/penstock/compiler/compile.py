@@ -20,8 +20,8 @@ from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from penstock.incremental.collection import Collection
 from penstock.incremental import engine
+from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
 from penstock.meta.names import NamespacedName
 from penstock.policy.resources import CiliumNetworkPolicy

@@ -7,7 +7,7 @@ from typing import assert_never
 
 import msgspec
 
-from penstock.compiler.addresses import service_addresses
+from penstock.compiler.addresses import frontends
 from penstock.compiler.database import Database
 from penstock.compiler.routing import mesh_host
 from penstock.compiler.services import PROTOCOLS, Backend, KernelPort, backends
@@ -32,7 +32,7 @@ class KernelService(msgspec.Struct, frozen=True, order=True):
 def kernel_service(db: Database, of: KernelService) -> Resource | None:
     """Return the node.v1.Service of a Service port."""
     port = of.port
-    addresses = service_addresses(db, port.service)
+    addresses = frontends(db, port.service)
     if not addresses:
         return None
     made = node_pb2.Service(

@@ -11,11 +11,21 @@ from typing import Any
 
 import msgspec
 
-from penstock.compiler import certificates, gateways, kernel_services, nodes, scopes, services
-from penstock.compiler.addresses import service_addresses, workload_addresses
+from penstock.compiler import (
+    certificates,
+    gateways,
+    kernel_services,
+    load_balancers,
+    nodes,
+    scopes,
+    services,
+)
+from penstock.compiler.addresses import frontends, workload_addresses
+from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import Database
 from penstock.compiler.gateways import GatewayHost, ListenerOn
 from penstock.compiler.kernel_services import KernelService
+from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.routing import routes_on, runtime_weights
@@ -57,7 +67,8 @@ def of_service(db: Database, name: NamespacedName) -> Outputs:
 
 
 def _of_service(db: Database, service: Service) -> Iterator[Output]:
-    addresses = service_addresses(db, service.key)
+    addresses = frontends(db, service.key)
+    yield from _balanced(db, service)
     for spec in service.spec.ports:
         target = ServicePort(service.key, spec.port)
         proxied = spec.protocol == "TCP" and governed(db, target)
@@ -69,6 +80,21 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
         yield from _clusters(db, target, proxied=proxied)
         for address in addresses if proxied else ():
             yield Output(scopes.egress_scope, EgressScope(target, address))
+
+
+def _balanced(db: Database, service: Service) -> Iterator[Output]:
+    """Yield what a LoadBalancer is reached by from outside: by TCP, at the nodes that have it."""
+    if not is_balanced(service):
+        return
+    on = sorted({place.node for place in nodes.places(db, service.ref)})
+    for spec in service.spec.ports if on else ():
+        if spec.protocol == "TCP":
+            target = ServicePort(service.key, spec.port)
+            yield Output(load_balancers.balanced_cluster, target)
+            yield Output(services.assignment, RoleOf(Role.LOAD_BALANCER.value, target))
+            for node in on:
+                yield Output(load_balancers.balanced_listener, BalancedOn(target, node), node)
+    yield from _answering(db, service.ref)
 
 
 def governed(db: Database, target: ServicePort) -> bool:

@@ -15,6 +15,7 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
+from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
@@ -24,6 +25,7 @@ from penstock.compiler.routing import (
     service_attachment,
     translated,
 )
+from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.features import SUPPORTED_FEATURES
@@ -66,6 +68,8 @@ def status_of(
                 "conditions": _written(gateway_class_conditions(thing)),
                 "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
             }
+        case "Service" if isinstance(thing, Service):
+            return balanced_status.once(db, thing.key)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
         case _:
@@ -192,11 +196,11 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         thing,
         attached_routes=attached_routes.once(db, thing.key),
         addresses=at.addresses,
+        certificates=gateway_certificates.once(db, thing.key),
         pending=pending | at.closed,
         address_fault=at.fault,
     )
     return {
-        certificates=gateway_certificates.once(db, thing.key),
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],
         "conditions": _with_acknowledged(status.conditions, thing, acknowledged),
         "listeners": [

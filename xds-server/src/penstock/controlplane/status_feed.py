@@ -14,6 +14,7 @@ from penstock.compiler.statuses import status_of, status_of_outdated
 from penstock.controlplane.acknowledgements import summary
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
+from penstock.core.kinds import Service
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
@@ -80,6 +81,8 @@ class StatusFeed:
         except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
             _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
             return None
+        if status is None and ref.kind == Service.kind:
+            return None  # others write it, and there are many: not even looked at
         return _desired(ref, thing.metadata.uid, thing.metadata.generation, status)
 
     def _turn(self, leads: bool) -> None:  # noqa: FBT001  # the writer's callback

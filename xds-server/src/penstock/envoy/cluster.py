@@ -49,6 +49,7 @@ class Role(enum.Enum):
 
     MESH = "mesh"
     GATEWAY = "gw"
+    LOAD_BALANCER = "lb"
     MIRROR = "mirror"
     """For copies of requests, which leave from a Gateway."""
 
@@ -113,6 +114,20 @@ def copying(
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     result.upstream_bind_config.CopyFrom(_bind(0, node_netns))
     result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, []))
+    return result
+
+
+def balanced(target: ServicePort, *, node_netns: str) -> cluster_pb2.Cluster:
+    """Build the cluster of a Service port for LoadBalancers: plain TCP, and no mark.
+
+    Args:
+        target: the Service port.
+        node_netns: as for `policed`.
+    """
+    result = _base(cluster_name(Role.LOAD_BALANCER, target))
+    result.type = cluster_pb2.Cluster.EDS
+    result.eds_cluster_config.eds_config.CopyFrom(ads())
+    result.upstream_bind_config.CopyFrom(_bind(0, node_netns))
     return result
 
 

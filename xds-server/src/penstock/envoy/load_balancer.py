@@ -1,0 +1,73 @@
+"""Listeners of Services of type LoadBalancer: TCP connections, passed on as they are."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+import msgspec
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+
+from penstock.envoy.wire import pack, socket_address
+from penstock.pb.envoy.config.core.v3 import address_pb2
+from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from penstock.pb.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+_BUFFER = UInt32Value(value=32 * 1024)
+_ATTEMPTS = UInt32Value(value=3)
+"""Endpoints that are tried: one that went a moment ago costs no connection."""
+_IDLE = Duration(seconds=3600)
+
+
+class BalancedListener(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a LoadBalancer on a node."""
+
+    name: str
+    cluster: str
+    addresses: tuple[tuple[str, int, str], ...]
+    """(address, port, network namespace path); the first is the listener's own."""
+    sources: tuple[str, ...] = ()
+    """Networks of the clients that are let in; () for all."""
+
+
+def balanced(listener: BalancedListener) -> listener_pb2.Listener:
+    """Build the listener. It may open before its addresses are on a link of the node."""
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix="load_balancer",
+        cluster=listener.cluster,
+        idle_timeout=_IDLE,
+        max_connect_attempts=_ATTEMPTS,
+    )
+    chain = listener_components_pb2.FilterChain(
+        name=listener.name,
+        filters=[
+            listener_components_pb2.Filter(
+                name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy)
+            )
+        ],
+    )
+    if listener.sources:  # a connection that fits no chain is closed
+        chain.filter_chain_match.source_prefix_ranges.extend(_ranges(listener.sources))
+    addresses = [socket_address(*one) for one in listener.addresses]
+    result = listener_pb2.Listener(
+        name=listener.name,
+        address=addresses[0],
+        per_connection_buffer_limit_bytes=_BUFFER,
+        filter_chains=[chain],
+        enable_reuse_port=BoolValue(value=True),
+        freebind=BoolValue(value=True),
+    )
+    for address in addresses[1:]:
+        result.additional_addresses.add(address=address)
+    return result
+
+
+def _ranges(networks: Sequence[str]) -> list[address_pb2.CidrRange]:
+    parsed = sorted({ipaddress.ip_network(one.strip(), strict=False) for one in networks}, key=str)
+    return [
+        address_pb2.CidrRange(
+            address_prefix=str(one.network_address), prefix_len=UInt32Value(value=one.prefixlen)
+        )
+        for one in parsed
+    ]
