@@ -24,7 +24,7 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 class Archives:
-    """All archives of a folder; new ones are found when something is asked for that is not known.
+    """All archives of a folder; new and changed ones are found when something is asked for.
 
     Source: OCI Image Format 1.1, image layout.
     """
@@ -50,8 +50,7 @@ class Archives:
 
     def blob(self, digest: str) -> Blob | None:
         """Return a blob by its digest, as "sha256:…"."""
-        if digest not in self._blobs:
-            self._refresh()
+        self._refresh()
         return self._blobs.get(digest)
 
     def _refresh(self) -> None:

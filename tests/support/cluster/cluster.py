@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class Cluster:
     def kubeconfig(self) -> Path:
         """For clients in the machine's own network namespace."""
         return self.state / "kubeconfig"
+
+    @property
+    def kubectl_program(self) -> Path:
+        return programs.program("kubectl")
 
     @property
     def images(self) -> Path:
@@ -125,12 +129,21 @@ class Cluster:
             ClusterError: it fails and *check* is set.
         """
         done = subprocess.run(
-            [str(programs.program("kubectl")), "--kubeconfig", str(self.kubeconfig), *words],
+            [str(self.kubectl_program), "--kubeconfig", str(self.kubeconfig), *words],
             input=text, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode and check:
             raise ClusterError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Create or change objects."""
+        self.kubectl("apply", "-f", "-", text=json.dumps(_list_of(objects)))
+
+    def make_namespace(self, name: str) -> None:
+        """Make a namespace and return when Pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        self.kubectl("wait", "-n", name, "--for=create", "sa/default", "--timeout=60s")
 
     def get(self, *words: str) -> Any:
         """Return objects as `kubectl get -o json` gives them."""
@@ -176,12 +189,14 @@ class Cluster:
                 _output(self.in_node(one.name, *pull))
 
     def stop_node(self, name: str) -> None:
-        """End a node as a power cut would; its network stays."""
+        """End a node as a power cut would; its addresses are gone from the network, too."""
         self._processes.kill(name)
         node.remove_cgroups(self.plan.node(name))
+        network.disconnect(self.plan.node(name))
 
     def start_node(self, name: str) -> None:
         """Start a node that was stopped, and return when it is Ready."""
+        network.connect(self.plan, self.plan.node(name))
         self._start_node(self.plan.node(name))
         self._wait_for_nodes()
 
@@ -317,8 +332,12 @@ def sweep() -> None:
 
 
 @contextlib.contextmanager
-def running(plan: Plan, say: Say, *, own_images: bool = False) -> Iterator[Cluster]:
-    """Run a cluster that ends with this process, and remove all of it at the end."""
+def running(plan: Plan, say: Say, *, own_images: bool = False) -> Generator[Cluster]:
+    """Run a cluster that ends with this process, and remove all of it at the end.
+
+    Raises:
+        ClusterError: it cannot be started.
+    """
     sweep()
     cluster = Cluster(plan, tied=True)
     try:
@@ -326,6 +345,10 @@ def running(plan: Plan, say: Say, *, own_images: bool = False) -> Iterator[Clust
         yield cluster
     finally:
         cluster.down()
+
+
+def _list_of(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
 
 
 def _is_ready(raw: dict[str, Any]) -> bool:

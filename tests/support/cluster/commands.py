@@ -104,7 +104,7 @@ def _load(cluster: Cluster, archives: Sequence[Path]) -> None:
         fresh.rename(cluster.images / archive.name)
 
 
-def _become(words: Sequence[str]) -> None:
+def _become(words: tuple[str, ...]) -> None:
     os.execvp(words[0], words)  # noqa: S606  # no shell is meant
 
 

@@ -13,7 +13,6 @@ from ociimages.archive import Image, write_archive
 from ociimages.closure import MissingLibraryError
 from ociimages.recipes import CHECKOUT, HOME, RecipeError, Recipes
 from ociimages.tree import PROGRAM, Entry, File, Folder, Layer, files_below, write_layer
-
 from support.cluster.archives import ALIASES
 from support.cluster.errors import ClusterError
 from support.cluster.node_settings import PAUSE_IMAGE

@@ -36,8 +36,7 @@ def make(plan: Plan) -> None:
         if shutil.which(program) is None:
             raise ClusterError(f"{program} is missing: apt-get install iproute2 util-linux")
     control = plan.control_netns
-    for name in (control, *(node.netns for node in plan.nodes)):
-        _run("ip", "netns", "add", name)
+    _run("ip", "netns", "add", control)
     _batch(
         control,
         "link set lo up",
@@ -46,7 +45,7 @@ def make(plan: Plan) -> None:
         "link set br0 up",
     )
     for node in plan.nodes:
-        _connect(plan, node)
+        connect(plan, node)
 
 
 def remove(plan: Plan) -> None:
@@ -56,8 +55,19 @@ def remove(plan: Plan) -> None:
             _run("ip", "netns", "delete", name)
 
 
-def _connect(plan: Plan, node: NodePlan) -> None:
+def disconnect(node: NodePlan) -> None:
+    """Remove a node's namespace, and with it what is at the other end of its link."""
+    _run("ip", "netns", "delete", node.netns)
+
+
+def connect(plan: Plan, node: NodePlan) -> None:
+    """Make a node's namespace and its link to the bridge.
+
+    Raises:
+        ClusterError: not possible here.
+    """
     control = plan.control_netns
+    _run("ip", "netns", "add", node.netns)
     _run(
         "ip", "link", "add", "eth0", "netns", node.netns,
         "type", "veth", "peer", "name", node.name, "netns", control,
@@ -65,7 +75,7 @@ def _connect(plan: Plan, node: NodePlan) -> None:
     _batch(
         control,
         f"link set {node.name} master br0 up",
-        f"route add {node.pod_network} via {node.address}",
+        f"route replace {node.pod_network} via {node.address}",
     )
     for path, value in _NODE_SYSCTLS.items():
         _run(*in_netns(node.netns, "sh", "-c", f"echo {value} >/proc/sys/{path}"))

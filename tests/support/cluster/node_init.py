@@ -73,8 +73,8 @@ def _mount_cgroups(name: str) -> None:
     for one in found:
         one.path.mkdir(exist_ok=True)
         _mount(one.type, one.path, one.options)
-    for path, target in links.items():
-        path.symlink_to(target)
+    for link, target in links.items():
+        link.symlink_to(target)
     for one in found:
         (one.path / "system").mkdir(exist_ok=True)
         _enter(one.path / "system")
@@ -123,8 +123,8 @@ def _mount_folders() -> None:
         Path(own).mkdir(parents=True, exist_ok=True)
         _mount("tmpfs", Path(own), "mode=755")
     _mount("bpf", Path("/sys/fs/bpf"), "mode=700")
-    for folder in ("/run/netns", "/run/lock", CNI_CONFIGURATION, CNI_PROGRAMS):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    for empty in ("/run/netns", "/run/lock", CNI_CONFIGURATION, CNI_PROGRAMS):
+        Path(empty).mkdir(parents=True, exist_ok=True)
     # Pods that want to see later mounts of their node need shared ones; of this namespace only.
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
 

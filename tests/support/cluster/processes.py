@@ -48,7 +48,7 @@ class Processes:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         if keep is not None:
-            os.set_inheritable(keep, True)  # noqa: FBT003  # has no keyword
+            os.set_inheritable(keep, True)  # has no keyword
         try:
             pid = os.posix_spawnp(
                 argv[0], argv, dict(env or os.environ), file_actions=actions, setsid=True

@@ -47,12 +47,16 @@ class Answer(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout: ClassVar[Any] = 60
-    server: Registry
 
-    def do_GET(self) -> None:  # noqa: N802  # the base class wants this name
+    @property
+    def registry(self) -> Registry:
+        assert isinstance(self.server, Registry)
+        return self.server
+
+    def do_GET(self) -> None:  # the base class wants this name
         self._answer(with_body=True)
 
-    def do_HEAD(self) -> None:  # noqa: N802  # the same
+    def do_HEAD(self) -> None:  # the same
         self._answer(with_body=False)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the same
@@ -71,8 +75,8 @@ class Answer(BaseHTTPRequestHandler):
             self._head(404, 0, {})
             return
         digest, media = located
-        with self.server.lock:
-            blob = self.server.archives.blob(digest)
+        with self.registry.lock:
+            blob = self.registry.archives.blob(digest)
         if blob is None:
             self._head(404, 0, {})
             return
@@ -86,8 +90,8 @@ class Answer(BaseHTTPRequestHandler):
         if what == "blobs":
             return reference, "application/octet-stream"
         mark = "@" if ":" in reference else ":"
-        with self.server.lock:
-            return self.server.archives.manifest(f"{host}/{name}{mark}{reference}")
+        with self.registry.lock:
+            return self.registry.archives.manifest(f"{host}/{name}{mark}{reference}")
 
     def _head(self, status: int, size: int, headers: dict[str, str]) -> None:
         self.send_response(status)

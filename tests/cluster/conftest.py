@@ -1,0 +1,43 @@
+"""One cluster for all tests of this folder; each test has a namespace of its own in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from collections.abc import Generator
+
+import pytest
+
+from support.cluster import programs
+from support.cluster.cluster import Cluster, running
+from support.cluster.errors import ClusterError
+from support.cluster.plan import Plan
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Generator[Cluster]:
+    """Two nodes; skipped where they cannot run."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster needs root")
+    try:
+        programs.check()
+    except ClusterError as error:
+        pytest.skip(str(error))
+    with running(Plan(name=f"pk{os.getpid()}"), _say) as found:
+        yield found
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"cluster: {text}\n")
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Generator[str]:
+    """Return a namespace that is new, in which Pods can be made."""
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-")
+    name = f"{test}-{secrets.token_hex(3)}"
+    cluster.make_namespace(name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,147 @@
+"""Requests from pods and from outside that go on while something is done to the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from support.cluster.cluster import Cluster
+from support.cluster.images import ECHO_IMAGE
+
+ASKER = Path(__file__).with_name("asker.py")
+PORT = 9100
+PATIENCE = 60.0
+_PROGRAM = ("python3", "-c", ASKER.read_text(encoding="utf-8"))
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What became of the requests to one target until now."""
+
+    ok: int
+    bad: list[tuple[float, str]]
+    """When, in seconds since 1970, and what came instead of 200."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of one request."""
+
+    status: int = 0
+    body: str = ""
+    error: str = ""
+    """ "refused", or the exception; then there is no status."""
+
+
+class Traffic:
+    """One process that asks in a circle."""
+
+    def __init__(self, cluster: Cluster, address: str) -> None:
+        self._cluster, self._address = cluster, address
+
+    def seen(self) -> dict[str, Seen]:
+        """Return what became of the requests, by target."""
+        words = self._cluster.in_control_netns(
+            sys.executable, str(ASKER), "once", "GET", f"http://{self._address}:{PORT}/"
+        )
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        answer = msgspec.json.decode(said, type=Answer)
+        assert answer.status == 200, answer
+        return msgspec.json.decode(answer.body, type=dict[str, Seen])
+
+    def bad(self) -> dict[str, list[tuple[float, str]]]:
+        """Return the failures by target; targets without any are left out."""
+        return {name: one.bad for name, one in self.seen().items() if one.bad}
+
+    def wait_for_more(self, count: int = 50) -> None:
+        """Return when every target was asked *count* times more, with success."""
+        before = self.seen()
+        assert eventually(
+            lambda: all(
+                now.ok >= before[name].ok + count for name, now in self.seen().items()
+            )
+        ), f"requests do not go on: before {before}, now {self.seen()}"
+
+
+def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
+    """Return whether *condition* comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def ask_from(cluster: Cluster, pod: str, namespace: str, method: str, url: str) -> Answer:
+    """Return what becomes of one request from a pod ("deploy/NAME" or a name)."""
+    said = cluster.kubectl("-n", namespace, "exec", pod, "--", *_PROGRAM, "once", method, url)
+    return msgspec.json.decode(said, type=Answer)
+
+
+def ask_outside(cluster: Cluster, method: str, url: str, host: str = "") -> Answer:
+    """Return what becomes of one request from outside the cluster, on the nodes' link."""
+    header = [f"Host:{host}"] if host else []
+    words = (sys.executable, str(ASKER), "once", method, url, *header)
+    inside = cluster.in_control_netns(*words)
+    said = subprocess.run(inside, capture_output=True, text=True, check=True).stdout
+    return msgspec.json.decode(said, type=Answer)
+
+
+def echo_pod(name: str, namespace: str, node: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Pod of the echo server on a node."""
+    probe = {"httpGet": {"path": "/status/200", "port": 8080}, "periodSeconds": 1}
+    container = {"name": "echo", "image": ECHO_IMAGE, "ports": [{"containerPort": 8080}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container | {"readinessProbe": probe}],
+        },
+    }
+
+
+def asking_pod(name: str, namespace: str, node: str, targets: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Pod that asks *targets* (name → URL) for ever."""
+    named = [f"{target}={url}" for target, url in targets.items()]
+    raw = echo_pod(name, namespace, node, {"app": name})
+    raw["spec"]["containers"] = [
+        {
+            "name": "asker",
+            "image": ECHO_IMAGE,
+            "command": [*_PROGRAM, "forever", str(PORT), *named],
+        }
+    ]
+    return raw
+
+
+@contextlib.contextmanager
+def traffic_outside(cluster: Cluster, targets: Mapping[str, str]) -> Generator[Traffic]:
+    """Ask *targets* (name → URL, "#" and a host behind it) from the nodes' link."""
+    named = [f"{target}={url}" for target, url in targets.items()]
+    words = (sys.executable, str(ASKER), "forever", str(PORT), *named)
+    with subprocess.Popen(cluster.in_control_netns(*words)) as process:
+        try:
+            yield Traffic(cluster, "127.0.0.1")
+        finally:
+            process.kill()
+
+
+def traffic_of(cluster: Cluster, namespace: str, pod: str) -> Traffic:
+    """Return the traffic of an asking pod."""
+    return Traffic(cluster, cluster.get("-n", namespace, "pod", pod)["status"]["podIP"])
+
+
+def apply(cluster: Cluster, *objects: Mapping[str, Any]) -> None:
+    """Apply objects."""
+    items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    cluster.kubectl("apply", "-f", "-", text=json.dumps(items))
