@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import grpc
 import structlog
@@ -62,6 +63,11 @@ class Trust:
         if self._authority is None:
             raise RuntimeError("asked before there is an authority")
         return self._authority
+
+    @property
+    def renew(self) -> datetime | None:
+        """Return when our own certificate is replaced, None if there is none yet."""
+        return None if self._serving is None else self._serving.renew
 
     @property
     def context(self) -> ssl.SSLContext:
