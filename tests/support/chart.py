@@ -19,11 +19,10 @@ NAMESPACE = "penstock-system"
 Json = dict[str, Any]
 
 POOL: Json = {
-    "clusterName": "east",
     "logLevel": "debug",
     "k8sServiceHost": "192.0.2.1",
     "k8sServicePort": "6443",
-    "gatewayAddresses": {"mode": "pool", "pool": ["192.0.2.128/26", "2001:db8::/64"]},
+    "gatewayAddresses": {"mode": "pool", "pool": ["192.0.2.128/26", "192.0.2.100-192.0.2.110"]},
     "gatewaySecretNamespaces": ["shop"],
     "cniBinDir": "/usr/lib/cni",
     "gatewayClass": {"create": False},

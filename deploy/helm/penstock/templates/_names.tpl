@@ -1,15 +1,15 @@
-{{/* Labels of every object; those of pods are chosen by component alone. */}}
+{{/* Labels of every object; pods are chosen by the first one alone. */}}
 {{- define "penstock.labels" -}}
-app.kubernetes.io/name: penstock
+{{ include "penstock.selector" . }}
 app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: penstock
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 
 {{- define "penstock.selector" -}}
-app.kubernetes.io/name: penstock
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/name: penstock-{{ .component }}
 {{- end }}
 
 {{/* One image, by digest if there is one. */}}

@@ -53,9 +53,9 @@ def _pool(cluster: Cluster) -> Finding:
     if not mode.startswith("pool:"):
         return POOL.ok(f"those of the nodes ({mode})")
     try:
-        pool = [ipaddress.ip_network(one) for one in mode.removeprefix("pool:").split(",")]
+        pool = list(_networks(mode.removeprefix("pool:")))
     except ValueError as error:
-        return POOL.fail(f"{mode}: {error}", "mend gatewayAddresses.pool: networks as CIDR")
+        return POOL.fail(f"{mode}: {error}", "mend gatewayAddresses.pool: networks and ranges")
     overlaps = [
         f"{one} and {other} ({what})"
         for one in pool
@@ -69,7 +69,7 @@ def _pool(cluster: Cluster) -> Finding:
         )
     used = len(cluster["gateways"].items)
     room = sum(one.num_addresses for one in pool)
-    text = f"{', '.join(map(str, pool))}: {room} addresses, {used} Gateways"
+    text = f"{mode}: {room} addresses, {used} Gateways"
     if used > room:
         return POOL.fail(text, "give gatewayAddresses.pool more networks")
     return POOL.ok(text)
@@ -83,6 +83,21 @@ def _mode(cluster: Cluster) -> str | None:
             given = [word.removeprefix(_OPTION) for word in words if word.startswith(_OPTION)]
             return given[-1] if given else "nodes"
     return None
+
+
+def _networks(text: str) -> Iterator[Network]:
+    """Yield the networks that make up "192.0.2.0/26,192.0.2.100-192.0.2.110".
+
+    Raises:
+        ValueError: it is something else.
+    """
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if dash:
+            ends = (ipaddress.ip_address(first), ipaddress.ip_address(last))
+            yield from ipaddress.summarize_address_range(*ends)
+        else:
+            yield ipaddress.ip_network(first)
 
 
 def _taken(cluster: Cluster) -> Iterator[tuple[str, Network]]:
