@@ -13,6 +13,7 @@ import pytest
 from support.cluster import programs
 from support.cluster.cluster import Cluster, running
 from support.cluster.errors import ClusterError
+from support.cluster.mesh import Mesh, mesh_on
 from support.cluster.plan import Plan
 
 
@@ -25,7 +26,7 @@ def cluster() -> Generator[Cluster]:
         programs.check()
     except ClusterError as error:
         pytest.skip(str(error))
-    with running(Plan(name=f"pk{os.getpid()}"), _say) as found:
+    with running(Plan(name=f"pk{os.getpid()}"), _say, own_images=True) as found:
         yield found
 
 
@@ -41,3 +42,10 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Generator[str
     cluster.make_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def mesh(cluster: Cluster) -> Generator[Mesh]:
+    """Penstock on the cluster, installed by helm."""
+    with mesh_on(cluster) as found:
+        yield found

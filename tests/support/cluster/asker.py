@@ -19,7 +19,9 @@ TIMEOUT = 10.0
 PAUSE = 0.02
 
 
-def _ask(connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str]):  # type: ignore[no-untyped-def]  # noqa: ANN202  # a tuple of status and bytes
+def _ask(
+    connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str]
+) -> tuple[int, bytes]:
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     return answer.status, answer.read()
@@ -45,8 +47,15 @@ def once(method: str, url: str, *headers: str) -> None:
     sys.stdout.write(json.dumps(found))
 
 
-def _circle(url: str, notes: dict[str, object], *, keep: bool) -> None:
-    host = ""
+class Notes:
+    """What became of the requests to one target."""
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.bad: list[tuple[float, str]] = []
+
+
+def _circle(url: str, notes: Notes, *, keep: bool) -> None:
     url, _, host = url.partition("#")
     headers = {"Host": host} if host else {}
     connection, path = _open(url)
@@ -59,27 +68,27 @@ def _circle(url: str, notes: dict[str, object], *, keep: bool) -> None:
             what = _cause(error)
             connection.close()
         if what:
-            notes["bad"].append([began, what])  # type: ignore[attr-defined]
+            notes.bad.append((began, what))
         else:
-            notes["ok"] += 1  # type: ignore[operator]
+            notes.ok += 1
         if not keep:
             connection.close()
         time.sleep(PAUSE)
 
 
 def forever(port: str, *named: str) -> None:
-    notes: dict[str, dict[str, object]] = {}
+    notes: dict[str, Notes] = {}
     for one in named:
         name, _, url = one.partition("=")
         for keep in (True, False):
-            mine = notes[f"{name} {'kept' if keep else 'new'}"] = {"ok": 0, "bad": []}
+            mine = notes[f"{name} {'kept' if keep else 'new'}"] = Notes()
             threading.Thread(
                 target=_circle, args=(url, mine), kwargs={"keep": keep}, daemon=True
             ).start()
 
-    class Notes(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the name that the library calls
-            body = json.dumps(notes).encode()
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({name: vars(one) for name, one in notes.items()}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -88,8 +97,11 @@ def forever(port: str, *named: str) -> None:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    http.server.ThreadingHTTPServer(("", int(port)), Notes).serve_forever()
+    http.server.ThreadingHTTPServer(("", int(port)), Handler).serve_forever()
 
 
 if __name__ == "__main__":
-    {"once": once, "forever": forever}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "once":
+        once(*sys.argv[2:])
+    else:
+        forever(*sys.argv[2:])

@@ -6,10 +6,13 @@ import contextlib
 import socket
 import threading
 from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
 
 from penstock.bpf.syscalls import enter_netns
 from support.api_gate import ApiGate
-from support.cluster.cluster import Cluster
+from support.cluster.cluster import Cluster, Facts
 from support.cluster.install import NAMESPACE, install, install_crds, values
 from support.cluster.plan import API_HOST, netns_path
 
@@ -32,9 +35,9 @@ class Mesh:
         """Return the pod of agent or envoy that runs on *node*."""
         label = f"app.kubernetes.io/name=penstock-{part}"
         field = f"spec.nodeName={node}"
-        items = self.cluster.get(
-            "-n", NAMESPACE, "pods", "-l", label, "--field-selector", field
-        )["items"]
+        items = self.cluster.get("-n", NAMESPACE, "pods", "-l", label, "--field-selector", field)[
+            "items"
+        ]
         (found,) = [one for one in items if not one["metadata"].get("deletionTimestamp")]
         return str(found["metadata"]["name"])
 
@@ -55,11 +58,12 @@ def mesh_on(cluster: Cluster) -> Generator[Mesh]:
 @contextlib.contextmanager
 def _gate(cluster: Cluster) -> Generator[ApiGate]:
     keys = cluster.keys
+    facts = msgspec.json.decode((cluster.state / "facts.json").read_bytes(), type=Facts)
     with (
         _listening_in(cluster.plan.control_netns, API_HOST, GATE_PORT) as listening,
         ApiGate(
             listening,
-            f"https://127.0.0.1:{cluster.api_port}",
+            f"https://127.0.0.1:{facts.port}",
             authority=keys.folder / "ca.crt",
             certificate=keys.folder / "apiserver.crt",
             key=keys.folder / "apiserver.key",
@@ -73,7 +77,8 @@ def _listening_in(netns: str, address: str, port: int) -> socket.socket:
     made: list[socket.socket] = []
 
     def listen() -> None:
-        enter_netns(netns_path(netns))
+        with Path(netns_path(netns)).open("rb") as there:
+            enter_netns(there.fileno())
         made.append(socket.create_server((address, port), backlog=512))
 
     thread = threading.Thread(target=listen)  # it ends there, so nothing else is moved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -63,9 +62,7 @@ class Traffic:
         """Return when every target was asked *count* times more, with success."""
         before = self.seen()
         assert eventually(
-            lambda: all(
-                now.ok >= before[name].ok + count for name, now in self.seen().items()
-            )
+            lambda: all(now.ok >= before[name].ok + count for name, now in self.seen().items())
         ), f"requests do not go on: before {before}, now {self.seen()}"
 
 
@@ -139,9 +136,3 @@ def traffic_outside(cluster: Cluster, targets: Mapping[str, str]) -> Generator[T
 def traffic_of(cluster: Cluster, namespace: str, pod: str) -> Traffic:
     """Return the traffic of an asking pod."""
     return Traffic(cluster, cluster.get("-n", namespace, "pod", pod)["status"]["podIP"])
-
-
-def apply(cluster: Cluster, *objects: Mapping[str, Any]) -> None:
-    """Apply objects."""
-    items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    cluster.kubectl("apply", "-f", "-", text=json.dumps(items))
