@@ -8,10 +8,10 @@ CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kube check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images
+.PHONY: help demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the shop: policy, refusal, canary and failures, on this machine, in about a minute
 	@$(BIN)/python -m penstock.cli demo
@@ -21,6 +21,11 @@ test: setup kube-tools ## all tests on one machine: kernel, Envoy, a real API se
 
 test-kube: setup kube-tools ## of these, the tests against a real API server
 	@$(BIN)/python -m pytest -q tests/kube
+
+e2e: setup ## tests on a real cluster of two nodes (as root; builds Kubernetes once)
+	@deploy/setup/system-packages cluster
+	@deploy/kube-tools/build cluster
+	@$(BIN)/python -m pytest -q tests/cluster
 
 check: setup ## formatting, lint, types, layers, generated files
 	@$(BIN)/ruff check .

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ociimages.archive import Image, write_archive
-from ociimages.closure import MissingLibraryError
+from ociimages.closure import MissingLibraryError, libraries
 from ociimages.recipes import CHECKOUT, HOME, RecipeError, Recipes
-from ociimages.tree import PROGRAM, Entry, File, Folder, Layer, files_below, write_layer
+from ociimages.tree import PROGRAM, Entry, File, Folder, Layer, Link, files_below, write_layer
 from support.cluster.archives import ALIASES
 from support.cluster.errors import ClusterError
 from support.cluster.node_settings import PAUSE_IMAGE
@@ -21,6 +22,7 @@ from support.kube import MissingProgramError
 
 COREDNS_IMAGE = "penstock.dev/coredns:1"
 ECHO_IMAGE = "penstock.dev/echo:latest"
+CLIENT_IMAGE = "penstock.dev/client:latest"
 _SUITE = "registry.k8s.io/gateway-api/"
 NAMES: Mapping[str, tuple[str, ...]] = {
     "pause": (PAUSE_IMAGE,),
@@ -35,7 +37,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 """Images of Go programs and the names that manifests call them by; most are those of the suite of
 Gateway API 1.6.3."""
 
-_ROOT = "0:0"
+_ROOT, _NOBODY = "0:0", "65532:65532"
+_PROGRAMS = ("cat", "curl", "ls", "sleep")
 _PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
 
 
@@ -55,7 +58,8 @@ def write_images(folder: Path, cache: Path) -> None:
             continue
         write(Image(name, (layer,), (entrypoint,), (_PATH,), _ROOT), folder)
         aliases |= dict.fromkeys(others, name)
-    write(_echo(cache), folder)
+    for image in _python_images(cache):
+        write(image, folder)
     (folder / ALIASES).write_text(json.dumps(aliases), encoding="utf-8")
 
 
@@ -100,8 +104,11 @@ def _layer_of(name: str, layers: Path) -> tuple[Layer, str]:
     return write_layer(files, layers), f"/{name}"
 
 
-def _echo(cache: Path) -> Image:
-    """Return what the lab runs for the same name: our own echo server."""
+def _python_images(cache: Path) -> tuple[Image, Image]:
+    """Return what the lab runs for the same names: our own echo server, and a place to call from.
+
+    Both have Python, a shell and curl, for those who look around with `kubectl exec`.
+    """
     recipes = Recipes(cache)
     roots = (CHECKOUT / "xds-server", CHECKOUT / "node-proxy")
     tree: dict[str, Entry] = {}
@@ -109,13 +116,22 @@ def _echo(cache: Path) -> Image:
         folder = root / "src" / "penstock" / package
         tree |= files_below(folder, f"{HOME}/penstock/{package}", _is_source)
     ours = write_layer(tree, cache / "layers")
-    return Image(
-        ECHO_IMAGE,
-        layers=(*recipes.base(), ours),
-        entrypoint=("/usr/local/bin/python3", "-m", "penstock.lab.echo"),
-        environment=(_PATH, f"PYTHONPATH=/{HOME}", "PYTHONDONTWRITEBYTECODE=1"),
-        user="65532:65532",
+    layers = (*recipes.base(), write_layer(_shell(), cache / "layers"), ours)
+    environment = (_PATH, f"PYTHONPATH=/{HOME}", "PYTHONDONTWRITEBYTECODE=1")
+    echo = ("/usr/local/bin/python3", "-m", "penstock.lab.echo")
+    return (
+        Image(ECHO_IMAGE, layers, echo, environment, _NOBODY),
+        Image(CLIENT_IMAGE, layers, ("/usr/bin/sleep", "infinity"), environment, _NOBODY),
     )
+
+
+def _shell() -> dict[str, Entry]:
+    """Return the programs of this machine that there are, with their libraries."""
+    wanted = {"dash": "usr/bin/sh", **{name: f"usr/bin/{name}" for name in _PROGRAMS}}
+    found = {place: shutil.which(name) for name, place in wanted.items()}
+    programs = {place: Path(path).resolve() for place, path in found.items() if path}
+    files: dict[str, Entry] = {place: File(path, PROGRAM) for place, path in programs.items()}
+    return {**files, **libraries(list(programs.values()), ()), "bin": Link("usr/bin")}
 
 
 def _is_source(path: PurePosixPath) -> bool:
