@@ -135,8 +135,9 @@ def _service_ports(item: Item) -> str:
 
 
 def _service_address(item: Item) -> str:
-    spec = _spec(item)
-    return _joined(spec.get("clusterIPs") or [spec.get("clusterIP") or "None"])
+    spec, balanced = _spec(item), _status(item).get("loadBalancer") or {}
+    outside = [str(one.get("ip")) for one in balanced.get("ingress") or [] if one.get("ip")]
+    return _joined([*(spec.get("clusterIPs") or [spec.get("clusterIP") or "None"]), *outside])
 
 
 def _selector(item: Item) -> str:

@@ -11,13 +11,15 @@ from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.gateways import GatewayPort, gateway_ref, port_holder
-from penstock.compiler.nodes import Place, places
+from penstock.compiler.nodes import Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.listeners import Reason, gateway_fault, served_listeners
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
+
+NOBODY = "no node is Ready and runs Envoy"
 
 
 class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +38,9 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     gateway = ours(db, name)
     if gateway is None or gateway_fault(gateway.spec) is not None:
         return ReachedAt()
-    found = places(db, gateway_ref(name))
     settings = db.settings
     if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:
-        return _at_nodes(db, gateway, found)
+        return _at_nodes(db, gateway, places(db, gateway_ref(name)))
     assignment = assigned(db, gateway_ref(name))
     fault = None
     if assignment.refused:
@@ -47,8 +48,8 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
         fault = Reason(ADDRESS_NOT_USABLE, text)
     elif assignment.lacking:
         fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
-    elif settings.reach is Reach.CLUSTER and assignment.addresses and not found:
-        fault = Reason(ADDRESS_NOT_ASSIGNED, "no node is Ready and could answer for the address")
+    elif settings.reach is Reach.CLUSTER and not somebody_serves(db, None):
+        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY)
     return ReachedAt(addresses=assignment.addresses, fault=fault)
 
 
@@ -61,8 +62,8 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
     if strange:
         text = f"{', '.join(strange)}: Gateways here have the addresses of the nodes"
         fault = Reason(ADDRESS_NOT_USABLE, text)
-    elif not addresses:
-        fault = Reason(ADDRESS_NOT_ASSIGNED, "no node is Ready and has an InternalIP")
+    elif not addresses or not somebody_serves(db, None):
+        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY)
     closed: dict[str, str] = {}
     for listener in served_listeners(gateway.spec):
         holder = port_holder(db, listener.port)

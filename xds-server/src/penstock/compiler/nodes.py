@@ -70,12 +70,21 @@ def node_peer(db: Database, name: str) -> Resource | None:
 def serving_nodes(db: Database, _: None) -> tuple[str, ...]:
     """Return the nodes that can answer for addresses: Ready, and Envoy runs there; sorted.
 
-    Where no Envoy is known at all, it is not run by pods of ours, and being Ready is enough.
+    Where no Envoy is known at all, it is not run by pods of ours, and being Ready is enough. When
+    no node is Ready, it is more likely that nobody hears of them than that all are gone: then they
+    stay what they were.
     """
-    ready = [name for name in db.nodes.bucket("all", ALL) if is_ready(db, name)]
     pods = db.peers.bucket("identity", int(Reserved.INGRESS))
     running = {peer.node for peer in map(db.peers.get, pods) if peer is not None}
-    return tuple(name for name in ready if not running or name in running)
+    able = [name for name in db.nodes.bucket("all", ALL) if not running or name in running]
+    ready = [name for name in able if is_ready(db, name)]
+    return tuple(ready or able)
+
+
+@query
+def somebody_serves(db: Database, _: None) -> bool:
+    """Return whether a node that is Ready can answer for addresses."""
+    return any(is_ready(db, name) for name in serving_nodes(db, None))
 
 
 @query
