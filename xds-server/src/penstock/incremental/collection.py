@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from typing_extensions import override
+
 from penstock.incremental.engine import Engine, Node
 
 K = TypeVar("K", bound=Hashable)
@@ -15,22 +17,22 @@ Keys = tuple[Any, ...]
 IndexFunction = Callable[[K, V], Iterable[Hashable]]
 
 
-class _Cell:
+class _Cell(Node, eq=False, kw_only=True):
     """A cell of a collection; it has no way to be computed, it is told."""
 
-    __slots__ = ("_cells", "_key")
+    cells: dict[Any, Node]
+    key: Hashable
 
-    def __init__(self, cells: dict[Any, Node], key: Hashable) -> None:
-        self._cells, self._key = cells, key
-
+    @override
     def compute(self) -> Any:
-        return self._cells[self._key].value
+        return self.value
 
+    @override
     def forget(self) -> None:
-        self._cells.pop(self._key, None)
+        self.cells.pop(self.key, None)
 
     def __str__(self) -> str:
-        return f"cell {self._key}"
+        return f"cell {self.key}"
 
 
 class _Index(Generic[K, V]):
@@ -45,6 +47,19 @@ class _Index(Generic[K, V]):
         """Return the keys of one bucket, sorted."""
         cell = self.cells.get(bucket)
         return tuple(sorted(self._buckets.get(bucket, ()))) if cell is None else cell.value
+
+    def add(self, key: K, buckets: Iterable[Hashable]) -> Iterator[Node]:
+        """Put a new *key* into *buckets*; yield the cells that change."""
+        for bucket in dict.fromkeys(buckets):
+            keys = self._buckets.get(bucket)
+            if keys is None:
+                self._buckets[bucket] = {key}
+            else:
+                keys.add(key)
+            cell = self.cells.get(bucket)
+            if cell is not None:
+                cell.value = _with(cell.value, key)
+                yield cell
 
     def move(self, key: K, old: frozenset[Hashable], new: frozenset[Hashable]) -> Iterator[Node]:
         """Take *key* from the buckets *old* to *new*; yield the cells that change."""
@@ -105,13 +120,18 @@ class Collection(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return the value of *key*, or None; a read."""
-        value: V | None = self._engine.read(self._cell(self._cells, key, self._values.get(key)))
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = _Cell(value=self._values.get(key), cells=self._cells, key=key)
+        value: V | None = self._engine.read(cell)
         return value
 
     def bucket(self, index: str, bucket: Hashable) -> tuple[K, ...]:
         """Return the keys in one bucket of an index, sorted; a read of this bucket only."""
         by = self._indexes[index]
-        cell = by.cells.get(bucket) or self._cell(by.cells, bucket, by.keys(bucket))
+        cell = by.cells.get(bucket)
+        if cell is None:
+            cell = by.cells[bucket] = _Cell(value=by.keys(bucket), cells=by.cells, key=bucket)
         keys: tuple[K, ...] = self._engine.read(cell)
         return keys
 
@@ -123,12 +143,6 @@ class Collection(Generic[K, V]):
         """Return the number of values. Not a read."""
         return len(self._values)
 
-    def _cell(self, cells: dict[Any, Node], key: Hashable, value: Any) -> Node:
-        node = cells.get(key)
-        if node is None:
-            node = cells[key] = Node(_Cell(cells, key), value)
-        return node
-
     def _changed(self, key: K, old: V | None, new: V | None) -> None:
         if self.on_key is not None and (old is None) is not (new is None):
             self.on_key(key, new is not None)
@@ -138,6 +152,9 @@ class Collection(Generic[K, V]):
             cell.value = new
             changed.append(cell)
         for index in self._indexes.values():
+            if old is None and new is not None:
+                changed.extend(index.add(key, index.function(key, new)))
+                continue
             before = frozenset(index.function(key, old)) if old is not None else frozenset()
             after = frozenset(index.function(key, new)) if new is not None else frozenset()
             changed.extend(index.move(key, before, after))

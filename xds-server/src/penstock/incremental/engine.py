@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import msgspec
 
 from penstock.meta.errors import PenstockError
 
@@ -13,43 +15,65 @@ class CycleError(PenstockError):
 
     def __init__(self, node: Node) -> None:
         """Name the query and the key at which the cycle closed."""
-        super().__init__(f"{node.source} depends on itself")
+        super().__init__(f"{node} depends on itself")
 
 
-class Source(Protocol):
-    """Where the value of a node comes from."""
+class Node(msgspec.Struct, eq=False, kw_only=True):
+    """One remembered value: a cell of an input, or the result of a query for one key.
+
+    There are hundreds of thousands of them, so each is one object, made without running Python, and
+    what most have one of is not kept in a container.
+    """
+
+    value: Any
+    failure: Exception | None = None
+    """What the last run raised; remembered like a value, until a read changes."""
+    changed_at: int = 0
+    ran_at: int = 0
+    """Revision of the last run, at which everything in `reads` was read."""
+    reads: tuple[Node, ...] = ()
+    """What the last run read, in that order."""
+    readers: Node | dict[Node, None] | None = None
+    """None, the only one, or several."""
+    suspect: bool = False
+    running: bool = False
+    goal: Hashable = None
+    """Name under which changes are reported; None if nobody wants to know."""
 
     def compute(self) -> Any:
         """Return the present value, reading other nodes through the engine."""
-        ...
+        raise NotImplementedError
 
     def forget(self) -> None:
-        """Drop the node: nobody reads it."""
-        ...
+        """Drop the node where it is kept: nobody reads it."""
+        raise NotImplementedError
 
+    def add_reader(self, reader: Node) -> None:
+        """Note that *reader* depends on this node."""
+        readers = self.readers
+        if readers is None:
+            self.readers = reader
+        elif isinstance(readers, dict):
+            readers[reader] = None
+        elif readers is not reader:
+            self.readers = {readers: None, reader: None}
 
-class Node:
-    """One remembered value: a cell of an input, or the result of a query for one key."""
+    def remove_reader(self, reader: Node) -> None:
+        """Note that *reader* does not depend on this node any more."""
+        readers = self.readers
+        if isinstance(readers, dict):
+            readers.pop(reader, None)
+            if not readers:
+                self.readers = None
+        elif readers is reader:
+            self.readers = None
 
-    __slots__ = (
-        "changed_at", "failure", "goal", "readers", "reads", "running", "source", "suspect",
-        "value",
-    )  # fmt: skip
-
-    def __init__(self, source: Source, value: Any) -> None:
-        """Make a node that nobody reads."""
-        self.source = source
-        self.value = value
-        self.failure: Exception | None = None
-        """What the last run raised; remembered like a value, until a read changes."""
-        self.changed_at = 0
-        self.reads: dict[Node, int] = {}
-        """What the last run read, in that order, and at which revision."""
-        self.readers: dict[Node, None] = {}
-        self.suspect = False
-        self.running = False
-        self.goal: Hashable = None
-        """Name under which changes are reported; None if nobody wants to know."""
+    def all_readers(self) -> Sequence[Node]:
+        """Return what depends on this node, in the order in which it came to do so."""
+        readers = self.readers
+        if readers is None:
+            return ()
+        return tuple(readers) if isinstance(readers, dict) else (readers,)
 
 
 class Engine:
@@ -60,7 +84,10 @@ class Engine:
         self.revision = 1
         self.runs = 0
         """Number of query functions run so far."""
-        self._running: list[Node] = []
+        self._reader: Node | None = None
+        """The query that runs."""
+        self._reads: dict[Node, None] = {}
+        """What it has read so far."""
         self._suspect_goals: dict[Node, None] = {}
 
     def changed(self, cells: Iterable[Node]) -> None:
@@ -76,11 +103,15 @@ class Engine:
         Raises:
             Exception: what the node's query raised, in it and in all that read it.
         """
-        self._refresh(node)
-        if self._running:
-            reader = self._running[-1]
-            reader.reads[node] = self.revision
-            node.readers[reader] = None
+        if node.suspect or node.running:
+            self._refresh(node)
+        reader = self._reader
+        if reader is not None and node not in self._reads:
+            self._reads[node] = None
+            if node.readers is None:
+                node.readers = reader
+            else:
+                node.add_reader(reader)
         if node.failure is not None:
             raise node.failure
         return node.value
@@ -118,14 +149,14 @@ class Engine:
         return changed
 
     def _suspect_readers(self, node: Node) -> None:
-        work = list(node.readers)
+        work = list(node.all_readers())
         while work:
             reader = work.pop()
             if not reader.suspect:
                 reader.suspect = True
                 if reader.goal is not None:
                     self._suspect_goals[reader] = None
-                work.extend(reader.readers)
+                work.extend(reader.all_readers())
 
     def _refresh(self, node: Node) -> None:
         if node.running:
@@ -134,43 +165,47 @@ class Engine:
             return
         # Reads are verified in the order in which they were made: a later read may exist only
         # because of what an earlier one returned.
-        for read, at in list(node.reads.items()):
-            self._refresh(read)
-            if read.changed_at > at:
+        for read in node.reads:
+            if read.suspect:
+                self._refresh(read)
+            if read.changed_at > node.ran_at:
                 self._run(node)
                 return
         node.suspect = False
 
     def _run(self, node: Node) -> None:
-        before, node.reads = node.reads, {}
+        outer, outer_reads = self._reader, self._reads
+        reads: dict[Node, None] = {}
+        self._reader, self._reads = node, reads
         node.running = True
-        self._running.append(node)
         self.runs += 1
         value, failure = node.value, None
         try:
-            value = node.source.compute()
+            value = node.compute()
         except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
             failure = error
         finally:
-            self._running.pop()
+            self._reader, self._reads = outer, outer_reads
             node.running = False
+        before, node.reads = node.reads, tuple(reads)
+        node.ran_at = self.revision
         node.suspect = False
         for read in before:
-            if read not in node.reads:
-                read.readers.pop(node, None)
+            if read not in reads:
+                read.remove_reader(node)
                 self._forget_if_unread(read)
         if failure is not None or node.failure is not None or value != node.value:
             node.value, node.failure = value, failure
             node.changed_at = self.revision
 
     def _forget_if_unread(self, node: Node) -> None:
-        if node.readers or node.goal is not None or node.running:
+        if node.readers is not None or node.goal is not None or node.running:
             return
-        node.source.forget()
+        node.forget()
         self._drop_reads(node)
 
     def _drop_reads(self, node: Node) -> None:
-        reads, node.reads = node.reads, {}
+        reads, node.reads = node.reads, ()
         for read in reads:
-            read.readers.pop(node, None)
+            read.remove_reader(node)
             self._forget_if_unread(read)

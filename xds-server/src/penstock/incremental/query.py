@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
+from typing_extensions import override
+
 from penstock.incremental.engine import Engine, Node
 
 
@@ -31,22 +33,26 @@ class _Never:
     """Value of a node that was never computed; equal to nothing."""
 
 
-class _Call(Generic[D, K, V_co]):
+_NEVER = _Never()
+
+
+class _Call(Node, Generic[D, K, V_co], eq=False, kw_only=True):
     """One (query, key) of one database."""
 
-    __slots__ = ("_db", "_key", "_query")
+    query: Query[D, K, V_co]
+    db: D
+    key: K
 
-    def __init__(self, query: Query[D, K, V_co], db: D, key: K) -> None:
-        self._query, self._db, self._key = query, db, key
-
+    @override
     def compute(self) -> V_co:
-        return self._query.function(self._db, self._key)
+        return self.query.function(self.db, self.key)
 
+    @override
     def forget(self) -> None:
-        self._db.memos[self._query].pop(self._key, None)
+        self.db.memos[self.query].pop(self.key, None)
 
     def __str__(self) -> str:
-        return f"query {self._query.name}({self._key})"
+        return f"query {self.query.name}({self.key})"
 
 
 class Query(Generic[D, K, V_co]):
@@ -65,10 +71,12 @@ class Query(Generic[D, K, V_co]):
 
     def node(self, db: D, key: K) -> Node:
         """Return the node of *key*; compute it if it is new."""
-        memo = db.memos.setdefault(self, {})
+        memo = db.memos.get(self)
+        if memo is None:
+            memo = db.memos[self] = {}
         node = memo.get(key)
         if node is None:
-            node = memo[key] = Node(_Call(self, db, key), _Never())
+            node = memo[key] = _Call(value=_NEVER, query=self, db=db, key=key)
             db.engine.start(node)
         return node
 
