@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
+CONFORMANCE := PYTHONPATH=tests:deploy/images $(BIN)/python -m conformance
 CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images
+.PHONY: help demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,14 @@ cluster-down: ## remove it
 
 cluster-images: ## make Penstock's images anew and give them to the running cluster
 	@$(CLUSTER) images
+
+conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP; results go to docs
+	@deploy/setup/system-packages cluster
+	@$(CONFORMANCE) --profiles $(or $(PROFILES),GATEWAY-HTTP)
+
+conformance-quick: setup ## a fixed set of its core tests
+	@deploy/setup/system-packages cluster
+	@$(CONFORMANCE) --quick
 
 bpf: setup ## compile the eBPF programs
 	@$(BIN)/python -m penstock.bpf.build
