@@ -6,6 +6,7 @@ init system would.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -68,7 +69,9 @@ def _mount_cgroups(name: str) -> None:
         _enter(one.path / name)
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWCGROUP):
         raise ClusterError(f"no namespace for cgroups: {os.strerror(ctypes.get_errno())}")
-    if not alone:
+    if alone:  # one hierarchy cannot be mounted upon itself
+        subprocess.run(["umount", "--lazy", str(CGROUPS)], check=True)
+    else:
         _mount("tmpfs", CGROUPS, "mode=755")
     for one in found:
         one.path.mkdir(exist_ok=True)
@@ -107,8 +110,10 @@ def _enter(folder: Path) -> None:
 
 
 def _enable_controllers(root: Path) -> None:
-    offered = (root / "cgroup.controllers").read_text().split()
-    (root / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in offered))
+    """Let children of the root have what there is; what they may not have, the kubelet reports."""
+    for one in (root / "cgroup.controllers").read_text().split():
+        with contextlib.suppress(OSError):
+            (root / "cgroup.subtree_control").write_text(f"+{one}")
 
 
 def _mount_folders() -> None:
