@@ -8,10 +8,10 @@ from typing import Any
 from penstock.compiler.compile import KINDS
 from penstock.core.decode import decode
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ConfigMap, Deployment, Node, Secret
+from penstock.core.kinds import ConfigMap, Deployment, Secret
 from penstock.core.objects import Broken, Object
 
-_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, Node)
+_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret)
 KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
 CONTROLLER = "penstock.dev/gateway-controller"
 
@@ -47,7 +47,21 @@ def pod(
                     }
                 ],
             },
-            "status": {"podIPs": [{"ip": ip}], "phase": "Running"},
+            "status": {"podIPs": [{"ip": ip}], "phase": "Running"} if ip else {"phase": "Pending"},
+        }
+    )
+
+
+def node(name: str, ip: str, *, ready: bool = True) -> Object | Broken:
+    return made(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": ip}],
+                "conditions": [{"type": "Ready", "status": str(ready)}],
+            },
         }
     )
 
@@ -64,6 +78,34 @@ def service(
             "kind": "Service",
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec]},
+        }
+    )
+
+
+def balanced(
+    name: str,
+    ip: str,
+    namespace: str = "shop",
+    *,
+    status: Iterable[str] = (),
+    since: str = "",
+    **spec: Any,
+) -> Object | Broken:
+    """Return a Service of type LoadBalancer; *status* are the addresses it has already."""
+    port = {"name": "http", "port": 80, "targetPort": 8080}
+    return made(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": since},
+            "spec": {
+                "type": "LoadBalancer",
+                "clusterIP": ip,
+                "clusterIPs": [ip],
+                "ports": [port],
+                **spec,
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": one} for one in status]}},
         }
     )
 
@@ -141,15 +183,24 @@ def gateway_class(name: str = "penstock", controller: str = CONTROLLER) -> Objec
 
 
 def gateway(
-    name: str, listeners: Iterable[dict[str, Any]] = (), namespace: str = "shop"
+    name: str,
+    listeners: Iterable[dict[str, Any]] = (),
+    namespace: str = "shop",
+    *,
+    addresses: Iterable[dict[str, Any]] = (),
+    status: Iterable[str] = (),
+    since: str = "",
 ) -> Object | Broken:
+    """Return a Gateway; *addresses* are those it asks for, *status* those it has already."""
     given = list(listeners) or [{"name": "http", "protocol": "HTTP", "port": 80}]
+    spec = {"gatewayClassName": "penstock", "listeners": given, "addresses": list(addresses)}
     return made(
         {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "Gateway",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"gatewayClassName": "penstock", "listeners": given},
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": since},
+            "spec": spec,
+            "status": {"addresses": [{"type": "IPAddress", "value": one} for one in status]},
         }
     )
 
