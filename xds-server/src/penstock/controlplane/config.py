@@ -13,15 +13,22 @@ from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
+from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.watched_secrets import HOLDERS, watched_secrets
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
+from penstock.sources.kubernetes.followed import Referenced
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import Statuses, StatusWriter
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
+
+
+SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=Gateway, names=watched_secrets)
+"""Secrets of an API server: those that Gateways may use, and no others."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +58,14 @@ def known_kinds() -> Registry:
 def source_of(config: Config, clock: Clock) -> Source:
     """Return the source of everything that the controller compiles."""
     if config.access is not None:
-        environment = config.environment
-        return KubernetesSource(config.access, KINDS, clock, random.random, environment=environment)
+        return KubernetesSource(
+            config.access,
+            KINDS,
+            clock,
+            random.random,
+            environment=config.environment,
+            referenced=SECRETS,
+        )
     if config.made is None:
         return FileSource(config.sources, known_kinds(), clock=clock)
     made = FileSource([config.made], known_kinds(), clock=clock)

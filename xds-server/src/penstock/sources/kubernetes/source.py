@@ -3,6 +3,9 @@
 The same objects and events as from files: see `penstock.sources.source`. Nothing is told before
 every kind is known; a kind that the server does not serve counts as known and empty, and is taken
 up when it is served (its CRD was installed).
+
+One kind may be watched object by object instead, those that others refer to. Nothing is told before
+those are known, either; later a new reference is told when what it leads to is known, or cannot be.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import structlog
 from penstock.core.events import Batch, Event, EventType
 from penstock.core.objects import Object
 from penstock.meta.clock import Clock
-from penstock.meta.names import ObjectRef
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
+from penstock.sources.kubernetes.followed import Followed, Referenced
 from penstock.sources.kubernetes.reflector import Phase, Reflector
 from penstock.sources.kubernetes.requests import DEFAULT_PACE, EVERYTHING, Pace, Scope
 from penstock.sources.kubernetes.table import Seen
@@ -57,6 +61,7 @@ class KubernetesSource:
         pace: Pace = DEFAULT_PACE,
         environment: Mapping[str, str] = _NO_ENVIRONMENT,
         scopes: Mapping[type[Object], Scope] = _NO_SCOPES,
+        referenced: Referenced | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -68,11 +73,19 @@ class KubernetesSource:
             pace: sizes and times.
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
+            referenced: one more kind, of which only what others refer to is watched.
         """
         self._server = ApiServer(access, clock, environment)
         self._reflectors = tuple(
             Reflector(kind, random, pace, scopes.get(kind, EVERYTHING)) for kind in kinds
         )
+        self._followed: Followed | None = None
+        if referenced is not None:
+            kind = referenced.kind
+            self._followed = Followed(
+                referenced, lambda scope: Reflector(kind, random, pace, scope)
+            )
+        self._watches: dict[NamespacedName, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
         self._first = True
         self._told: set[str] = set()
@@ -80,10 +93,13 @@ class KubernetesSource:
     async def run(self, sink: Sink) -> None:
         """Give *sink* everything in one batch, then each change, until cancelled."""
 
+        def watch(reflector: Reflector) -> asyncio.Task[None]:
+            return tasks.create_task(self._server.follow(session, reflector, deliver))
+
         async def deliver(reflector: Reflector, events: tuple[Event, ...]) -> None:
             self._tell(reflector)
             async with self._turn:
-                batch = self._batch(events)
+                batch = self._batch(self._with_references(reflector, events, watch))
                 if batch is not None:
                     await sink(batch)
 
@@ -93,13 +109,13 @@ class KubernetesSource:
 
     def problems(self) -> tuple[SourceProblem, ...]:
         """Return what is wrong at present: with objects, and with kinds that cannot be read."""
-        found = [problem for one in self._reflectors for problem in one.table.problems()]
+        found = [problem for one in self._every() for problem in one.table.problems()]
         found.sort(key=lambda one: (str(one.ref), one.problem))
         return (*self._kind_problems(), *found)
 
     def outdated(self) -> Mapping[ObjectRef, Seen]:
         """Return the objects of which an earlier version is in force."""
-        return {ref: seen for one in self._reflectors for ref, seen in one.table.outdated.items()}
+        return {ref: seen for one in self._every() for ref, seen in one.table.outdated.items()}
 
     def locate(self, ref: ObjectRef, path: str) -> Location | None:  # noqa: ARG002  # the protocol's
         """Return None: objects of an API server are in no file."""
@@ -107,26 +123,72 @@ class KubernetesSource:
 
     def states(self) -> tuple[KindState, ...]:
         """Return how it stands with each kind."""
-        return tuple(
-            KindState(
-                name=one.name,
-                phase=one.phase,
-                synced=one.synced,
-                objects=len(one.table),
-                snapshots=one.snapshots,
-                trouble=one.trouble,
+        return (
+            tuple(
+                KindState(
+                    name=one.name,
+                    phase=one.phase,
+                    synced=one.synced,
+                    objects=len(one.table),
+                    snapshots=one.snapshots,
+                    trouble=one.trouble,
+                )
+                for one in self._reflectors
             )
-            for one in self._reflectors
+            + self._followed_states()
         )
+
+    def _every(self) -> tuple[Reflector, ...]:
+        followed = self._followed.reflectors.values() if self._followed is not None else ()
+        return (*self._reflectors, *followed)
+
+    def _followed_states(self) -> tuple[KindState, ...]:
+        """Return how it stands with what is watched one by one, together."""
+        every = list(self._followed.reflectors.values()) if self._followed is not None else []
+        if not every:
+            return ()
+        worst = next((one for one in every if one.trouble), every[0])
+        return (
+            KindState(
+                name=worst.name,
+                phase=worst.phase,
+                synced=all(one.synced for one in every),
+                objects=sum(len(one.table) for one in every),
+                snapshots=sum(one.snapshots for one in every),
+                trouble=worst.trouble,
+            ),
+        )
+
+    def _with_references(
+        self,
+        reflector: Reflector,
+        events: tuple[Event, ...],
+        watch: Callable[[Reflector], asyncio.Task[None]],
+    ) -> tuple[Event, ...]:
+        """Watch what is referred to now; return what may be told."""
+        followed = self._followed
+        if followed is None or not all(one.synced for one in self._reflectors):
+            return events
+        holders = followed.referenced.holders
+        gone: tuple[Event, ...] = ()
+        if self._first or (events and reflector.kind in holders):
+            tables = (one.table for one in self._reflectors if one.kind in holders)
+            change = followed.update(thing for table in tables for thing in table)
+            for name in change.ended:
+                self._watches.pop(name).cancel()
+            for name in change.begun:
+                self._watches[name] = watch(followed.reflectors[name])
+            gone = change.events
+        return events if self._first else followed.sort_out(events, gone)
 
     def _batch(self, events: tuple[Event, ...]) -> Batch | None:
         if self._first:
             if not all(one.synced for one in self._reflectors):
                 return None
+            if self._followed is not None and not self._followed.synced:
+                return None
             self._first = False
-            every = (
-                Event(EventType.ADDED, thing) for one in self._reflectors for thing in one.table
-            )
+            every = (Event(EventType.ADDED, thing) for one in self._every() for thing in one.table)
             return Batch(tuple(sorted(every, key=lambda event: event.object.ref)))
         return Batch(events) if events else None
 
@@ -139,10 +201,15 @@ class KubernetesSource:
             elif one.denied:
                 message = f"{one.name} cannot be read: {one.trouble}"
                 yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
+        followed = self._followed.reflectors if self._followed is not None else {}
+        for name, one in sorted(followed.items()):
+            if one.denied:
+                message = f"{one.kind.kind} {name} cannot be read: {one.trouble}"
+                yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
 
     def _tell(self, reflector: Reflector) -> None:
         """Log each trouble once, however many kinds and attempts it concerns, and its end."""
-        now = {_trouble(one) for one in self._reflectors if one.trouble}
+        now = {_trouble(one) for one in self._every() if one.trouble}
         about = _trouble(reflector)
         if reflector.trouble and about not in self._told:
             _log.warning(about, kind=reflector.name, reason=reflector.trouble)
