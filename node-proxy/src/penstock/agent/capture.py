@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from penstock.agent.config import Config
@@ -22,48 +23,87 @@ from penstock.bpf.capabilities import NO_CGROUP2, cgroup2_mount
 from penstock.bpf.datapath import OWN_NETNS, Datapath
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.events import EventReader
-from penstock.meta.paths import RunPaths
 
 RETRY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the kernel's part of one agent is."""
+
+    bpffs: Path
+    """Where programs, maps and links are pinned."""
+    root: Path
+    """The run folder."""
+    netns: Path
+    """The node's network namespace."""
+    pods_cgroup: Path
+    """Below it are the cgroups of all pods."""
+
+
 class Capture:
     """Programs, maps, events and the sweeper of connections."""
 
-    def __init__(self, config: Config) -> None:
-        """Load or take over the programs and attach them to the cgroups of pods and Envoy.
+    def __init__(self, node: str, placement: Placement) -> None:
+        """Load or take over the programs; what is attached already stays so.
 
         Raises:
             DatapathError: something is missing; the text says what.
-            OSError: the cgroups cannot be made.
         """
-        root = config.cgroup_root or _cgroup_root(config.paths)
-        self.envoy_cgroup = root / "envoy"
-        pods_cgroup = root / "pods"
-        for folder in (self.envoy_cgroup, pods_cgroup):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._netns = config.netns or OWN_NETNS
-        self._node = config.node
-        self.datapath = Datapath.open(config.paths.bpffs, host_netns=self._netns)
-        self.datapath.attach_envoy(self.envoy_cgroup)
-        self.datapath.attach_pods(pods_cgroup)
-        self.kernel = BpfKernel(self.datapath, config.paths.root, pods_cgroup)
+        self._node = node
+        self._placement = placement
+        self.datapath = Datapath.open(placement.bpffs, host_netns=placement.netns)
+        self.kernel = BpfKernel(self.datapath, placement.root, placement.pods_cgroup)
         self.state = NodeDatapath(self.kernel)
-        self.state.set_host_addresses(host_addresses(self._netns))
+        self._own_addresses: Callable[[], AbstractSet[str]] = frozenset
+        self.state.set_host_addresses(self._host_addresses())
         self._events: EventReader | None = None
 
-    def sweeper(self, pods: Callable[[], Mapping[str, Path]]) -> Sweeper:
-        """Return the sweeper of the local pods' connections."""
-        inode = os.stat(self.envoy_cgroup).st_ino  # noqa: PTH116 - a path of a cgroup, at the start
+    def attach_pods(self) -> None:
+        """Judge the sockets of all pods from now on; those of unknown pods are refused.
+
+        Raises:
+            DatapathError: the kernel refuses.
+        """
+        self.datapath.attach_pods(self._placement.pods_cgroup)
+
+    def attach_envoy(self, cgroup: Path) -> None:
+        """Attach to the cgroup of the node's Envoy.
+
+        Raises:
+            DatapathError: the kernel refuses.
+        """
+        self.datapath.attach_envoy(cgroup)
+
+    def sweeper(
+        self,
+        pods: Callable[[], Mapping[str, Path]],
+        *,
+        gateways: Callable[[], Path],
+        envoy_cgroups: Callable[[], AbstractSet[int]],
+    ) -> Sweeper:
+        """Return the sweeper of the local pods' connections.
+
+        Args:
+            pods: their network namespaces by uid.
+            gateways: the network namespace from which Gateways dial.
+            envoy_cgroups: inodes of Envoy's cgroup and of those below it.
+        """
         return Sweeper(
             self.state,
             pods,
-            node_netns=self._netns,
-            envoy_cgroup=inode,
+            node_netns=gateways,
+            envoy_cgroups=envoy_cgroups,
             original=self.datapath.original_destination,
         )
+
+    def announces(self, addresses: Callable[[], AbstractSet[str]]) -> None:
+        """Know which of the node's addresses are of Gateways and Services: those are not HOST."""
+        self._own_addresses = addresses
+
+    def _host_addresses(self) -> AbstractSet[str]:
+        return host_addresses(self._placement.netns) - self._own_addresses()
 
     def read_events(self, flows: FlowLog) -> None:
         """Put the kernel's events into *flows* from now on."""
@@ -75,7 +115,7 @@ class Capture:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             try:
-                on_affected(self.state.set_host_addresses(host_addresses(self._netns)))
+                on_affected(self.state.set_host_addresses(self._host_addresses()))
             except DatapathError as error:
                 log.warning("addresses of the node not read", error=str(error))
             if self.state.failures:
@@ -96,8 +136,25 @@ class Capture:
             flows.append(functools.partial(flow_of_event, event, self._node, self.state, offset))
 
 
-def _cgroup_root(paths: RunPaths) -> Path:
-    mount = cgroup2_mount()
-    if mount is None:
-        raise DatapathError(NO_CGROUP2)
-    return mount / paths.cgroup_name
+def lab_placement(config: Config) -> tuple[Placement, Path]:
+    """Return where the kernel's part is on a machine of our own, and Envoy's cgroup; make both.
+
+    Raises:
+        DatapathError: there is no cgroup v2.
+        OSError: the cgroups cannot be made.
+    """
+    root = config.cgroup_root
+    if root is None:
+        mount = cgroup2_mount()
+        if mount is None:
+            raise DatapathError(NO_CGROUP2)
+        root = mount / config.paths.cgroup_name
+    for folder in (root / "envoy", root / "pods"):
+        folder.mkdir(parents=True, exist_ok=True)
+    placement = Placement(
+        bpffs=config.paths.bpffs,
+        root=config.paths.root,
+        netns=config.netns or OWN_NETNS,
+        pods_cgroup=root / "pods",
+    )
+    return placement, root / "envoy"

@@ -22,6 +22,7 @@ Inward and judged by Envoy is what the egress pass of the client has judged: its
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -50,8 +51,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     identity: int
     policy: IdentityPolicy
     identity_of: Callable[[str], int]
-    envoy_cgroup: int
-    """Inode of Envoy's cgroup; 0 if there is none."""
+    envoy_cgroups: AbstractSet[int]
+    """Inodes of Envoy's cgroup and of those below it."""
     policed: Mapping[Tuple, int]
     """Connections that an egress pass has judged, by Envoy's legs on this node: their marks."""
 
@@ -66,12 +67,12 @@ def sockets_of(netns: Path) -> PodSockets:
     return PodSockets(connections=tuple(connections), listening=frozenset(listening))
 
 
-def policed_legs(sockets: PodSockets, envoy_cgroup: int) -> dict[Tuple, int]:
+def policed_legs(sockets: PodSockets, envoy_cgroups: AbstractSet[int]) -> dict[Tuple, int]:
     """Return what Envoy dialled with the mark of a judged connection, and the mark."""
     return {
         (str(c.local), c.local_port, str(c.remote), c.remote_port): c.mark
         for c in sockets.connections
-        if c.mark in {POLICED, POLICED_GATEWAY} and c.cgroup == envoy_cgroup
+        if c.mark in {POLICED, POLICED_GATEWAY} and c.cgroup in envoy_cgroups
     }
 
 
@@ -92,7 +93,7 @@ def _survives(connection: Connection, scope: Scope, *, inward: bool) -> bool:
     mark = scope.policed.get(ends, 0) if inward else 0
     peer = IDENTITY_OF_MARK.get(mark) or scope.identity_of(str(connection.remote))
     verdict = judge(scope.policy, Match(direction, peer, port, TCP))
-    is_envoys = bool(scope.envoy_cgroup) and connection.cgroup == scope.envoy_cgroup
+    is_envoys = connection.cgroup in scope.envoy_cgroups
     if verdict is not Verdict.PROXY:
         return verdict is Verdict.ALLOW and not (is_envoys and inward)
     return is_envoys or mark != 0
@@ -101,7 +102,7 @@ def _survives(connection: Connection, scope: Scope, *, inward: bool) -> bool:
 def misled(
     sockets: PodSockets,
     *,
-    envoy_cgroup: int,
+    envoy_cgroups: AbstractSet[int],
     original: Callable[[Connection], tuple[str, int] | None],
     redirects: Callable[[str, int], bool],
 ) -> list[Connection]:
@@ -109,7 +110,7 @@ def misled(
 
     Args:
         sockets: of the pod.
-        envoy_cgroup: inode of Envoy's cgroup.
+        envoy_cgroups: inodes of Envoy's cgroup and of those below it.
         original: what a connection asked for; None if it is not known.
         redirects: whether a connect to an address and port is led to the listener.
     """
@@ -118,7 +119,7 @@ def misled(
         for connection in sockets.connections
         if connection.remote.is_loopback
         and connection.remote_port == EGRESS_PORT
-        and connection.cgroup != envoy_cgroup
+        and connection.cgroup not in envoy_cgroups
     )
     asked = ((connection, original(connection)) for connection in led)
     return [connection for connection, what in asked if what and not redirects(*what)]

@@ -15,7 +15,7 @@ Removals are the other way round: services first. Source: design of the datapath
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -117,6 +117,8 @@ class NodeDatapath:
         self.peers: dict[str, Peer] = {}
         self.policies: dict[int, Policy] = {}
         self.services: dict[str, Service] = {}
+        self.addresses: dict[str, Address] = {}
+        """What this node answers for, by name; the kernel's maps do not know of it."""
         self.local: dict[str, LocalPod] = {}
         self.failures: dict[str, str] = {}
         """What the kernel refused, and why."""
@@ -253,6 +255,8 @@ class NodeDatapath:
         elif type_url == types.SERVICE:
             self._list_vips(self.services.pop(name, None), None)
             touched.services.add(name)
+        elif type_url == types.ADDRESS:
+            self.addresses.pop(name, None)
 
     def _learn(self, name: str, content: Content | None, touched: _Touched) -> None:
         match content:
@@ -268,7 +272,9 @@ class NodeDatapath:
                 self._list_vips(self.services.get(name), content)
                 self.services[name] = content
                 touched.services.add(name)
-            case Address() | None:
+            case Address():
+                self.addresses[name] = content
+            case None:
                 pass
 
     def _list_vips(self, old: Service | None, new: Service | None) -> None:
@@ -353,7 +359,7 @@ class NodeDatapath:
             return None
         return owners[self._first(owners)]
 
-    def _first(self, owners: Mapping[str, int]) -> str:
+    def _first(self, owners: dict[str, int]) -> str:
         """Return the owner that has an address: the node, a pod here, else who came last."""
         if _HOST in owners:
             return _HOST

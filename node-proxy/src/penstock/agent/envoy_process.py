@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -44,33 +45,44 @@ class ProcessState(enum.Enum):
     DRAINING = "draining"
 
 
+class EnvoyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What Envoy is told on its command line, whoever starts it."""
+
+    bootstrap: Path
+    concurrency: int | None = None
+    """Worker threads; None is one for each processor."""
+    drain_seconds: int = 30
+    """How long connections of a removed listener may go on."""
+
+    def arguments(self) -> list[str]:
+        """Return the command line without the program."""
+        given = [
+            *("--config-path", str(self.bootstrap)),
+            *("--disable-hot-restart", "--log-level", "warning"),
+            *("--drain-time-s", str(self.drain_seconds), "--drain-strategy", "immediate"),
+        ]
+        if self.concurrency is not None:
+            given += ["--concurrency", str(self.concurrency)]
+        return given
+
+
 class EnvoyCommand(msgspec.Struct, frozen=True, kw_only=True):
     """How Envoy is started."""
 
     executable: Path
     folder: Path
     """The working folder; paths below are relative to it or absolute."""
-    bootstrap: Path
+    options: EnvoyOptions
     admin_socket: Path
     log: Path
     record: Path
     netns: Path | None = None
     cgroup: Path | None = None
     files: int = 1 << 20
-    concurrency: int | None = None
-    """Worker threads; None is one for each processor."""
-    drain_seconds: int = 30
-    """How long connections of a removed listener may go on."""
 
     def argv(self) -> list[str]:
         """Return the whole command line, launcher included."""
-        envoy = [
-            *(str(self.executable), "--config-path", str(self.bootstrap)),
-            *("--disable-hot-restart", "--log-level", "warning"),
-            *("--drain-time-s", str(self.drain_seconds), "--drain-strategy", "immediate"),
-        ]
-        if self.concurrency is not None:
-            envoy += ["--concurrency", str(self.concurrency)]
+        envoy = [str(self.executable), *self.options.arguments()]
         placed = [str(self.netns or "-"), str(self.cgroup or "-"), str(self.files)]
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(self.record), str(self.folder)]
         return [*launcher, *placed, *envoy]
@@ -131,6 +143,22 @@ class _Process:
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+
+
+class Envoy(Protocol):
+    """The node's Envoy, whoever keeps it alive."""
+
+    def status(self) -> EnvoyStatus:
+        """Return what is known now, without asking Envoy."""
+        ...
+
+    async def run(self) -> None:
+        """Care for it until cancelled."""
+        ...
+
+    async def stop(self, *, drain: float = 0.0) -> None:
+        """End it, if that is ours to do; *drain* in seconds."""
+        ...
 
 
 class EnvoyProcess:

@@ -17,6 +17,7 @@ from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import netns_cookie
 from penstock.bpf.sockdiag import destroy_connections
+from penstock.meta.paths import netns_of
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ class BpfKernel:
         self._root = root
         self._pods_cgroup = pods_cgroup
         self._services: dict[str, model.Service] = {}
+        self._linked: set[str] = set()
         self._held: dict[str, int] = {}
         """File descriptors of pods' network namespaces: by then their paths may mean others."""
 
@@ -104,11 +106,15 @@ class BpfKernel:
         namespace = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC)
         self._let_go(uid)
         self._held[uid] = namespace
+        self._link(uid, path)
         self._datapath.attach_netns(uid, self._root / path)
 
     def detach_netns(self, uid: str) -> None:
         """Undo `attach_netns`."""
         self._datapath.detach_netns(uid)
+        if uid in self._linked:
+            self._linked.discard(uid)
+            (self._root / netns_of(uid)).unlink(missing_ok=True)
 
     def release_netns(self, uid: str) -> None:
         """End the connections that are left in the pod's network namespace."""
@@ -120,6 +126,17 @@ class BpfKernel:
                     "connections of a pod that is gone not ended", uid=uid, cause=str(error)
                 )
             self._let_go(uid)
+
+    def _link(self, uid: str, path: str) -> None:
+        """Let the pod's listeners find its namespace: for them it is at netns/<uid>."""
+        link, target = self._root / netns_of(uid), self._root / path
+        if link == target:
+            return
+        beside = link.with_name(f".{uid}.new")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(target)
+        beside.replace(link)
+        self._linked.add(uid)
 
     def _let_go(self, uid: str) -> None:
         if uid in self._held:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,8 @@ class RegisteredPod(msgspec.Struct, frozen=True, kw_only=True):
 
     request: PodRequest
     cookie: int
+    policed: bool = True
+    """False: neither judged nor redirected, but served by Services."""
 
 
 class PodError(PenstockError):
@@ -117,6 +120,7 @@ class Pods:
         listeners: PodListeners,
         *,
         on_affected: Callable[[Affected], None] = lambda _: None,
+        unpoliced: AbstractSet[str] = frozenset(),
     ) -> None:
         """Prepare; `restore` brings back the pods of an earlier agent.
 
@@ -126,7 +130,9 @@ class Pods:
             kernel: what is attached for each pod.
             listeners: what Envoy opens inside pods.
             on_affected: is told whose connections may have another verdict now.
+            unpoliced: namespaces whose pods are not policed.
         """
+        self._unpoliced = unpoliced
         self._state = state
         self._datapath = datapath
         self._kernel = kernel
@@ -136,7 +142,7 @@ class Pods:
         self._changed = asyncio.Condition()
 
     def registered(self) -> dict[str, RegisteredPod]:
-        """Return the pods by uid."""
+        """Return the pods by uid, also those that are not policed."""
         return dict(self._pods)
 
     def restore(self) -> None:
@@ -168,11 +174,24 @@ class Pods:
             PodError: the request is wrong, or its namespace cannot be attached.
             PodNotCaptured: something is still missing after *timeout* seconds.
         """
+        await self.add(request)
+        await self._captured(request.uid, timeout)
+
+    async def add(self, request: PodRequest) -> None:
+        """Begin to capture a pod; `missing` says what is not in place yet.
+
+        Raises:
+            PodError: the request is wrong, or its namespace cannot be attached.
+        """
         check(request)
         if request.cgroup and not self._kernel.covers(request.cgroup):
             raise PodError(f"cgroup {request.cgroup}: not below the folder of all pods")
         try:
-            pod = RegisteredPod(request=request, cookie=self._kernel.netns_cookie(request.netns))
+            pod = RegisteredPod(
+                request=request,
+                cookie=self._kernel.netns_cookie(request.netns),
+                policed=request.namespace not in self._unpoliced,
+            )
             known = self._pods.get(request.uid)
             if known is not None and known.cookie != pod.cookie:
                 self._forget(request.uid)
@@ -183,7 +202,14 @@ class Pods:
                 self._save()
         except (OSError, PenstockError) as error:
             raise PodError(f"pod {request.uid}: {error}") from error
-        await self._captured(request.uid, timeout)
+
+    def is_gone(self, uid: str) -> bool:
+        """Return whether the network namespace of a registered pod is there no more."""
+        pod = self._pods[uid]
+        try:
+            return self._kernel.netns_cookie(pod.request.netns) != pod.cookie
+        except (OSError, PenstockError):
+            return True
 
     async def unregister(self, uid: str) -> bool:
         """Let a pod that ended go, Envoy's sockets in it too; return whether it was known."""
@@ -197,6 +223,9 @@ class Pods:
 
     async def missing(self, uid: str) -> str:
         """Return why a pod is not captured yet; "" if it is."""
+        pod = self._pods.get(uid)
+        if pod is not None and not pod.policed:
+            return self._datapath.missing(uid)
         return self._datapath.missing(uid) or await self._listeners.missing(uid)
 
     async def changed(self) -> None:
@@ -220,12 +249,18 @@ class Pods:
     def _attach(self, pod: RegisteredPod) -> None:
         """Put the pod's parts in place, the kernel's before Envoy's."""
         request = pod.request
-        self._kernel.attach_netns(request.uid, request.netns)
+        if pod.policed:
+            self._kernel.attach_netns(request.uid, request.netns)
         self._pods[request.uid] = pod
-        addresses = tuple(map(canonical, request.addresses))
-        local = LocalPod(uid=request.uid, cookie=pod.cookie, addresses=addresses)
+        local = LocalPod(
+            uid=request.uid,
+            cookie=pod.cookie,
+            addresses=tuple(map(canonical, request.addresses)),
+            policed=pod.policed,
+        )
         self._on_affected(self._datapath.add_pod(local))
-        self._listeners.open(request.uid)
+        if pod.policed:
+            self._listeners.open(request.uid)
 
     def _forget(self, uid: str) -> None:
         self._pods.pop(uid, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import structlog
@@ -37,8 +38,8 @@ class Sweeper:
         datapath: NodeDatapath,
         pods: Callable[[], Mapping[str, Path]],
         *,
-        node_netns: Path,
-        envoy_cgroup: int,
+        node_netns: Callable[[], Path],
+        envoy_cgroups: Callable[[], AbstractSet[int]],
         original: Callable[[int, Connection], tuple[str, int] | None],
     ) -> None:
         """Prepare; `run` does the work.
@@ -47,14 +48,14 @@ class Sweeper:
             datapath: who has which address and what holds for it.
             pods: the network namespaces of the local pods, by uid.
             node_netns: where a gateway's connections begin.
-            envoy_cgroup: inode of Envoy's cgroup.
+            envoy_cgroups: inodes of Envoy's cgroup and of those below it.
             original: what a connection to an egress listener asked for, by the cookie of its
                 network namespace.
         """
         self._datapath = datapath
         self._pods = pods
         self._node_netns = node_netns
-        self._envoy_cgroup = envoy_cgroup
+        self._envoy_cgroups = envoy_cgroups
         self._original = original
         self._pending: set[str] = set()
         self._pending_addresses: set[str] = set()
@@ -119,7 +120,7 @@ class Sweeper:
             return []
         return misled(
             self._list(netns),
-            envoy_cgroup=self._envoy_cgroup,
+            envoy_cgroups=self._envoy_cgroups(),
             original=functools.partial(self._original, pod.cookie),
             redirects=functools.partial(self._datapath.redirects, identity),
         )
@@ -160,7 +161,7 @@ class Sweeper:
             identity=identity,
             policy=self._datapath.verdicts(identity),
             identity_of=self._datapath.identity_of,
-            envoy_cgroup=self._envoy_cgroup,
+            envoy_cgroups=self._envoy_cgroups(),
             policed=policed,
         )
         found = doomed(sockets, scope)
@@ -169,9 +170,10 @@ class Sweeper:
     def _policed(
         self, known: Mapping[str, Path], listed: Mapping[str, PodSockets]
     ) -> dict[tuple[str, int, str, int], int]:
-        legs = policed_legs(self._list(self._node_netns), self._envoy_cgroup)
+        envoys = self._envoy_cgroups()
+        legs = policed_legs(self._list(self._node_netns()), envoys)
         for uid, netns in known.items():
-            legs |= policed_legs(listed.get(uid) or self._list(netns), self._envoy_cgroup)
+            legs |= policed_legs(listed.get(uid) or self._list(netns), envoys)
         return legs
 
     def _list(self, netns: Path) -> PodSockets:

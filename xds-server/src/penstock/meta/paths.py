@@ -54,7 +54,7 @@ class RunPaths(msgspec.Struct, frozen=True):
 
     @property
     def netns(self) -> Path:
-        """Folder with one bind-mounted network namespace for each local pod, named by its uid."""
+        """Folder with one network namespace for each local pod, named by its uid: a mount or a link."""
         return self.root / "netns"
 
     @property
@@ -66,6 +66,31 @@ class RunPaths(msgspec.Struct, frozen=True):
     def state(self) -> Path:
         """Folder of what survives a restart: last-good snapshot, pods; no keys."""
         return self.root / "state"
+
+    @property
+    def envoy_bootstrap(self) -> Path:
+        """Bootstrap of Envoy, written by the agent."""
+        return self.state / "envoy-bootstrap.json"
+
+    @property
+    def envoy_start(self) -> Path:
+        """Shell lines that start Envoy in a pod of its own, written by the agent."""
+        return self.state / "envoy-start.sh"
+
+    @property
+    def envoy_asking(self) -> Path:
+        """Uid of the pod whose Envoy waits for its eBPF programs, written by `envoy_start`."""
+        return self.state / "envoy-asking"
+
+    @property
+    def envoy_admitted(self) -> Path:
+        """Uid of the pod whose Envoy has its eBPF programs, written by the agent."""
+        return self.state / "envoy-admitted"
+
+    @property
+    def keys(self) -> Path:
+        """Folder (0700) of the node's own key; the run folder is in memory."""
+        return self.root / "keys"
 
     @property
     def logs(self) -> Path:

@@ -1,0 +1,3 @@
+module penstock/cni
+
+go 1.26

@@ -1,0 +1,164 @@
+"""Addresses that this node answers for: on its link, and announced to the neighbours.
+
+The controller says which (`penstock.node.v1.Address`); every other node is told otherwise. What the
+agent has added it knows again by a mark in the kernel, so a restart takes nothing away, and only
+what the controller has withdrawn is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import structlog
+
+from penstock.bpf.addresses import (
+    IPAddress,
+    LinkAddress,
+    add_address,
+    announce,
+    default_source,
+    link_addresses,
+    remove_address,
+)
+from penstock.bpf.errors import DatapathError
+from penstock.meta.errors import PenstockError
+
+MARK = 112
+"""IFA_PROTO of the addresses that agents add; the kernel uses 1 to 3."""
+ANNOUNCE_AFTER = (0.0, 1.0, 3.0)
+"""Seconds after an address came here at which the neighbours are told."""
+RETRY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class NodeAddressError(PenstockError):
+    """An address cannot be on the node's link."""
+
+
+class NodeAddresses:
+    """The node's link, kept equal to what is wanted."""
+
+    def __init__(self, netns: Path, own: tuple[IPAddress, ...]) -> None:
+        """Change nothing yet.
+
+        Args:
+            netns: of the node.
+            own: the node's own addresses, which say what the link is; without them it is that of
+                the default route.
+        """
+        self._netns = netns
+        self._own = own
+        self._wanted: frozenset[IPAddress] = frozenset()
+        self._may_remove = False
+        self._changed = asyncio.Event()
+        self._announcing: dict[IPAddress, asyncio.Task[None]] = {}
+        self.failures: dict[str, str] = {}
+        """Address to why it is not on the link."""
+
+    @property
+    def present(self) -> frozenset[str]:
+        """Return what agents have put on the node's links, as text."""
+        return frozenset(str(one.address) for one in self._ours())
+
+    def want(self, addresses: AbstractSet[str]) -> None:
+        """Let exactly these be here, soon."""
+        wanted = frozenset(map(ipaddress.ip_address, addresses))
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._changed.set()
+
+    def may_remove(self) -> None:
+        """Take that the controller has said everything: what it does not name is withdrawn."""
+        self._may_remove = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; addresses stay."""
+        try:
+            while True:
+                self._changed.clear()
+                self._converge()
+                try:
+                    async with asyncio.timeout(RETRY_SECONDS):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for task in self._announcing.values():
+                task.cancel()
+
+    def _converge(self) -> None:
+        try:
+            present = {one.address: one for one in self._ours()}
+        except DatapathError as error:
+            log.warning("addresses of the node not read", reason=str(error))
+            return
+        for address in sorted(self._wanted - present.keys(), key=str):
+            self._try(address, self._add)
+        for address in sorted(present.keys() - self._wanted, key=str):
+            if self._may_remove:
+                self._try(address, lambda gone: self._remove(present[gone]))
+
+    def _ours(self) -> list[LinkAddress]:
+        return [one for one in link_addresses(self._netns) if one.protocol == MARK]
+
+    def _try(self, address: IPAddress, change: Callable[[IPAddress], None]) -> None:
+        try:
+            change(address)
+        except PenstockError as error:
+            if self.failures.get(str(address)) != str(error):
+                log.warning("address not changed", address=str(address), reason=str(error))
+            self.failures[str(address)] = str(error)
+        else:
+            self.failures.pop(str(address), None)
+
+    def _add(self, address: IPAddress) -> None:
+        interface = self._interface(address)
+        add_address(self._netns, interface, address, MARK)
+        log.info("address added", address=str(address), interface=interface)
+        self._stop_announcing(address)
+        task = asyncio.get_running_loop().create_task(self._announce(interface, address))
+        self._announcing[address] = task
+
+    def _remove(self, gone: LinkAddress) -> None:
+        self._stop_announcing(gone.address)
+        remove_address(self._netns, gone.interface, gone.address)
+        log.info("address removed", address=str(gone.address), interface=gone.interface)
+
+    def _stop_announcing(self, address: IPAddress) -> None:
+        if task := self._announcing.pop(address, None):
+            task.cancel()
+
+    def _interface(self, address: IPAddress) -> int:
+        """Return the index of the link on which the node has its own address.
+
+        Raises:
+            NodeAddressError: there is none.
+        """
+        own = [*self._own] or [source for source in (default_source(self._netns),) if source]
+        links = link_addresses(self._netns)
+        same_family_first = sorted(own, key=lambda one: one.version != address.version)
+        for mine in same_family_first:
+            for link in links:
+                if link.address == mine:
+                    return link.interface
+        sought = " or ".join(map(str, own)) or "a default route"
+        raise NodeAddressError(
+            f"{address}: no link of the node has {sought}; name the node's own address by --node-ip"
+        )
+
+    async def _announce(self, interface: int, address: IPAddress) -> None:
+        """Tell the neighbours several times: one of the packets may be lost."""
+        before = 0.0
+        for after in ANNOUNCE_AFTER:
+            await asyncio.sleep(after - before)
+            before = after
+            try:
+                announce(self._netns, interface, address)
+            except DatapathError as error:
+                log.warning("address not announced", address=str(address), reason=str(error))
