@@ -209,6 +209,33 @@ def check(
     _exit(run(where, output, quiet=quiet))
 
 
+@app.command()
+def sysdump(
+    run_dir: RunDir = RUN_DIR,
+    kubeconfig: KubeConfig = None,
+    context: Context = "",
+    namespace: SystemNamespace = "penstock-system",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="To write; - is standard output.")
+    ] = None,
+    *,
+    node: Annotated[bool, typer.Option("--node", help="Of this node, not of a cluster.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be taken.")] = False,
+) -> None:
+    """Gather what others need to understand an installation, without its secrets, in one file."""
+    from penstock.cli.check import Where
+    from penstock.cli.sysdump.command import sysdump as run
+
+    where = Where(
+        node=node,
+        paths=RunPaths(run_dir.resolve()),
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=namespace,
+    )
+    _exit(run(where, file, dry_run=dry_run))
+
+
 def _listing(what: str, run_dir: Path, output: Format) -> None:
     from penstock.cli.proxy import listing
 

@@ -125,6 +125,22 @@ class ApiServer:
             wait=float(wait) if wait.isdecimal() else 0.0,
         )
 
+    async def fetch(
+        self, session: aiohttp.ClientSession, target: str, seconds: float
+    ) -> tuple[int, bytes]:
+        """Return status and body of a GET whose answer need not be JSON, as logs of a pod.
+
+        Raises:
+            UnreachableError: there is no answer within *seconds*.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._send(session, "GET", target)
+                async with response:
+                    return response.status, await response.read()
+        except (aiohttp.ClientError, OSError, AccessError) as error:
+            raise UnreachableError(_reason(error)) from error
+
     async def _exchange(
         self,
         session: aiohttp.ClientSession,
