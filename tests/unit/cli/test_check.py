@@ -1,0 +1,294 @@
+"""What `penstock check` says about clusters and nodes in all kinds of states."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from penstock.cli.check import Where, check
+from penstock.cli.checks.addresses import gateway_addresses
+from penstock.cli.checks.finding import Finding, Verdict
+from penstock.cli.checks.machine import chain, of_status
+from penstock.cli.checks.observed import Cluster, Listed
+from penstock.cli.checks.platform import platform
+from penstock.cli.checks.workloads import workloads
+from penstock.cli.formats import Format
+from penstock.meta.paths import RunPaths
+from penstock.meta.version import VERSION
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+NAMESPACE = "penstock-system"
+Json = dict[str, Any]
+GATEWAY_KINDS = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
+CLASS = {
+    "metadata": {"name": "penstock"},
+    "spec": {"controllerName": "penstock.dev/gateway-controller"},
+    "status": {"conditions": [{"type": "Accepted", "status": "True"}]},
+}
+
+
+def crd(plural: str, group: str = "gateway.networking.k8s.io", version: str = "v1.7.0") -> Json:
+    return {
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": {
+                "gateway.networking.k8s.io/bundle-version": version,
+                "gateway.networking.k8s.io/channel": "standard",
+            },
+        },
+        "spec": {"group": group, "names": {"plural": plural}},
+    }
+
+
+def pod(component: str, node: str, *, ready: bool = True, image: str = "i:1") -> Json:
+    waiting = {"waiting": {"reason": "ImagePullBackOff"}}
+    return {
+        "metadata": {
+            "name": f"penstock-{component}-{node}",
+            "labels": {
+                "app.kubernetes.io/component": component,
+                "app.kubernetes.io/version": VERSION,
+            },
+        },
+        "spec": {"nodeName": node, "containers": [{"image": image}]},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            "initContainerStatuses": [
+                {"name": "cni", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+            ],
+            "containerStatuses": [
+                {"name": component, "state": {"running": {}} if ready else waiting}
+            ],
+        },
+    }
+
+
+def node(name: str, address: str, pods: str) -> Json:
+    return {
+        "metadata": {"name": name},
+        "spec": {"podCIDRs": [pods]},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+
+
+def deployment(addresses: str) -> Json:
+    container = {"args": ["controller", f"--gateway-addresses={addresses}"]}
+    return {
+        "metadata": {"name": "penstock-controller"},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+
+
+def authority(until: datetime) -> Json:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(until - timedelta(days=365))
+        .not_valid_after(until)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    return {"metadata": {"name": "penstock-ca"}, "data": {"ca.crt": pem}}
+
+
+def lease(holder: str = "one", age: float = 2.0) -> Json:
+    renewed = (NOW - timedelta(seconds=age)).isoformat()
+    return {
+        "metadata": {"name": "penstock-status"},
+        "spec": {"holderIdentity": holder, "renewTime": renewed},
+    }
+
+
+def cluster(**changed: Any) -> Cluster:
+    """A cluster in which all is well; lists by name replace its own, "_" stands for "-"."""
+    crds = [*map(crd, GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
+    lists: dict[str, Any] = {
+        "crds": crds,
+        "nodes": [
+            node("n1", "192.0.2.11", "10.244.1.0/24"),
+            node("n2", "192.0.2.12", "10.244.2.0/24"),
+        ],
+        "pods": [pod(part, on) for part in ("controller", "agent", "envoy") for on in ("n1", "n2")],
+        "deployments": [deployment("pool:192.0.2.128/26")],
+        "leases": [lease()],
+        "configmaps": [authority(NOW + timedelta(days=300))],
+        "kube-system": [],
+        "servicecidrs": [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}}],
+        "gatewayclasses": [CLASS],
+        "gateways": [],
+    }
+    lists |= {name.replace("_", "-"): value for name, value in changed.items() if name != "rights"}
+    return Cluster(
+        server="https://192.0.2.1:6443",
+        namespace=NAMESPACE,
+        version="v1.37.2",
+        lists={
+            name: value if isinstance(value, Listed) else Listed(tuple(value))
+            for name, value in lists.items()
+        },
+        rights=changed.get("rights", {"penstock-agent list pods": True}),
+    )
+
+
+def judged(seen: Cluster) -> dict[str, Finding]:
+    found = [*platform(seen), *workloads(seen, VERSION, NOW), *gateway_addresses(seen)]
+    assert len({one.id for one in found}) == len(found)
+    return {one.id: one for one in found}
+
+
+def test_a_cluster_in_which_all_is_well_is_ok() -> None:
+    found = judged(cluster())
+    assert {id_: one.found for id_, one in found.items() if one.verdict is not Verdict.OK} == {}
+    assert len(found) == 16
+
+
+FORBIDDEN = Listed(refused="pods is forbidden")
+
+
+@pytest.mark.parametrize(
+    ("changed", "id_", "verdict", "said"),
+    [
+        ({"crds": [crd("ciliumnetworkpolicies", "cilium.io")]}, "PC-CRD-001", "fail", "missing"),
+        ({"crds": [crd(one, version="v0.8.0") for one in GATEWAY_KINDS]},
+         "PC-CRD-001", "fail", "v0.8.0"),
+        ({"crds": [crd("gateways", version="v1.6.3"), *map(crd, GATEWAY_KINDS)]},
+         "PC-CRD-001", "ok", "v1.7.0"),
+        ({"crds": [*map(crd, GATEWAY_KINDS[:3]), crd("referencegrants", version="v1.6.3")]},
+         "PC-CRD-001", "warn", "v1.6.3, v1.7.0"),
+        ({"crds": [*map(crd, GATEWAY_KINDS)]}, "PC-CRD-002", "fail", "no policy"),
+        ({"crds": FORBIDDEN}, "PC-CRD-001", "skip", "forbidden"),
+        ({"rights": {"penstock-agent list pods": False}}, "PC-RBA-001", "fail", "list pods"),
+        ({"rights": {}}, "PC-RBA-001", "skip", "may not ask"),
+        ({"kube_system": [{"metadata": {"name": "kube-proxy"}}]}, "PC-KPX-001", "warn", "runs"),
+        ({"pods": []}, "PC-CTL-001", "fail", "none in penstock-system"),
+        ({"pods": [pod("controller", "n1", ready=False)]},
+         "PC-CTL-001", "fail", "0 of 1 ready; penstock-controller-n1: ImagePullBackOff"),
+        ({"pods": [pod("controller", "n1", ready=False), pod("controller", "n2")]},
+         "PC-CTL-001", "warn", "1 of 2 ready"),
+        ({"pods": [pod("controller", "n1"), pod("controller", "n1")]},
+         "PC-CTL-002", "warn", "all on n1"),
+        ({"pods": FORBIDDEN}, "PC-CTL-001", "skip", "forbidden"),
+        ({"leases": []}, "PC-CTL-003", "fail", "nobody"),
+        ({"leases": [lease(age=100.0)]}, "PC-CTL-003", "warn", "100 s ago"),
+        ({"pods": [pod("agent", "n1")]}, "PC-AGT-001", "fail", "1 of 2 nodes; n2: no pod"),
+        ({"pods": [pod("envoy", "n1"), pod("envoy", "n2", ready=False)]},
+         "PC-ENV-001", "fail", "penstock-envoy-n2: ImagePullBackOff"),
+        ({"pods": [pod("agent", "n1"), pod("agent", "n2", image="i:2")]},
+         "PC-VER-001", "warn", "i:2"),
+        ({"configmaps": []}, "PC-CRT-001", "fail", "missing"),
+        ({"configmaps": [authority(NOW + timedelta(days=3))]}, "PC-CRT-001", "warn", "3 days left"),
+        ({"configmaps": [authority(NOW - timedelta(days=3))]}, "PC-CRT-001", "fail", "nobody"),
+        ({"configmaps": [{"metadata": {"name": "penstock-ca"}, "data": {"ca.crt": "x"}}]},
+         "PC-CRT-001", "fail", "ca.crt"),
+        ({"gatewayclasses": []}, "PC-GWC-001", "fail", "none has controllerName"),
+        ({"gatewayclasses": [CLASS | {"status": {}}]}, "PC-GWC-001", "fail", "not accepted"),
+        ({"deployments": []}, "PC-GWA-001", "skip", "not there"),
+        ({"deployments": [deployment("nodes")]}, "PC-GWA-001", "ok", "of the nodes"),
+        ({"deployments": [deployment("pool:10.244.2.0/28")]}, "PC-GWA-001", "fail", "pods of n2"),
+        ({"deployments": [deployment("pool:192.0.2.8/29")]}, "PC-GWA-001", "fail", "node n1"),
+        ({"deployments": [deployment("pool:192.0.2.9-192.0.2.11")]},
+         "PC-GWA-001", "fail", "node n1"),
+        ({"deployments": [deployment("pool:10.96.1.0/24")]}, "PC-GWA-001", "fail", "Services"),
+        ({"deployments": [deployment("pool:x")]}, "PC-GWA-001", "fail", "x"),
+        ({"gateways": [{"metadata": {"name": "a", "namespace": "b"},
+                        "spec": {"gatewayClassName": "penstock"}}]},
+         "PC-GWA-002", "warn", "b/a: not programmed"),
+        ({"gateways": [{"metadata": {"name": "a", "namespace": "b"},
+                        "spec": {"gatewayClassName": "others"}}]},
+         "PC-GWA-002", "ok", "0 programmed"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(changed: Json, id_: str, verdict: str, said: str) -> None:
+    one = judged(cluster(**changed))[id_]
+    assert (one.verdict, said in one.found) == (Verdict(verdict), True), one
+    assert one.hint or one.verdict in (Verdict.OK, Verdict.SKIP)
+
+
+def test_an_old_kubernetes_is_told() -> None:
+    old = Cluster(server="https://a", namespace=NAMESPACE, version="v1.24.0")
+    assert next(platform(old)).verdict is Verdict.FAIL
+
+
+def test_of_a_server_that_does_not_answer_nothing_else_is_said() -> None:
+    away = Cluster(server="https://a", namespace=NAMESPACE, unreachable="refused")
+    (found,) = platform(away)
+    assert (found.id, found.verdict) == ("PC-API-001", Verdict.FAIL)
+
+
+GOOD_STATUS: Json = {
+    "node": "n1",
+    "controller_connected": True,
+    "envoy_connected": True,
+    "envoy": {"state": "running"},
+    "pods": [{"name": "a", "identity": 70000}],
+    "resources": {"Cluster": {"intended": 3, "acked": 3, "rejected": 0}},
+    "failures": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "id_", "verdict"),
+    [
+        ({}, "", ""),
+        ({"controller_connected": False}, "PC-NOD-002", "warn"),
+        ({"envoy_connected": False}, "PC-NOD-003", "fail"),
+        ({"failures": {"pod a": "E2BIG"}}, "PC-NOD-004", "fail"),
+        ({"resources": {"Cluster": {"rejected": 1}}}, "PC-NOD-005", "fail"),
+        ({"pods": [{"name": "a", "identity": None}]}, "PC-NOD-001", "warn"),
+    ],
+)
+def test_what_an_agent_says_is_judged(changed: Json, id_: str, verdict: str) -> None:
+    found = [one for one in of_status(GOOD_STATUS | changed) if one.verdict is not Verdict.OK]
+    assert [(one.id, str(one.verdict)) for one in found] == ([(id_, verdict)] if id_ else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "verdict"),
+    [
+        ({}, "fail"),
+        ({"10-a.conflist": {"plugins": [{"type": "bridge"}, {"type": "penstock-cni"}]}}, "ok"),
+        ({"10-a.conflist": {"plugins": [{"type": "penstock-cni"}, {"type": "bridge"}]}}, "fail"),
+        ({"05-b.conf": {"type": "bridge"},
+          "10-a.conflist": {"plugins": [{"type": "penstock-cni"}]}}, "fail"),
+    ],
+)  # fmt: skip
+def test_the_configuration_that_is_used_ends_with_our_plugin(
+    tmp_path: Path, files: dict[str, Json], verdict: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert chain(tmp_path).verdict is Verdict(verdict)
+
+
+def test_a_node_without_an_agent_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = Where(node=True, paths=RunPaths(tmp_path), cni_folder=tmp_path)
+    assert check(where, Format.JSON, quiet=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    by_id = {one["id"]: one for one in said["findings"]}
+    assert by_id["PC-NOD-001"]["verdict"] == "fail"
+    assert by_id["PC-NOD-001"]["hint"]
+
+
+def test_without_a_cluster_the_machine_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    check(Where(), Format.TABLE, quiet=False)
+    assert "PC-KRN-001  ok" in capsys.readouterr().out
