@@ -269,14 +269,21 @@ class JoinClient:
             key = load_pem_private_key(content, None)
             found = _node_certificate(key, content)
             if self._is_good(found) and self._is_ours(found):
-                self._hold(found)
+                self._hold(found, found.begins.timestamp())
                 _log.info(
                     "certificate of an earlier process", node=self._node, ends=str(found.ends)
                 )
 
     def _take(self, found: NodeCertificate) -> None:
+        """Use a new certificate.
+
+        Raises:
+            JoinError: it has ended already.
+        """
+        if not self._is_good(found):
+            raise JoinError(f"the new certificate ended at {found.ends}; is our clock right?")
         self._taken_at = self._clock.monotonic()
-        self._hold(found)
+        self._hold(found, self._clock.now())
         _log.info("certificate", node=self._node, ends=str(found.ends))
         if self._kept is not None:
             try:
@@ -284,10 +291,11 @@ class JoinClient:
             except OSError as error:
                 _log.warning("the certificate stays in memory only", reason=str(error))
 
-    def _hold(self, found: NodeCertificate) -> None:
+    def _hold(self, found: NodeCertificate, begun: float) -> None:
+        """Use a certificate that began at *begun* on our clock, which may not be the signer's."""
         self._held = found
         share = _RENEW_SHARE - _RENEW_SPREAD * self._random()
-        self._renew_at = (found.begins + (found.ends - found.begins) * share).timestamp()
+        self._renew_at = begun + (found.ends - found.begins).total_seconds() * share
         self._there.set()
 
     def _is_good(self, held: NodeCertificate) -> bool:
