@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from penstock.cli.formats import Format, LintFormat
-from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
-
-
-def default_run_dir() -> Path:
-    """Return the run folder of the user's instance: /run/penstock for root."""
-    if os.geteuid() == 0:
-        return DEFAULT_RUN_DIR
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "penstock"  # noqa: S108 - as for XDG_RUNTIME_DIR
+from penstock.cli.nodes import agent, cni_app
+from penstock.cli.options import RUN_DIR, RunDir
+from penstock.meta.paths import RunPaths
 
 
 app = typer.Typer(
@@ -33,11 +27,9 @@ proxy_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(proxy_app, name="proxy")
+app.add_typer(cni_app, name="cni", hidden=True)
+app.command(hidden=True)(agent)
 
-RUN_DIR = default_run_dir()
-RunDir = Annotated[
-    Path, typer.Option("--run-dir", envvar="PENSTOCK_RUN_DIR", help="Run folder of the instance.")
-]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; all if not given.")]
 Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]
 
@@ -289,6 +281,42 @@ def controller(
     lease_namespace: Annotated[
         str, typer.Option("--lease-namespace", help="Of the Lease whose holder writes statuses.")
     ] = "",
+    ads_address: Annotated[
+        str, typer.Option("--ads-address", help="Serve nodes there, as 0.0.0.0:15012.")
+    ] = "",
+    join_address: Annotated[
+        str, typer.Option("--join-address", help="Let nodes join there; port 15013 beside ADS.")
+    ] = "",
+    metrics_address: Annotated[
+        str, typer.Option("--metrics-address", help="Health and metrics, as 0.0.0.0:15014.")
+    ] = "",
+    trust_domain: Annotated[
+        str, typer.Option("--trust-domain", help="Of the names in certificates.")
+    ] = "cluster.local",
+    serving_name: Annotated[
+        list[str] | None, typer.Option("--serving-name", help="One more DNS name; repeatable.")
+    ] = None,
+    ca_dir: Annotated[
+        Path | None, typer.Option("--ca-dir", help="Keep the CA there instead of in a Secret.")
+    ] = None,
+    join_audience: Annotated[
+        str, typer.Option("--join-audience", help="Of the tokens with which nodes join.")
+    ] = "penstock",
+    join_service_account: Annotated[
+        str, typer.Option("--join-service-account", help="NAMESPACE/NAME of those tokens.")
+    ] = "",
+    join_token_file: Annotated[
+        Path | None, typer.Option("--join-token-file", help="A token that lets any node join.")
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option("--drain-seconds", help="From SIGTERM to the end of streams.")
+    ] = 5.0,
+    gateway_addresses: Annotated[
+        str, typer.Option("--gateway-addresses", help="nodes, or pool:192.0.2.0/26 (cluster).")
+    ] = "nodes",
+    system_namespace: Annotated[
+        str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")
+    ] = "",
     in_cluster: Annotated[
         bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
     ] = False,
@@ -296,7 +324,7 @@ def controller(
     log_json: Annotated[bool, typer.Option("--log-json")] = False,
 ) -> None:
     """Compile objects and serve them to agents; `penstock up` starts it."""
-    from penstock.cli.parts import ClusterOptions, run_controller
+    from penstock.cli.parts import ClusterOptions, NetworkOptions, run_controller
 
     run_controller(
         RunPaths(run_dir.resolve()),
@@ -306,34 +334,23 @@ def controller(
             context=context,
             in_cluster=in_cluster,
             lease_namespace=lease_namespace,
+            gateway_addresses=gateway_addresses,
+            system_namespace=system_namespace,
+        ),
+        network=NetworkOptions(
+            ads_address=ads_address,
+            join_address=join_address,
+            metrics_address=metrics_address,
+            trust_domain=trust_domain,
+            names=tuple(serving_name or ()),
+            authority_folder=ca_dir,
+            join_audience=join_audience,
+            join_account=join_service_account,
+            join_token_file=join_token_file,
+            drain=drain_seconds,
         ),
         published_offset=published_offset,
         only_gateways=only_gateways,
-        log_json=log_json,
-    )
-
-
-@app.command(hidden=True)
-def agent(
-    run_dir: RunDir = RUN_DIR,
-    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "lab",
-    *,
-    only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
-    stop_envoy: Annotated[bool, typer.Option("--stop-envoy")] = False,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", help="Envoy's worker threads.")
-    ] = None,
-    log_json: Annotated[bool, typer.Option("--log-json")] = False,
-) -> None:
-    """Serve one Envoy and steer pods into it; `penstock up` starts it."""
-    from penstock.cli.parts import run_agent
-
-    run_agent(
-        RunPaths(run_dir.resolve()),
-        node,
-        only_gateways=only_gateways,
-        stop_envoy=stop_envoy,
-        concurrency=concurrency,
         log_json=log_json,
     )
 

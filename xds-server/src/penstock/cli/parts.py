@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import NODE_NETNS, RunPaths
+from penstock.meta.paths import RunPaths
 from penstock.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    from penstock.compiler.settings import Settings
+    from penstock.controlplane.endpoint import Network
     from penstock.sources.kubernetes.access import Access
 
 
@@ -26,6 +27,31 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     in_cluster: bool = False
     lease_namespace: str = ""
     """Of the Lease of the one that writes statuses; "" for the pod's own, or kube-system."""
+    gateway_addresses: str = "nodes"
+    """"nodes", or "pool:" and addresses as `penstock.core.ranges` reads them."""
+    system_namespace: str = ""
+    """Of Penstock's own pods; "" for the pod's own, or penstock-system."""
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether there is an API server to read from."""
+        return self.kubeconfig is not None or self.in_cluster
+
+
+class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to serve to other machines; see `penstock.controlplane.endpoint.Network`."""
+
+    ads_address: str = ""
+    join_address: str = ""
+    metrics_address: str = ""
+    trust_domain: str = "cluster.local"
+    names: tuple[str, ...] = ()
+    authority_folder: Path | None = None
+    join_audience: str = "penstock"
+    join_account: str = ""
+    """NAMESPACE/NAME; "" for penstock-agent in the namespace of this controller."""
+    join_token_file: Path | None = None
+    drain: float = 5.0
 
 
 def run_controller(
@@ -33,6 +59,7 @@ def run_controller(
     sources: Sequence[Path],
     *,
     cluster: ClusterOptions,
+    network: NetworkOptions,
     published_offset: int,
     only_gateways: bool,
     log_json: bool,
@@ -43,20 +70,20 @@ def run_controller(
         paths: of the instance.
         sources: folders and files of YAML.
         cluster: an API server to read from instead.
+        network: what to serve to other machines.
         published_offset: see `penstock.compiler.settings.Settings`.
         only_gateways: whether to do without eBPF and in the present network namespace.
         log_json: whether to log JSON lines.
 
     Raises:
-        PenstockError: there is not exactly one kind of source, or it cannot be reached as told.
+        PenstockError: there is not exactly one kind of source, or it cannot be reached as told, or
+            an option makes no sense.
     """
-    from penstock.compiler.settings import Reach, Settings
     from penstock.controlplane.app import run
     from penstock.controlplane.config import Config
 
     log_to_stderr(json=log_json)
-    reach = Reach.HOST if only_gateways else Reach.NODE
-    settings = Settings(reach=reach, published_offset=published_offset)
+    settings = _settings(cluster, published_offset, only_gateways=only_gateways)
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
     environment = dict(os.environ)
@@ -68,9 +95,61 @@ def run_controller(
             lease_namespace=_lease_namespace(cluster),
             made=made,
             paths=paths,
+            network=_network(network, _lease_namespace(cluster)),
             settings=settings,
         )
     )
+
+
+def _network(options: NetworkOptions, namespace: str) -> Network:
+    from penstock.controlplane.endpoint import Network, split_address
+    from penstock.meta.names import NamespacedName
+    from penstock.meta.node_identity import JOIN_PORT
+
+    for address in (options.ads_address, options.join_address, options.metrics_address):
+        if address:
+            split_address(address)
+    join_address = options.join_address
+    if options.ads_address and not join_address:
+        join_address = f"{options.ads_address.rpartition(':')[0]}:{JOIN_PORT}"
+    account_namespace, _, account = options.join_account.rpartition("/")
+    return Network(
+        ads_address=options.ads_address,
+        join_address=join_address,
+        metrics_address=options.metrics_address,
+        namespace=namespace,
+        trust_domain=options.trust_domain,
+        names=options.names,
+        authority_folder=options.authority_folder,
+        join_audience=options.join_audience,
+        join_account=NamespacedName(account_namespace or namespace, account or "penstock-agent"),
+        join_token_file=options.join_token_file,
+        drain=options.drain,
+    )
+
+
+def _settings(cluster: ClusterOptions, published_offset: int, *, only_gateways: bool) -> Settings:
+    from penstock.compiler.settings import Addressing, Reach, Settings
+    from penstock.core.ranges import AddressRanges
+
+    if only_gateways or not cluster.is_used:
+        reach = Reach.HOST if only_gateways else Reach.NODE
+        return Settings(reach=reach, published_offset=published_offset)
+    system = cluster.system_namespace or _own_namespace(cluster) or "penstock-system"
+    mode, _, pool = cluster.gateway_addresses.partition(":")
+    match mode:
+        case "nodes" if not pool:
+            return Settings(
+                reach=Reach.CLUSTER, addressing=Addressing.NODES, system_namespace=system
+            )
+        case "pool":
+            text = str(AddressRanges(pool))
+            return Settings(reach=Reach.CLUSTER, gateway_pool=text, system_namespace=system)
+        case _:
+            raise PenstockError(
+                f"--gateway-addresses {cluster.gateway_addresses!r} is neither nodes nor pool:… "
+                "with addresses; write pool:192.0.2.0/26"
+            )
 
 
 def _access(
@@ -85,45 +164,11 @@ def _access(
     return in_cluster(environment) if cluster.in_cluster else None
 
 
-def _lease_namespace(cluster: ClusterOptions) -> str:
+def _own_namespace(cluster: ClusterOptions) -> str:
     from penstock.sources.kubernetes.kubeconfig import own_namespace
 
-    own = own_namespace() if cluster.in_cluster else ""
-    return cluster.lease_namespace or own or "kube-system"
+    return own_namespace() if cluster.in_cluster else ""
 
 
-def run_agent(
-    paths: RunPaths,
-    node: str,
-    *,
-    only_gateways: bool,
-    stop_envoy: bool,
-    concurrency: int | None,
-    log_json: bool,
-) -> None:
-    """Run the agent until SIGTERM.
-
-    Args:
-        paths: of the instance.
-        node: name of the node.
-        only_gateways: whether to do without eBPF and in the present network namespace.
-        stop_envoy: whether Envoy ends with the agent; else the next agent takes it over.
-        concurrency: Envoy's worker threads; None is one for each processor.
-        log_json: whether to log JSON lines.
-
-    Raises:
-        PenstockError: it cannot run here.
-    """
-    from penstock.agent.app import serve
-    from penstock.agent.config import Config
-
-    log_to_stderr(json=log_json)
-    config = Config(
-        paths=paths,
-        node=node,
-        netns=None if only_gateways else paths.netns / NODE_NETNS,
-        datapath=not only_gateways,
-        drain=1.0 if stop_envoy else 0.0,
-        concurrency=concurrency,
-    )
-    asyncio.run(serve(config))
+def _lease_namespace(cluster: ClusterOptions) -> str:
+    return cluster.lease_namespace or _own_namespace(cluster) or "kube-system"
