@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
 from penstock.ads.client import DEFAULT_BACK_OFF, AdsClient
 from penstock.ads.dial import FLEET_BACK_OFF
 from penstock.ads.store import SnapshotStore
