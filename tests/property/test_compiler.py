@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
@@ -81,8 +82,8 @@ def _namespace(team: str) -> Object | Broken:
 pods = st.builds(
     objects.pod,
     name=numbers.map("p{}".format),
-    ip=numbers.map("10.244.0.{}".format),
-    labels=apps.map(_labels),
+    ip=st.just("") | numbers.map("10.244.0.{}".format),
+    labels=apps.map(_labels) | st.just({"app.kubernetes.io/name": "penstock-envoy"}),
     namespace=namespaces,
     node=st.sampled_from(NODES),
 )
@@ -115,6 +116,31 @@ gateway_routes = st.builds(
     path=st.sampled_from(["/", "/x"]),
 )
 gateways = st.builds(_gateway, st.sampled_from(["", "a.test", "*.test"]))
+pool = st.sampled_from(["172.31.0.129", "172.31.0.130", "192.0.2.1"])
+few = st.frozensets(pool, max_size=2).map(sorted)
+times = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
+more_gateways = st.builds(
+    objects.gateway,
+    name=st.sampled_from(["gw", "h1", "h2"]),
+    addresses=few.map(lambda chosen: [{"value": one} for one in chosen]),
+    status=few,
+    since=times,
+)
+balanced = st.builds(
+    objects.balanced,
+    name=apps,
+    ip=numbers.map("10.96.0.{}".format),
+    status=few,
+    since=times,
+    loadBalancerIP=st.just("") | pool,
+    loadBalancerClass=st.sampled_from(["", "penstock.dev/pool", "x.test/other"]),
+)
+nodes = st.builds(
+    objects.node,
+    name=st.sampled_from(NODES),
+    ip=st.sampled_from(["172.31.0.11", "172.31.0.12", "10.244.0.1"]),
+    ready=st.booleans(),
+)
 classes = st.builds(
     objects.gateway_class, controller=st.sampled_from([objects.CONTROLLER, "x.test/other"])
 )
@@ -129,7 +155,7 @@ broken = st.builds(objects.policy, name=policy_names, spec=st.just(_broken()))
 namespace_objects = st.builds(_namespace, st.sampled_from(["x", "y"]))
 things = st.one_of(
     pods, services, slices, mesh_routes, gateway_routes, gateways, classes, policies, broken,
-    namespace_objects,
+    namespace_objects, more_gateways, balanced, nodes,
 )  # fmt: skip
 edits = st.lists(st.tuples(things, st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -141,18 +167,25 @@ def _all(compiler: Compiler) -> dict[str, list[tuple[str, str, bytes]]]:
     }
 
 
-def _from_scratch(present: Sequence[Object | Broken]) -> Compiler:
-    compiler = Compiler()
+SETTINGS = (
+    Settings(),
+    Settings(reach=Reach.CLUSTER, gateway_pool="172.31.0.128/30", system_namespace="other"),
+    Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
+)
+
+
+def _from_scratch(present: Sequence[Object | Broken], configured: Settings) -> Compiler:
+    compiler = Compiler(configured)
     compiler.apply(objects.added(present))
     return compiler
 
 
-@given(edits)
-@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(SETTINGS), edits)
+@settings(max_examples=150, deadline=None)
 def test_incremental_equals_from_scratch(
-    changes: list[tuple[Object | Broken, int]],
+    configured: Settings, changes: list[tuple[Object | Broken, int]]
 ) -> None:
-    compiler = Compiler()
+    compiler = Compiler(configured)
     present: dict[ObjectRef, Object | Broken] = {}
     held: dict[tuple[str, ResourceName], Resource] = {}
     for thing, dice in changes:
@@ -169,8 +202,11 @@ def test_incremental_equals_from_scratch(
             for name in change.delta.removals:
                 del held[change.node, name]
         assert compiler.failures == {}
-    fresh = _from_scratch(sorted(present.values(), key=lambda one: one.ref))
-    backwards = _from_scratch(sorted(present.values(), key=lambda one: one.ref, reverse=True))
+    forwards = sorted(present.values(), key=lambda one: one.ref)
+    fresh, backwards = (
+        _from_scratch(forwards, configured),
+        _from_scratch(forwards[::-1], configured),
+    )
     assert _all(compiler) == _all(fresh) == _all(backwards)
     told = {(node, name): r.version for (node, name), r in held.items()}
     have = {

@@ -12,7 +12,7 @@ import yaml
 from penstock.cli.compiled import compile_files
 from penstock.cli.translate import as_json
 from penstock.compiler.compile import Compiler
-from penstock.compiler.settings import Settings
+from penstock.compiler.settings import Reach, Settings
 from penstock.compiler.statuses import status_of
 from penstock.controlplane.config import known_kinds
 from penstock.core.events import Event, EventType
@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "golden"
 EXAMPLES = {"shop": ROOT / "examples" / "shop"}
 """Cases whose objects are an example; its pods are simulated as `penstock translate` does."""
+SETTINGS = {
+    "cluster-addresses": Settings(
+        reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
+    )
+}
+"""Of cases that are not a lab's."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -53,7 +59,7 @@ def compiled(name: str, settings: Settings | None = None) -> Case:
         made = compile_files([EXAMPLES[name]], settings)
         return Case(made.compiler, made.loaded.objects)
     objects = load([CASES / name / "in"], known_kinds()).objects
-    compiler = Compiler(settings)
+    compiler = Compiler(settings or SETTINGS.get(name))
     compiler.apply([Event(EventType.ADDED, one) for one in objects])
     assert compiler.failures == {}
     return Case(compiler, objects)

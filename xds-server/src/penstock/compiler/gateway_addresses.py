@@ -29,7 +29,7 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
     fault: Reason | None = None
     """Why it has not the addresses that it should have."""
     closed: dict[str, str] = {}
-    """Names of listeners whose port is another Gateway's, and what to say."""
+    """Names of listeners that are not open anywhere, and why."""
 
 
 @query
@@ -50,7 +50,7 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
         fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
     elif settings.reach is Reach.CLUSTER and not somebody_serves(db, None):
         fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY)
-    return ReachedAt(addresses=assignment.addresses, fault=fault)
+    return _reached(gateway, assignment.addresses, fault, {})
 
 
 def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> ReachedAt:
@@ -70,7 +70,15 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         if holder not in (None, GatewayPort(gateway.key, listener.port)):
             text = f"port {listener.port} of the nodes is {gateway_ref(holder.gateway)}'s"
             closed[listener.name] = text
-    return ReachedAt(addresses=addresses[:MAX_ADDRESSES], fault=fault, closed=closed)
+    return _reached(gateway, addresses[:MAX_ADDRESSES], fault, closed)
+
+
+def _reached(
+    gateway: Gateway, addresses: tuple[str, ...], fault: Reason | None, closed: dict[str, str]
+) -> ReachedAt:
+    if fault is not None and not addresses:
+        closed = {one.name: fault.message for one in gateway.spec.listeners}
+    return ReachedAt(addresses=addresses, fault=fault, closed=closed)
 
 
 def _number(address: str) -> tuple[int, int]:
