@@ -142,7 +142,7 @@ def _fixed() -> list[Resource]:
     """Return what does not depend on the judgement: one cluster, and a way to it for each peer."""
     cluster = clusters.policed(Role.MESH, TARGET, Protocol.SAME, node_netns="netns/node")
     anybody = HttpAllow(peers=None, rules=(), origin=ORIGIN)
-    egress = rbac.rules([rbac.Judgement(name="any", allow=anybody)], rbac.ByListener())
+    egress = (rbac.Judgement(name="any", allow=anybody),)
     egress_rules = clusters.egress_rules_name(TARGET)
     made = [
         _resource(cluster.name, cluster),
@@ -164,12 +164,11 @@ def _fixed() -> list[Resource]:
 def _ingress_rules(port: HttpPort) -> Resource:
     """Return the upstream filter, made of a judgement as the compiler does."""
     name = clusters.ingress_rules_name(TARGET)
-    found = [
+    found = tuple(
         rbac.Judgement(name=str(allow.origin), allow=allow, denied=port.denied or frozenset())
         for allow in (port.allows if port.denied is not None else ())
-    ]
-    made = rbac.ecds(name, rbac.rules(found, rbac.ByListener()), Direction.INGRESS)
-    return _resource(name, made)
+    )
+    return _resource(name, rbac.ecds(name, found, Direction.INGRESS))
 
 
 @pytest.fixture(scope="module")

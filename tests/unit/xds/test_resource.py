@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
+from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import framing, types
+from penstock.xds.origins import encode_origin
 from penstock.xds.resource import Resource, ResourceName, make_resource, read_resource
 
 ORIGIN = Origin(ObjectRef("HTTPRoute", "shop", "orders"), "spec.rules[0]")
@@ -27,6 +30,19 @@ def test_joined_frames_are_one_valid_response() -> None:
     assert [r.version for r in message.resources] == [r.version for r in resources]
     assert {r.resource.type_url for r in message.resources} == {types.CLUSTER}
     assert list(message.removed_resources) == ["gone", "too"]
+
+
+def test_metadata_equals_what_protobuf_would_make_of_it() -> None:
+    needs = [*NEEDS, ResourceName(types.ENDPOINTS, "a"), ResourceName(types.CLUSTER, "c" * 200)]
+    whole = Origin(ObjectRef("Gateway", "", "g"))
+    made = make_resource(types.SCOPE, "s", b"", [ORIGIN, whole], needs)
+    meta = node_pb2.ResourceMeta(origins=[encode_origin(ORIGIN), encode_origin(whole)])
+    meta.needs.add(type_url=types.CLUSTER, names=["a", "b", "c" * 200])
+    meta.needs.add(type_url=types.ENDPOINTS, names=["a"])
+    expected = base_pb2.Metadata()
+    expected.typed_filter_metadata["penstock"].Pack(meta)
+    assert parse(made).resources[0].metadata == expected
+    assert expected.SerializeToString(deterministic=True) in made.framed
 
 
 def test_frame_equals_what_protobuf_would_make_of_it() -> None:

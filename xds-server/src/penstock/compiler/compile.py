@@ -189,11 +189,12 @@ class Compiler:
 
     def _goal_changed(self, node: engine.Node) -> None:
         goal = node.goal
-        name = str(goal.key if isinstance(goal, _Root | Output) else goal)
-        if node.failure is not None:
-            self.failures[name] = node.failure
-            return
-        self.failures.pop(name, None)
+        if node.failure is not None or self.failures:
+            name = str(goal.key if isinstance(goal, _Root | Output) else goal)
+            if node.failure is not None:
+                self.failures[name] = node.failure
+                return
+            self.failures.pop(name, None)
         if isinstance(goal, _Root):
             self._reconcile(goal, node.value)
         elif isinstance(goal, Output):

@@ -28,7 +28,7 @@ from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, Origin
 from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
-from penstock.xds.resource import Resource, encode_resource
+from penstock.xds.resource import Resource, encode_resource, make_resource
 
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 
@@ -160,6 +160,10 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     else:
         made = clusters.policed(role, target, protocol, node_netns=netns)
     return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])
+    netns = db.settings.node_netns if db.settings.reach is Reach.NODE else ""
+    made = clusters.policed_bytes(role, target, _protocol(spec, role), node_netns=netns)
+    name = cluster_name(role, target)
+    return make_resource(types.CLUSTER, name, made, [Origin.of("Service", target.service)])
 
 
 def _protocol(spec: PortSpec, role: Role) -> Protocol:
@@ -266,7 +270,7 @@ def _judgements(
 def _rules(
     name: str, judgements: Sequence[rbac.Judgement], direction: Direction, target: ServicePort
 ) -> Resource:
-    made = rbac.ecds(name, rbac.rules(judgements, rbac.ByListener()), direction)
+    made = rbac.ecds(name, tuple(judgements), direction)
     policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
     origins = [Origin.of("Service", target.service), *sorted(policies)]
     return encode_resource(types.EXTENSION, name, made, origins)

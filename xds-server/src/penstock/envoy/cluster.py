@@ -10,6 +10,7 @@ the filters: `policed` builds both or none.
 from __future__ import annotations
 
 import enum
+import functools
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -65,17 +66,17 @@ class Protocol(enum.Enum):
 
 def cluster_name(role: Role, target: ServicePort) -> str:
     """Return the name of the Cluster and of its ClusterLoadAssignment."""
-    return f"{role.value}|{target.service}/{target.port}"
+    return f"{role.value}|{_place(target)}"
 
 
 def egress_rules_name(target: ServicePort) -> str:
     """Return the name of the extension config with the clients' egress rules."""
-    return f"eg|{target.service}/{target.port}"
+    return f"eg|{_place(target)}"
 
 
 def ingress_rules_name(target: ServicePort) -> str:
     """Return the name of the extension config with the servers' ingress rules."""
-    return f"in|{target.service}/{target.port}"
+    return f"in|{_place(target)}"
 
 
 def policed(
@@ -91,10 +92,39 @@ def policed(
             and no eBPF: nobody reads marks there, and to set one is a right that an ordinary user
             has not.
     """
-    result = _base(cluster_name(role, target))
+    return _policed(role, _place(target), protocol, node_netns)
+
+
+def policed_bytes(role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str) -> bytes:
+    """Return what `policed` builds, serialised.
+
+    These clusters differ in their names only, so one is built for each length of a name, and all
+    others are that one with the name put in.
+    """
+    place = _place(target).encode()
+    blank = _BLANK * len(place)
+    return _blank_cluster(role, len(place), protocol, node_netns).replace(blank, place)
+
+
+@functools.lru_cache(maxsize=2048)
+def _blank_cluster(role: Role, length: int, protocol: Protocol, node_netns: str) -> bytes:
+    blank = _BLANK.decode() * length
+    return _policed(role, blank, protocol, node_netns).SerializeToString(deterministic=True)
+
+
+_BLANK = b"~"
+"""Stands in no name and nowhere else in a cluster."""
+
+
+def _place(target: ServicePort) -> str:
+    return f"{target.service}/{target.port}"
+
+
+def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> cluster_pb2.Cluster:
+    result = _base(f"{role.value}|{place}")
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
-    filters = [_by_discovery(egress_rules_name(target)), _by_discovery(ingress_rules_name(target))]
+    filters = [_by_discovery(f"eg|{place}"), _by_discovery(f"in|{place}")]
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
     bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
     result.upstream_bind_config.CopyFrom(bind)

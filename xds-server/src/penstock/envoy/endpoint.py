@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from penstock.envoy.wire import socket_address
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
 
 
@@ -18,5 +17,6 @@ def load_assignment(
     result = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
     locality = result.endpoints.add()
     for address, port in endpoints:
-        locality.lb_endpoints.add().endpoint.address.CopyFrom(socket_address(address, port))
+        place = locality.lb_endpoints.add().endpoint.address.socket_address
+        place.address, place.port_value = address, port
     return result

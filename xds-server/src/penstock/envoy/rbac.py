@@ -6,12 +6,14 @@ none. A filter without rules, or a disabled one, lets pass everything: neither i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+from google.protobuf.any_pb2 import Any
 
-from penstock.envoy.wire import exact, extension, full_match, pack
+from penstock.envoy.wire import exact, full_match, pack
 from penstock.ir.policy import Direction, HttpAllow, HttpRule
 from penstock.pb.envoy.config.core.v3 import address_pb2, extension_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
@@ -133,10 +135,18 @@ def pass_all() -> http_rbac_pb2.RBAC:
 
 
 def ecds(
-    name: str, made: rbac_pb2.RBAC, direction: Direction
+    name: str, judgements: tuple[Judgement, ...], direction: Direction
 ) -> extension_pb2.TypedExtensionConfig:
-    """Return the extension config resource *name*."""
-    return extension(name, http_filter(made, direction))
+    """Return the extension config resource *name* for clusters: peers are told by the listener."""
+    return extension_pb2.TypedExtensionConfig(
+        name=name, typed_config=_packed(judgements, direction)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _packed(judgements: tuple[Judgement, ...], direction: Direction) -> Any:
+    """Return a filter that nobody may change: without policy all Services have the same two."""
+    return pack(http_filter(rules(judgements, ByListener()), direction))
 
 
 def _principal(judgement: Judgement, principals: Principals) -> rbac_pb2.Principal | None:

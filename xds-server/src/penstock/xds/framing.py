@@ -9,6 +9,7 @@ Source: protobuf encoding; envoy/service/discovery/v3/discovery.proto of Envoy 1
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 _RESPONSE_RESOURCES = 2
@@ -23,10 +24,16 @@ _ANY_TYPE_URL = 1
 _ANY_VALUE = 2
 _LENGTH_DELIMITED = 2
 _MORE = 0x80
+_TWO_GROUPS = _MORE * _MORE
+_ONE_GROUP = tuple(bytes((value,)) for value in range(_MORE))
 
 
 def varint(value: int) -> bytes:
     """Return *value*, not negative, in base 128, low group first."""
+    if value < _MORE:
+        return _ONE_GROUP[value]
+    if value < _TWO_GROUPS:
+        return bytes((value & 0x7F | _MORE, value >> 7))
     groups = bytearray()
     while value >= _MORE:
         groups.append(value % _MORE | _MORE)
@@ -36,8 +43,8 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, payload: bytes) -> bytes:
-    """Return one length-delimited field: tag, length, payload."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(payload)) + payload
+    """Return one length-delimited field, of a number below 16: tag, length, payload."""
+    return _ONE_GROUP[number << 3 | _LENGTH_DELIMITED] + varint(len(payload)) + payload
 
 
 def resource_field(type_url: str, name: str, version: str, metadata: bytes, body: bytes) -> bytes:
@@ -45,15 +52,27 @@ def resource_field(type_url: str, name: str, version: str, metadata: bytes, body
 
     *metadata* is a serialised core.v3.Metadata, b"" for none.
     """
-    any_head = field(_ANY_TYPE_URL, type_url.encode())
-    any_head += varint(_ANY_VALUE << 3 | _LENGTH_DELIMITED) + varint(len(body))
-    head = field(_RESOURCE_NAME, name.encode()) + field(_RESOURCE_VERSION, version.encode())
-    if metadata:
-        head += field(_RESOURCE_METADATA, metadata)
-    head += varint(_RESOURCE_ANY << 3 | _LENGTH_DELIMITED) + varint(len(any_head) + len(body))
-    size = len(head) + len(any_head) + len(body)
-    tag = varint(_RESPONSE_RESOURCES << 3 | _LENGTH_DELIMITED)
-    return b"".join((tag, varint(size), head, any_head, body))
+    length = len(body)
+    any_head = _any_head(type_url) + varint(length)
+    head = b"".join((
+        field(_RESOURCE_NAME, name.encode()),
+        field(_RESOURCE_VERSION, version.encode()),
+        field(_RESOURCE_METADATA, metadata) if metadata else b"",
+        _ANY_TAG,
+        varint(len(any_head) + length),
+        any_head,
+    ))  # fmt: skip
+    return b"".join((_RESOURCES_TAG, varint(len(head) + length), head, body))
+
+
+@functools.lru_cache(maxsize=64)
+def _any_head(type_url: str) -> bytes:
+    """Return an Any as far as the length of its value."""
+    return field(_ANY_TYPE_URL, type_url.encode()) + varint(_ANY_VALUE << 3 | _LENGTH_DELIMITED)
+
+
+_ANY_TAG = varint(_RESOURCE_ANY << 3 | _LENGTH_DELIMITED)
+_RESOURCES_TAG = varint(_RESPONSE_RESOURCES << 3 | _LENGTH_DELIMITED)
 
 
 def delta_response(

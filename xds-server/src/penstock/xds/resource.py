@@ -17,25 +17,15 @@ import msgspec
 from google.protobuf.message import Message
 
 from penstock.meta.names import Origin
-from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
-from penstock.xds import framing, types
-from penstock.xds.origins import decode_origin, encode_origin
+from penstock.xds import framing
+from penstock.xds.metadata import META_KEY
+from penstock.xds.metadata import metadata as encode_metadata
+from penstock.xds.name import ResourceName
+from penstock.xds.origins import decode_origin
 
-_META_KEY = "penstock"
-_META_TYPE_URL = "type.googleapis.com/penstock.node.v1.ResourceMeta"
-
-
-class ResourceName(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A resource whatever its version."""
-
-    type_url: str
-    name: str
-
-    def __str__(self) -> str:
-        """Return "Cluster name"."""
-        return f"{types.short(self.type_url)} {self.name}"
+__all__ = ["Resource", "ResourceName", "encode_resource", "make_resource", "read_resource"]
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -77,7 +67,7 @@ def make_resource(
     Equal arguments give equal bytes; the order of *needs* does not matter.
     """
     origins, needs = tuple(origins), frozenset(needs)
-    metadata = _metadata(origins, needs)
+    metadata = encode_metadata(origins, needs)
     digest = hashlib.blake2b(body, digest_size=8)
     if metadata:
         digest.update(framing.varint(len(metadata)) + metadata)
@@ -103,7 +93,7 @@ def read_resource(received: discovery_pb2.Resource) -> Resource:
     body = received.resource.value
     metadata = received.metadata.SerializeToString(deterministic=True)
     meta = node_pb2.ResourceMeta.FromString(
-        received.metadata.typed_filter_metadata[_META_KEY].value if metadata else b""
+        received.metadata.typed_filter_metadata[META_KEY].value if metadata else b""
     )
     framed = framing.resource_field(
         received.resource.type_url, received.name, received.version, metadata, body
@@ -117,20 +107,3 @@ def read_resource(received: discovery_pb2.Resource) -> Resource:
         tuple(map(decode_origin, meta.origins)),
         frozenset(ResourceName(n.type_url, name) for n in meta.needs for name in n.names),
     )
-
-
-def _metadata(origins: tuple[Origin, ...], needs: frozenset[ResourceName]) -> bytes:
-    """Return a serialised core.v3.Metadata with one entry, or b""."""
-    if not origins and not needs:
-        return b""
-    meta = node_pb2.ResourceMeta()
-    for need in sorted(needs):
-        if not meta.needs or meta.needs[-1].type_url != need.type_url:
-            meta.needs.add(type_url=need.type_url)
-        meta.needs[-1].names.append(need.name)
-    meta.origins.extend(map(encode_origin, origins))
-    metadata = base_pb2.Metadata()
-    entry = metadata.typed_filter_metadata[_META_KEY]
-    entry.type_url = _META_TYPE_URL
-    entry.value = meta.SerializeToString(deterministic=True)
-    return metadata.SerializeToString(deterministic=True)
