@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from support.cluster import images
 from support.cluster.cluster import Cluster, sweep
 from support.cluster.node import environment, hierarchies
 from support.cluster.plan import DNS_SERVICE, Plan
@@ -126,6 +127,19 @@ def test_an_image_that_nobody_made_is_refused_at_once(cluster: Cluster, namespac
         return str(states[0].get("waiting", {}).get("reason")) if states else ""
 
     until(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), "the pull is not refused")
+
+
+def test_an_image_made_anew_is_what_new_pods_run(cluster: Cluster, namespace: str) -> None:
+    name = "localhost/late:dev"
+    for version in ("one", "two"):
+        made = images.echo_image(name, images.cache_folder(), f"VERSION={version}")
+        images.write(made, cluster.images)
+        cluster.renew_image(name)
+        cluster.apply(echo_pod(version, namespace, "n1", image=name))
+        ready = ("wait", "-n", namespace, "--for=condition=Ready", f"pod/{version}", WAIT)
+        cluster.kubectl(*ready)
+        said = get_from_pod(cluster, namespace, version, "http://127.0.0.1:8080/")
+        assert said["version"] == version
 
 
 def test_dns_of_the_cluster_answers(cluster: Cluster) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from support.cluster.errors import ClusterError
+
 _BLOBS = "blobs/sha256/"
 ALIASES = "aliases.json"
 """File beside the archives: more names of images in them."""
@@ -64,13 +66,32 @@ class Archives:
                 self._read[file] = changed
 
     def _read_archive(self, file: Path) -> None:
+        blobs, manifests = read_archive(file)
+        self._blobs |= blobs
+        for name, (digest, media) in manifests.items():
+            self._names[name] = digest
+            self._media[digest] = media
+
+
+def read_archive(file: Path) -> tuple[dict[str, Blob], dict[str, tuple[str, str]]]:
+    """Return blobs by digest, and digest and media type of manifests by the names of images.
+
+    Raises:
+        ClusterError: *file* is not such an archive.
+    """
+    blobs: dict[str, Blob] = {}
+    manifests: dict[str, tuple[str, str]] = {}
+    try:
         with tarfile.open(file, "r:") as archive:
             for member in archive:
                 if member.name.startswith(_BLOBS):
                     digest = f"sha256:{member.name.removeprefix(_BLOBS)}"
-                    self._blobs[digest] = Blob(file, member.offset_data, member.size)
+                    blobs[digest] = Blob(file, member.offset_data, member.size)
             index = archive.extractfile("index.json")
-            assert index is not None, f"{file} is not an image archive: it has no index.json"
-            for one in json.load(index)["manifests"]:
-                self._names[one["annotations"][_NAME]] = one["digest"]
-                self._media[one["digest"]] = one["mediaType"]
+            for one in json.load(index)["manifests"] if index else ():
+                manifests[one["annotations"][_NAME]] = (one["digest"], one["mediaType"])
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise ClusterError(
+            f"{file} is not an OCI archive (.tar, not compressed) with {_NAME}: {error}"
+        ) from error
+    return blobs, manifests

@@ -167,7 +167,7 @@ class Cluster:
 
     def renew_own_images(self) -> list[str]:
         """Make Penstock's images anew, also on nodes that have them; return their names."""
-        names = images.write_own_images(self.images, _image_cache())
+        names = images.write_own_images(self.images, images.cache_folder())
         for name in names:
             self.renew_image(name)
         return names
@@ -214,9 +214,9 @@ class Cluster:
             (self.state / name).mkdir(mode=0o700)
 
     def _write_images(self, *, own_images: bool) -> None:
-        images.write_images(self.images, _image_cache())
+        images.write_images(self.images, images.cache_folder())
         if own_images:
-            images.write_own_images(self.images, _image_cache())
+            images.write_own_images(self.images, images.cache_folder())
 
     def _start_services(self) -> int:
         with socket.socket() as door:
@@ -313,11 +313,6 @@ class Cluster:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
         return False
-
-
-def _image_cache() -> Path:
-    cache = os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock"
-    return Path(cache) / "images"
 
 
 def sweep() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from support.cluster import programs
+from support.cluster.archives import read_archive
 from support.cluster.cluster import Cluster, sweep
 from support.cluster.errors import ClusterError
 from support.cluster.plan import DEFAULT_NAME, Plan
@@ -99,9 +100,13 @@ def _down(cluster: Cluster) -> None:
 
 def _load(cluster: Cluster, archives: Sequence[Path]) -> None:
     for archive in archives:
+        _, images = read_archive(archive)
         fresh = cluster.images / f"{archive.name}.new"
         shutil.copyfile(archive, fresh)
         fresh.rename(cluster.images / archive.name)
+        for name in images:
+            cluster.renew_image(name)
+            _say(f"image {name}")
 
 
 def _become(words: tuple[str, ...]) -> None:

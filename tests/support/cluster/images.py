@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -63,6 +64,11 @@ def write_images(folder: Path, cache: Path) -> None:
     (folder / ALIASES).write_text(json.dumps(aliases), encoding="utf-8")
 
 
+def cache_folder() -> Path:
+    """Return what `deploy/images` keeps between runs."""
+    return Path(os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock") / "images"
+
+
 def write_own_images(folder: Path, cache: Path) -> list[str]:
     """Write archives of Penstock's own images, as they are in this checkout; return their names.
 
@@ -109,6 +115,12 @@ def _python_images(cache: Path) -> tuple[Image, Image]:
 
     Both have Python, a shell and curl, for those who look around with `kubectl exec`.
     """
+    echo = echo_image(ECHO_IMAGE, cache)
+    return echo, echo._replace(name=CLIENT_IMAGE, entrypoint=("/usr/bin/sleep", "infinity"))
+
+
+def echo_image(name: str, cache: Path, *environment: str) -> Image:
+    """Return our echo server under a name; *environment* is more of it, as NAME=VALUE."""
     recipes = Recipes(cache)
     roots = (CHECKOUT / "xds-server", CHECKOUT / "node-proxy")
     tree: dict[str, Entry] = {}
@@ -116,12 +128,12 @@ def _python_images(cache: Path) -> tuple[Image, Image]:
         folder = root / "src" / "penstock" / package
         tree |= files_below(folder, f"{HOME}/penstock/{package}", _is_source)
     ours = write_layer(tree, cache / "layers")
-    layers = (*recipes.base(), write_layer(_shell(), cache / "layers"), ours)
-    environment = (_PATH, f"PYTHONPATH=/{HOME}", "PYTHONDONTWRITEBYTECODE=1")
-    echo = ("/usr/local/bin/python3", "-m", "penstock.lab.echo")
-    return (
-        Image(ECHO_IMAGE, layers, echo, environment, _NOBODY),
-        Image(CLIENT_IMAGE, layers, ("/usr/bin/sleep", "infinity"), environment, _NOBODY),
+    return Image(
+        name,
+        layers=(*recipes.base(), write_layer(_shell(), cache / "layers"), ours),
+        entrypoint=("/usr/local/bin/python3", "-m", "penstock.lab.echo"),
+        environment=(_PATH, f"PYTHONPATH=/{HOME}", "PYTHONDONTWRITEBYTECODE=1", *environment),
+        user=_NOBODY,
     )
 
 
