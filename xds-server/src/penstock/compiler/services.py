@@ -156,12 +156,10 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
         return None
     protocol, netns = _protocol(spec, role), db.settings.dial_netns
     if role is Role.MIRROR:
-        made = clusters.copying(role, target, protocol, node_netns=netns)
+        copies = clusters.copying(role, target, protocol, node_netns=netns)
+        made = copies.SerializeToString(deterministic=True)
     else:
-        made = clusters.policed(role, target, protocol, node_netns=netns)
-    return encode_resource(types.CLUSTER, made.name, made, [Origin.of("Service", target.service)])
-    netns = db.settings.node_netns if db.settings.reach is Reach.NODE else ""
-    made = clusters.policed_bytes(role, target, _protocol(spec, role), node_netns=netns)
+        made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
     name = cluster_name(role, target)
     return make_resource(types.CLUSTER, name, made, [Origin.of("Service", target.service)])
 
