@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.agent import store as node_store
 from penstock.agent.store import MAGIC, NodeStore, Transaction, decode, encode
 from penstock.meta.names import ObjectRef, Origin
+from penstock.runtime.files import in_memory
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
@@ -21,8 +22,8 @@ def cluster(name: str, body: bytes = b"") -> Resource:
 
 
 @contextlib.asynccontextmanager
-async def running(path: Path) -> AsyncGenerator[NodeStore]:
-    store = NodeStore(path)
+async def running(path: Path, *, secrets: bool = False) -> AsyncGenerator[NodeStore]:
+    store = NodeStore(path, secrets=secrets)
     task = asyncio.create_task(store.run())
     await asyncio.sleep(0)
     try:
@@ -125,3 +126,68 @@ async def test_a_change_costs_what_it_changes(tmp_path: Path) -> None:
         store.apply(Delta((cluster("c7", b"\x0a\x01y"),)))
         await store.flush()
         assert path.stat().st_size - before < 400
+
+
+# Keys
+
+
+def secret(name: str, key: bytes) -> Resource:
+    return make_resource(types.SECRET, name, key)
+
+
+async def test_keys_are_not_written_to_a_disk(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    async with running(path) as store:
+        store.apply(Delta((secret("tls|shop/a", b"KEY"), cluster("a"))))
+        await store.flush()
+        assert store.snapshot.get(types.SECRET, "tls|shop/a") is not None
+        assert b"KEY" not in path.read_bytes()
+        for number in range(100):  # enough for the file to be written anew
+            store.apply(Delta((cluster("a", b"\x0a" + bytes([number]) + b"x" * 50_000),)))
+            await store.flush()
+        assert b"KEY" not in path.read_bytes()
+    again = NodeStore(path)
+    assert [one.key for one in again.snapshot] == [ResourceName(types.CLUSTER, "a")]
+    again.close()
+
+
+async def test_keys_are_kept_where_files_are_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    async with running(path, secrets=True) as store:
+        store.apply(Delta((secret("tls|shop/a", b"KEY"),)))
+        await store.flush()
+    again = NodeStore(path, secrets=True)
+    assert list(again.snapshot) == [secret("tls|shop/a", b"KEY")]
+    again.close()
+
+
+async def test_a_key_that_is_replaced_or_taken_away_leaves_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    async with running(path, secrets=True) as store:
+        store.apply(Delta((secret("tls|shop/a", b"FIRST"), cluster("a"))))
+        await store.flush()
+        store.apply(Delta((secret("tls|shop/a", b"SECOND"),)))
+        await store.flush()
+        assert b"FIRST" not in path.read_bytes()
+        assert b"SECOND" in path.read_bytes()
+        store.apply(Delta((), (ResourceName(types.SECRET, "tls|shop/a"),)))
+        await store.flush()
+        assert b"SECOND" not in path.read_bytes()
+        assert store.snapshot.get(types.CLUSTER, "a") is not None
+
+
+async def test_keys_of_an_earlier_agent_are_wiped_where_they_may_not_be(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    async with running(path, secrets=True) as store:
+        store.apply(Delta((secret("tls|shop/a", b"KEY"), cluster("a"))))
+        await store.flush()
+    async with running(path) as store:
+        await store.flush()
+        assert b"KEY" not in path.read_bytes()
+        assert [one.name for one in store.snapshot] == ["a"]
+
+
+def test_memory_and_disk_are_told_apart() -> None:
+    assert in_memory(Path("/dev/shm"))
+    assert not in_memory(Path("/proc"))
+    assert not in_memory(Path(__file__).parent)

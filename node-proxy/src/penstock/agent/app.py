@@ -41,6 +41,7 @@ from penstock.agent.sweeper import Sweeper
 from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.runtime.clock import SystemClock
+from penstock.runtime.files import in_memory
 from penstock.runtime.stop import stop_signal
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class Agent:
         kernel = self._capture.kernel if self._capture else NoKernel()
         self._state = state
         self._flows = FlowLog()
-        self._store = NodeStore(paths.state / "snapshot")
+        self._store = NodeStore(paths.state / "snapshot", secrets=in_memory(paths.state))
         snapshots = SnapshotStore()
         admin = EnvoyAdmin(paths.envoy_admin)
         self._view = EnvoyView(config.node, snapshots, admin, on_change=self._look_again)

@@ -6,7 +6,11 @@ The file is a log. Each record is one transaction, the changes of a moment that 
 
 A record that is cut or damaged ends the log when it is read: the state is that after the last
 whole transaction, whatever byte a crash stopped at. The log is rewritten as one transaction when
-most of it is outdated, so a change costs what it changes. No secrets are kept here.
+most of it is outdated, so a change costs what it changes.
+
+Secrets are stored only where files are in memory: then they are read back with the rest, and a key
+that was replaced or taken away is written out of the file at once. Elsewhere they are left out, and
+a restarted agent serves what needs them when the controller has sent them again.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from google.protobuf import message
 
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.runtime.files import sync_folder
+from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, read_resource
 from penstock.xds.snapshot import Delta, Snapshot
 
@@ -88,19 +93,32 @@ def parse_framed(framed: bytes) -> Resource:
 class NodeStore:
     """Resources in memory at once, on disk soon after: changes of a moment are one write."""
 
-    def __init__(self, path: Path) -> None:
-        """Read what an earlier agent left at *path*; a damaged tail is cut off."""
+    def __init__(self, path: Path, *, secrets: bool = False) -> None:
+        """Read what an earlier agent left at *path*; a damaged tail is cut off.
+
+        Args:
+            path: of the file.
+            secrets: whether secrets may be in it.
+        """
         self._path = path
+        self._secrets = secrets
         content = path.read_bytes() if path.exists() else b""
         state, good = decode(content)
         if good < len(content):
             log.warning("node store cut", path=str(path), bytes=len(content), good=good)
+        unwanted = [key for key in state if not self._is_stored(key)]
+        for key in unwanted:
+            del state[key]
         self.snapshot = Snapshot(state.values())
-        self._pending: dict[ResourceName, Resource | None] = {}
+        self._pending: dict[ResourceName, Resource | None] = dict.fromkeys(unwanted)
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
-        self._damaged = False
+        self._rewrite = bool(unwanted)
+        """Whether the file as it is must not stay."""
+        if unwanted:
+            self._written.clear()
+            self._changed.set()
         self._live = sum(map(_cost, state.values()))
         self._size = good
         self._file = self._open(good)
@@ -121,7 +139,14 @@ class NodeStore:
             self._changed.set()
         return changed
 
+    def _is_stored(self, key: ResourceName) -> bool:
+        return self._secrets or key.type_url != types.SECRET
+
     def _replace(self, key: ResourceName, old: Resource | None, new: Resource | None) -> None:
+        if not self._is_stored(key):
+            return
+        if key.type_url == types.SECRET and old is not None:
+            self._rewrite = True
         self._live += (_cost(new) if new else 0) - (_cost(old) if old else 0)
         self._pending[key] = new
 
@@ -150,7 +175,7 @@ class NodeStore:
         except OSError as error:
             # The tail may be cut; only a new file is surely whole.
             log.error("node store not written; it is tried again", error=str(error))  # noqa: TRY400 - the text says it all
-            self._damaged = True
+            self._rewrite = True
             self._pending = pending | self._pending
             self._changed.set()
             await asyncio.sleep(RETRY_SECONDS)
@@ -170,8 +195,10 @@ class NodeStore:
         if not self._pending:
             return None
         pending, self._pending = self._pending, {}
-        if self._damaged or self._size > 2 * self._live + SLACK:
-            whole = Transaction(tuple(resource.framed for resource in self.snapshot), ())
+        if self._rewrite or self._size > 2 * self._live + SLACK:
+            self._rewrite = False
+            kept = (one for one in self.snapshot if self._is_stored(one.key))
+            whole = Transaction(tuple(resource.framed for resource in kept), ())
             return MAGIC + encode(whole), True
         stored = tuple(resource.framed for resource in pending.values() if resource is not None)
         removed = tuple(key for key, resource in pending.items() if resource is None)
@@ -192,7 +219,6 @@ class NodeStore:
         fresh.replace(self._path)
         sync_folder(self._path.parent)
         self._size = len(content)
-        self._damaged = False
         old.close()
 
     def _sync(self) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
+
+_MEMORY_FILE_SYSTEMS = frozenset({0x01021994, 0x858458F6})
+"""TMPFS_MAGIC and RAMFS_MAGIC. Source: linux/magic.h."""
+_STATFS_BYTES = 256
+"""More than a struct statfs has on any machine."""
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
@@ -37,3 +43,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def in_memory(folder: Path) -> bool:
+    """Return whether files in *folder* are in memory and on no disk (tmpfs or ramfs).
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    answer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if libc.statfs(os.fsencode(folder), answer) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), str(folder))
+    # f_type is the first field, a long.
+    kind = ctypes.c_ulong.from_buffer(answer).value
+    return kind & 0xFFFFFFFF in _MEMORY_FILE_SYSTEMS

@@ -44,6 +44,10 @@ class Resource(msgspec.Struct, frozen=True):
     needs: frozenset[ResourceName] = frozenset()
     """What a client must have accepted before it is sent this."""
 
+    def __repr__(self) -> str:
+        """Return what it is, not what it holds: that may be a key."""
+        return f"Resource({self.key}, version={self.version!r})"
+
     @property
     def key(self) -> ResourceName:
         """Return type and name."""
