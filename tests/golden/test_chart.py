@@ -72,7 +72,7 @@ def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
         ({"gatewayAddresses": {"mode": "dhcp"}}, "mode"),
         ({"images": {"envoy": {"digest": "sha256:1"}}}, "digest"),
         ({"logLevel": "verbose"}, "logLevel"),
-        ({"cniBinDir": "opt/cni/bin"}, "cniBinDir"),
+        ({"cni": {"binDir": "opt/cni/bin"}}, "binDir"),
         ({"envoy": {"updateStrategy": {"type": "Recreate"}}}, "type"),
     ],
 )

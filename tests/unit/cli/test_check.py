@@ -59,13 +59,13 @@ def pod(component: str, node: str, *, ready: bool = True, image: str = "i:1") ->
                 "app.kubernetes.io/version": VERSION,
             },
         },
-        "spec": {"nodeName": node, "containers": [{"image": image}]},
+        "spec": {
+            "nodeName": node,
+            "containers": [{"image": image, "args": ["--cni-conf-dir=/host/cni/conf"]}],
+        },
         "status": {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": str(ready)}],
-            "initContainerStatuses": [
-                {"name": "cni", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
-            ],
             "containerStatuses": [
                 {"name": component, "state": {"running": {}} if ready else waiting}
             ],

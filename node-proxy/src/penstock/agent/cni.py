@@ -108,7 +108,11 @@ class CniInstallation:
         self._folders = folders
         self._settings = settings
         self._program = program
-        self._trouble = ""
+        self._trouble = "the CNI plugin is not installed yet"
+
+    def missing(self) -> str:
+        """Return why pods may start without being captured; "" if the plugin is in place."""
+        return self._trouble
 
     async def run(self) -> None:
         """Look every 10 s until cancelled."""

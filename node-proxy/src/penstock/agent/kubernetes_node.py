@@ -89,11 +89,13 @@ class KubernetesNode:
         capture.announces(lambda: self._addresses.present)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.controller = self._dialer(config, api, clock)
+        self._cni: CniInstallation | None = None
         if where.cni is not None:
             settings = PluginSettings(
                 socket=config.paths.agent_api, unpoliced=tuple(sorted(where.unpoliced))
             )
-            self._running.append(CniInstallation(where.cni, settings).run)
+            self._cni = CniInstallation(where.cni, settings)
+            self._running.append(self._cni.run)
         _link_namespaces(config)
 
     def gateways_netns(self) -> Path:
@@ -132,7 +134,7 @@ class KubernetesNode:
             return "the API server has not said which Pods are on this node"
         if not self._attached:
             return "the pods of this node are not all captured yet"
-        return ""
+        return self._cni.missing() if self._cni is not None else ""
 
     def object_uid(self, uid: str) -> str:
         """Return the uid of the Pod object; a static pod has another one on the machine."""

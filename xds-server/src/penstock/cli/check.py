@@ -21,8 +21,8 @@ from penstock.cli.output import say, show_value
 from penstock.meta.paths import RunPaths
 from penstock.meta.version import VERSION
 
-CNI_FOLDERS = (Path("/proc/1/root/etc/cni/net.d"), Path("/etc/cni/net.d"))
-"""Where CNI configurations are: as a container sees the node's, and on the node itself."""
+CNI_FOLDERS = (Path("/host/cni/conf"), Path("/etc/cni/net.d"))
+"""Where CNI configurations are: in the agent's pod, and on the node itself."""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli.formats import Format, LintFormat
 from penstock.cli.nodes import agent, cni_app
-from penstock.cli.options import RUN_DIR, RunDir
+from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
 from penstock.meta.paths import RunPaths
 
 
@@ -321,7 +321,8 @@ def controller(
         bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
     ] = False,
     only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
-    log_json: Annotated[bool, typer.Option("--log-json")] = False,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
 ) -> None:
     """Compile objects and serve them to agents; `penstock up` starts it."""
     from penstock.cli.parts import ClusterOptions, NetworkOptions, run_controller
@@ -351,6 +352,7 @@ def controller(
         ),
         published_offset=published_offset,
         only_gateways=only_gateways,
+        log_level=log_level,
         log_json=log_json,
     )
 

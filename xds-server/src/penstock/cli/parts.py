@@ -62,6 +62,7 @@ def run_controller(
     network: NetworkOptions,
     published_offset: int,
     only_gateways: bool,
+    log_level: str,
     log_json: bool,
 ) -> None:
     """Run the controller until SIGTERM.
@@ -73,6 +74,7 @@ def run_controller(
         network: what to serve to other machines.
         published_offset: see `penstock.compiler.settings.Settings`.
         only_gateways: whether to do without eBPF and in the present network namespace.
+        log_level: the least to log.
         log_json: whether to log JSON lines.
 
     Raises:
@@ -82,7 +84,7 @@ def run_controller(
     from penstock.controlplane.app import run
     from penstock.controlplane.config import Config
 
-    log_to_stderr(json=log_json)
+    log_to_stderr(json=log_json, level=log_level)
     settings = _settings(cluster, published_offset, only_gateways=only_gateways)
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)

@@ -99,7 +99,7 @@ def chain(folder: Path) -> Finding:
         return CHAIN.ok(found)
     return CHAIN.fail(
         f"{found}; the last one is not ours, so new pods are not captured",
-        "restart the agent's pod: its container `cni` puts the plugin at the end",
+        "the agent puts the plugin at the end within seconds; its log says why it does not",
     )
 
 

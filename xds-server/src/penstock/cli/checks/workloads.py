@@ -143,25 +143,25 @@ def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
 
 
 def _cni(cluster: Cluster) -> Finding:
+    """Judge by readiness: an agent is not ready before the plugin is where it belongs."""
     agents = pods_of(cluster, "agent")
     if not agents:
         return CNI.skip("there are no agents")
-    bad = [one["spec"].get("nodeName", "?") for one in agents if not _has_installed(one)]
-    if bad:
-        return CNI.fail(
-            f"not installed on {_shorten(sorted(bad))}: pods there start without being captured",
-            f"kubectl -n {cluster.namespace} logs PENSTOCK-AGENT-POD -c cni; "
-            "are cniBinDir and cniConfDir those of the container runtime?",
+    keeping = [one for one in agents if _keeps_cni(one)]
+    if not keeping:
+        return CNI.warn(
+            "taken away (cni.install=false): new pods are captured after they started",
+            "helm upgrade with cni.install=true, unless you are about to uninstall",
         )
-    return CNI.ok(f"installed on {len(agents)} nodes; what the runtime uses: {_on_node(cluster)}")
+    bad = sorted(str(one["spec"].get("nodeName", "?")) for one in keeping if not is_ready(one))
+    if bad:
+        return CNI.warn(f"not known of {_shorten(bad)}", f"on the node: {_on_node(cluster)}")
+    return CNI.ok(f"kept installed on {len(keeping)} nodes")
 
 
-def _has_installed(agent: Json) -> bool:
-    for one in (agent.get("status") or {}).get("initContainerStatuses") or []:
-        if one["name"] == "cni":
-            ended = (one.get("state") or {}).get("terminated") or {}
-            return ended.get("exitCode") == 0
-    return False
+def _keeps_cni(agent: Json) -> bool:
+    words = agent["spec"]["containers"][0].get("args") or []
+    return any(str(word).startswith("--cni-conf-dir") for word in words)
 
 
 def _versions(cluster: Cluster, own_version: str) -> Finding:
