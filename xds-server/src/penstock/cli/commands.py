@@ -12,7 +12,6 @@ from penstock.cli.nodes import agent, cni_app
 from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
 from penstock.meta.paths import RunPaths
 
-
 app = typer.Typer(
     name="penstock",
     help="A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine.",
@@ -179,10 +178,10 @@ def check(
     context: Context = "",
     namespace: SystemNamespace = "penstock-system",
     output: Output = Format.TABLE,
+    *,
     cni_conf_dir: Annotated[
         Path | None, typer.Option("--cni-conf-dir", help="Of the node's container runtime.")
     ] = None,
-    *,
     node: Annotated[bool, typer.Option("--node", help="Check this node and its agent.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not ok.")] = False,
 ) -> None:
