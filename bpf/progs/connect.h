@@ -12,6 +12,7 @@
 #define REFUSE 0
 #define PROCEED 1
 
+#define MAX_CGROUP_DEPTH 32 /* an Envoy that is deeper below the root is not known as such */
 #define DATAGRAM_TIMEOUT_NS 120000000000ULL /* as long as conntrack keeps a UDP stream */
 #define DATAGRAM_REFRESH_NS 1000000000ULL
 
@@ -216,13 +217,20 @@ static __always_inline int connect_to_service(struct bpf_sock_addr *ctx, struct 
 }
 
 /* Envoy may be a pod, below the pods' cgroup: what it dials inside of another pod has been judged,
- * and is marked for who judges it next.
+ * and is marked for who judges it next. How deep its cgroup is, user space cannot tell where it sees
+ * a part of the hierarchy only.
  */
 static __always_inline bool is_envoy(const struct config *settings)
 {
-	return settings->envoy_cgroup &&
-	       bpf_get_current_ancestor_cgroup_id(settings->envoy_cgroup_level) ==
-		       settings->envoy_cgroup;
+	__u64 envoy = settings->envoy_cgroup;
+
+	for (int level = 1; envoy && level < MAX_CGROUP_DEPTH; level++) {
+		__u64 ancestor = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!ancestor || ancestor == envoy)
+			return ancestor;
+	}
+	return false;
 }
 
 /* Fill in who calls; *pod* is set for a pod that is judged. A socket of an unknown namespace keeps

@@ -10,9 +10,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from penstock.bpf.capabilities import cgroup2_mount, cgroup_level
 from penstock.bpf.datapath import Datapath
-from penstock.bpf.errors import DatapathError
 from penstock.bpf.model import Pod
 from penstock.bpf.namespaces import netns_cookie
 from penstock.ir.policy import UDP
@@ -156,15 +154,6 @@ def test_a_neighbour_of_envoy_is_judged_as_ever(node: Node, envoy_pod: EnvoyPod)
     node.policy("client", egress=DENY)
     node.listen("server")
     assert refused(lambda: node.connect("client", node.address("server"), APP_PORT))
-
-
-def test_level_of_a_cgroup_is_its_depth() -> None:
-    mount = cgroup2_mount()
-    assert mount is not None
-    assert cgroup_level(mount) == 0
-    assert cgroup_level(mount / "a" / "b") == 2
-    with pytest.raises(DatapathError, match="not below"):
-        cgroup_level(mount.parent)
 
 
 def test_unpoliced_pods_are_told_as_such(unpoliced: Node) -> None:

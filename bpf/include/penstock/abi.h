@@ -116,8 +116,6 @@ struct config {
 	__u32 abi_version;
 	__u32 flags;
 	__u64 envoy_cgroup; /* id of Envoy's cgroup, which may lie below the pods' */
-	__u32 envoy_cgroup_level; /* its depth below the root of cgroup v2 */
-	__u32 reserved;
 };
 
 /* pods[netns cookie] */
@@ -242,7 +240,7 @@ struct event {
 	_Static_assert(sizeof(struct type) == (size), #type " has another size")
 ABI_SIZE(address, 16);
 ABI_SIZE(endpoint, 20);
-ABI_SIZE(config, 32);
+ABI_SIZE(config, 24);
 ABI_SIZE(pod, 104);
 ABI_SIZE(identity_key, 20);
 ABI_SIZE(policy_default, 8);

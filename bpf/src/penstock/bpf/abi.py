@@ -162,8 +162,6 @@ class Config(Layout):
     abi_version: U32
     flags: U32
     envoy_cgroup: U64
-    envoy_cgroup_level: U32
-    reserved: U32
 
 
 @layout

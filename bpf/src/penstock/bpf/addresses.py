@@ -78,8 +78,8 @@ def add_address(netns: Path, interface: int, address: IPAddress, protocol: int) 
     Raises:
         DatapathError: no such interface, or the kernel refuses.
     """
-    flags = netlink.ACK | _NLM_CREATE | _NLM_REPLACE
-    _change(netns, _RTM_NEWADDR, flags, interface, address, protocol)
+    wanted = LinkAddress(address=address, interface=interface, protocol=protocol)
+    _change(netns, _RTM_NEWADDR, netlink.ACK | _NLM_CREATE | _NLM_REPLACE, wanted)
 
 
 def remove_address(netns: Path, interface: int, address: IPAddress) -> None:
@@ -89,7 +89,8 @@ def remove_address(netns: Path, interface: int, address: IPAddress) -> None:
         DatapathError: the kernel refuses.
     """
     try:
-        _change(netns, _RTM_DELADDR, netlink.ACK, interface, address, 0)
+        gone = LinkAddress(address=address, interface=interface, protocol=0)
+        _change(netns, _RTM_DELADDR, netlink.ACK, gone)
     except DatapathError as error:
         if error.errno not in {errno.EADDRNOTAVAIL, errno.ENODEV}:
             raise
@@ -129,20 +130,19 @@ def announce(netns: Path, interface: int, address: IPAddress) -> None:
         raise DatapathError(f"announce {address}", error.errno or 0) from error
 
 
-def _change(
-    netns: Path, kind: int, flags: int, interface: int, address: IPAddress, protocol: int
-) -> None:
+def _change(netns: Path, kind: int, flags: int, link: LinkAddress) -> None:
+    address = link.address
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
     no_detection = _IFA_F_NODAD if family is socket.AF_INET6 else 0
-    head = _IFADDRMSG.pack(family, address.max_prefixlen, no_detection, 0, interface)
+    head = _IFADDRMSG.pack(family, address.max_prefixlen, no_detection, 0, link.interface)
     body = _attribute(_IFA_LOCAL, address.packed) + _attribute(_IFA_ADDRESS, address.packed)
-    if protocol:
-        body += _attribute(_IFA_PROTO, bytes((protocol,)))
+    if link.protocol:
+        body += _attribute(_IFA_PROTO, bytes((link.protocol,)))
     with netlink.connect(netns, _NETLINK_ROUTE) as connection:
         netlink.send(connection, kind, flags, head + body)
         for answer, payload in netlink.receive(connection):
             if answer == netlink.ERROR and (code := netlink.errno_of(payload)):
-                raise DatapathError(f"address {address} on interface {interface}", code)
+                raise DatapathError(f"address {address} on interface {link.interface}", code)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from penstock.bpf.build import OBJECT
 from penstock.bpf.errors import DatapathError
@@ -19,43 +18,20 @@ _HELPER_SK_ASSIGN = 124
 _HELPER_SET_RETVAL = 187
 
 
-class CgroupMount(NamedTuple):
-    """A place where cgroup v2, or a part of it, is mounted."""
-
-    path: Path
-    root: str
-    """What is mounted, as a path from the root of our cgroup namespace: "/" is everything."""
-
-
-def cgroup2_mounts() -> list[CgroupMount]:
+def cgroup2_mounts() -> list[Path]:
     """Return where cgroup v2 is mounted, also beside v1; in a container that may be several."""
-    found: list[CgroupMount] = []
+    found: list[Path] = []
     for line in Path("/proc/self/mountinfo").read_text("ascii", "replace").splitlines():
         fields = line.split()
         if fields[fields.index("-") + 1] == "cgroup2":
-            found.append(CgroupMount(Path(fields[4].replace("\\040", " ")), fields[3]))
+            found.append(Path(fields[4].replace("\\040", " ")))
     return found
 
 
 def cgroup2_mount() -> Path | None:
     """Return where cgroup v2 is mounted, also beside v1; None if it is not."""
     mounts = cgroup2_mounts()
-    return mounts[0].path if mounts else None
-
-
-def cgroup_level(cgroup: Path) -> int:
-    """Return how far *cgroup* is below the root of cgroup v2, which is at 0.
-
-    Raises:
-        DatapathError: it is not in a cgroup v2 that is mounted from its root on.
-    """
-    # A container has cgroup v2 mounted from its own cgroup on, and the node's beside it: its root
-    # is above the container's and so begins with "/..".
-    for mount in reversed(cgroup2_mounts()):
-        ups = mount.root.split("/").count("..")
-        if cgroup.is_relative_to(mount.path) and (mount.root == "/" or ups):
-            return len(cgroup.relative_to(mount.path).parts)
-    raise DatapathError(f"{cgroup}: not below a mount of the whole cgroup v2")
+    return mounts[0] if mounts else None
 
 
 def missing_capabilities(object_file: Path = OBJECT) -> list[str]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from penstock.bpf import abi, links, sockdiag
 from penstock.bpf.abi import Address, Cookie, Index, IPAddress
 from penstock.bpf.build import OBJECT
-from penstock.bpf.capabilities import cgroup_level
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.events import CounterTable, EventReader
 from penstock.bpf.libbpf import BpfObject, library
@@ -174,7 +173,7 @@ class Datapath:
         cgroup of an earlier call is like any other process from now on.
         """
         config = self._config.get(Index(value=0)) or abi.Config()
-        config.envoy_cgroup, config.envoy_cgroup_level = cgroup.stat().st_ino, cgroup_level(cgroup)
+        config.envoy_cgroup = cgroup.stat().st_ino
         self._config.put(Index(value=0), config)
         self._attach(ENVOY_PROGRAMS, cgroup)
 

@@ -88,7 +88,7 @@ def find_kubepods() -> Kubepods:
     Raises:
         DatapathError: there is none.
     """
-    mounts = [mount.path for mount in reversed(cgroup2_mounts())]
+    mounts = list(reversed(cgroup2_mounts()))
     if not mounts:
         raise DatapathError(NO_CGROUP2)
     own = _own_cgroup()
