@@ -33,8 +33,19 @@ spec:
 ---
 apiVersion: v1
 kind: Secret
-metadata: {name: key, namespace: shop}
+metadata:
+  name: key
+  namespace: shop
+  annotations:
+    kubectl.kubernetes.io/last-applied-configuration: '{"stringData":{"password":"hunter2"}}'
+    team: shop
 stringData: {password: hunter2}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: misspelt, namespace: shop}
+stringdata: {password: hunter2}
+data: hunter2
 """
 
 
@@ -68,7 +79,7 @@ async def get(tmp_path: Path) -> AsyncIterator[Get]:
 
 
 async def test_a_misplaced_field_is_named_with_its_line(get: Get) -> None:
-    problem, closed = (await get("/v1/problems"))["items"]
+    problem, closed, *_ = (await get("/v1/problems"))["items"]
     assert (closed["severity"], closed["ref"]["name"]) == ("warning", "broken")
     assert problem["path"] == "spec.ingress[0].rules"
     assert problem["line"] == 14
@@ -87,9 +98,12 @@ async def test_a_broken_policy_is_not_valid(get: Get) -> None:
 
 
 async def test_values_of_secrets_are_not_shown(get: Get) -> None:
-    (item,) = (await get("/v1/objects?kind=Secret"))["items"]
+    item, misspelt = (await get("/v1/objects?kind=Secret"))["items"]
     assert item["data"] == {"password": None}
-    assert "hunter2" not in str(item)
+    assert item["metadata"]["annotations"] == {"team": "shop"}
+    assert misspelt["data"] == {}
+    for path in ("/v1/objects", "/v1/problems", "/v1/snapshot"):
+        assert "hunter2" not in str(await get(path))
 
 
 async def test_an_object_is_shown_with_its_place(get: Get) -> None:

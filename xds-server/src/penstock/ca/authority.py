@@ -101,6 +101,10 @@ class Authority:
         """Return what to trust at *now*, as PEM."""
         return _pem(one.certificate for one in self._pairs if _ends(one) > now)
 
+    def every_certificate(self) -> bytes:
+        """Return all certificates as PEM, for where the authority is kept."""
+        return _pem(one.certificate for one in self._pairs)
+
     def keys(self) -> bytes:
         """Return all keys as PEM, for where the authority is kept."""
         return b"".join(_key_pem(one.key) for one in self._pairs if one.key is not None)

@@ -43,11 +43,11 @@ class AuthorityStore(Protocol):
         """Return what is kept, None if there is nothing."""
         ...
 
-    async def create(self, authority: Authority, certificates: bytes) -> None:
-        """Keep *authority* if nothing is kept; *certificates* are its own, as PEM."""
+    async def create(self, authority: Authority) -> None:
+        """Keep *authority* if nothing is kept."""
         ...
 
-    async def replace(self, authority: Authority, certificates: bytes) -> None:
+    async def replace(self, authority: Authority) -> None:
         """Keep *authority* in the place of the one that was read last, unless that has changed."""
         ...
 
@@ -81,14 +81,14 @@ class ClusterStore:
                 " it to have a new one made"
             ) from error
 
-    async def create(self, authority: Authority, certificates: bytes) -> None:
+    async def create(self, authority: Authority) -> None:
         """See AuthorityStore."""
-        body = self._new("Secret") | {"type": "Opaque", "data": _data(authority, certificates)}
+        body = self._new("Secret") | {"type": "Opaque", "data": _data(authority)}
         await self._post("Secret", body)
 
-    async def replace(self, authority: Authority, certificates: bytes) -> None:
+    async def replace(self, authority: Authority) -> None:
         """See AuthorityStore."""
-        body = {**self._secret, "data": _data(authority, certificates)}
+        body = {**self._secret, "data": _data(authority)}
         await self._put("Secret", body)
 
     async def publish(self, certificates: bytes) -> None:
@@ -155,23 +155,23 @@ class FolderStore:
         except (OSError, AuthorityError) as error:
             raise StoreError(f"{self._file} is no certificate authority: {error}") from error
 
-    async def create(self, authority: Authority, certificates: bytes) -> None:
+    async def create(self, authority: Authority) -> None:
         """See AuthorityStore."""
         beside = self._folder / f".ca.{secrets.token_hex(8)}"
         with self._told():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)
             try:
-                replace_file(beside, authority.keys() + certificates)
+                replace_file(beside, authority.keys() + authority.every_certificate())
                 with contextlib.suppress(FileExistsError):
                     os.link(beside, self._file)
             finally:
                 beside.unlink(missing_ok=True)
 
-    async def replace(self, authority: Authority, certificates: bytes) -> None:
+    async def replace(self, authority: Authority) -> None:
         """See AuthorityStore."""
         with self._told():
-            replace_file(self._file, authority.keys() + certificates)
+            replace_file(self._file, authority.keys() + authority.every_certificate())
 
     async def publish(self, certificates: bytes) -> None:
         """See AuthorityStore."""
@@ -188,6 +188,6 @@ class FolderStore:
             raise StoreError(f"the authority cannot be kept in {self._folder}: {error}") from error
 
 
-def _data(authority: Authority, certificates: bytes) -> dict[str, str]:
-    parts = {_CERTIFICATES: certificates, _KEYS: authority.keys()}
+def _data(authority: Authority) -> dict[str, str]:
+    parts = {_CERTIFICATES: authority.every_certificate(), _KEYS: authority.keys()}
     return {key: base64.b64encode(part).decode() for key, part in parts.items()}

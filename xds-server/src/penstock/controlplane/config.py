@@ -26,7 +26,6 @@ from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
 
-
 SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=Gateway, names=watched_secrets)
 """Secrets of an API server: those that Gateways may use, and no others."""
 

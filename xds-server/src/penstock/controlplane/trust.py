@@ -107,12 +107,11 @@ class Trust:
         if found is None:
             # One that somebody deleted is put back: nodes trust it.
             made = self._authority or new_authority(now)
-            await self._store.create(made, made.certificates(now))
+            await self._store.create(made)
             found = await self._read_again()
         elif found.is_due(now):
             _log.info("the certificate authority gets another key and certificate")
-            renewed = found.renewed(now)
-            await self._store.replace(renewed, renewed.certificates(now))
+            await self._store.replace(found.renewed(now))
             found = await self._read_again()
         await self._store.publish(found.certificates(now))
         self._adopt(found)
