@@ -100,6 +100,7 @@ with open(netns) as namespace:
     assert ctypes.CDLL(None).setns(namespace.fileno(), 0x40000000) == 0
 made = socket.socket()
 made.settimeout(5)
+made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 getattr(made, what)((address, int(port)))
 print("done")
 """
