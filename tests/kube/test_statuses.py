@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from penstock.compiler.compile import KINDS
-from penstock.compiler.settings import Settings
+from penstock.compiler.settings import Reach, Settings
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.core.objects import Broken
@@ -27,6 +27,8 @@ from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
 from support.source_suite import eventually
 
 QUICK = Terms(duration=2.0, deadline=1.4, renew=0.3, answer=0.5)
+LAB = Settings()
+CLUSTER = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28")
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 LEASE = {
     "apiVersion": "coordination.k8s.io/v1",
@@ -45,9 +47,9 @@ class KilledWriter(StatusWriter):
 class Replica:
     """What a controller has for statuses, over the real server."""
 
-    def __init__(self, api: KubeApi, name: str) -> None:
+    def __init__(self, api: KubeApi, name: str, settings: Settings) -> None:
         clock = SystemClock()
-        self.world = World(Settings())
+        self.world = World(settings)
         self._source = KubernetesSource(api.access, KINDS, clock, random.random)
         self._feed = StatusFeed(self.world, clock, self._source.outdated)
         self.writer = KilledWriter(
@@ -77,8 +79,10 @@ class Replica:
 
 
 @contextlib.asynccontextmanager
-async def replica(api: KubeApi, name: str = "one") -> AsyncGenerator[Replica]:
-    made = Replica(api, name)
+async def replica(
+    api: KubeApi, name: str = "one", settings: Settings = LAB
+) -> AsyncGenerator[Replica]:
+    made = Replica(api, name, settings)
     made.start()
     try:
         yield made
@@ -410,3 +414,68 @@ async def test_misplaced_rules_close_a_policy_and_are_told(api: KubeApi) -> None
             assert isinstance(one.world.compiler.db.policies.snapshot()[name], Broken)
     finally:
         api.delete(raw)
+
+
+# LoadBalancers
+
+
+def balanced(name: str, **spec: Any) -> dict[str, Any]:
+    port = {"name": "http", "port": 80}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "status"},
+        "spec": {"type": "LoadBalancer", "ports": [port], **spec},
+    }
+
+
+@pytest.fixture
+def service(api: KubeApi) -> Iterator[dict[str, Any]]:
+    """Make a Service that is ours to balance."""
+    api.namespace("status")
+    api.delete(LEASE)
+    made = balanced("ours", loadBalancerIP="192.0.2.9")
+    api.delete(made)
+    api.apply(made)
+    yield made
+    api.delete(made)
+
+
+def ingress(api: KubeApi, raw: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(get(api, raw)["status"]["loadBalancer"].get("ingress", []))
+
+
+async def test_a_load_balancer_gets_its_address_once(api: KubeApi, service: dict[str, Any]) -> None:
+    async with replica(api, settings=CLUSTER) as one:
+        await eventually(lambda: ingress(api, service) == [{"ip": "192.0.2.9", "ipMode": "VIP"}])
+        writes = one.writer.writes
+        api.apply(service | {"metadata": {**service["metadata"], "labels": {"a": "b"}}})
+        key = NamespacedName("status", "ours")
+        await eventually(
+            lambda: bool(one.world.compiler.db.services.snapshot()[key].metadata.labels)
+        )
+        await eventually(lambda: one.writer.waiting == 0)
+        assert one.writer.writes == writes
+
+
+async def test_a_load_balancer_of_another_class_is_left_alone(
+    api: KubeApi, service: dict[str, Any]
+) -> None:
+    other = balanced("others", loadBalancerClass="x.test/other")
+    api.delete(other)
+    api.apply(other)
+    try:
+        async with replica(api, settings=CLUSTER):
+            await eventually(lambda: bool(ingress(api, service)))
+            assert ingress(api, other) == []
+    finally:
+        api.delete(other)
+
+
+async def test_what_is_no_load_balancer_any_more_has_no_address(
+    api: KubeApi, service: dict[str, Any]
+) -> None:
+    async with replica(api, settings=CLUSTER):
+        await eventually(lambda: bool(ingress(api, service)))
+        api.apply(balanced("ours", type="ClusterIP"))
+        await eventually(lambda: ingress(api, service) == [])
