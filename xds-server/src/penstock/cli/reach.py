@@ -44,6 +44,13 @@ def reachable(agent: ApiClient) -> list[Reachable]:
     return sorted(found)
 
 
+def scheme_at(gateway: dict[str, Any], port: int) -> str:
+    """Return by which scheme a port of a Gateway, as the controller shows it, is asked."""
+    listeners = gateway.get("spec", {}).get("listeners", [])
+    here = [one.get("protocol") for one in listeners if one.get("port") == port]
+    return "https" if "HTTPS" in here else "http"
+
+
 def _named(status: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     name = str(status.get("name", ""))
     if not name.startswith(_PREFIX):

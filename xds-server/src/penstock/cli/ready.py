@@ -13,7 +13,7 @@ import msgspec
 from penstock.cli import client
 from penstock.cli.answers import Health, IntendedSnapshot, Items, conditions_of
 from penstock.cli.mode import Mode
-from penstock.cli.reach import Reachable, reachable
+from penstock.cli.reach import Reachable, reachable, scheme_at
 from penstock.cli.report import Report
 from penstock.lab.runtime import Lab
 from penstock.meta.errors import PenstockError
@@ -149,18 +149,22 @@ def _settled(gateway: dict[str, Any]) -> bool:
 def announce(paths: RunPaths, folder: Path, mode: Mode, report: Report) -> None:
     """Say where Gateways are and what to do next."""
     try:
-        gateways = reachable(client.agent(paths))
+        open_ports, written = reachable(client.agent(paths)), _gateways(paths)
     except PenstockError:
-        gateways = []
-    for one in gateways:
-        report.did("Gateway", f"{one.gateway}  {_address(one)}")
+        open_ports, written = [], []
+    named = {
+        f"{one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one for one in written
+    }
+    for one in open_ports:
+        scheme = scheme_at(named.get(one.gateway, {}), one.port)
+        report.did("Gateway", f"{one.gateway}  {_address(one, scheme)}")
     report.did("ready", "Ctrl-C ends and removes everything")
     report.plain(["next:", *(f"  {line}" for line in hints(paths, folder, mode))])
 
 
-def _address(one: Reachable) -> str:
+def _address(one: Reachable, scheme: str) -> str:
     if one.local:
-        return f"http://{one.local}/  (port {one.port})"
+        return f"{scheme}://{one.local}/  (port {one.port})"
     return f"port {one.port}: another Gateway has this port of the machine"
 
 

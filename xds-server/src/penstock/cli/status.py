@@ -10,7 +10,7 @@ from penstock.cli.client import NotRunningError
 from penstock.cli.formats import Format
 from penstock.cli.output import say, show_pairs, show_table, show_value
 from penstock.cli.processes import Processes, read_processes
-from penstock.cli.reach import reachable
+from penstock.cli.reach import Reachable, reachable, scheme_at
 from penstock.lab.state import NoLabError, PodRecord, read_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -113,20 +113,22 @@ def _gateways(paths: RunPaths) -> list[Json]:
         open_ports = reachable(client.agent(paths))
     except PenstockError:
         open_ports = []
-    return [
-        {
-            "namespace": item["metadata"].get("namespace", ""),
-            "name": item["metadata"]["name"],
-            "programmed": _programmed(item),
-            "reachable": [
-                one.local or one.addresses[0]
-                for one in open_ports
-                if one.gateway
-                == f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
-            ],
-        }
-        for item in items
-    ]
+    return [_gateway(item, open_ports) for item in items]
+
+
+def _gateway(item: Json, open_ports: list[Reachable]) -> Json:
+    namespace, name = item["metadata"].get("namespace", ""), item["metadata"]["name"]
+    found = [one for one in open_ports if one.gateway == f"{namespace}/{name}"]
+    places = [one.local or one.addresses[0] for one in found]
+    return {
+        "namespace": namespace,
+        "name": name,
+        "programmed": _programmed(item),
+        "reachable": places,
+        "urls": [
+            f"{scheme_at(item, one.port)}://{at}/" for one, at in zip(found, places, strict=True)
+        ],
+    }
 
 
 def _programmed(item: Json) -> bool:
@@ -196,7 +198,7 @@ def _show_gateways(gateways: list[Json]) -> None:
                 one["namespace"],
                 one["name"],
                 str(one["programmed"]),
-                " ".join(f"http://{at}/" for at in one["reachable"]) or "-",
+                " ".join(one["urls"]) or "-",
             )
             for one in gateways
         ],

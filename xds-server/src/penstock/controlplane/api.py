@@ -15,7 +15,6 @@ from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from penstock.sources.source import Source, SourceProblem
 
-
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation in which `kubectl apply` repeats the whole object."""
 
