@@ -34,7 +34,7 @@ def got(claims: Iterable[Claim], pool: AddressRanges = SMALL) -> dict[str, tuple
 def test_everybody_gets_an_address_of_its_own() -> None:
     found = got(claim(f"g{number}") for number in range(8))
     assert {len(addresses) for addresses in found.values()} == {1}
-    assert len({addresses for addresses in found.values()}) == 8
+    assert len(set(found.values())) == 8
 
 
 def test_who_comes_when_all_are_taken_is_told_so() -> None:

@@ -18,6 +18,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "GatewayClass": "gatewayclasses",
         "HTTPRoute": "httproutes",
         "Namespace": "namespaces",
+        "Node": "nodes",
         "Pod": "pods",
         "ReferenceGrant": "referencegrants",
         "Service": "services",

@@ -85,7 +85,7 @@ def run_controller(
     from penstock.controlplane.config import Config
 
     log_to_stderr(json=log_json, level=log_level)
-    settings = _settings(cluster, published_offset, only_gateways=only_gateways)
+    settings = settings_of(cluster, published_offset, only_gateways=only_gateways)
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
     environment = dict(os.environ)
@@ -130,7 +130,12 @@ def _network(options: NetworkOptions, namespace: str) -> Network:
     )
 
 
-def _settings(cluster: ClusterOptions, published_offset: int, *, only_gateways: bool) -> Settings:
+def settings_of(cluster: ClusterOptions, published_offset: int, *, only_gateways: bool) -> Settings:
+    """Return what the compiler is told.
+
+    Raises:
+        PenstockError: an option makes no sense.
+    """
     from penstock.compiler.settings import Addressing, Reach, Settings
     from penstock.core.ranges import AddressRanges
 
