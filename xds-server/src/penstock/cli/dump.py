@@ -70,23 +70,30 @@ def read_endpoints(agent: ApiClient) -> list[EndpointState]:
     return sorted(found, key=lambda one: (one.cluster, one.address))
 
 
+_PLAIN = {
+    "ClustersConfigDump": ("Cluster", "dynamic_active_clusters", "cluster"),
+    "EcdsConfigDump": ("TypedExtensionConfig", "ecds_filters", "ecds_filter"),
+    # Envoy leaves keys out by itself.
+    "SecretsConfigDump": ("Secret", "dynamic_active_secrets", "secret"),
+}
+"""Dump → type of the resource, name of the list, name of the resource in an entry."""
+
+
 def _of_config(config: Json) -> Iterator[Running]:
     match types.short(str(config.get("@type", ""))):
         case "ListenersConfigDump":
             yield from _listeners(config)
-        case "ClustersConfigDump":
-            for one in config.get("dynamic_active_clusters", []):
-                yield _running("Cluster", one, one.get("cluster", {}))
         case "ScopedRoutesConfigDump":
             yield from _scopes(config)
-        case "EcdsConfigDump":
-            for one in config.get("ecds_filters", []):
-                yield _running("TypedExtensionConfig", one, one.get("ecds_filter", {}))
         case "EndpointsConfigDump":
             for one in config.get("dynamic_endpoint_configs", []):
                 body = one.get("endpoint_config", {})
                 name = body.get("cluster_name", "")
                 yield Running("ClusterLoadAssignment", name, "", body)
+        case name if name in _PLAIN:
+            kind, entries, content = _PLAIN[name]
+            for one in config.get(entries, []):
+                yield _running(kind, one, one.get(content, {}))
         case _:
             return
 

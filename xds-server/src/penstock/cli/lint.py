@@ -14,6 +14,7 @@ from penstock.cli.sarif import sarif
 from penstock.controlplane.mistakes import mistakes
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
+from penstock.runtime.clock import SystemClock
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, kw_only=True):
@@ -40,7 +41,9 @@ class Finding(msgspec.Struct, frozen=True, order=True, kw_only=True):
 
 def lint(files: Iterable[Path], form: LintFormat) -> int:
     """Show what is wrong in *files* and return 1 if anything is an error, else 0."""
-    findings = findings_of(compile_files(files))
+    compiled = compile_files(files)
+    compiled.compiler.tell_time(int(SystemClock().now()))
+    findings = findings_of(compiled)
     errors = sum(one.severity == Severity.ERROR.value for one in findings)
     match form:
         case LintFormat.JSON:

@@ -16,10 +16,14 @@ from penstock.controlplane.endpoint import Endpoint
 from penstock.controlplane.metrics import Metrics
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
+from penstock.meta.clock import Clock
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.sockets import private_socket
 from penstock.runtime.stop import stop_signal
 from penstock.sources.kubernetes.source import KubernetesSource
+
+MINUTE = 60.0
+"""Seconds after which a certificate that is out of date is noticed."""
 
 _log = structlog.get_logger("penstock.controller")
 
@@ -55,6 +59,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
         work: list[Coroutine[Any, Any, None]] = [source.run(metrics.timed(world.take))]
         work.append(endpoint.run(config.access, config.environment))
+        work.append(_tell_time(world, clock))
         writing: list[Coroutine[Any, Any, None]] = []
         if isinstance(source, KubernetesSource) and config.access is not None:
             feed = StatusFeed(world, clock, source.outdated)
@@ -65,6 +70,13 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     finally:
         await runner.cleanup()
         await ads.stop()
+
+
+async def _tell_time(world: World, clock: Clock) -> None:
+    """Tell the world what time it is, until cancelled."""
+    while True:
+        world.tell_time(clock.now())
+        await clock.sleep(MINUTE)
 
 
 async def _until_stopped(

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
-from penstock.compiler.compile import Compiler
+from penstock.compiler.compile import Compiler, NodeChange
 from penstock.compiler.roots import EVERY_NODE
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
@@ -58,13 +58,7 @@ class World:
                 self.objects.pop(event.object.ref, None)
             else:
                 self.objects[event.object.ref] = event.object
-        changes = self.compiler.apply(batch.events)
-        self._tell_failures()
-        self.changes += bool(changes)
-        for change in changes:
-            nodes = self._served if change.node == EVERY_NODE else self._served & {change.node}
-            for node in nodes:
-                self._store.apply(node, change.delta)
+        self._spread(self.compiler.apply(batch.events))
         if batch.synced and not self.synced.is_set():
             # What is there now stays, so the collector need not look at it again and again: with
             # 10,000 routes a full look stops everything for more than half a second.
@@ -73,6 +67,21 @@ class World:
             self.synced.set()
         if self.on_batch is not None:
             self.on_batch(batch)
+
+    def tell_time(self, now: float) -> None:
+        """Take the present time, in seconds since 1970: certificates may be out of date."""
+        self._spread(self.compiler.tell_time(int(now)))
+        if self.on_batch is not None:
+            self.on_batch(Batch(()))
+
+    def _spread(self, changes: Sequence[NodeChange]) -> None:
+        """Give every node its part of *changes*."""
+        self._tell_failures()
+        self.changes += bool(changes)
+        for change in changes:
+            nodes = self._served if change.node == EVERY_NODE else self._served & {change.node}
+            for node in nodes:
+                self._store.apply(node, change.delta)
 
     async def snapshot_for(self, node_id: str) -> Snapshot:
         """Return the live snapshot of a node, once everything is synced. See SnapshotSource."""
