@@ -274,3 +274,81 @@ def test_the_kernel_is_in_the_end_as_if_all_had_come_at_once(batches: list[Delta
     assert stepwise.pods == at_once.pods
     assert stepwise.policies == at_once.policies
     assert stepwise.identities == at_once.identities
+
+
+def peer(name: str, identity: int, *addresses: str) -> Resource:
+    body = node_pb2.Peer(identity=identity, addresses=addresses)
+    return make_resource(types.PEER, name, body.SerializeToString(deterministic=True))
+
+
+def test_peers_have_identities_and_no_policy() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.apply(Delta((peer("node/n2", 6, "172.31.0.12"),)))
+    assert kernel.identities == {"172.31.0.12": 6}
+    datapath.apply(Delta((peer("node/n2", 6, "172.31.0.13"),)))
+    assert kernel.identities == {"172.31.0.13": 6}
+    datapath.apply(gone(peer("node/n2", 6)))
+    assert kernel.identities == {}
+
+
+def test_the_nodes_own_addresses_stay_its_own_as_a_peer() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.set_host_addresses(["172.31.0.11"])
+    datapath.apply(Delta((peer("node/n1", 6, "172.31.0.11"),)))
+    assert kernel.identities == {"172.31.0.11": 1}
+
+
+def test_a_local_pod_is_known_by_the_address_it_was_registered_with() -> None:
+    """The Pod object gets its address only after the pod was registered."""
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.apply(Delta((policy(100), workload("p1", 100))))
+    assert kernel.identities == {}
+    datapath.add_pod(P1)
+    assert kernel.identities == {"10.0.0.1": 100}
+    found = datapath.workload_at("10.0.0.1")
+    assert found is not None
+    assert found.uid == "p1"
+    datapath.remove_pod("p1")
+    assert kernel.identities == {}
+
+
+def test_a_pod_here_has_its_address_whatever_an_outdated_workload_says() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.apply(Delta((policy(100), workload("p1", 100))))
+    datapath.add_pod(P1)
+    datapath.apply(Delta((workload("old", 200, "10.0.0.1"),)))
+    assert kernel.identities == {"10.0.0.1": 100}
+
+
+def test_of_two_pods_here_with_one_address_the_later_one_has_it() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.apply(Delta((workload("p1", 100), workload("p3", 300))))
+    datapath.add_pod(P1)
+    datapath.add_pod(LocalPod(uid="p3", cookie=3, addresses=("10.0.0.1",)))
+    assert kernel.identities == {"10.0.0.1": 300}
+    datapath.remove_pod("p3")
+    assert kernel.identities == {"10.0.0.1": 100}
+
+
+def test_a_pod_that_is_not_policed_needs_neither_workload_nor_policy() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(LocalPod(uid="p1", cookie=1, addresses=(), policed=False))
+    assert kernel.pods == {"p1": 0}
+    assert datapath.missing("p1") == ""
+    assert datapath.enforced_identity("p1") is None
+
+
+def test_addresses_that_the_node_answers_for_are_known_by_name() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    body = node_pb2.Address(address="172.31.0.130")
+    sent = make_resource(types.ADDRESS, "172.31.0.130", body.SerializeToString())
+    datapath.apply(Delta((sent,)))
+    assert {one.address for one in datapath.addresses.values()} == {"172.31.0.130"}
+    datapath.apply(gone(sent))
+    assert datapath.addresses == {}

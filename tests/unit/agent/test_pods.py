@@ -13,32 +13,12 @@ from penstock.xds import types
 from penstock.xds.resource import make_resource
 from penstock.xds.snapshot import Delta
 from support.fake_kernel import FakeKernel
+from support.pod_listeners import FakeListeners
 
 REQUEST = PodRequest(
     uid="u1", namespace="shop", name="p", netns="netns/u1", cgroup="/pods/u1",
     addresses=("10.0.0.1",),
 )  # fmt: skip
-
-
-class FakeListeners:
-    def __init__(self) -> None:
-        self.opened: set[str] = set()
-        self.answer = ""
-        self.calls: list[str] = []
-
-    def open(self, uid: str) -> None:
-        self.opened.add(uid)
-        self.calls.append(f"open {uid}")
-
-    def close(self, uid: str) -> None:
-        self.opened.discard(uid)
-        self.calls.append(f"close {uid}")
-
-    async def missing(self, uid: str) -> str:
-        return self.answer if uid in self.opened else "not open"
-
-    async def closed(self, uid: str) -> None:
-        self.calls.append(f"closed {uid}")
 
 
 class World:
@@ -182,3 +162,30 @@ async def test_a_damaged_record_of_pods_is_as_none(tmp_path: Path) -> None:
     world.file.write_bytes(b"[{")
     world.pods.restore()
     assert world.pods.registered() == {}
+
+
+async def test_pods_of_some_namespaces_are_known_and_not_policed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pods = Pods(
+        world.file, world.datapath, world.kernel, world.listeners, unpoliced=frozenset({"shop"})
+    )
+    await pods.register(REQUEST, timeout=0)
+    assert world.kernel.pods == {"u1": 0}
+    assert world.kernel.attached == set()
+    assert world.listeners.opened == set()
+    assert await pods.unregister("u1")
+    assert world.kernel.pods == {}
+
+
+async def test_a_namespace_that_is_not_policed_any_more_leaves_nothing_attached(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=0)
+    later = Pods(
+        world.file, world.datapath, world.kernel, world.listeners, unpoliced=frozenset({"shop"})
+    )
+    later.restore()
+    assert world.kernel.attached == set()
+    assert world.kernel.pods == {"u1": 0}

@@ -142,7 +142,6 @@ class PodInventory:
                 namespace=pod.metadata.namespace,
                 name=pod.metadata.name,
                 netns=str(netns),
-                cgroup=str(cgroup),
                 addresses=pod.addresses,
             )
             try:

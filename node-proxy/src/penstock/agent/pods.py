@@ -157,8 +157,11 @@ class Pods:
         except msgspec.MsgspecError as error:
             log.error("pods forgotten", path=str(self._state), error=str(error))  # noqa: TRY400 - the text says it all
             known = []
-        for pod in known:
+        for found in known:
+            pod = msgspec.structs.replace(found, policed=self._polices(found.request))
             try:
+                if not pod.policed:
+                    self._kernel.detach_netns(pod.request.uid)
                 if self._kernel.netns_cookie(pod.request.netns) != pod.cookie:
                     raise PodError("its network namespace is another one now")
                 self._attach(pod)
@@ -190,7 +193,7 @@ class Pods:
             pod = RegisteredPod(
                 request=request,
                 cookie=self._kernel.netns_cookie(request.netns),
-                policed=request.namespace not in self._unpoliced,
+                policed=self._polices(request),
             )
             known = self._pods.get(request.uid)
             if known is not None and known.cookie != pod.cookie:
@@ -245,6 +248,9 @@ class Pods:
                             await asyncio.wait_for(self._changed.wait(), 0.05)
         except TimeoutError:
             raise PodNotCaptured(uid, reason) from None
+
+    def _polices(self, request: PodRequest) -> bool:
+        return request.namespace not in self._unpoliced
 
     def _attach(self, pod: RegisteredPod) -> None:
         """Put the pod's parts in place, the kernel's before Envoy's."""
