@@ -31,8 +31,8 @@ class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The API server."""
     environment: Mapping[str, str]
     """What a credential plugin of `access` is started with."""
-    ca_file: Path = Path("/var/run/penstock/ca/ca.crt")
-    """Certificates by which controllers are known."""
+    ca_file: Path | None = None
+    """Certificates by which controllers are known; None follows the ConfigMap penstock-ca."""
     token_file: Path = Path("/var/run/secrets/penstock/token")
     """Token of this pod for controllers."""
     service: NamespacedName = NamespacedName(PENSTOCK_NAMESPACE, "penstock-controller")

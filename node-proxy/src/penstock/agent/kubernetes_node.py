@@ -150,15 +150,17 @@ class KubernetesNode:
         if where.local_controller:
             return where.local_controller
         controllers: Controllers
+        ca_file = where.ca_file or config.paths.authority
         if where.controllers:
             controllers = fixed_controllers(*where.controllers)
         else:
-            finder = ControllerFinder(api, where.service, clock)
+            followed = ca_file if where.ca_file is None else None
+            finder = ControllerFinder(api, where.service, clock, authority=followed)
             self._running.append(finder.run)
             controllers = finder.controllers
         credentials = JoinClient(
             config.node,
-            ca_file=where.ca_file,
+            ca_file=ca_file,
             token_file=where.token_file,
             controllers=controllers,
             clock=clock,

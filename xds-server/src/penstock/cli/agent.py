@@ -34,7 +34,7 @@ class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
     controllers: tuple[str, ...]
     service: str
     namespace: str
-    ca_file: Path
+    ca_file: Path | None
     token_file: Path
     unpoliced: tuple[str, ...]
     kubepods: Path | None

@@ -41,8 +41,12 @@ def agent(
         str, typer.Option("--namespace", envvar="POD_NAMESPACE", help="Of Penstock's own pods.")
     ] = "",
     ca_file: Annotated[
-        Path, typer.Option("--ca-file", help="Certificates by which controllers are known.")
-    ] = Path("/var/run/penstock/ca/ca.crt"),
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            help="Certificates by which controllers are known; else the ConfigMap penstock-ca.",
+        ),
+    ] = None,
     token_file: Annotated[
         Path, typer.Option("--token-file", help="Token of this pod for controllers.")
     ] = Path("/var/run/secrets/penstock/token"),

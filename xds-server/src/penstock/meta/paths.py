@@ -93,6 +93,11 @@ class RunPaths(msgspec.Struct, frozen=True):
         return self.root / "keys"
 
     @property
+    def authority(self) -> Path:
+        """File of the certificates by which this node knows controllers."""
+        return self.root / "ca.crt"
+
+    @property
     def logs(self) -> Path:
         """Folder of log files: controller, agent, envoy and one for each pod."""
         return self.root / "logs"
