@@ -10,6 +10,7 @@ CORE = ("Gateway", "HTTPRoute", "ReferenceGrant")
 GATEWAY = (
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
     "GatewayStaticAddresses",
 )
