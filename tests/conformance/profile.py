@@ -50,7 +50,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 def profiles_of(report: dict[str, Any], names: Iterable[str]) -> tuple[Profile, ...]:
     """Return the profiles *names* as the suite's *report* describes them."""
-    described = {one["name"]: one.get("extended", {}) for one in report.get("profiles", [])}
+    described = {one["name"]: one.get("extended", {}) for one in report.get("profiles") or ()}
     return tuple(
         Profile(
             name=name,
