@@ -91,6 +91,23 @@ def grant(namespace: str, source: str, *names: str, kind: str = "HTTPRoute") -> 
     return _decoded(ReferenceGrant, {**raw("ReferenceGrant", "grant", namespace), "spec": spec})
 
 
+def secret_grant(
+    namespace: str,
+    source: str,
+    *names: str,
+    kind: str = "Gateway",
+    group: str = "gateway.networking.k8s.io",
+    to_kind: str = "Secret",
+    to_group: str = "",
+) -> ReferenceGrant:
+    to: list[Json] = [{"group": to_group, "kind": to_kind, "name": name} for name in names]
+    spec = {
+        "from": [{"group": group, "kind": kind, "namespace": source}],
+        "to": to or [{"group": to_group, "kind": to_kind}],
+    }
+    return _decoded(ReferenceGrant, {**raw("ReferenceGrant", "grant", namespace), "spec": spec})
+
+
 def references(
     *services: Service, grants: Iterable[ReferenceGrant] = (), mesh: bool = False
 ) -> References:

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.gatewayapi.attach import attach_to_gateway, head_of
 from penstock.gatewayapi.httproute import translate
+from penstock.gatewayapi.listener_tls import ListenerCertificates, UnusableRef
 from penstock.gatewayapi.listeners import ListenerStatus, conflicts, served_listeners
 from penstock.gatewayapi.resources import Gateway, RouteGroupKind
 from penstock.gatewayapi.status import (
@@ -20,6 +21,7 @@ from penstock.gatewayapi.status import (
     parent_ref,
     route_parent_status,
 )
+from penstock.meta.names import NamespacedName
 from support.gateway_objects import (
     Json,
     condition,
@@ -95,7 +97,6 @@ def test_http_listener_is_accepted_and_programmed() -> None:
         listener(protocol="TCP"),
         listener(protocol="UDP"),
         listener(protocol="INVALID"),
-        listener(protocol="HTTPS", tls=TLS),
         listener(protocol="TLS", tls={"mode": "Passthrough"}),
     ],
 )
@@ -110,17 +111,111 @@ def test_listener_with_another_protocol_says_so(given: Json) -> None:
 
 
 def test_one_good_listener_makes_the_gateway_accepted() -> None:
-    given = gateway(listener(), listener("https", 443, "HTTPS", tls=TLS))
+    given = gateway(listener(), listener("tls", 443, "TLS", tls={"mode": "Passthrough"}))
     status = status_of(given)
     assert state(status, "Accepted") == (True, "ListenersNotValid")
-    assert "https" in condition(status.conditions, "Accepted").message
+    assert "tls" in condition(status.conditions, "Accepted").message
     assert state(status, "Programmed") == (True, "Programmed")
     assert [one.name for one in served_listeners(given.spec)] == ["http"]
 
 
-def test_certificates_of_a_listener_that_is_not_served_are_unknown() -> None:
-    (one,) = status_of(gateway(listener("https", 443, "HTTPS", tls=TLS))).listeners
-    assert state(one, "ResolvedRefs") == (None, "Pending")
+# HTTPS
+
+SECRET = NamespacedName("app", "cert")
+SERVES = ListenerCertificates(usable=(SECRET,))
+MISSING = UnusableRef(index=0, reason="InvalidCertificateRef", message="does not exist")
+
+
+def of_https(certificates: ListenerCertificates, **more: Any) -> GatewayStatus:
+    given = gateway(listener("https", 443, "HTTPS", tls=TLS, **more))
+    return status_of(given, certificates={"https": certificates})
+
+
+def test_https_listener_with_a_certificate_is_programmed() -> None:
+    status = of_https(SERVES)
+    (one,) = status.listeners
+    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert states(one) == {
+        "Accepted": (True, "Accepted"),
+        "Conflicted": (False, "NoConflicts"),
+        "ResolvedRefs": (True, "ResolvedRefs"),
+        "Programmed": (True, "Programmed"),
+    }
+    assert state(status, "Programmed") == (True, "Programmed")
+
+
+def test_https_listener_without_a_certificate_is_accepted_and_not_programmed() -> None:
+    status = of_https(ListenerCertificates(unusable=(MISSING,)))
+    (one,) = status.listeners
+    assert state(one, "Accepted") == (True, "Accepted")
+    assert state(one, "ResolvedRefs") == (False, "InvalidCertificateRef")
+    assert (
+        "tls.certificateRefs[0]: does not exist"
+        in condition(one.conditions, "ResolvedRefs").message
+    )
+    assert state(one, "Programmed") == (False, "Invalid")
+    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert state(status, "Accepted") == (True, "Accepted")
+    assert condition(status.conditions, "Programmed").status is False
+
+
+def test_https_listener_with_one_of_two_certificates_serves_and_says_so() -> None:
+    (one,) = of_https(ListenerCertificates(usable=(SECRET,), unusable=(MISSING,))).listeners
+    assert state(one, "ResolvedRefs") == (False, "InvalidCertificateRef")
+    assert state(one, "Programmed") == (True, "Programmed")
+
+
+def test_a_bad_certificate_is_its_own_listeners_business() -> None:
+    given = gateway(
+        listener("a", 443, "HTTPS", hostname="a.test", tls=TLS),
+        listener("b", 443, "HTTPS", hostname="b.test", tls=TLS),
+    )
+    broken = ListenerCertificates(unusable=(MISSING,))
+    status = status_of(given, certificates={"a": SERVES, "b": broken})
+    programmed = [state(one, "Programmed")[0] for one in status.listeners]
+    assert programmed == [True, False]
+    assert state(status, "Programmed") == (True, "Programmed")
+
+
+def test_a_certificate_out_of_date_is_served_and_told() -> None:
+    (one,) = of_https(ListenerCertificates(usable=(SECRET,), refused=("expired",))).listeners
+    assert state(one, "CertificateNotValid") == (True, "OutOfDate")
+    assert state(one, "Programmed") == (True, "Programmed")
+
+
+def test_server_names_that_overlap_are_told_at_both_listeners() -> None:
+    given = gateway(
+        listener("any", 443, "HTTPS", tls=TLS),
+        listener("one", 443, "HTTPS", hostname="a.test", tls=TLS),
+    )
+    status = status_of(given, certificates={"any": SERVES, "one": SERVES})
+    for one in status.listeners:
+        assert state(one, "OverlappingTLSConfig") == (True, "OverlappingHostnames")
+
+
+VALIDATION: Json = {"validation": {"caCertificateRefs": [
+    {"group": "", "kind": "ConfigMap", "name": "ca"}]}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frontend", "served"),
+    [
+        ({"default": VALIDATION}, ["http"]),
+        ({"default": VALIDATION, "perPort": [{"port": 443, "tls": {}}]}, ["http", "https"]),
+        ({"default": {}, "perPort": [{"port": 443, "tls": VALIDATION}]}, ["http"]),
+        ({"default": {}, "perPort": [{"port": 8443, "tls": VALIDATION}]}, ["http", "https"]),
+    ],
+)
+def test_a_listener_that_should_check_its_clients_is_not_served_without(
+    frontend: Json, served: list[str]
+) -> None:
+    given = gateway(
+        listener(), listener("https", 443, "HTTPS", tls=TLS), tls={"frontend": frontend}
+    )
+    assert [one.name for one in served_listeners(given.spec)] == served
+    https = status_of(given, certificates={"https": SERVES}).listeners[1]
+    accepted = (True, "Accepted") if "https" in served else (False, "UnsupportedValue")
+    assert state(https, "Accepted") == accepted
 
 
 @pytest.mark.parametrize(
