@@ -13,15 +13,15 @@ import msgspec
 from penstock.compiler.claims import LOAD_BALANCER_CLASS, assigned, is_balanced
 from penstock.compiler.database import Database
 from penstock.compiler.nodes import places
-from penstock.compiler.services import port_of
+from penstock.compiler.services import KernelPort, backends, one_family
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
+from penstock.core.kinds import ServicePort as PortSpec
 from penstock.core.ranges import AddressRanges
 from penstock.envoy import cluster as clusters
-from penstock.envoy.cluster import Role, cluster_name
-from penstock.envoy.load_balancer import BalancedListener, balanced
+from penstock.envoy.endpoint import load_assignment
+from penstock.envoy.load_balancer import BalancedListener, balanced, balanced_datagrams
 from penstock.incremental.query import query
-from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, Origin
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
@@ -30,41 +30,61 @@ from penstock.xds.resource import Resource, ResourceName, encode_resource
 class BalancedOn(msgspec.Struct, frozen=True, order=True):
     """A port of a LoadBalancer on one of the nodes that answer for it."""
 
-    target: ServicePort
+    port: KernelPort
     node: str
+
+
+def name_of(port: KernelPort) -> str:
+    """Return the last part of the names of a port's resources."""
+    ending = "" if port.protocol == "TCP" else f"/{port.protocol.lower()}"
+    return f"{port.service}/{port.port}{ending}"
+
+
+def is_served(service: Service, protocol: str) -> bool:
+    """Return whether the ports of a LoadBalancer with this protocol are served.
+
+    Sources can be told apart for connections only, so datagrams are not let in where they have to
+    be.
+    """
+    return protocol == "TCP" or (protocol == "UDP" and not service.spec.load_balancer_source_ranges)
 
 
 @query
 def balanced_listener(db: Database, key: BalancedOn) -> Resource | None:
     """Return the Envoy listener of a port of a LoadBalancer for one node."""
-    target = key.target
-    service = db.services.get(target.service)
+    port = key.port
+    service = db.services.get(port.service)
     if service is None:
         return None
     found = [one.address for one in places(db, service.ref) if one.node == key.node]
     if not found:
         return None
-    cluster = cluster_name(Role.LOAD_BALANCER, target)
-    made = balanced(
-        BalancedListener(
-            name=f"lb/{target.service}/{target.port}",
-            cluster=cluster,
-            addresses=tuple((one, target.port, db.settings.host_netns) for one in found),
-            sources=service.spec.load_balancer_source_ranges,
-        )
+    cluster = f"lb|{name_of(port)}"
+    listener = BalancedListener(
+        name=f"lb/{name_of(port)}",
+        cluster=cluster,
+        addresses=tuple((one, port.port, db.settings.host_netns) for one in found),
+        sources=service.spec.load_balancer_source_ranges,
     )
+    made = balanced(listener) if port.protocol == "TCP" else balanced_datagrams(listener)
     needs = [ResourceName(types.CLUSTER, cluster), ResourceName(types.ENDPOINTS, cluster)]
-    return encode_resource(types.LISTENER, made.name, made, [_origin(target)], needs)
+    return encode_resource(types.LISTENER, made.name, made, [_origin(port)], needs)
 
 
 @query
-def balanced_cluster(db: Database, target: ServicePort) -> Resource | None:
+def balanced_cluster(db: Database, port: KernelPort) -> Resource:
     """Return the Cluster of a port of a LoadBalancer."""
-    service = db.services.get(target.service)
-    if service is None or port_of(service, target.port) is None:
-        return None
-    made = clusters.balanced(target, node_netns=db.settings.dial_netns)
-    return encode_resource(types.CLUSTER, made.name, made, [_origin(target)])
+    made = clusters.balanced(f"lb|{name_of(port)}", node_netns=db.settings.dial_netns)
+    return encode_resource(types.CLUSTER, made.name, made, [_origin(port)])
+
+
+@query
+def balanced_assignment(db: Database, port: KernelPort) -> Resource:
+    """Return the ClusterLoadAssignment of a port of a LoadBalancer."""
+    found = one_family(backends(db, port))
+    name = f"lb|{name_of(port)}"
+    made = load_assignment(name, [(one.address, one.port) for one in found])
+    return encode_resource(types.ENDPOINTS, name, made, [_origin(port)])
 
 
 @query
@@ -98,17 +118,16 @@ def _ingress(service: Service, address: str) -> dict[str, Any]:
     Source: core/v1 LoadBalancerIngress; "VIP" says that pods need not go through the node.
     """
     entry: dict[str, Any] = {"ip": address, "ipMode": "VIP"}
-    if all(port.protocol == "TCP" for port in service.spec.ports):
+    if all(is_served(service, port.protocol) for port in service.spec.ports):
         return entry
-    ports = [_port(port.port, port.protocol) for port in service.spec.ports]
-    return entry | {"ports": ports}
+    return entry | {"ports": [_port(service, port) for port in service.spec.ports]}
 
 
-def _port(port: int, protocol: str) -> dict[str, Any]:
-    served = protocol == "TCP"
-    error = {} if served else {"error": "penstock.dev/ProtocolNotServed"}
-    return {"port": port, "protocol": protocol} | error
+def _port(service: Service, port: PortSpec) -> dict[str, Any]:
+    error = "" if is_served(service, port.protocol) else "penstock.dev/ProtocolNotServed"
+    told = {"port": port.port, "protocol": port.protocol}
+    return told | ({"error": error} if error else {})
 
 
-def _origin(target: ServicePort) -> Origin:
-    return Origin.of("Service", target.service)
+def _origin(port: KernelPort) -> Origin:
+    return Origin.of("Service", port.service)

@@ -83,17 +83,17 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
 
 
 def _balanced(db: Database, service: Service) -> Iterator[Output]:
-    """Yield what a LoadBalancer is reached by from outside: by TCP, at the nodes that have it."""
+    """Yield what a LoadBalancer is reached by from outside, at the nodes that have it."""
     if not is_balanced(service):
         return
     on = sorted({place.node for place in nodes.places(db, service.ref)})
     for spec in service.spec.ports if on else ():
-        if spec.protocol == "TCP":
-            target = ServicePort(service.key, spec.port)
-            yield Output(load_balancers.balanced_cluster, target)
-            yield Output(services.assignment, RoleOf(Role.LOAD_BALANCER.value, target))
+        if load_balancers.is_served(service, spec.protocol):
+            port = KernelPort(service.key, spec.port, spec.protocol)
+            yield Output(load_balancers.balanced_cluster, port)
+            yield Output(load_balancers.balanced_assignment, port)
             for node in on:
-                yield Output(load_balancers.balanced_listener, BalancedOn(target, node), node)
+                yield Output(load_balancers.balanced_listener, BalancedOn(port, node), node)
     yield from _answering(db, service.ref)
 
 

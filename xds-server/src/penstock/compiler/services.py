@@ -179,10 +179,13 @@ def assignment(db: Database, of: RoleOf) -> Resource:
 
 def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
     name = cluster_name(Role(of.role), of.target)
-    # One family is enough, and two would count every pod twice: IPv4 unless there is none.
-    single = [b for b in found if ":" not in b.address] or found
-    made = load_assignment(name, [(b.address, b.port) for b in single])
+    made = load_assignment(name, [(b.address, b.port) for b in one_family(found)])
     return encode_resource(types.ENDPOINTS, name, made, [Origin.of("Service", of.target.service)])
+
+
+def one_family(found: Sequence[Backend]) -> Sequence[Backend]:
+    """Return the endpoints of one family, as two would count every pod twice: IPv4 if there is."""
+    return [one for one in found if ":" not in one.address] or found
 
 
 @query

@@ -50,7 +50,6 @@ class Role(enum.Enum):
 
     MESH = "mesh"
     GATEWAY = "gw"
-    LOAD_BALANCER = "lb"
     MIRROR = "mirror"
     """For copies of requests, which leave from a Gateway."""
 
@@ -147,14 +146,14 @@ def copying(
     return result
 
 
-def balanced(target: ServicePort, *, node_netns: str) -> cluster_pb2.Cluster:
-    """Build the cluster of a Service port for LoadBalancers: plain TCP, and no mark.
+def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
+    """Build a cluster for LoadBalancers: bytes or datagrams, nothing is looked at, and no mark.
 
     Args:
-        target: the Service port.
+        name: of the cluster.
         node_netns: as for `policed`.
     """
-    result = _base(cluster_name(Role.LOAD_BALANCER, target))
+    result = _base(name)
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     result.upstream_bind_config.CopyFrom(_bind(0, node_netns))

@@ -1,4 +1,4 @@
-"""Listeners of Services of type LoadBalancer: TCP connections, passed on as they are."""
+"""Listeners and clusters of Services of type LoadBalancer: what comes is passed on as it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from penstock.envoy.wire import pack, socket_address
 from penstock.pb.envoy.config.core.v3 import address_pb2
-from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from penstock.pb.envoy.config.listener.v3 import (
+    listener_components_pb2,
+    listener_pb2,
+    udp_listener_config_pb2,
+)
 from penstock.pb.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from penstock.pb.envoy.extensions.filters.udp.udp_proxy.v3 import route_pb2, udp_proxy_pb2
 
 _BUFFER = UInt32Value(value=32 * 1024)
 _ATTEMPTS = UInt32Value(value=3)
@@ -32,7 +37,7 @@ class BalancedListener(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def balanced(listener: BalancedListener) -> listener_pb2.Listener:
-    """Build the listener. It may open before its addresses are on a link of the node."""
+    """Build a listener for TCP. It may open before its addresses are on a link of the node."""
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix="load_balancer",
         cluster=listener.cluster,
@@ -49,12 +54,40 @@ def balanced(listener: BalancedListener) -> listener_pb2.Listener:
     )
     if listener.sources:  # a connection that fits no chain is closed
         chain.filter_chain_match.source_prefix_ranges.extend(_ranges(listener.sources))
+    result = _opened(listener, address_pb2.SocketAddress.TCP)
+    result.filter_chains.append(chain)
+    return result
+
+
+def balanced_datagrams(listener: BalancedListener) -> listener_pb2.Listener:
+    """Build a listener for UDP: datagrams of one client go to one endpoint while they keep coming.
+
+    It lets in all sources, whatever `listener` says.
+    """
+    proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix="load_balancer")
+    action = proxy.matcher.on_no_match.action
+    action.name = "route"
+    action.typed_config.CopyFrom(pack(route_pb2.Route(cluster=listener.cluster)))
+    result = _opened(listener, address_pb2.SocketAddress.UDP)
+    result.udp_listener_config.CopyFrom(udp_listener_config_pb2.UdpListenerConfig())
+    result.listener_filters.append(
+        listener_components_pb2.ListenerFilter(
+            name="envoy.filters.udp_listener.udp_proxy", typed_config=pack(proxy)
+        )
+    )
+    return result
+
+
+def _opened(
+    listener: BalancedListener, protocol: address_pb2.SocketAddress.Protocol
+) -> listener_pb2.Listener:
     addresses = [socket_address(*one) for one in listener.addresses]
+    for address in addresses:
+        address.socket_address.protocol = protocol
     result = listener_pb2.Listener(
         name=listener.name,
         address=addresses[0],
         per_connection_buffer_limit_bytes=_BUFFER,
-        filter_chains=[chain],
         enable_reuse_port=BoolValue(value=True),
         freebind=BoolValue(value=True),
     )
