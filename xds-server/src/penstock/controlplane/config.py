@@ -19,6 +19,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
+from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.followed import Referenced
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import Statuses, StatusWriter
@@ -72,15 +73,17 @@ def source_of(config: Config, clock: Clock) -> Source:
 
 
 def status_writer(config: Config, access: Access, clock: Clock, statuses: Statuses) -> StatusWriter:
-    """Return what writes statuses into the API server."""
+    """Return what writes statuses, and Events about them, into the API server."""
+    identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
     return StatusWriter(
         access,
         clock,
         random.random,
         statuses,
-        identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
+        identity=identity,
         namespace=config.lease_namespace,
         environment=config.environment,
+        events=EventWriter(clock, random.random, instance=identity, controller=statuses.controller),
     )
 
 

@@ -68,6 +68,9 @@ class _Reader(Collector):
         if writer is not None:
             yield _gauge("status_leader", "1 if this controller writes.", {"": writer.leads})
             yield _counter("status_writes", "Statuses written.", {"": writer.writes})
+            if writer.events is not None:
+                results = {"written": writer.events.writes, "left_out": writer.events.left_out}
+                yield _counter("events", "Kubernetes Events.", results, "result")
 
     def _of_world(self) -> Iterator[Metric]:
         world = self._world

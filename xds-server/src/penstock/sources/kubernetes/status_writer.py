@@ -21,6 +21,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, UnreachableError
+from penstock.sources.kubernetes.event_writer import EventWriter, Send
 from penstock.sources.kubernetes.requests import object_target
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
 from penstock.status.merge import merged
@@ -73,6 +74,7 @@ class StatusWriter:
         namespace: str,
         terms: Terms | None = None,
         environment: Mapping[str, str],
+        events: EventWriter | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -85,8 +87,11 @@ class StatusWriter:
             namespace: of the Lease.
             terms: of the Lease.
             environment: what a credential plugin is started with.
+            events: told of each status that is written; None for no Events.
         """
         self._server = ApiServer(access, clock, environment)
+        self.events = events
+        """Told of each status that is written."""
         self._clock = clock
         self._statuses = statuses
         self._terms = terms or Terms()
@@ -124,6 +129,8 @@ class StatusWriter:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._stand(session))
                     tasks.create_task(self._write_all(session))
+                    if self.events is not None:
+                        tasks.create_task(self.events.run(self._sender(session)))
             finally:
                 await self._release(session)
 
@@ -170,6 +177,8 @@ class StatusWriter:
         else:
             self._plan.clear()
             self._written.clear()
+            if self.events is not None:
+                self.events.clear()
             _log.info("not writing statuses any more", holder=self._election.holder)
         self._statuses.leading(leads)
         self._woken.set()
@@ -238,12 +247,32 @@ class StatusWriter:
                 self._plan.abandon(ref, self._clock.monotonic())
             else:
                 call = Call("PUT", f"{target}/status?fieldManager=penstock", update)
-                self._settle(
-                    ref, await self._server.call(session, call, self._call_seconds), wrote=True
-                )
+                answer = await self._server.call(session, call, self._call_seconds)
+                self._settle(ref, answer, wrote=True)
+                if answer.status == HTTPStatus.OK:
+                    self._announce(desired, ref, read.body, update)
         except UnreachableError as error:
             self._plan.outage(ref, self._clock.monotonic())
             self._tell(str(error))
+
+    def _announce(
+        self, desired: Desired, ref: ObjectRef, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        """Have an Event written if the status says something new for people."""
+        if self.events is not None:
+            self.events.changed(
+                ref,
+                api_version=desired.api_version,
+                uid=desired.uid,
+                before=before.get("status") or {},
+                after=after["status"],
+            )
+
+    def _sender(self, session: aiohttp.ClientSession) -> Send:
+        async def send(call: Call) -> Answer:
+            return await self._server.call(session, call, CALL_SECONDS)
+
+        return send
 
     def _update(self, desired: Desired, read: dict[str, Any]) -> dict[str, Any] | None:
         """Return the object to write; None if its status is as it should be.
