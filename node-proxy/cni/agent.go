@@ -70,8 +70,10 @@ func (a *agent) capture(pod Pod, patient bool) error {
 	}
 }
 
-func (a *agent) release(uid string) {
-	_ = a.call(http.MethodDelete, podPath(uid), nil, releasePatience)
+// release lets a pod go that ended; a newer sandbox of the same pod has another namespace and stays.
+func (a *agent) release(pod Pod) {
+	path := podPath(pod.UID) + "?netns=" + url.QueryEscape(pod.Netns)
+	_ = a.call(http.MethodDelete, path, nil, releasePatience)
 }
 
 func (a *agent) check(uid string) error {

@@ -162,7 +162,7 @@ func add(config Config, agent *agent) ([]byte, *Failure) {
 // and a failure would keep the pod from ending.
 func del(agent *agent) *Failure {
 	if pod, failed := podFromEnvironment(); failed == nil {
-		agent.release(pod.UID)
+		agent.release(pod)
 	}
 	return nil
 }
@@ -206,8 +206,8 @@ func podFromEnvironment() (Pod, *Failure) {
 			"containerd 1.6 and CRI-O 1.24 give it; older ones are not supported")
 	}
 	// /var/run is a link on the node and may be none where the agent looks
-	if real, err := filepath.EvalSymlinks(pod.Netns); err == nil {
-		pod.Netns = real
+	if folder, err := filepath.EvalSymlinks(filepath.Dir(pod.Netns)); pod.Netns != "" && err == nil {
+		pod.Netns = filepath.Join(folder, filepath.Base(pod.Netns))
 	}
 	return pod, nil
 }

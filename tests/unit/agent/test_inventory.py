@@ -153,6 +153,20 @@ async def test_a_pod_that_is_gone_from_list_and_machine_is_unregistered(machine:
     assert machine.pods.registered() == {}
 
 
+async def test_a_pod_that_has_ended_is_unregistered_while_its_object_stays(
+    machine: Machine,
+) -> None:
+    netns = machine.start(UID, "cni-1", 11)
+    await machine.tell(EventType.ADDED, pod())
+    await machine.inventory.look()
+    await machine.tell(EventType.MODIFIED, pod(phase="Succeeded"))
+    await machine.inventory.look()
+    assert UID in machine.pods.registered(), "its namespace is still there"
+    del machine.kernel.cookies[str(netns)]
+    await machine.inventory.look()
+    assert machine.pods.registered() == {}
+
+
 async def test_a_pod_whose_namespace_is_still_there_stays(machine: Machine) -> None:
     machine.start(UID, "cni-1", 11)
     await machine.tell(EventType.ADDED, pod())

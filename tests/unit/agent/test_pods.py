@@ -189,3 +189,20 @@ async def test_a_namespace_that_is_not_policed_any_more_leaves_nothing_attached(
     later.restore()
     assert world.kernel.attached == set()
     assert world.kernel.pods == {"u1": 0}
+
+
+async def test_the_end_of_an_older_sandbox_does_not_concern_the_newer_one(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=0)
+    assert not await world.pods.unregister("u1", netns="/run/netns/older")
+    assert not await world.pods.unregister("u1", netns="")
+    assert await world.pods.unregister("u1", netns="netns/u1")
+
+
+async def test_a_namespace_that_is_gone_may_be_told_without_a_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=0)
+    del world.kernel.cookies["netns/u1"]
+    assert await world.pods.unregister("u1", netns="")

@@ -166,6 +166,10 @@ class Datapath:
         """Attach to the cgroup below which the pods' cgroups are; twice equals once."""
         self._attach(POD_PROGRAMS, cgroup)
 
+    def attached_pods(self) -> bool:
+        """Return whether there is a link for every program of the pods' cgroup."""
+        return all((self._bpffs / "links" / name).exists() for name in POD_PROGRAMS)
+
     def attach_envoy(self, cgroup: Path) -> None:
         """Attach to Envoy's cgroup; Envoy must be in it before it opens its listeners.
 

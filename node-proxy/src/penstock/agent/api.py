@@ -4,7 +4,7 @@
 |---|---|
 | `PUT /v1/pods/{uid}?timeout=20` | 200 when the pod is captured; 504 with the reason if not yet |
 | `GET /v1/pods/{uid}` | 200; 503 with the reason while it is not captured; 404 if not known |
-| `DELETE /v1/pods/{uid}` | 200; 404 if it is not known |
+| `DELETE /v1/pods/{uid}?netns=PATH` | 200; 404 if it is not known, or not in that namespace |
 | `GET /healthz` | 200: somebody is here |
 | `GET /v1/status` | node, Envoy, controller, pods, resources by type, counters |
 | `GET /v1/snapshot?type=Cluster` | what was intended, what Envoy runs, what it refused and why |
@@ -113,7 +113,7 @@ class AgentApi:
 
     async def _delete_pod(self, request: web.Request) -> web.StreamResponse:
         uid = self._object_uid(request.match_info["uid"])
-        if not await self._pods.unregister(uid):
+        if not await self._pods.unregister(uid, netns=request.query.get("netns")):
             return _json({"error": f"pod {uid} is not registered"}, status=404)
         return _json({"uid": uid, "captured": False})
 

@@ -106,7 +106,8 @@ class PodInventory:
         registered = self._pods.registered()
         wanted = [pod for uid, pod in self._known.items() if uid not in registered]
         await self._register(pod for pod in wanted if _runs(pod))
-        for uid in registered.keys() - self._known.keys():
+        alive = {uid for uid, pod in self._known.items() if not _has_ended(pod)}
+        for uid in registered.keys() - alive:
             if self._pods.is_gone(uid):
                 log.info("pod is gone", uid=uid)
                 await self._pods.unregister(uid)
@@ -185,5 +186,8 @@ def _runs(pod: Pod) -> bool:
 
     While its init containers run it is Pending.
     """
-    ended = pod.status.phase in {"Succeeded", "Failed"}
-    return not pod.spec.host_network and not ended and bool(pod.addresses)
+    return not pod.spec.host_network and not _has_ended(pod) and bool(pod.addresses)
+
+
+def _has_ended(pod: Pod) -> bool:
+    return pod.status.phase in {"Succeeded", "Failed"}

@@ -84,7 +84,8 @@ class KubernetesNode:
         self._inventory = PodInventory(
             pods, kubepods, on_complete=self._complete, netns_folder=where.netns_folder
         )
-        self._attached = False
+        self._attached = capture.datapath.attached_pods()
+        """Whether every pod is judged; from the start if an earlier agent has left it so."""
         self._addresses = NodeAddresses(config.netns or OWN_NETNS, where.node_addresses)
         capture.announces(lambda: self._addresses.present)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = []

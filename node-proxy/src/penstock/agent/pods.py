@@ -214,9 +214,18 @@ class Pods:
         except (OSError, PenstockError):
             return True
 
-    async def unregister(self, uid: str) -> bool:
-        """Let a pod that ended go, Envoy's sockets in it too; return whether it was known."""
-        if uid not in self._pods:
+    async def unregister(self, uid: str, *, netns: str | None = None) -> bool:
+        """Let a pod that ended go, Envoy's sockets in it too; return whether it was known.
+
+        With *netns* only if that is its network namespace: a pod whose sandbox was made anew has
+        another one by the time the end of the old one is told. "" is one that is gone.
+        """
+        pod = self._pods.get(uid)
+        if pod is None:
+            return False
+        if netns and netns != pod.request.netns:
+            return False
+        if netns == "" and not self.is_gone(uid):
             return False
         self._forget(uid)
         self._save()
