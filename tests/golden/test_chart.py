@@ -72,7 +72,7 @@ def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
         ({"gatewayAddresses": {"mode": "dhcp"}}, "mode"),
         ({"images": {"envoy": {"digest": "sha256:1"}}}, "digest"),
         ({"logLevel": "verbose"}, "logLevel"),
-        ({"cni": {"binDir": "opt/cni/bin"}}, "binDir"),
+        ({"cniBinDir": "opt/cni/bin"}, "cniBinDir"),
         ({"envoy": {"updateStrategy": {"type": "Recreate"}}}, "type"),
     ],
 )
@@ -155,10 +155,18 @@ def test_selectors_do_not_depend_on_the_release() -> None:
             assert set(selector["matchLabels"]) == {"app.kubernetes.io/name"}
 
 
-def _pod(name: str) -> dict[str, Any]:
+def test_agents_that_leave_do_nothing_else() -> None:
+    pod = _pod("penstock-agent", {"agent": {"leave": True}})
+    (first,), (last,) = pod["initContainers"], pod["containers"]
+    assert first["args"][0] == "leave"
+    assert last["args"][:2] == ["leave", "--stay"]
+    assert "readinessProbe" not in last
+
+
+def _pod(name: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
     found = [
         one
-        for one in rendered()
+        for one in rendered(values)
         if one["metadata"]["name"] == name and one["kind"] in ("Deployment", "DaemonSet")
     ]
     pod: dict[str, Any] = found[0]["spec"]["template"]["spec"]

@@ -24,7 +24,7 @@ POOL: Json = {
     "k8sServicePort": "6443",
     "gatewayAddresses": {"mode": "pool", "pool": ["192.0.2.128/26", "192.0.2.100-192.0.2.110"]},
     "gatewaySecretNamespaces": ["shop"],
-    "cni": {"install": False, "binDir": "/usr/lib/cni"},
+    "cniBinDir": "/usr/lib/cni",
     "gatewayClass": {"create": False},
     "policyCrd": {"install": False},
     "images": {"pullSecrets": ["mirror"], "penstock": {"digest": f"sha256:{'0' * 64}"}},

@@ -235,7 +235,7 @@ GOOD_STATUS: Json = {
     "controller_connected": True,
     "envoy_connected": True,
     "envoy": {"state": "running"},
-    "pods": [{"name": "a", "identity": 70000}],
+    "pods": [{"name": "a", "identity": 70000}, {"name": "b", "identity": None, "policed": False}],
     "resources": {"Cluster": {"intended": 3, "acked": 3, "rejected": 0}},
     "failures": {},
 }

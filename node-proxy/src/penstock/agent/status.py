@@ -35,6 +35,8 @@ class PodStatus(msgspec.Struct, frozen=True, kw_only=True):
     """None while it is closed."""
     missing: str
     """Why the kernel's part of it is not in place; "" if it is."""
+    policed: bool = True
+    """False for pods of Penstock itself, which nobody judges."""
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +134,7 @@ class StatusView:
                 name=pod.request.name,
                 identity=self._state.enforced_identity(uid),
                 missing=self._state.missing(uid),
+                policed=pod.policed,
             )
             for uid, pod in sorted(self._pods.registered().items())
         ]

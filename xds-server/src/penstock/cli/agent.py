@@ -15,11 +15,13 @@ from penstock.ads.dial import Controller
 from penstock.agent.app import serve
 from penstock.agent.cni import PROGRAM, PluginSettings, install, uninstall
 from penstock.agent.config import CniFolders, Config, KubernetesConfig
+from penstock.agent.leave import leave
 from penstock.meta.errors import PenstockError
 from penstock.meta.names import NamespacedName
 from penstock.meta.node_identity import ADS_PORT, JOIN_PORT
 from penstock.meta.paths import NODE_NETNS, RunPaths
 from penstock.runtime.logs import log_to_stderr
+from penstock.runtime.stop import stop_signal
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.kubeconfig import from_kubeconfig, in_cluster, own_namespace
 
@@ -118,6 +120,31 @@ def uninstall_cni(programs: Path, configuration: Path) -> None:
         uninstall(CniFolders(programs=programs, configuration=configuration))
     except OSError as error:
         raise PenstockError(f"the CNI plugin cannot be taken away: {error}") from error
+
+
+def leave_node(
+    paths: RunPaths, bpffs: Path, programs: Path, configuration: Path, *, stay: bool
+) -> None:
+    """Take away all that agents left on this node.
+
+    Args:
+        paths: of the agent.
+        bpffs: folder of what is pinned.
+        programs: folder of CNI plugins.
+        configuration: folder of network configurations.
+        stay: return only when told to stop, as a DaemonSet's pod must.
+
+    Raises:
+        PenstockError: something stays.
+    """
+    log_to_stderr(json=True)
+    leave(paths, bpffs, CniFolders(programs=programs, configuration=configuration))
+    if stay:
+        asyncio.run(_until_stopped())
+
+
+async def _until_stopped() -> None:
+    await stop_signal().wait()
 
 
 def _kubernetes(options: ClusterNode, environment: Mapping[str, str]) -> KubernetesConfig:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.formats import Format, LintFormat
-from penstock.cli.nodes import agent, cni_app
+from penstock.cli.nodes import agent, cni_app, leave
 from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
 from penstock.meta.paths import RunPaths
 
@@ -28,6 +28,7 @@ proxy_app = typer.Typer(
 app.add_typer(proxy_app, name="proxy")
 app.add_typer(cni_app, name="cni", hidden=True)
 app.command(hidden=True)(agent)
+app.command(hidden=True)(leave)
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; all if not given.")]
 Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]

@@ -19,6 +19,10 @@ Unpoliced = Annotated[
     list[str] | None,
     typer.Option("--unpoliced-namespace", help="Its pods are left alone; repeatable."),
 ]
+BpfFolder = Annotated[
+    Path, typer.Option("--bpffs", help="Folder in the node's bpffs for what is pinned.")
+]
+_PINS = Path("/sys/fs/bpf/penstock")
 _BIN, _CONF = Path("/opt/cni/bin"), Path("/etc/cni/net.d")
 
 
@@ -54,9 +58,7 @@ def agent(
     kubepods_cgroup: Annotated[
         Path | None, typer.Option("--kubepods-cgroup", help="Cgroup v2 of all pods; else sought.")
     ] = None,
-    bpffs: Annotated[
-        Path, typer.Option("--bpffs", help="Folder in the node's bpffs for what is pinned.")
-    ] = Path("/sys/fs/bpf/penstock"),
+    bpffs: BpfFolder = _PINS,
     netns_dir: Annotated[
         Path, typer.Option("--netns-dir", help="Where pods' network namespaces have names.")
     ] = Path("/run/netns"),
@@ -116,6 +118,20 @@ def agent(
         log_level=log_level,
         log_json=log_json,
     )
+
+
+def leave(
+    run_dir: RunDir = RUN_DIR,
+    bin_dir: BinDir = _BIN,
+    conf_dir: ConfDir = _CONF,
+    bpffs: BpfFolder = _PINS,
+    *,
+    stay: Annotated[bool, typer.Option("--stay", help="End only when told to.")] = False,
+) -> None:
+    """Take away from this node all that agents left on it, before Penstock is uninstalled."""
+    from penstock.cli.agent import leave_node
+
+    leave_node(RunPaths(run_dir.resolve()), bpffs, bin_dir, conf_dir, stay=stay)
 
 
 @cni_app.command()

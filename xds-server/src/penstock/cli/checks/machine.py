@@ -59,8 +59,9 @@ def node(paths: RunPaths) -> Iterator[Finding]:
 def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     """Judge an answer to GET /v1/status of an agent."""
     pods = status.get("pods") or []
-    closed = [one["name"] for one in pods if one.get("identity") is None]
-    text = f"node {status.get('node', '?')}, {len(pods)} pods captured"
+    policed = [one for one in pods if one.get("policed", True)]
+    closed = [one["name"] for one in policed if one.get("identity") is None]
+    text = f"node {status.get('node', '?')}, {len(policed)} pods captured"
     if closed:
         names = _shorten(closed)
         yield AGENT.warn(

@@ -150,8 +150,8 @@ def _cni(cluster: Cluster) -> Finding:
     keeping = [one for one in agents if _keeps_cni(one)]
     if not keeping:
         return CNI.warn(
-            "taken away (cni.install=false): new pods are captured after they started",
-            "helm upgrade with cni.install=true, unless you are about to uninstall",
+            "taken away (agent.leave=true): no pod is captured",
+            "helm upgrade with agent.leave=false, or helm uninstall",
         )
     bad = sorted(str(one["spec"].get("nodeName", "?")) for one in keeping if not is_ready(one))
     if bad:
