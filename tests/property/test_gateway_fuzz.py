@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.core.decode import decode
+from penstock.core.decode import decode, examine
 from penstock.core.objects import Broken, Object
 from penstock.core.plan import ChoiceShape, Leaf, ListShape, MapShape, Shape, StructShape, plan_of
 from penstock.envoy.route import virtual_host as build
@@ -38,6 +39,7 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
+from penstock.sources.kubernetes.messages import direct_decoder
 from support.gateway_objects import API, grant, listener, references, service
 from support.gateway_objects import gateway as make_gateway
 
@@ -171,6 +173,18 @@ def test_any_route_is_attached_translated_merged_and_built(document: dict[str, A
         status = route_parent_status(parent, accepted, translated.verdict)
         assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
         assert parent_ref(parent)["name"] == parent.name
+
+
+@QUICK
+@given(st.one_of(objects(HTTPRoute), objects(Gateway), objects(ReferenceGrant)))
+def test_text_is_decoded_directly_if_nothing_is_to_be_said_and_only_then(
+    document: dict[str, Any],
+) -> None:
+    kind = {one.kind: one for one in (HTTPRoute, Gateway, ReferenceGrant)}[document["kind"]]
+    directly = direct_decoder(kind).decode(json.dumps(document).encode())
+    examined = examine(kind, document)
+    assert directly is None or directly == examined.object
+    assert examined.problems == () or directly is None
 
 
 @QUICK

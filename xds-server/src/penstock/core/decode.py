@@ -15,7 +15,7 @@ import msgspec
 from penstock.core import jsonpath
 from penstock.core.diagnosis import diagnose
 from penstock.core.objects import ApiStruct, Broken, Object, ObjectMeta
-from penstock.core.plan import StructShape, is_clean, plan_of, without_nulls
+from penstock.core.plan import StructShape, checked_fields, is_clean, without_nulls
 from penstock.meta.problems import Problem, Severity
 
 Decoded = Object | Broken
@@ -104,6 +104,22 @@ def check(decoded: msgspec.Struct) -> Iterator[Problem]:
     return _checks(decoded, "")
 
 
+def is_sound(value: Any) -> bool:
+    """Return whether `check` would find nothing, without making paths on the way."""
+    if isinstance(value, ApiStruct):
+        kind = type(value)
+        if kind.checks is not ApiStruct.checks and next(iter(value.checks()), None) is not None:
+            return False
+        for field in checked_fields(kind):
+            inner = getattr(value, field.attribute)
+            if inner and not is_sound(inner):
+                return False
+        return True
+    if isinstance(value, dict):
+        return all(map(is_sound, value.values()))
+    return not isinstance(value, list | tuple) or all(map(is_sound, value))
+
+
 def _wrong_header(kind: type[Object], raw: dict[str, Any]) -> Iterator[Problem]:
     version = raw.get("apiVersion")
     if version not in kind.api_versions:
@@ -134,9 +150,10 @@ def _convert_exactly(
 
 def _checks(value: Any, path: str) -> Iterator[Problem]:
     if isinstance(value, ApiStruct):
-        for problem in value.checks():
-            yield msgspec.structs.replace(problem, path=jsonpath.join(path, problem.path))
-        for field in plan_of(type(value)).nested:
+        if type(value).checks is not ApiStruct.checks:
+            for problem in value.checks():
+                yield msgspec.structs.replace(problem, path=jsonpath.join(path, problem.path))
+        for field in checked_fields(type(value)):
             inner = getattr(value, field.attribute)
             if inner:
                 yield from _checks(inner, jsonpath.member(path, field.wire))

@@ -103,6 +103,29 @@ def plan_of(struct: type[msgspec.Struct]) -> Plan:
     )
 
 
+@functools.cache
+def checked_fields(struct: type[msgspec.Struct]) -> tuple[FieldPlan, ...]:
+    """Return the fields below which some struct has `checks` of its own."""
+    return tuple(field for field in plan_of(struct).nested if _has_checks(field.shape, ()))
+
+
+def _has_checks(shape: Shape, inside: tuple[type, ...]) -> bool:
+    """Return whether a struct at or below *shape*, which is *inside* others, has checks."""
+    match shape:
+        case StructShape(type=struct):
+            own = issubclass(struct, ApiStruct) and struct.checks is not ApiStruct.checks
+            return own or (
+                struct not in inside
+                and any(_has_checks(f.shape, (*inside, struct)) for f in plan_of(struct).nested)
+            )
+        case ListShape(item=inner) | MapShape(value=inner):
+            return _has_checks(inner, inside)
+        case ChoiceShape(options=options):
+            return any(_has_checks(option, inside) for option in options)
+        case Leaf():
+            return False
+
+
 def shape_of(annotation: Any) -> Shape:
     """Return the shape of a type annotation that msgspec accepts."""
     origin, args = get_origin(annotation), get_args(annotation)

@@ -7,13 +7,15 @@ Source: Kubernetes API concepts, "Efficient detection of changes"; metav1.Status
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
 
+from penstock.core.direct import DirectDecoder
 from penstock.core.objects import Object, ObjectMeta
 from penstock.core.plan import plan_of
-from penstock.sources.kubernetes.pruning import without_newer_fields
+from penstock.sources.kubernetes.pruning import is_servers_own, without_newer_fields
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a watch."""
@@ -168,10 +170,21 @@ def read_object(
         }
     except msgspec.MsgspecError as error:
         raise UnreadableAnswerError(f"not an object: {error}") from error
-    if LAST_APPLIED in metadata.annotations:
-        kept = {name: text for name, text in metadata.annotations.items() if name != LAST_APPLIED}
-        metadata = msgspec.structs.replace(metadata, annotations=kept)
-    value["metadata"] = msgspec.to_builtins(metadata)
+    value["metadata"] = msgspec.to_builtins(without_copy(metadata))
     value["apiVersion"] = api_version
     value["kind"] = kind.kind
     return without_newer_fields(kind, value)
+
+
+def without_copy(metadata: ObjectMeta) -> ObjectMeta:
+    """Return *metadata* without the copy that `kubectl apply` leaves."""
+    if LAST_APPLIED not in metadata.annotations:
+        return metadata
+    kept = {name: text for name, text in metadata.annotations.items() if name != LAST_APPLIED}
+    return msgspec.structs.replace(metadata, annotations=kept)
+
+
+@functools.cache
+def direct_decoder(kind: type[Object]) -> DirectDecoder:
+    """Return what reads an object as it was sent; it gives the same as `read_object`, or None."""
+    return DirectDecoder(kind, ignores_unknown=is_servers_own(kind))

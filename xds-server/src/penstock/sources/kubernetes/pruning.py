@@ -30,10 +30,15 @@ _SERVERS_OWN = frozenset({"", "apps", "discovery.k8s.io"})
 def without_newer_fields(kind: type[Object], value: dict[str, Any]) -> dict[str, Any]:
     """Return *value* without fields that are unknown to us, if Kubernetes itself defines *kind*."""
     shape = StructShape(kind)
-    if group_of(kind.api_versions[0]) not in _SERVERS_OWN or is_clean(shape, value):
+    if not is_servers_own(kind) or is_clean(shape, value):
         return value
     pruned: dict[str, Any] = _prune(shape, value)
     return pruned
+
+
+def is_servers_own(kind: type[Object]) -> bool:
+    """Return whether Kubernetes itself defines *kind*."""
+    return group_of(kind.api_versions[0]) in _SERVERS_OWN
 
 
 def _prune(shape: Shape, value: Any) -> Any:

@@ -15,7 +15,12 @@ from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
-from penstock.sources.kubernetes.messages import read_metadata, read_object
+from penstock.sources.kubernetes.messages import (
+    direct_decoder,
+    read_metadata,
+    read_object,
+    without_copy,
+)
 from penstock.sources.source import NOWHERE, SourceProblem
 
 REMEMBERED_DELETIONS = 1024
@@ -56,6 +61,7 @@ class Table:
     def __init__(self, kind: type[Object]) -> None:
         """Start empty."""
         self._kind = kind
+        self._direct = direct_decoder(kind)
         self._objects: Snapshot = {}
         self._deleted: dict[str, None] = {}
         self.outdated: dict[ObjectRef, Seen] = {}
@@ -87,6 +93,10 @@ class Table:
         Raises:
             UnreadableAnswerError: it is no object.
         """
+        if not self._objects:
+            seen = self._seen_directly(raw)
+            if seen is not None:
+                return seen.object.key, seen
         metadata = read_metadata(raw)
         key = NamespacedName(metadata.namespace, metadata.name)
         known = self._objects.get(key)
@@ -153,9 +163,24 @@ class Table:
         if len(self._deleted) > REMEMBERED_DELETIONS:
             del self._deleted[next(iter(self._deleted))]
 
+    def _seen_directly(self, raw: msgspec.Raw) -> Seen | None:
+        """Decode an object, unless there is anything to say about it."""
+        decoded = self._direct.decode(raw)
+        if decoded is None:
+            return None
+        metadata = without_copy(decoded.metadata)
+        if metadata is not decoded.metadata:
+            decoded = msgspec.structs.replace(decoded, metadata=metadata)
+        return Seen(
+            metadata.uid, metadata.resource_version, decoded, (), generation=metadata.generation
+        )
+
     def _decode(
         self, raw: msgspec.Raw, api_version: str, metadata: ObjectMeta, known: Seen | None
     ) -> Seen:
+        seen = self._seen_directly(raw)
+        if seen is not None:
+            return seen
         examined = examine(self._kind, read_object(self._kind, api_version, raw, metadata))
         decoded, last_good = examined.object, False
         if isinstance(decoded, Broken) and known is not None and known.uid == metadata.uid:
