@@ -80,8 +80,8 @@ func (a *agent) check(uid string) error {
 	return a.call(http.MethodGet, podPath(uid), nil, checkPatience)
 }
 
-func (a *agent) alive(patience time.Duration) error {
-	deadline := time.Now().Add(patience)
+func (a *agent) alive() error {
+	deadline := time.Now().Add(min(a.timeout, statusPatience))
 	for {
 		err := a.call(http.MethodGet, "/healthz", nil, checkPatience)
 		if err == nil || time.Until(deadline) < pause {

@@ -181,7 +181,7 @@ func check(config Config, agent *agent) *Failure {
 // status waits while an agent is replaced: a runtime that hears that it cannot start pods takes the
 // whole node out of service.
 func status(agent *agent) *Failure {
-	if err := agent.alive(statusPatience); err != nil {
+	if err := agent.alive(); err != nil {
 		return failure(codeNotAvailable, "the agent of Penstock does not answer on this node", err)
 	}
 	return nil

@@ -83,14 +83,14 @@ def uninstall(folders: CniFolders) -> None:
         OSError: a folder cannot be written.
     """
     for path in _candidates(folders.configuration):
-        saved = path.with_suffix(".conf" + SAVED)
         content = _read(path)
         plugins = content.get("plugins") if content else None
         if content is None or not isinstance(plugins, list) or not _has_ours(plugins):
             continue
-        if saved.exists():
-            if not path.with_suffix(".conf").exists():
-                saved.replace(path.with_suffix(".conf"))
+        if saved := _saved(path):
+            original = saved.with_name(saved.name.removesuffix(SAVED))
+            if not original.exists():
+                saved.replace(original)
             path.unlink()
         else:
             content["plugins"] = [one for one in plugins if not _is_ours(one)]
@@ -191,7 +191,13 @@ def _chain_single(path: Path, content: dict[str, Any], settings: PluginSettings)
             made[key] = content.pop(key)
     made["plugins"] = [content, settings.entry()]
     _write(path.with_suffix(".conflist"), made, like=path)
-    path.replace(path.with_suffix(".conf" + SAVED))
+    path.replace(path.with_name(path.name + SAVED))
+
+
+def _saved(path: Path) -> Path | None:
+    """Return the file whose place a list has taken."""
+    found = (path.with_suffix(ending + SAVED) for ending in (".conf", ".json"))
+    return next((one for one in found if one.exists()), None)
 
 
 def _is_ours(plugin: object) -> bool:
