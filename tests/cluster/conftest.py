@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,16 @@ from support.cluster.cluster import Cluster, running
 from support.cluster.errors import ClusterError
 from support.cluster.mesh import Mesh, mesh_on
 from support.cluster.plan import Plan
+
+MINUTES = 10
+"""For one test; the first one starts the cluster, and outages take a while."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests on a cluster more time than others."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(MINUTES * 60))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from support.api_gate import repeated_and_reversed, unchanged
+from support.api_gate import Refused
 from support.cluster.errors import ClusterError
 from support.cluster.install import install, values
 from support.cluster.mesh import GATE_PORT, Mesh
@@ -187,7 +187,8 @@ def quiet(scene: Scene) -> Generator[Scene]:
     scene.wait_for_more()
     yield scene
     gate = scene.mesh.gate
-    gate.refuse, gate.rewrite = lambda _method, _target: 0, unchanged
+    gate.refuse(Refused.NONE)
+    gate.disorder(on=False)
     scene.change_arrives()
     scene.wait_for_more()
     assert scene.failures() == before
@@ -240,7 +241,7 @@ def test_api_server_with_an_older_etcd(quiet: Scene) -> None:
 
 
 def test_history_that_was_compacted(quiet: Scene) -> None:
-    quiet.mesh.gate.refuse = lambda _method, target: 500 if "watch=" in target else 0
+    quiet.mesh.gate.refuse(Refused.WATCHES)
     quiet.mesh.gate.cut()
     compact(quiet)
     restart_api_server(quiet)
@@ -248,10 +249,10 @@ def test_history_that_was_compacted(quiet: Scene) -> None:
 
 def test_lists_answered_with_500(quiet: Scene) -> None:
     gate = quiet.mesh.gate
-    gate.refuse = lambda method, _target: 500 if method == "GET" else 0
-    asked = len(gate.asked)
+    gate.refuse(Refused.READS)
+    asked = gate.asked()
     gate.cut()
-    assert eventually(lambda: len(gate.asked) > asked + 10)
+    assert eventually(lambda: gate.asked() > asked + 10)
     quiet.wait_for_more()
 
 
@@ -261,7 +262,7 @@ def test_watches_that_say_nothing_any_more(quiet: Scene) -> None:
 
 
 def test_events_twice_and_in_the_wrong_order(quiet: Scene) -> None:
-    quiet.mesh.gate.rewrite = repeated_and_reversed
+    quiet.mesh.gate.disorder(on=True)
     for _ in range(3):
         quiet.change_arrives()
 
