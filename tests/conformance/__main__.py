@@ -1,8 +1,9 @@
 """`make conformance`: the official suite of Gateway API against a real cluster.
 
-python -m conformance [--profiles GATEWAY-HTTP,…] [--quick] [--tests NAME,…] [--crds 1.7.0] [--keep]
+python -m conformance [--profiles GATEWAY-HTTP,…] [--quick] [--tests NAME,…] [--crds 1.7.0] [--keep] [--own]
 
 It uses the cluster of `make cluster` if that runs, else one of its own that it removes at the end.
+Results are kept in docs where the CRDs are those of the suite and all of its tests were run.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ def main(arguments: Sequence[str]) -> int:
     profiles = tuple(chosen.profiles.split(","))
     only = QUICK if chosen.quick else tuple(filter(None, chosen.tests.split(",")))
     try:
-        with _cluster(chosen.cluster) as cluster:
+        with _cluster(chosen.cluster, own=chosen.own) as cluster:
+            if not chosen.installed:
+                _say("installing Gateway API and Penstock")
+                install_crds(cluster, chosen.crds)
+                install(cluster)
             options = Options(
                 profiles=profiles,
                 report=cluster.state / "report.yaml",
                 only=only,
                 keep=chosen.keep,
-                crds_mismatch=chosen.crds != suite.VERSION,
+                crds_mismatch=_crds(cluster) != suite.VERSION,
             )
-            if not chosen.installed:
-                _say("installing Gateway API and Penstock")
-                install_crds(cluster, chosen.crds)
-                install(cluster)
-            return _run(cluster, options, chosen.crds)
+            return _run(cluster, options)
     except (ClusterError, MissingProgramError) as error:
         sys.stderr.write(f"conformance: {error}\n")
         return EXIT_FAILED
@@ -69,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", action="store_true", help="leave the suite's base objects")
     parser.add_argument("--installed", action="store_true", help="Penstock is on the cluster")
     parser.add_argument("--cluster", default="", help="name of a cluster that runs")
+    parser.add_argument("--own", action="store_true", help="on a new cluster in any case")
     return parser
 
 
 @contextlib.contextmanager
-def _cluster(name: str) -> Generator[Cluster]:
-    plan = Plan(name=name) if name else Plan()
-    cluster = Cluster(plan)
-    if cluster.is_up():
+def _cluster(name: str, *, own: bool) -> Generator[Cluster]:
+    cluster = Cluster(Plan(name=name) if name else Plan())
+    if not own and cluster.is_up():
         yield cluster
     elif name:
         raise ClusterError(f"there is no cluster {name}; `make cluster` starts one")
@@ -85,7 +86,14 @@ def _cluster(name: str) -> Generator[Cluster]:
             yield found
 
 
-def _run(cluster: Cluster, options: Options, crds: str) -> int:
+def _crds(cluster: Cluster) -> str:
+    """Return the version of the CRDs that the cluster has."""
+    name = "gatewayclasses.gateway.networking.k8s.io"
+    annotations = cluster.get("crd", name)["metadata"]["annotations"]
+    return str(annotations["gateway.networking.k8s.io/bundle-version"]).removeprefix("v")
+
+
+def _run(cluster: Cluster, options: Options) -> int:
     began = time.monotonic()
     options.report.unlink(missing_ok=True)
     log = cluster.state / "suite.log"
@@ -95,8 +103,8 @@ def _run(cluster: Cluster, options: Options, crds: str) -> int:
     report = yaml.safe_load(options.report.read_text()) if options.report.exists() else {}
     found = [table.results_of(one, run.results) for one in profiles_of(report, options.profiles)]
     _tell_failures(run, log)
-    if not options.only:
-        _keep(cluster, options, found, _facts(cluster, crds, seconds))
+    if not options.only and not options.crds_mismatch and report:
+        _keep(cluster, options, found, _facts(cluster, seconds))
     every = {one.name: one for profile in found for one in profile.results}
     count = Counter(one.outcome for one in every.values())
     _write(table.last_line(count))
@@ -131,20 +139,18 @@ def _keep(
     DOCS.mkdir(exist_ok=True)
     for one in found:
         (DOCS / f"{one.profile.name.lower()}.json").write_bytes(table.as_json(facts, one))
-    if options.report.exists():
-        name = f"report-{suite.VERSION}{'-mismatch' if options.crds_mismatch else ''}.yaml"
-        (DOCS / name).write_text(options.report.read_text())
+    (DOCS / f"report-v{suite.VERSION}.yaml").write_text(options.report.read_text())
     explanations = Explanations.read(HERE / "explanations.yaml")
     DOCS.with_suffix(".md").write_text(table.page(facts, found, explanations))
     _say(f"written: {DOCS.with_suffix('.md').relative_to(ROOT)}; log: {cluster.state}/suite.log")
 
 
-def _facts(cluster: Cluster, crds: str, seconds: int) -> Facts:
+def _facts(cluster: Cluster, seconds: int) -> Facts:
     said = yaml.safe_load(cluster.kubectl("version", "-o", "json"))
     version = next(one for one in suite.implementation() if one.startswith("--version="))
     return Facts(
         suite=f"v{suite.VERSION}",
-        crds=f"v{crds}",
+        crds=f"v{_crds(cluster)}",
         penstock=version.removeprefix("--version="),
         kubernetes=said["serverVersion"]["gitVersion"],
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
