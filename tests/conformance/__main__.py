@@ -1,6 +1,7 @@
 """`make conformance`: the official suite of Gateway API against a real cluster.
 
-python -m conformance [--profiles GATEWAY-HTTP,…] [--quick] [--tests NAME,…] [--crds 1.7.0] [--keep] [--own]
+python -m conformance [--profiles GATEWAY-HTTP,…] [--quick] [--tests NAME,…] [--crds 1.7.0]
+    [--keep] [--own]
 
 It uses the cluster of `make cluster` if that runs, else one of its own that it removes at the end.
 Results are kept in docs where the CRDs are those of the suite and all of its tests were run.
