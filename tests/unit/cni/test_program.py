@@ -252,7 +252,7 @@ async def test_status_without_an_agent_says_that_no_pod_can_start(runtime: Runti
 
 
 async def test_collecting_garbage_is_the_agents_own_business(runtime: Runtime) -> None:
-    attachments = {"cni.dev/valid-attachments": []}
+    attachments: dict[str, list[str]] = {"cni.dev/valid-attachments": []}
     assert await runtime.run("GC", cniVersion="1.1.0", **attachments) == (0, None)
 
 

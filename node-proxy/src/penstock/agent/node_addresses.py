@@ -43,14 +43,18 @@ class NodeAddressError(PenstockError):
 class NodeAddresses:
     """The node's link, kept equal to what is wanted."""
 
-    def __init__(self, netns: Path, own: tuple[IPAddress, ...]) -> None:
+    def __init__(
+        self, netns: Path, own: tuple[IPAddress, ...], *, retry: float = RETRY_SECONDS
+    ) -> None:
         """Change nothing yet.
 
         Args:
             netns: of the node.
             own: the node's own addresses, which say what the link is; without them it is that of
                 the default route.
+            retry: seconds after which it is looked again.
         """
+        self._retry = retry
         self._netns = netns
         self._own = own
         self._wanted: frozenset[IPAddress] = frozenset()
@@ -84,7 +88,7 @@ class NodeAddresses:
                 self._changed.clear()
                 self._converge()
                 try:
-                    async with asyncio.timeout(RETRY_SECONDS):
+                    async with asyncio.timeout(self._retry):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
