@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.core.objects import Broken, Object
 from support import objects
+from support.pki import issue, tls_secret_raw
 
 Things = list[Object | Broken]
 
@@ -79,16 +80,67 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
     )
 
 
+SERVER_NAMES = ("a.test", "b.test", "*.test", "*.a.test", None)
+CERTIFICATES = (issue("a.test"), issue("b.test"))
+
+_secure = st.lists(
+    st.tuples(
+        st.sampled_from(SERVER_NAMES), st.sampled_from(NAMESPACES), st.sampled_from(("s0", "s1"))
+    ),
+    unique_by=lambda one: one[0],
+    max_size=4,
+)
+
+
 def gateways() -> st.SearchStrategy[Object | Broken]:
-    """Return the one Gateway, with one listener or two."""
-    return st.sampled_from([None, "a.test", "*.test"]).map(_gateway)
+    """Return the one Gateway, with one or two listeners of HTTP and some of HTTPS."""
+    return st.builds(_gateway, st.sampled_from([None, "a.test", "*.test"]), _secure)
 
 
-def _gateway(host: str | None) -> Object | Broken:
+def _gateway(host: str | None, secure: list[tuple[str | None, str, str]]) -> Object | Broken:
     listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
     if host is not None:
         listeners.append({"name": "own", "protocol": "HTTP", "port": 80, "hostname": host})
+    for index, (server_name, namespace, secret) in enumerate(secure):
+        tls = {"certificateRefs": [{"name": secret, "namespace": namespace}]}
+        named = {} if server_name is None else {"hostname": server_name}
+        base = {"name": f"s{index}", "protocol": "HTTPS", "port": 443, "tls": tls}
+        listeners.append(base | named)
     return objects.gateway("gw", listeners)
+
+
+def secrets(place: tuple[str, int]) -> st.SearchStrategy[Object | Broken]:
+    """Return Secrets of a namespace with a number, some of which cannot be used."""
+    namespace, number = place
+    keys = [CERTIFICATES[0].key_pem, CERTIFICATES[1].key_pem, "none"]
+    return st.builds(
+        lambda one, key: objects.made(tls_secret_raw(f"s{number}", namespace, [one], key)),
+        st.sampled_from(CERTIFICATES),
+        st.sampled_from(keys),
+    )
+
+
+secret_places = st.tuples(st.sampled_from(NAMESPACES), st.integers(0, 1))
+
+
+def grants() -> st.SearchStrategy[Object | Broken]:
+    """Return the one ReferenceGrant, which may be for something else."""
+    return st.builds(
+        _grant, st.sampled_from(("Gateway", "HTTPRoute")), st.sampled_from((None, "s0"))
+    )
+
+
+def _grant(kind: str, name: str | None) -> Object | Broken:
+    source = {"group": "gateway.networking.k8s.io", "kind": kind, "namespace": "shop"}
+    target = {"group": "", "kind": "Secret"} | ({} if name is None else {"name": name})
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "ReferenceGrant",
+            "metadata": {"name": "grant", "namespace": "other"},
+            "spec": {"from": [source], "to": [target]},
+        }
+    )
 
 
 def classes() -> st.SearchStrategy[Object | Broken]:
@@ -131,6 +183,8 @@ def clusters(draw: st.DrawFn) -> Things:
     strategies = [
         classes(),
         gateways(),
+        *map(secrets, draw(st.lists(secret_places, unique=True, max_size=4))),
+        *([grants()] if draw(st.booleans()) else []),
         *map(services, APPS),
         *map(slices, APPS),
         *map(pods, NUMBERS),
@@ -145,7 +199,8 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
     """Return an object that may replace one of a cluster, or be new to it."""
     few = st.integers(0, 3)
     return st.one_of(
-        classes(), gateways(), apps.flatmap(services), apps.flatmap(slices),
+        classes(), gateways(), secret_places.flatmap(secrets), grants(),
+        apps.flatmap(services), apps.flatmap(slices),
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
         few.flatmap(gateway_routes), few.flatmap(policies),
     )  # fmt: skip
