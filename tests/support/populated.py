@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.core.objects import Broken, Object
 from support import objects
-from support.pki import issue, tls_secret_raw
+from support.pki import Issued, issue, tls_secret_raw
 
 Things = list[Object | Broken]
 
@@ -112,12 +112,12 @@ def _gateway(host: str | None, secure: list[tuple[str | None, str, str]]) -> Obj
 def secrets(place: tuple[str, int]) -> st.SearchStrategy[Object | Broken]:
     """Return Secrets of a namespace with a number, some of which cannot be used."""
     namespace, number = place
+
+    def secret(one: Issued, key: str) -> Object | Broken:
+        return objects.made(tls_secret_raw(f"s{number}", namespace, [one], key))
+
     keys = [CERTIFICATES[0].key_pem, CERTIFICATES[1].key_pem, "none"]
-    return st.builds(
-        lambda one, key: objects.made(tls_secret_raw(f"s{number}", namespace, [one], key)),
-        st.sampled_from(CERTIFICATES),
-        st.sampled_from(keys),
-    )
+    return st.builds(secret, st.sampled_from(CERTIFICATES), st.sampled_from(keys))
 
 
 secret_places = st.tuples(st.sampled_from(NAMESPACES), st.integers(0, 1))
