@@ -13,6 +13,7 @@ from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.config.core.v3.address_pb2 import SocketAddress
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
@@ -314,6 +315,30 @@ def test_what_is_no_load_balancer_any_more_loses_its_address_in_the_status() -> 
     assert status(compiled(cluster(was)), was) == {"loadBalancer": {}}
     strange = objects.balanced("front", "10.96.0.1", type="ClusterIP", status=["192.0.2.1"])
     assert status(compiled(cluster(strange)), strange) == {}
+
+
+def test_datagrams_have_a_listener_of_their_own() -> None:
+    ports = [{"name": "udp", "port": 53, "protocol": "UDP"}, {"name": "tcp", "port": 53}]
+    service = objects.balanced("dns", "10.96.0.1", ports=ports)
+    compiler = compiled(cluster(service))
+    (entry,) = status(compiler, service)["loadBalancer"]["ingress"]
+    assert set(entry) == {"ip", "ipMode"}
+    (node,) = opened(compiler, "lb/shop/dns/53/udp")
+    found = of(compiler, node, types.LISTENER)
+    made = {name: listener_pb2.Listener.FromString(found[name].body) for name in found}
+    assert made["lb/shop/dns/53/udp"].address.socket_address.protocol == SocketAddress.UDP
+    assert made["lb/shop/dns/53"].address.socket_address.protocol == SocketAddress.TCP
+
+
+def test_datagrams_are_not_let_in_where_sources_have_to_be_told_apart() -> None:
+    service = objects.balanced(
+        "dns", "10.96.0.1", ports=[{"port": 53, "protocol": "UDP"}],
+        loadBalancerSourceRanges=["192.0.2.0/24"],
+    )  # fmt: skip
+    compiler = compiled(cluster(service))
+    assert opened(compiler, "lb/shop/dns/53/udp") == {}
+    (entry,) = status(compiler, service)["loadBalancer"]["ingress"]
+    assert entry["ports"][0]["error"] == "penstock.dev/ProtocolNotServed"
 
 
 def test_a_port_that_is_not_served_is_told_in_the_status() -> None:
