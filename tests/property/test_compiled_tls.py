@@ -11,7 +11,6 @@ from penstock.compiler.compile import Compiler
 from penstock.envoy.scope import gateway_key
 from penstock.envoy.tls import MISDIRECTED, via
 from penstock.gatewayapi.hostname import ANY, covers, specificity
-from penstock.gatewayapi.resources import Gateway
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2, scoped_route_pb2
@@ -107,7 +106,7 @@ def _listeners(compiler: Compiler) -> list[tuple[str, str]]:
     return [
         (one.name, one.hostname or ANY)
         for gateway in gateways
-        if ours and isinstance(gateway, Gateway)
+        if ours
         for one in gateway.spec.listeners
         if one.protocol == "HTTPS"
     ]

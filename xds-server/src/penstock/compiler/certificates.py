@@ -1,4 +1,4 @@
-"""Queries about certificates: what Secrets are worth, who may use them, which nodes get them."""
+"""Queries about certificates: what Secrets are worth, and which listeners may use them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import msgspec
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
-from penstock.compiler.nodes import places
-from penstock.compiler.settings import Reach
 from penstock.core.objects import Broken
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import (
@@ -27,14 +25,11 @@ from penstock.gatewayapi.listener_tls import (
     resolve_certificates,
     terminates_tls,
 )
-from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.resources import Listener, ReferenceGrant
 from penstock.incremental.query import query
-from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.names import NamespacedName, Origin
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
-
-EVERY_NODE = ""
 
 
 class ListenerOf(msgspec.Struct, frozen=True, order=True):
@@ -114,25 +109,6 @@ def tls_chains(
     found.sort(key=lambda one: one.listener)
     found.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
     return tuple(found)
-
-
-@query
-def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
-    """Return the nodes whose listeners serve with a Secret, sorted; EVERY_NODE alone for all."""
-    users = [one for one in db.gateways.bucket("secret", name) if _serves_with(db, one, name)]
-    if not users:
-        return ()
-    if db.settings.reach is not Reach.CLUSTER:
-        return (EVERY_NODE,)
-    refs = [ObjectRef("Gateway", one.namespace, one.name) for one in users]
-    return tuple(sorted({place.node for ref in refs for place in places(db, ref)}))
-
-
-def _serves_with(db: Database, gateway: NamespacedName, name: NamespacedName) -> bool:
-    found = ours(db, gateway)
-    served = served_listeners(found.spec) if found is not None else ()
-    resolved = (listener_certificates(db, ListenerOf(gateway, one.name)) for one in served)
-    return any(name in one.usable for one in resolved if one is not None)
 
 
 @query

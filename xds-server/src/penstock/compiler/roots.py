@@ -30,6 +30,7 @@ from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.routing import routes_on, runtime_weights
 from penstock.compiler.scopes import EgressScope, PodPort
+from penstock.compiler.secret_places import secret_nodes
 from penstock.compiler.services import KernelPort, RoleOf
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
@@ -190,7 +191,7 @@ def of_peer(_db: Database, name: str) -> Outputs:
 @query
 def of_secret(db: Database, name: NamespacedName) -> Outputs:
     """Return the outputs of a Secret: none unless a listener serves with it."""
-    nodes_of = certificates.secret_nodes(db, name)
+    nodes_of = secret_nodes(db, name)
     return tuple(Output(certificates.tls_secret, name, node) for node in nodes_of)
 
 
