@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from penstock.cli.client import controller
-from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
+from support.controllers import Controller, running
 from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
-from support.penstock_process import environment, eventually
+from support.penstock_process import eventually
 from support.source_suite import NO_PORT, policy, service
 
 PATIENCE = 30.0
-
-
-class Controller:
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.paths = RunPaths(folder / "run")
-        self.paths.root.mkdir(mode=0o700)
-        self.log = folder / "controller.log"
-        command = ["controller", "--run-dir", str(self.paths.root), *options]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock.cli", *command],
-                env=environment(),
-                stdout=log,
-                stderr=log,
-            )
-
-    def ask(self, path: str) -> dict[str, Any]:
-        try:
-            return controller(self.paths).get(path, dict[str, Any])
-        except PenstockError:
-            return {}
-
-    def synced(self) -> bool:
-        return bool(self.ask("/v1/health").get("synced"))
-
-    def names(self) -> set[str]:
-        items = self.ask("/v1/objects?kind=Service&namespace=shop").get("items", [])
-        return {one["metadata"]["name"] for one in items}
-
-    def problems(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self.ask("/v1/problems").get("items", [])
-        return items
 
 
 @pytest.fixture
@@ -57,13 +20,9 @@ def started(bare_api: KubeApi, tmp_path: Path) -> Generator[Controller]:
     bare_api.install([*gateway_api_crds(), *policy_crds()])
     bare_api.namespace("shop")
     bare_api.apply(service("one"))
-    made = Controller(tmp_path, "--kubeconfig", str(bare_api.kubeconfig))
-    try:
+    with running(tmp_path, "--kubeconfig", str(bare_api.kubeconfig)) as made:
         assert eventually(made.synced, PATIENCE), made.log.read_text()
         yield made
-    finally:
-        made.process.kill()
-        made.process.wait()
 
 
 def test_objects_come_from_the_api_server_and_stay_when_it_is_killed(
@@ -110,7 +69,7 @@ def test_statuses_are_written_and_the_lease_is_given_back(
 
 
 def test_kubeconfig_that_is_missing_is_one_line(tmp_path: Path) -> None:
-    made = Controller(tmp_path, "--kubeconfig", str(tmp_path / "none"))
-    assert made.process.wait(PATIENCE) == 2
+    with running(tmp_path, "--kubeconfig", str(tmp_path / "none")) as made:
+        assert made.process.wait(PATIENCE) == 2
     assert made.log.read_text().count("\n") == 1
     assert "kubeconfig cannot be read" in made.log.read_text()
