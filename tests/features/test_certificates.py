@@ -1,4 +1,4 @@
-"""Certificates from objects to nodes: where keys go, what a change touches, what a bad one costs."""
+"""Certificates from objects to nodes: where keys go, what a change touches, what one bad costs."""
 
 from __future__ import annotations
 
