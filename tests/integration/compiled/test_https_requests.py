@@ -245,6 +245,34 @@ async def test_a_grant_that_is_taken_back_closes_the_listener_and_takes_the_key_
     assert await lab.certificate("granted.test") == {"granted.test"}
 
 
+async def test_an_agent_that_lost_its_keys_closes_nothing_that_runs(lab: Lab) -> None:
+    case = golden.compiled(CASE)
+    await lab.show(case)
+    without = [one for one in case.resources if one.type_url != types.SECRET]
+    await lab.envoy.run(without, lab.around)
+    assert await lab.certificate("a.test") == {"a.test", "*.test"}
+    await lab.show(case)
+    assert await lab.certificate("a.test") == {"a.test", "*.test"}
+
+
+async def test_an_envoy_without_keys_serves_what_needs_none_and_waits_for_the_rest(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    case = golden.compiled(CASE)
+    without = [one for one in case.resources if one.type_url != types.SECRET]
+    async with (
+        http_backend("one") as one,
+        compiled_envoy(tmp_path_factory.mktemp("e")) as envoy,
+    ):
+        fresh = Lab(envoy, Surroundings(endpoints={"10.244.0.1": one}))
+        await envoy.run(without, fresh.around)
+        assert (await envoy.ask(PLAIN, "/x", host="a.test")).status == 301
+        with pytest.raises(HandshakeRefusedError):
+            await fresh.certificate("a.test")
+        await fresh.show(case)
+        assert await fresh.certificate("a.test") == {"a.test", "*.test"}
+
+
 async def _forgotten(lab: Lab, name: str) -> None:
     """Wait until Envoy does not have a secret any more, which it keeps while chains drain."""
     while True:
