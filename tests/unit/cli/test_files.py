@@ -109,9 +109,32 @@ def test_a_gateway_without_its_class_is_a_warning(tmp_path: Path) -> None:
     assert found.path == "spec.gatewayClassName"
 
 
-@pytest.mark.parametrize("example", ["shop", "gateway"])
+@pytest.mark.parametrize("example", ["shop", "gateway", "https"])
 def test_examples_are_clean(example: str) -> None:
     assert findings_of(compile_files([ROOT / "examples" / example])) == []
+
+
+def test_a_certificate_that_cannot_serve_is_named_at_its_reference(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = ROOT / "tests" / "golden" / "gateway-https" / "in"
+    assert lint([folder], LintFormat.TEXT) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (found,) = [line for line in lines if "listeners[9]" in line]
+    place, _, text = found.partition(": warning: Gateway shop/front: ")
+    assert place == f"{folder / 'gateway.yaml'}:63:31"
+    assert text == (
+        "spec.listeners[9].tls.certificateRefs[0]: InvalidCertificateRef: Secret shop/mismatched: "
+        "tls.key is not the key of tls.crt; handshakes are refused"
+    )
+
+
+@pytest.mark.parametrize("form", [Format.JSON, Format.YAML, Format.TABLE])
+def test_keys_are_not_translated(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
+    assert translate(ROOT / "examples" / "https", form) == 0
+    output = capsys.readouterr().out
+    assert "tls|shop/shop-tls" in output
+    assert "PRIVATE" not in output
 
 
 def test_sarif_has_the_place_and_the_level(
