@@ -145,7 +145,7 @@ def test_an_event_says_about_what_and_by_whom() -> None:
     assert made["regarding"] == {
         "apiVersion": "v1", "kind": "GatewayClass", "name": "penstock", "uid": "u",
     }  # fmt: skip
-    assert again(again(made, 1.0), 2.0)["series"]["count"] == 3
+    assert again(made | again(made, 1.0), 2.0)["series"]["count"] == 3
 
 
 def test_an_allowance_fills_up_with_time() -> None:

@@ -136,9 +136,9 @@ def event(
 
 
 def again(written: Mapping[str, Any], wall: float) -> dict[str, Any]:
-    """Return an Event that was written before, and has happened once more."""
+    """Return what to merge into an Event that was written before, and has happened once more."""
     count = (written.get("series") or {}).get("count", 1) + 1
-    return {**written, "series": {"count": count, "lastObservedTime": micro_time(wall)}}
+    return {"series": {"count": count, "lastObservedTime": micro_time(wall)}}
 
 
 def micro_time(wall: float) -> str:

@@ -196,7 +196,8 @@ class ApiServer:
         context = await self._credentials.context()
         headers = await self._credentials.headers()
         if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
+            content = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            headers = {**headers, "Content-Type": content}
         return await session.request(
             method,
             URL(self._access.server + target, encoded=True),

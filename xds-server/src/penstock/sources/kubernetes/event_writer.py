@@ -145,8 +145,8 @@ class EventWriter:
         answer: Answer | None = None
         if written is not None and now < since + SERIES_SECONDS:
             body = again(written, self._clock.now())
-            answer = await send(Call("PUT", _target(written), body))
-        if answer is None or answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            answer = await send(Call("PATCH", _target(written), body))
+        if answer is None or answer.status == HTTPStatus.NOT_FOUND:
             body = self._new(one)
             answer = await send(Call("POST", _target(body).rpartition("/")[0], body))
         if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
@@ -172,7 +172,7 @@ class EventWriter:
     def _lose(self, reason: str) -> None:
         self.left_out += 1
         if not self._trouble:
-            hint = "allow create and update on events.events.k8s.io by RBAC"
+            hint = "allow create and patch on events.events.k8s.io by RBAC"
             _log.warning("Events cannot be written", reason=reason, hint=hint)
         self._trouble = reason
 
