@@ -129,6 +129,17 @@ def test_a_certificate_that_cannot_serve_is_named_at_its_reference(
     )
 
 
+def test_options_of_tls_that_nobody_reads_are_told(tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "https" / "gateway.yaml").read_text()
+    text = text.replace(
+        "      tls:\n", "      tls:\n        options: {a.test/version: TLSv1.3}\n", 1
+    )
+    certificate = ROOT / "examples" / "https" / "certificate.yaml"
+    (found,) = findings_of(compile_files([written(tmp_path, text), certificate]))
+    assert (found.path, found.severity) == ("spec.listeners[1].tls.options", "warning")
+    assert "a.test/version" in found.message
+
+
 @pytest.mark.parametrize("form", [Format.JSON, Format.YAML, Format.TABLE])
 def test_keys_are_not_translated(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
     assert translate(ROOT / "examples" / "https", form) == 0

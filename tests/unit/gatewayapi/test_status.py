@@ -156,7 +156,7 @@ def test_https_listener_without_a_certificate_is_accepted_and_not_programmed() -
     assert state(one, "Programmed") == (False, "Invalid")
     assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
     assert state(status, "Accepted") == (True, "Accepted")
-    assert condition(status.conditions, "Programmed").status is False
+    assert state(status, "Programmed") == (False, "Invalid")
 
 
 def test_https_listener_with_one_of_two_certificates_serves_and_says_so() -> None:

@@ -166,6 +166,8 @@ def _gateway_programmed(
     if address_fault is not None:
         return fails("Programmed", address_fault.reason, generation, address_fault.message)
     if len(_names_without(listeners, "Programmed")) == len(listeners):
+        if all(_reason(one, "Programmed") != "Pending" for one in listeners):
+            return fails("Programmed", "Invalid", generation, "no listener can be served")
         return fails("Programmed", "Pending", generation, "no listener is served yet")
     return holds("Programmed", "Programmed", generation)
 
@@ -177,6 +179,10 @@ def _address_fault(gateway: Gateway, addresses: Sequence[str]) -> Reason | None:
     if unusable:
         return Reason(ADDRESS_NOT_USABLE, f"{', '.join(unusable)} cannot be used here")
     return None if addresses else Reason(ADDRESS_NOT_ASSIGNED, "there is no address")
+
+
+def _reason(listener: ListenerStatus, condition: str) -> str:
+    return next((one.reason for one in listener.conditions if one.type == condition), "")
 
 
 def _names_without(listeners: Iterable[ListenerStatus], condition: str) -> list[str]:

@@ -120,8 +120,18 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
             yield Problem(
                 f"spec.listeners[{index}]", text, "the listener is not served", Severity.WARNING
             )
+    yield from _of_options(gateway)
     for bad in _failing(status.conditions)[:1] if not status.listeners else ():
         yield Problem("spec", f"{bad.reason}: {bad.message}", "", Severity.WARNING)
+
+
+def _of_options(gateway: Gateway) -> Iterator[Problem]:
+    for index, listener in enumerate(gateway.spec.listeners):
+        if listener.tls is not None and listener.tls.options:
+            names = ", ".join(sorted(listener.tls.options))
+            place = f"spec.listeners[{index}].tls.options"
+            hint = "TLS 1.2 is the oldest version; nothing else can be chosen"
+            yield Problem(place, f"{names}: not known, so without effect", hint, Severity.WARNING)
 
 
 def _of_certificates(listener: str, resolved: ListenerCertificates) -> Iterator[Problem]:
