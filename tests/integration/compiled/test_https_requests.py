@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest_asyncio
 from cryptography import x509
 
 from penstock.core.events import Event, EventType
+from penstock.core.kinds import Secret
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.xds import types
 from support import golden
@@ -189,6 +192,19 @@ async def test_plain_http_on_an_https_port_gets_nothing(lab: Lab) -> None:
     await lab.show(golden.compiled(CASE))
     with contextlib.suppress(ConnectionResetError):
         assert (await lab.envoy.ask(FRONT, "/")).status == 0
+
+
+async def test_envoy_shows_no_key(lab: Lab) -> None:
+    case = golden.compiled(CASE)
+    await lab.show(case)
+    dump = json.dumps(await lab.envoy.admin("/config_dump"))
+    secrets = [one for one in case.objects if isinstance(one, Secret)]
+    assert secrets
+    for one in secrets:
+        key = one.files()["tls.key"]
+        assert key.decode().splitlines()[1] not in dump
+        assert base64.b64encode(key).decode()[40:80] not in dump
+    assert base64.b64encode(b"[redacted]").decode() in dump
 
 
 # Secrets come and go

@@ -147,12 +147,23 @@ def claims_by_hostname(db: Database, at: GatewayPort) -> dict[str, tuple[Claim, 
     return {hostname: tuple(same) for hostname, same in found.items()}
 
 
-@query
 def owner(db: Database, key: GatewayHost) -> Listener | None:
     """Return the listener that a hostname belongs to: the one with the narrowest of its own."""
     here = listeners_on(db, key.at)
     possible = [one for one in here if covers(one.hostname or ANY, key.hostname)]
     return max(possible, key=lambda one: specificity(one.hostname or ANY), default=None)
+
+
+@query
+def scheme(db: Database, at: GatewayPort) -> str:
+    """Return by which scheme clients come to a port."""
+    return "https" if any(map(terminates_tls, listeners_on(db, at))) else "http"
+
+
+@query
+def may_misdirect(db: Database, at: GatewayPort) -> bool:
+    """Tell whether connections of one listener may carry requests for another."""
+    return scheme(db, at) == "https" and len(listeners_on(db, at)) > 1
 
 
 @query
@@ -185,17 +196,16 @@ def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
 def _built(
     db: Database, key: GatewayHost, host: VirtualHost, *, catch_all: bool
 ) -> route_pb2.VirtualHost:
-    listener = owner(db, key)
-    secure = listener is not None and terminates_tls(listener)
     built = build_host(
         host,
         lambda target: cluster_name(Role.GATEWAY, target),
         runtime_weights=weights_in_runtime(db, None),
         catch_all=catch_all,
         port=key.at.port,
-        scheme="https" if secure else "http",
+        scheme=scheme(db, key.at),
     )
-    if listener is not None and secure and len(listeners_on(db, key.at)) > 1:
+    listener = owner(db, key) if may_misdirect(db, key.at) else None
+    if listener is not None:
         built.routes.insert(0, misdirected(listener.name))
     return built
 
