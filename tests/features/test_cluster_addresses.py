@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
+from penstock.core.kinds import Service, ServiceCondition, ServiceStatus
 from penstock.core.objects import Broken, Object
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3.address_pb2 import SocketAddress
@@ -315,6 +317,33 @@ def test_what_is_no_load_balancer_any_more_loses_its_address_in_the_status() -> 
     assert status(compiled(cluster(was)), was) == {"loadBalancer": {}}
     strange = objects.balanced("front", "10.96.0.1", type="ClusterIP", status=["192.0.2.1"])
     assert status(compiled(cluster(strange)), strange) == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("172.31.0.140", ("True", "Assigned", "")),
+        (
+            "192.0.2.1",
+            ("False", "AddressNotUsable", "192.0.2.1 is not in the pool 172.31.0.128/26"),
+        ),
+    ],
+)
+def test_a_load_balancer_says_whether_it_has_its_address(
+    wanted: str, expected: tuple[str, str, str]
+) -> None:
+    service = objects.balanced("front", "10.96.0.1", loadBalancerIP=wanted)
+    (told,) = status(compiled(cluster(service)), service)["conditions"]
+    assert told["type"] == "penstock.dev/AddressAssigned"
+    assert (told["status"], told["reason"], told["message"]) == expected
+
+
+def test_what_was_said_of_a_load_balancer_is_taken_back_with_its_class() -> None:
+    other = objects.balanced("front", "10.96.0.1", loadBalancerClass="x.test/other")
+    assert isinstance(other, Service)
+    condition = ServiceCondition(type="penstock.dev/AddressAssigned")
+    was = msgspec.structs.replace(other, status=ServiceStatus(conditions=(condition,)))
+    assert status(compiled(cluster(was)), was) == {"conditions": []}
 
 
 def test_datagrams_have_a_listener_of_their_own() -> None:

@@ -477,5 +477,7 @@ async def test_what_is_no_load_balancer_any_more_has_no_address(
 ) -> None:
     async with replica(api, settings=CLUSTER):
         await eventually(lambda: bool(ingress(api, service)))
+        assert set(conditions(get(api, service)["status"])) == {"penstock.dev/AddressAssigned"}
         api.apply(balanced("ours", type="ClusterIP"))
         await eventually(lambda: ingress(api, service) == [])
+        await eventually(lambda: conditions(get(api, service)["status"]) == {})

@@ -11,15 +11,13 @@ from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.gateways import GatewayPort, gateway_ref, port_holder
-from penstock.compiler.nodes import Place, places, somebody_serves
+from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.listeners import Reason, gateway_fault, served_listeners
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
-
-NOBODY = "no node is Ready and runs Envoy"
 
 
 class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +47,7 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     elif assignment.lacking:
         fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
     elif settings.reach is Reach.CLUSTER and not somebody_serves(db, None):
-        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY)
+        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
     return _reached(gateway, assignment.addresses, fault, {})
 
 
@@ -63,7 +61,7 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         text = f"{', '.join(strange)}: Gateways here have the addresses of the nodes"
         fault = Reason(ADDRESS_NOT_USABLE, text)
     elif not addresses or not somebody_serves(db, None):
-        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY)
+        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
     closed: dict[str, str] = {}
     for listener in served_listeners(gateway.spec):
         holder = port_holder(db, listener.port)

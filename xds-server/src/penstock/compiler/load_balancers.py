@@ -10,21 +10,25 @@ from typing import Any
 
 import msgspec
 
-from penstock.compiler.claims import LOAD_BALANCER_CLASS, assigned, is_balanced
+from penstock.compiler.claims import LOAD_BALANCER_CLASS, Assignment, assigned, is_balanced
 from penstock.compiler.database import Database
-from penstock.compiler.nodes import places
+from penstock.compiler.nodes import NOBODY_SERVES, places, somebody_serves
 from penstock.compiler.services import KernelPort, backends, one_family
-from penstock.compiler.settings import Addressing, Reach
+from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.kinds import Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.core.ranges import AddressRanges
 from penstock.envoy import cluster as clusters
 from penstock.envoy.endpoint import load_assignment
 from penstock.envoy.load_balancer import BalancedListener, balanced, balanced_datagrams
+from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, Origin
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
+
+ADDRESS_ASSIGNED = "penstock.dev/AddressAssigned"
+"""Type of the condition of Services that are ours to balance."""
 
 
 class BalancedOn(msgspec.Struct, frozen=True, order=True):
@@ -89,9 +93,9 @@ def balanced_assignment(db: Database, port: KernelPort) -> Resource:
 
 @query
 def balanced_status(db: Database, name: NamespacedName) -> dict[str, Any] | None:
-    """Return status.loadBalancer of a Service; None if others write it.
+    """Return what is ours of the status of a Service; None if others write it.
 
-    Of one that is no LoadBalancer of ours any more, an address of ours is taken away.
+    Of one that is no LoadBalancer of ours any more, what we wrote is taken away.
     """
     settings = db.settings
     service = db.services.get(name)
@@ -102,14 +106,39 @@ def balanced_status(db: Database, name: NamespacedName) -> dict[str, Any] | None
     ):
         return None
     if is_balanced(service):
-        # It stays its own while no node can answer for it.
-        found = assigned(db, service.ref).addresses
-        entries = [_ingress(service, one) for one in found]
-        return {"loadBalancer": {"ingress": entries} if entries else {}}
+        # Its addresses stay its own while no node can answer for them.
+        found = assigned(db, service.ref)
+        entries = [_ingress(service, one) for one in found.addresses]
+        told = _condition(service, found, served=somebody_serves(db, None))
+        return {"loadBalancer": {"ingress": entries} if entries else {}, "conditions": [told]}
+    return _taken_back(service, settings) or None
+
+
+def _taken_back(service: Service, settings: Settings) -> dict[str, Any]:
+    """Return what becomes of what we wrote when a Service was ours."""
     pool = AddressRanges(settings.gateway_pool)
     left = [one.ip for one in service.status.load_balancer.ingress]
-    ours = service.spec.load_balancer_class in ("", LOAD_BALANCER_CLASS)
-    return {"loadBalancer": {}} if ours and left and all(ip in pool for ip in left) else None
+    of_nobody_else = service.spec.load_balancer_class in ("", LOAD_BALANCER_CLASS)
+    taken: dict[str, Any] = {}
+    if of_nobody_else and left and all(ip in pool for ip in left):
+        taken["loadBalancer"] = {}
+    if any(one.type == ADDRESS_ASSIGNED for one in service.status.conditions):
+        taken["conditions"] = []
+    return taken
+
+
+def _condition(service: Service, found: Assignment, *, served: bool) -> dict[str, Any]:
+    """Return whether a LoadBalancer has its address, or why not, as it is written."""
+    reason, text = "Assigned", ""
+    if found.refused:
+        reason = ADDRESS_NOT_USABLE
+        text = "; ".join(f"{address} {why}" for address, why in found.refused)
+    elif found.lacking or not served:
+        reason, text = ADDRESS_NOT_ASSIGNED, found.lacking or NOBODY_SERVES
+    generation = service.metadata.generation
+    told = {"type": ADDRESS_ASSIGNED, "status": str(not text), "reason": reason, "message": text}
+    # A server leaves a zero out.
+    return told | ({"observedGeneration": generation} if generation else {})
 
 
 def _ingress(service: Service, address: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from penstock.xds import types
 from penstock.xds.origins import encode_origin
 from penstock.xds.resource import Resource, encode_resource
 
+NOBODY_SERVES = "no node is Ready and runs Envoy"
+
 
 class Place(msgspec.Struct, frozen=True, order=True):
     """An address that a node answers for."""

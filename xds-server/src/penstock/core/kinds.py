@@ -120,12 +120,21 @@ class LoadBalancerStatus(ApiStruct, frozen=True, kw_only=True):
     ingress: tuple[LoadBalancerIngress, ...] = ()
 
 
+class ServiceCondition(ApiStruct, frozen=True, kw_only=True):
+    """One condition of a Service; only which there are is read."""
+
+    known_unused: ClassVar[frozenset[str]] = names(
+        "lastTransitionTime message observedGeneration reason status"
+    )
+
+    type: str
+
+
 class ServiceStatus(ApiStruct, frozen=True, kw_only=True):
     """What a Service was given."""
 
-    known_unused: ClassVar[frozenset[str]] = names("conditions")
-
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: tuple[ServiceCondition, ...] = ()
 
 
 class Service(Object, frozen=True, kw_only=True):
