@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format, LintFormat
 from penstock.cli.lint import findings_of, lint
 from penstock.cli.translate import translate
 from penstock.meta.errors import PenstockError
+from support.pki import issue, tls_secret_raw
 
 ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "examples" / "shop"
@@ -127,6 +130,20 @@ def test_a_certificate_that_cannot_serve_is_named_at_its_reference(
         "spec.listeners[9].tls.certificateRefs[0]: InvalidCertificateRef: Secret shop/mismatched: "
         "tls.key is not the key of tls.crt; handshakes are refused"
     )
+
+
+def test_a_certificate_that_is_expired_is_told(tmp_path: Path) -> None:
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    one = issue("shop.test", begin=past, end=past + dt.timedelta(days=90))
+    file = written(tmp_path, yaml.safe_dump(tls_secret_raw("shop-tls", "shop", [one])))
+    compiled = compile_files([ROOT / "examples" / "https" / "gateway.yaml", file])
+    compiled.compiler.tell_time(int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp()))
+    found = [finding for finding in findings_of(compiled) if "shop-tls" in finding.message]
+    assert [one.path for one in found] == [
+        "spec.listeners[1].tls.certificateRefs",
+        "spec.listeners[2].tls.certificateRefs",
+    ]
+    assert "the certificate expired at 2020-03-31T00:00:00Z" in found[0].message
 
 
 def test_options_of_tls_that_nobody_reads_are_told(tmp_path: Path) -> None:

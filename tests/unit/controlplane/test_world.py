@@ -83,3 +83,14 @@ async def test_a_status_says_what_the_data_plane_said() -> None:
     scope.rejected_version, scope.version, scope.detail = scope.version, "", "no such thing"
     world.acknowledgements.on_report("n1", report, full=True)
     assert acked() == ("False", "Rejected")
+
+
+async def test_time_that_passes_is_told_like_a_batch_without_events() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    told: list[Batch] = []
+    world.on_batch = told.append
+    before = world.changes
+    world.tell_time(1_800_000_000.0)
+    assert told == [Batch(())]
+    assert world.changes == before
