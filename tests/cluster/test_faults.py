@@ -35,6 +35,8 @@ NS = "faults"
 NODES = ("n1", "n2")
 OUTAGE = 300.0 if os.environ.get("PENSTOCK_SOAK") else 30.0
 """Seconds for which the API server is away in the longest outage."""
+STALL = 180.0
+"""Seconds after which a watch is doubted that brings not even bookmarks, and some more."""
 HOST = "faults.test"
 _COMPACT = """
 import json, urllib.request
@@ -122,13 +124,13 @@ class Scene:
         found = {name: one.bad() for name, one in self.traffic.items()}
         return {name: bad for name, bad in found.items() if bad}
 
-    def change_arrives(self) -> None:
+    def change_arrives(self, seconds: float = 90.0) -> None:
         """Make a new route and wait until it is served."""
         host = f"{secrets.token_hex(4)}.test"
         assert eventually(lambda: self._applied(route("fresh", host)), 90), "not applied"
         url = f"http://{self.address}/"
         assert eventually(
-            lambda: ask_outside(self.mesh.cluster, "GET", url, host).status == 200, 90
+            lambda: ask_outside(self.mesh.cluster, "GET", url, host).status == 200, seconds
         ), f"{host} is not served: {ask_outside(self.mesh.cluster, 'GET', url, host)}"
 
     def _applied(self, raw: dict[str, Any]) -> bool:
@@ -258,7 +260,7 @@ def test_lists_answered_with_500(quiet: Scene) -> None:
 
 def test_watches_that_say_nothing_any_more(quiet: Scene) -> None:
     quiet.mesh.gate.stall()
-    quiet.wait_for_more()
+    quiet.change_arrives(STALL)
 
 
 def test_events_twice_and_in_the_wrong_order(quiet: Scene) -> None:

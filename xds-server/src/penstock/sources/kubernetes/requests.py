@@ -21,7 +21,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """A watch is asked to last a random time between these."""
     margin: float = 10.0
     """How much longer than asked a watch may last before it counts as stalled."""
-    quiet: float = 180.0
+    quiet: float = 100.0
     """Longest silence of a server that has sent a bookmark on the same watch: it sends one each
     minute."""
     answer: float = 60.0
