@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -30,6 +31,8 @@ _log = structlog.get_logger("penstock.controller")
 
 def run(config: Config) -> None:
     """Run the controller until SIGTERM or SIGINT."""
+    # Until the first snapshot is made everything is kept; World turns the collector on again.
+    gc.disable()
     asyncio.run(_main(config))
 
 

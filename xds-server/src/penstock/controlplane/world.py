@@ -62,8 +62,8 @@ class World:
         if batch.synced and not self.synced.is_set():
             # What is there now stays, so the collector need not look at it again and again: with
             # 10,000 routes a full look stops everything for more than half a second.
-            gc.collect()
             gc.freeze()
+            gc.enable()
             self.synced.set()
         if self.on_batch is not None:
             self.on_batch(batch)
