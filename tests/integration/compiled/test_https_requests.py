@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Secret
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.xds import types
-from support import golden
+from support import golden, objects
 from support.compiled_envoy import (
     ROUTE_HEADER,
     CompiledEnvoy,
@@ -287,6 +289,35 @@ async def test_an_envoy_without_keys_serves_what_needs_none_and_waits_for_the_re
             await fresh.certificate("a.test")
         await fresh.show(case)
         assert await fresh.certificate("a.test") == {"a.test", "*.test"}
+
+
+async def test_a_listener_with_several_certificates_chooses_what_the_client_can_check(
+    lab: Lab,
+) -> None:
+    curve = issue("a.test", "curve.test")
+    classic = issue("a.test", "classic.test", key=rsa.generate_private_key(65537, 2048))
+    elsewhere = issue("b.test")
+    references = [{"name": name} for name in ("curve", "classic", "elsewhere")]
+    https = {"name": "https", "port": 443, "protocol": "HTTPS"}
+    listener = https | {"tls": {"certificateRefs": references}}
+    secrets = [
+        tls_secret_raw(name, "shop", [one])
+        for name, one in (("curve", curve), ("classic", classic), ("elsewhere", elsewhere))
+    ]
+    compiler = Compiler()
+    things = [objects.gateway_class(), objects.gateway("gw", [listener]), *map(made, secrets)]
+    compiler.apply(objects.added(things))
+    await lab.envoy.run(compiler.resources(""), lab.around)
+    at = lab.at("gateway/shop/gw/443")
+    old = client_context(only=ssl.TLSVersion.TLSv1_2)
+    old.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    for name, context, shown in (
+        ("a.test", client_context(), curve),
+        ("a.test", old, classic),
+        ("b.test", client_context(), elsewhere),
+    ):
+        async with tls_connection(at, name, context) as connection:
+            assert connection.certificate == shown.der
 
 
 async def _forgotten(lab: Lab, name: str) -> None:
