@@ -18,7 +18,7 @@ OURS = frozenset(
     {
         "Accepted", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
         "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid", "Programmed",
-        "ResolvedRefs", "SupportedVersion", "Valid",
+        "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""
