@@ -49,6 +49,8 @@ class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Folder in the node's bpffs, which outlives our pod."""
     netns_folder: Path = Path("/run/netns")
     """Where the container runtime keeps network namespaces, the same path in Envoy's pod."""
+    host_netns: Path = Path("/proc/1/ns/net")
+    """The node's network namespace as Envoy's process finds it: it has the node's processes."""
     node_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     """The node's own, which say on which link Gateways' addresses belong."""
     cni: CniFolders | None = None

@@ -34,7 +34,7 @@ from penstock.meta.errors import PenstockError
 from penstock.meta.paths import HOST_NETNS, NODE_NETNS, RunPaths
 from penstock.runtime.files import replace_file
 
-INIT_NETNS = Path("/proc/1/ns/net")
+_NEEDS = "the agent's pod needs hostNetwork, hostPID and the capability SYS_PTRACE"
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ class KubernetesNode:
             )
             self._cni = CniInstallation(where.cni, settings)
             self._running.append(self._cni.run)
-        _link_namespaces(config)
+        _link_namespaces(config, where)
 
     def gateways_netns(self) -> Path:
         """Return that of Envoy's pod."""
@@ -177,21 +177,24 @@ def write_start(paths: RunPaths, options: EnvoyOptions) -> None:
     replace_file(paths.envoy_start, envoy_start(paths, options).encode(), durable=True)
 
 
-def _link_namespaces(config: Config) -> None:
+def _link_namespaces(config: Config, where: KubernetesConfig) -> None:
     """Name the namespaces that listeners and clusters name, as Envoy's process finds them.
-
-    Envoy's pod has the node's processes (hostPID), so process 1 is the node's.
 
     Raises:
         KubernetesNodeError: this process is not on the node's network.
     """
     own = (config.netns or OWN_NETNS).stat().st_ino
-    if INIT_NETNS.stat().st_ino != own:
+    try:
+        nodes = where.host_netns.stat().st_ino
+    except OSError as error:
         raise KubernetesNodeError(
-            "this process is not in the network namespace of process 1; the agent's pod needs "
-            "hostNetwork and hostPID"
+            f"the node's network namespace is not to be seen: {error}; {_NEEDS}"
+        ) from error
+    if nodes != own:
+        raise KubernetesNodeError(
+            f"this process is not on the node's network, {where.host_netns}; {_NEEDS}"
         )
-    for name, target in ((NODE_NETNS, OWN_NETNS), (HOST_NETNS, INIT_NETNS)):
+    for name, target in ((NODE_NETNS, OWN_NETNS), (HOST_NETNS, where.host_netns)):
         link = config.paths.netns / name
         beside = link.with_name(f".{name}.new")
         beside.unlink(missing_ok=True)
