@@ -97,6 +97,7 @@ def scope_at(resource: Resource, key: str) -> Resource:
 def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener:
     made = listener_pb2.Listener.FromString(resource.body)
     made.ClearField("transparent")
+    made.ClearField("freebind")
     place = around.listeners.get(made.name)
     if place is not None:
         made.ClearField("additional_addresses")
