@@ -251,6 +251,32 @@ def test_routes_are_counted_where_hostnames_meet(compiled: Compiled) -> None:
     assert counts == [2, 1, 1]
 
 
+# ListenerSets
+
+
+@of("listenerset-hostname-conflict")
+def test_listeners_of_sets_lose_against_those_before_them(compiled: Compiled) -> None:
+    gateway = compiled.gateway("gateway-with-listenerset-hostname-conflict")
+    assert gateway["attachedListenerSets"] == 2
+    prefix = f"ListenerSet {INFRA}/listenerset-with-hostname-conflict-with-"
+    found = {
+        name: _conditions(compiled.statuses[prefix + name])["Accepted"]
+        for name in ("gateway-1", "gateway-2", "listener-set-1", "listener-set-2")
+    }
+    assert found == {
+        "gateway-1": "True",
+        "gateway-2": "ListenersNotValid",
+        "listener-set-1": "True",
+        "listener-set-2": "ListenersNotValid",
+    }
+
+
+@of("listenerset-dual-parentref-independence")
+def test_gateway_and_set_judge_a_route_each_for_itself(compiled: Compiled) -> None:
+    found = [_conditions(one)["Accepted"] for one in compiled.parents("route-dual-parentref-one")]
+    assert found == ["NoMatchingParent", "True"]
+
+
 SERVED = (
     "gateway-http-listener-isolation",
     "httproute-303-redirect",
@@ -295,6 +321,8 @@ SERVED = (
     "httproute-timeout-backend-request",
     "httproute-timeout-request",
     "httproute-weight",
+    "listenerset-http-routing",
+    "listenerset-route-status-scoped-to-parentref",
 )
 """Tests of which every route is served as written."""
 

@@ -224,7 +224,8 @@ def test_service_that_cannot_be_a_parent_is_not_accepted(given: Service | None, 
         ({}, ParentKind.GATEWAY),
         ({"kind": "Service", "group": ""}, ParentKind.SERVICE),
         ({"kind": "Service"}, ParentKind.FOREIGN),
-        ({"kind": "ListenerSet"}, ParentKind.FOREIGN),
+        ({"kind": "ListenerSet"}, ParentKind.LISTENER_SET),
+        ({"kind": "XListenerSet"}, ParentKind.FOREIGN),
     ],
 )
 def test_parent_ref_points_at_a_kind(parent: Json, kind: ParentKind) -> None:

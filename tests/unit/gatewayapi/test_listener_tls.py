@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.gatewayapi.certificates import CertificateFault
+from penstock.gatewayapi.grants import Referrer
 from penstock.gatewayapi.listener_tls import (
     CertificateSources,
     CertificateState,
@@ -23,6 +24,7 @@ from penstock.gatewayapi.watched_secrets import watched_secrets
 from penstock.meta.names import NamespacedName
 from support.gateway_objects import Json, gateway, gateway_class, listener, secret_grant
 
+GATEWAY = Referrer("app", kind="Gateway")
 GOOD = NamespacedName("app", "good")
 TLS: Json = {"certificateRefs": [{"name": "good"}]}
 THERE = NamespacedName("certs", "there")
@@ -46,7 +48,7 @@ def resolved(*references: Json, grants: tuple[ReferenceGrant, ...] = ()) -> List
         return [grant for grant in grants if grant.metadata.namespace == namespace]
 
     sources = CertificateSources(certificate=STATES.get, grants=in_namespace)
-    return resolve_certificates(one, "app", sources)
+    return resolve_certificates(one, GATEWAY, sources)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_good_references_serve_beside_bad_ones() -> None:
 def test_listener_without_references_has_nothing_to_serve_with() -> None:
     (one,) = gateway(listener("https", 443, "HTTPS")).spec.listeners
     found = resolve_certificates(
-        one, "app", CertificateSources(certificate=STATES.get, grants=lambda _: ())
+        one, GATEWAY, CertificateSources(certificate=STATES.get, grants=lambda _: ())
     )
     assert [(one.field, one.reason) for one in found.unusable] == [("tls", "InvalidCertificateRef")]
 

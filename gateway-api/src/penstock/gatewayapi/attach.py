@@ -48,6 +48,7 @@ class ParentKind(enum.Enum):
     """What a parentRef points at."""
 
     GATEWAY = "Gateway"
+    LISTENER_SET = "ListenerSet"
     SERVICE = "Service"
     FOREIGN = "foreign"
     """Nothing of ours; its status is none of our business."""
@@ -116,6 +117,8 @@ def kind_of(parent: ParentReference) -> ParentKind:
     match (parent.group, parent.kind):
         case (group, "Gateway") if group == GATEWAY_GROUP:
             return ParentKind.GATEWAY
+        case (group, "ListenerSet") if group == GATEWAY_GROUP:
+            return ParentKind.LISTENER_SET
         case (group, "Service") if group == CORE_GROUP:
             return ParentKind.SERVICE
         case _:
@@ -140,20 +143,20 @@ def attach_to_gateway(
 
     Args:
         route: the route.
-        parent: one of its parentRefs, of ParentKind.GATEWAY.
-        listeners: those of the Gateway that *parent* points at, which must be ours.
+        parent: one of its parentRefs, of ParentKind.GATEWAY or LISTENER_SET.
+        listeners: those of the object that *parent* points at, which must be ours.
         namespace_labels: labels of the route's namespace.
     """
     chosen = [one for one in listeners if _is_chosen(one, parent)]
     if not chosen:
         return _refused(route, parent, "NoMatchingParent", _no_listener(parent))
-    gateway_namespace = target_of(parent, route.key).namespace
+    own_namespace = target_of(parent, route.key).namespace
     labels = {NAMESPACE_NAME_LABEL: route.key.namespace, **namespace_labels}
     willing = [
         one
         for one in chosen
         if HTTP_ROUTE in supported_kinds(one)
-        and welcomes(one.allowed_routes.namespaces, gateway_namespace, route.key.namespace, labels)
+        and welcomes(one.allowed_routes.namespaces, own_namespace, route.key.namespace, labels)
     ]
     if not willing:
         text = f"allowedRoutes of {_names(chosen)} do not admit HTTPRoutes of this namespace"
@@ -232,6 +235,12 @@ def welcomes(rule: RouteNamespaces, own: str, namespace: str, labels: Mapping[st
             return False
 
 
+def refused_by_gateway(route: RouteHead, parent: ParentReference) -> GatewayAttachment:
+    """Return that *parent* is a ListenerSet whose Gateway does not let it in."""
+    text = f"the Gateway does not let ListenerSet {parent.name} in"
+    return _refused(route, parent, "NotAllowedByListeners", text)
+
+
 def _refused(
     route: RouteHead, parent: ParentReference, reason: str, message: str
 ) -> GatewayAttachment:
@@ -246,7 +255,7 @@ def _is_chosen(listener: Listener, parent: ParentReference) -> bool:
 def _no_listener(parent: ParentReference) -> str:
     named = "" if parent.section_name is None else f" named {parent.section_name}"
     port = "" if parent.port is None else f" on port {parent.port}"
-    return f"Gateway {parent.name} has no listener{named}{port}"
+    return f"{parent.kind} {parent.name} has no listener{named}{port}"
 
 
 def _names(listeners: Iterable[Listener]) -> str:

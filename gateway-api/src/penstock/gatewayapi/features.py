@@ -13,6 +13,7 @@ GATEWAY = (
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
     "GatewayStaticAddresses",
+    "ListenerSet",
 )
 HTTP_ROUTE = (
     "HTTPRoute303RedirectStatusCode",

@@ -14,13 +14,14 @@ from penstock.gatewayapi.certificates import CertificateFault
 from penstock.gatewayapi.fields import CORE_GROUP, SecretObjectReference
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.hostname import ANY, covers
-from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener, ReferenceGrant
-from penstock.meta.names import NamespacedName
+from penstock.gatewayapi.listener_set import ListenerHolder
+from penstock.gatewayapi.resources import GatewaySpec, Listener, ReferenceGrant
+from penstock.meta.names import NamespacedName, ObjectRef
 
 HTTPS = "HTTPS"
 INVALID_CERTIFICATE_REF = "InvalidCertificateRef"
 REF_NOT_PERMITTED = "RefNotPermitted"
-_GATEWAY, _SECRET = "Gateway", "Secret"
+_SECRET = "Secret"  # noqa: S105 - a kind
 
 
 class Usable(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,37 +91,43 @@ def checks_clients(spec: GatewaySpec, listener: Listener) -> bool:
 
 
 def referenced_secrets(
-    gateway: Gateway, grants: Callable[[str], Iterable[ReferenceGrant]]
+    holder: ListenerHolder, grants: Callable[[str], Iterable[ReferenceGrant]]
 ) -> frozenset[NamespacedName]:
-    """Return the Secrets that listeners of *gateway* may read, whether they exist or not."""
+    """Return the Secrets that listeners of *holder* may read, whether they exist or not."""
+    referrer = referrer_of(holder.ref)
     return frozenset(
         name
-        for listener in gateway.spec.listeners
+        for listener in holder.spec.listeners
         for reference in _references(listener)
-        for name in [_target(reference, gateway.metadata.namespace)]
-        if _is_secret(reference) and _may_refer(gateway.metadata.namespace, reference, name, grants)
+        for name in [_target(reference, referrer.namespace)]
+        if _is_secret(reference) and _may_refer(referrer, reference, name, grants)
     )
 
 
-def named_secrets(gateway: Gateway) -> frozenset[NamespacedName]:
-    """Return the Secrets that listeners of *gateway* name, permitted or not."""
+def named_secrets(holder: ListenerHolder) -> frozenset[NamespacedName]:
+    """Return the Secrets that listeners of *holder* name, permitted or not."""
     return frozenset(
-        _target(reference, gateway.metadata.namespace)
-        for listener in gateway.spec.listeners
+        _target(reference, holder.metadata.namespace)
+        for listener in holder.spec.listeners
         for reference in _references(listener)
         if _is_secret(reference)
     )
 
 
+def referrer_of(holder: ObjectRef) -> Referrer:
+    """Return who refers to the Secrets of the listeners of *holder*."""
+    return Referrer(holder.namespace, kind=holder.kind)
+
+
 def resolve_certificates(
-    listener: Listener, namespace: str, sources: CertificateSources
+    listener: Listener, referrer: Referrer, sources: CertificateSources
 ) -> ListenerCertificates:
-    """Look up the certificateRefs of *listener*, whose Gateway is in *namespace*."""
+    """Look up the certificateRefs of *listener*, which is *referrer*'s."""
     usable: dict[NamespacedName, Usable] = {}
     unusable: list[UnusableRef] = []
     for index, reference in enumerate(_references(listener)):
-        name = _target(reference, namespace)
-        found = _look_up(index, reference, namespace, sources)
+        name = _target(reference, referrer.namespace)
+        found = _look_up(index, reference, referrer, sources)
         if isinstance(found, Usable):
             usable[name] = found
         else:
@@ -168,28 +175,28 @@ def _is_secret(reference: SecretObjectReference) -> bool:
 
 
 def _may_refer(
-    namespace: str,
+    referrer: Referrer,
     reference: SecretObjectReference,
     name: NamespacedName,
     grants: Callable[[str], Iterable[ReferenceGrant]],
 ) -> bool:
     return permitted(
-        Referrer(namespace, kind=_GATEWAY),
+        referrer,
         Referent(name.namespace, name.name, reference.group, reference.kind),
-        grants(name.namespace) if name.namespace != namespace else (),
+        grants(name.namespace) if name.namespace != referrer.namespace else (),
     )
 
 
 def _look_up(
-    index: int, reference: SecretObjectReference, namespace: str, sources: CertificateSources
+    index: int, reference: SecretObjectReference, referrer: Referrer, sources: CertificateSources
 ) -> Usable | UnusableRef:
-    name = _target(reference, namespace)
+    name = _target(reference, referrer.namespace)
 
     def unusable(reason: str, message: str) -> UnusableRef:
         return UnusableRef(index=index, reason=reason, message=message)
 
     # What another namespace does not permit, it does not tell of either.
-    if not _may_refer(namespace, reference, name, sources.grants):
+    if not _may_refer(referrer, reference, name, sources.grants):
         text = f"no ReferenceGrant in namespace {name.namespace} allows {reference.kind} {name}"
         return unusable(REF_NOT_PERMITTED, text)
     if not _is_secret(reference):

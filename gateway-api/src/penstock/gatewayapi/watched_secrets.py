@@ -1,4 +1,4 @@
-"""Which Secrets are read at all: those that a Gateway of ours names and may use.
+"""Which Secrets are read at all: those that a Gateway of ours, or a ListenerSet, names and may use.
 
 A Secret that nobody may use is not asked for, so that it never comes into our memory.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
-from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
+from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.status import is_ours
 from penstock.meta.names import NamespacedName
 
-HOLDERS: frozenset[type[Object]] = frozenset({Gateway, GatewayClass, ReferenceGrant})
+REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet})
+"""Kinds whose objects name Secrets."""
+HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide it."""
 
 
@@ -21,7 +24,8 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
     """Return the Secrets to read, given all objects of the kinds `HOLDERS`."""
     classes: set[str] = set()
     grants: dict[str, list[ReferenceGrant]] = {}
-    gateways: list[Gateway] = []
+    gateways: dict[NamespacedName, Gateway] = {}
+    sets: list[ListenerSet] = []
     for thing in objects:
         match thing:
             case GatewayClass() if is_ours(thing):
@@ -29,12 +33,26 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
             case ReferenceGrant():
                 grants.setdefault(thing.metadata.namespace, []).append(thing)
             case Gateway():
-                gateways.append(thing)
+                gateways[thing.key] = thing
+            case ListenerSet():
+                sets.append(thing)
             case _:
                 pass
+    served = {key: one for key, one in gateways.items() if one.spec.gateway_class_name in classes}
+    holders: list[ListenerHolder] = [*served.values()]
+    for one in sets:
+        gateway = served.get(one.gateway) if one.gateway is not None else None
+        if gateway is not None and _may_let_in(gateway, one):
+            holders.append(one)
     return frozenset(
         name
-        for gateway in gateways
-        if gateway.spec.gateway_class_name in classes
-        for name in referenced_secrets(gateway, lambda namespace: grants.get(namespace, ()))
+        for holder in holders
+        for name in referenced_secrets(holder, lambda namespace: grants.get(namespace, ()))
     )
+
+
+def _may_let_in(gateway: Gateway, added: ListenerSet) -> bool:
+    """Return whether *gateway* lets *added* in, as far as labels of namespaces do not decide it."""
+    wanted = gateway.spec.allowed_listeners.namespaces.from_
+    same = added.metadata.namespace == gateway.metadata.namespace
+    return wanted is not FromNamespaces.NONE and (wanted is not FromNamespaces.SAME or same)

@@ -17,6 +17,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "Gateway": "gateways",
         "GatewayClass": "gatewayclasses",
         "HTTPRoute": "httproutes",
+        "ListenerSet": "listenersets",
         "Namespace": "namespaces",
         "Node": "nodes",
         "Pod": "pods",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.merged_listeners import placed_listeners
 from penstock.core.objects import Broken
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import (
@@ -22,6 +22,7 @@ from penstock.gatewayapi.listener_tls import (
     CertificateState,
     ListenerCertificates,
     Usable,
+    referrer_of,
     resolve_certificates,
     terminates_tls,
 )
@@ -33,7 +34,7 @@ from penstock.xds.resource import Resource, encode_resource
 
 
 class ListenerOf(msgspec.Struct, frozen=True, order=True):
-    """A listener of a Gateway, by its name."""
+    """A listener of a Gateway, by its place among all of them."""
 
     gateway: NamespacedName
     listener: str
@@ -72,27 +73,25 @@ def grants_in(db: Database, namespace: str) -> list[ReferenceGrant]:
 @query
 def listener_certificates(db: Database, key: ListenerOf) -> ListenerCertificates | None:
     """Return what the certificateRefs of a listener came to; None if it is not HTTPS."""
-    gateway = ours(db, key.gateway)
-    listeners = gateway.spec.listeners if gateway is not None else ()
-    wanted = [one for one in listeners if one.name == key.listener and terminates_tls(one)]
+    every = placed_listeners(db, key.gateway)
+    wanted = [one for one in every if one.place == key.listener and terminates_tls(one.own)]
     if not wanted:
         return None
     sources = CertificateSources(
         certificate=lambda name: certificate_state(db, name),
         grants=lambda namespace: grants_in(db, namespace),
     )
-    return resolve_certificates(wanted[0], key.gateway.namespace, sources)
+    return resolve_certificates(wanted[0].own, referrer_of(wanted[0].holder), sources)
 
 
 @query
 def gateway_certificates(db: Database, name: NamespacedName) -> dict[str, ListenerCertificates]:
-    """Return what the certificateRefs of each HTTPS listener of a Gateway came to, by its name."""
-    gateway = ours(db, name)
+    """Return what the certificateRefs of each HTTPS listener of a Gateway came to, by its place."""
     found: dict[str, ListenerCertificates] = {}
-    for listener in gateway.spec.listeners if gateway is not None else ():
-        resolved = listener_certificates(db, ListenerOf(name, listener.name))
+    for one in placed_listeners(db, name):
+        resolved = listener_certificates(db, ListenerOf(name, one.place))
         if resolved is not None:
-            found[listener.name] = resolved
+            found[one.place] = resolved
     return found
 
 

@@ -19,6 +19,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
@@ -31,8 +32,8 @@ from penstock.xds.snapshot import Delta
 RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
-    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, HTTPRoute, ReferenceGrant,
-    CiliumNetworkPolicy, Node,
+    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, HTTPRoute,
+    ReferenceGrant, CiliumNetworkPolicy, Node,
 )  # fmt: skip
 """Kinds that change what nodes get."""
 
@@ -143,6 +144,7 @@ class Compiler:
             "EndpointSlice": db.slices,
             "GatewayClass": db.gateway_classes,
             "Gateway": db.gateways,
+            "ListenerSet": db.listener_sets,
             "ReferenceGrant": db.grants,
         }
         tolerant: dict[str, Collection[NamespacedName, Any]] = {

@@ -10,6 +10,7 @@ from penstock.compiler.settings import Settings
 from penstock.core.kinds import EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.incremental.collection import Collection
@@ -92,6 +93,13 @@ class Database:
                 "secret": lambda _, gateway: named_secrets(gateway),
             },
         )
+        self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
+            self.engine,
+            {
+                "gateway": lambda _, one: () if one.gateway is None else (one.gateway,),
+                "secret": lambda _, one: named_secrets(one),
+            },
+        )
         self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(self.engine)
         self.time: Collection[str, int] = Collection(self.engine)
         """The present, in seconds since 1970, as it is told now and then."""
@@ -141,6 +149,11 @@ def _slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[Namespa
     return (NamespacedName(key.namespace, slice_.service),) if slice_.service else ()
 
 
+def served_as(kind: ParentKind) -> ParentKind:
+    """Return the kind of parent as which *kind* is served: ListenerSets are parts of Gateways."""
+    return ParentKind.GATEWAY if kind is ParentKind.LISTENER_SET else kind
+
+
 def _route_parents(
     key: NamespacedName, route: HTTPRoute | Broken
 ) -> Iterator[tuple[ParentKind, NamespacedName]]:
@@ -155,7 +168,7 @@ def _route_backends(
     """Yield the Service ports that a route sends to, with the kinds of parents it does it for."""
     if isinstance(route, Broken):
         return
-    kinds = {kind_of(parent) for parent in route.spec.parent_refs}
+    kinds = {served_as(kind_of(parent)) for parent in route.spec.parent_refs}
     for rule in route.spec.rules:
         for backend in rule.backend_refs:
             if backend.port is not None:

@@ -11,9 +11,10 @@ from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.gateways import GatewayPort, gateway_ref, port_holder
+from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
-from penstock.gatewayapi.listeners import Reason, gateway_fault, served_listeners
+from penstock.gatewayapi.listeners import Reason, gateway_fault
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
 from penstock.incremental.query import query
@@ -27,7 +28,7 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
     fault: Reason | None = None
     """Why it has not the addresses that it should have."""
     closed: dict[str, str] = {}
-    """Names of listeners that are not open anywhere, and why."""
+    """Places of listeners that are not open anywhere, and why."""
 
 
 @query
@@ -48,7 +49,7 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
         fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
     elif settings.reach is Reach.CLUSTER and not somebody_serves(db, None):
         fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
-    return _reached(gateway, assignment.addresses, fault, {})
+    return _reached(db, gateway, assignment.addresses, fault, {})
 
 
 def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> ReachedAt:
@@ -63,19 +64,23 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
     elif not addresses or not somebody_serves(db, None):
         fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
     closed: dict[str, str] = {}
-    for listener in served_listeners(gateway.spec):
-        holder = port_holder(db, listener.port)
-        if holder not in (None, GatewayPort(gateway.key, listener.port)):
-            text = f"port {listener.port} of the nodes is {gateway_ref(holder.gateway)}'s"
-            closed[listener.name] = text
-    return _reached(gateway, addresses[:MAX_ADDRESSES], fault, closed)
+    for one in served_listeners(db, gateway.key):
+        holder = port_holder(db, one.own.port)
+        if holder not in (None, GatewayPort(gateway.key, one.own.port)):
+            text = f"port {one.own.port} of the nodes is {gateway_ref(holder.gateway)}'s"
+            closed[one.place] = text
+    return _reached(db, gateway, addresses[:MAX_ADDRESSES], fault, closed)
 
 
 def _reached(
-    gateway: Gateway, addresses: tuple[str, ...], fault: Reason | None, closed: dict[str, str]
+    db: Database,
+    gateway: Gateway,
+    addresses: tuple[str, ...],
+    fault: Reason | None,
+    closed: dict[str, str],
 ) -> ReachedAt:
     if fault is not None and not addresses:
-        closed = {one.name: fault.message for one in gateway.spec.listeners}
+        closed = {one.place: fault.message for one in placed_listeners(db, gateway.key)}
     return ReachedAt(addresses=addresses, fault=fault, closed=closed)
 
 

@@ -10,16 +10,9 @@ from google.protobuf.message import Message
 from penstock.compiler.certificates import tls_chains
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.merged_listeners import attachments, served_listeners
 from penstock.compiler.nodes import places
-from penstock.compiler.routing import (
-    ParentOf,
-    RankedFor,
-    gateway_attachment,
-    head,
-    ranked_for,
-    weights_in_runtime,
-)
+from penstock.compiler.routing import RankedFor, ranked_for, weights_in_runtime
 from penstock.compiler.scopes import clusters_of
 from penstock.compiler.settings import Addressing, Reach
 from penstock.envoy import listener as listeners
@@ -29,10 +22,8 @@ from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
-from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.hostname import ANY, covering, covers, specificity
 from penstock.gatewayapi.listener_tls import terminates_tls
-from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import virtual_host
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
@@ -83,38 +74,31 @@ class Claim(msgspec.Struct, frozen=True, order=True):
 @query
 def ports(db: Database, name: NamespacedName) -> tuple[GatewayPort, ...]:
     """Return the ports on which a Gateway of ours serves HTTP."""
-    gateway = ours(db, name)
-    if gateway is None:
-        return ()
-    numbers = {one.port for one in served_listeners(gateway.spec)}
+    numbers = {one.own.port for one in served_listeners(db, name)}
     return tuple(GatewayPort(name, number) for number in sorted(numbers))
 
 
 @query
 def listeners_on(db: Database, at: GatewayPort) -> tuple[Listener, ...]:
     """Return the accepted listeners of a port, whether they have a certificate or not."""
-    gateway = ours(db, at.gateway)
-    served = served_listeners(gateway.spec) if gateway is not None else ()
-    return tuple(one for one in served if one.port == at.port)
+    served = served_listeners(db, at.gateway)
+    return tuple(one.listener for one in served if one.own.port == at.port)
 
 
 @query
 def claims(db: Database, at: GatewayPort) -> tuple[Claim, ...]:
     """Return who asks for which hostname on a port, sorted."""
     here = {one.name for one in listeners_on(db, at)}
-    found: set[Claim] = set()
-    for name in db.routes.bucket("parent", (ParentKind.GATEWAY, at.gateway)):
-        route = head(db, name)
-        for index, parent in enumerate(route.parents if route is not None else ()):
-            if kind_of(parent) is ParentKind.GATEWAY and target_of(parent, name) == at.gateway:
-                attached = gateway_attachment(db, ParentOf(name, index))
-                hosts = attached.hostnames if attached is not None else ()
-                found.update(
-                    Claim(one.hostname, one.listener, name, one.written)
-                    for one in hosts
-                    if one.listener in here
-                )
-    return tuple(sorted(found))
+    return tuple(
+        sorted(
+            {
+                Claim(one.hostname, one.listener, attachment.route, one.written)
+                for attachment in attachments(db, at.gateway)
+                for one in attachment.found.hostnames
+                if one.listener in here
+            }
+        )
+    )
 
 
 @query

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from penstock.compiler.certificates import gateway_certificates
-from penstock.compiler.database import Database
+from penstock.compiler.database import Database, served_as
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
@@ -56,7 +56,7 @@ def _of_route(db: Database, name: NamespacedName) -> Iterator[Problem]:
     route, known = head(db, name), db.routes.get(name)
     if route is None:
         return
-    kinds = {kind_of(parent) for parent in route.parents}
+    kinds = {served_as(kind_of(parent)) for parent in route.parents}
     for kind in (ParentKind.GATEWAY, ParentKind.SERVICE):
         rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
         if rules is not None and kind in kinds and not isinstance(known, Broken):
@@ -75,6 +75,11 @@ def _of_parent(db: Database, key: ParentOf, parent: ParentReference) -> Problem 
             attached = gateway_attachment(db, key)
             if attached is None:
                 return _dangling("Gateway", target)
+            accepted = attached.accepted
+        case ParentKind.LISTENER_SET:
+            attached = gateway_attachment(db, key)
+            if attached is None:
+                return _dangling("ListenerSet", target)
             accepted = attached.accepted
         case ParentKind.SERVICE:
             governed = service_attachment(db, key)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import ALL, Database, served_as
 from penstock.core.kinds import Service
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.route import runtime_keys, weighted
@@ -21,11 +21,14 @@ from penstock.gatewayapi.attach import (
     attach_to_service,
     head_of,
     kind_of,
+    refused_by_gateway,
     target_of,
 )
 from penstock.gatewayapi.backends import References
+from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.httproute import TranslatedRoute, translate
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
+from penstock.gatewayapi.merged import lets_in, place_of
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.incremental.query import query
 from penstock.ir.route import (
@@ -101,11 +104,32 @@ def gateway_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
     if route is None:
         return None
     parent = route.parents[key.index]
-    gateway = db.gateways.get(target_of(parent, route.key))
+    target = target_of(parent, route.key)
+    labels = namespace_labels(db, route.key.namespace)
+    if kind_of(parent) is ParentKind.LISTENER_SET:
+        return _attach_to_set(db, route, parent, target)
+    gateway = db.gateways.get(target)
     if gateway is None:
         return None
-    labels = namespace_labels(db, route.key.namespace)
     return attach_to_gateway(route, parent, gateway.spec.listeners, labels)
+
+
+def _attach_to_set(
+    db: Database, route: RouteHead, parent: ParentReference, target: NamespacedName
+) -> GatewayAttachment | None:
+    added = db.listener_sets.get(target)
+    gateway = db.gateways.get(added.gateway) if added is not None and added.gateway else None
+    if added is None or gateway is None:
+        return None
+    if not lets_in(gateway, added, namespace_labels(db, target.namespace)):
+        return refused_by_gateway(route, parent)
+    labels = namespace_labels(db, route.key.namespace)
+    found = attach_to_gateway(route, parent, added.spec.listeners, labels)
+    hostnames = tuple(
+        msgspec.structs.replace(one, listener=place_of(added.ref, one.listener))
+        for one in found.hostnames
+    )
+    return msgspec.structs.replace(found, hostnames=hostnames)
 
 
 @query
@@ -194,7 +218,8 @@ def weights_in_runtime(db: Database, _: None) -> bool:
 def route_weights(db: Database, name: NamespacedName) -> Mapping[str, int]:
     """Return the runtime keys of one route, in the clusters of each kind of parent it has."""
     route = head(db, name)
-    kinds = {kind_of(parent) for parent in route.parents} if route is not None else set()
+    parents = route.parents if route is not None else ()
+    kinds = {served_as(kind_of(parent)) for parent in parents}
     keys: dict[str, int] = {}
     for kind, role in ((ParentKind.SERVICE, Role.MESH), (ParentKind.GATEWAY, Role.GATEWAY)):
         mesh = kind is ParentKind.SERVICE

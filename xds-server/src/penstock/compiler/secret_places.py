@@ -22,7 +22,9 @@ EVERY_NODE = ""
 @query
 def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
     """Return the nodes whose listeners serve with a Secret, sorted; EVERY_NODE alone for all."""
-    gateways = db.gateways.bucket("secret", name)
+    sets = (db.listener_sets.get(one) for one in db.listener_sets.bucket("secret", name))
+    parents = (one.gateway for one in sets if one is not None and one.gateway is not None)
+    gateways = dict.fromkeys([*db.gateways.bucket("secret", name), *parents])
     users = [at for one in gateways for at in ports(db, one) if _serves_with(db, at, name)]
     if db.settings.reach is not Reach.CLUSTER:
         return (EVERY_NODE,) if users else ()

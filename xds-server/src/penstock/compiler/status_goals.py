@@ -15,13 +15,18 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.load_balancers import balanced_status
+from penstock.compiler.merged_listeners import is_let_in, parent_of, placed_listeners
 from penstock.compiler.statuses import attached_routes, parent_statuses
 from penstock.gatewayapi.listener_tls import ListenerCertificates
+from penstock.gatewayapi.merged import PlacedListener
+from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
 
-STATUS_KINDS = frozenset({"GatewayClass", "Gateway", "HTTPRoute", "CiliumNetworkPolicy", "Service"})
+STATUS_KINDS = frozenset(
+    {"GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "CiliumNetworkPolicy", "Service"}
+)
 """Kinds of which some objects have a status of ours."""
 
 
@@ -35,19 +40,43 @@ class StatusGoal(msgspec.Struct, frozen=True):
         return f"status of {self.ref}"
 
 
+class GatewayBasis(msgspec.Struct, frozen=True):
+    """What other objects bring into the status of a Gateway and of its ListenerSets."""
+
+    attached_routes: dict[str, int]
+    reached_at: ReachedAt
+    certificates: dict[str, ListenerCertificates]
+    placed: tuple[PlacedListener, ...]
+
+
 @query
-def gateway_basis(
-    db: Database, name: NamespacedName
-) -> tuple[dict[str, int], ReachedAt, dict[str, ListenerCertificates]] | None:
-    """Return what other objects bring into the status of a Gateway; None if it is none of ours."""
+def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
+    """Return what the status of a Gateway is made of; None if it is none of ours."""
     if ours(db, name) is None:
         return None
-    return attached_routes(db, name), reached_at(db, name), gateway_certificates(db, name)
+    return GatewayBasis(
+        attached_routes(db, name),
+        reached_at(db, name),
+        gateway_certificates(db, name),
+        placed_listeners(db, name),
+    )
+
+
+@query
+def listener_set_basis(
+    db: Database, name: NamespacedName
+) -> tuple[Gateway, bool, GatewayBasis | None] | None:
+    """Return what the status of a ListenerSet is made of; None if its Gateway is none of ours."""
+    gateway = parent_of(db, name)
+    if gateway is None:
+        return None
+    return gateway, is_let_in(db, name), gateway_basis(db, gateway.key)
 
 
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "HTTPRoute": parent_statuses,
     "Gateway": gateway_basis,
+    "ListenerSet": listener_set_basis,
     "Service": balanced_status,
 }
 """Statuses of other kinds change with their object only."""

@@ -6,7 +6,7 @@ A status is computed when somebody asks; nothing of it is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,13 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.load_balancers import balanced_status
+from penstock.compiler.merged_listeners import (
+    attachments,
+    is_let_in,
+    parent_of,
+    placed_listeners,
+    sets_of,
+)
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
@@ -29,6 +36,14 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.features import SUPPORTED_FEATURES
+from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
+from penstock.gatewayapi.listener_set_status import (
+    Surroundings,
+    is_valid,
+    listener_set_status,
+    refused_status,
+)
+from penstock.gatewayapi.listeners import ListenerStatus
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
 from penstock.gatewayapi.status import (
     CONTROLLER_NAME,
@@ -61,8 +76,8 @@ def status_of(
     match thing.ref.kind:
         case "HTTPRoute":
             return _route(db, thing, acknowledged)
-        case "Gateway" if isinstance(thing, Gateway):
-            return _gateway(db, thing, acknowledged)
+        case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet):
+            return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" if isinstance(thing, GatewayClass) and is_ours(thing):
             return {
                 "conditions": _written(gateway_class_conditions(thing)),
@@ -145,7 +160,8 @@ def _accepted(
     if kind is ParentKind.SERVICE:
         on_service = service_attachment(db, at)
         return None if on_service is None else on_service.accepted
-    if ours(db, target) is None:
+    of_set = kind is ParentKind.LISTENER_SET
+    if (parent_of(db, target) if of_set else ours(db, target)) is None:
         return None
     on_gateway = gateway_attachment(db, at)
     return None if on_gateway is None else on_gateway.accepted
@@ -153,19 +169,22 @@ def _accepted(
 
 @query
 def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
-    """Return the number of accepted routes of each listener of a Gateway."""
-    count: Counter[str] = Counter()
-    for route_name in db.routes.bucket("parent", (ParentKind.GATEWAY, name)):
-        route = head(db, route_name)
-        rules = translated(db, RouteFor(route_name, mesh=False))
-        joined: set[str] = set()
-        for index, parent in enumerate(route.parents if route is not None else ()):
-            if kind_of(parent) is ParentKind.GATEWAY and target_of(parent, route_name) == name:
-                attached = gateway_attachment(db, ParentOf(route_name, index))
-                if attached is not None and rules is not None:
-                    joined.update(counted_listeners(attached, rules.verdict))
-        count.update(joined)
-    return dict(count)
+    """Return the number of accepted routes of each listener of a Gateway, by its place."""
+    joined: dict[NamespacedName, set[str]] = {}
+    for one in attachments(db, name):
+        rules = translated(db, RouteFor(one.route, mesh=False))
+        if rules is not None:
+            here = counted_listeners(one.found, rules.verdict)
+            joined.setdefault(one.route, set()).update(here)
+    return dict(Counter(place for places in joined.values() for place in places))
+
+
+@query
+def accepted_sets(db: Database, name: NamespacedName) -> int:
+    """Return how many ListenerSets of a Gateway have a listener that is served."""
+    certificates = gateway_certificates(db, name)
+    valid = {one.holder for one in placed_listeners(db, name) if is_valid(one, certificates)}
+    return sum(one.ref in valid for one in sets_of(db, name))
 
 
 def _route(
@@ -184,36 +203,77 @@ def _route(
     return {"parents": parents} if parents else None
 
 
+def _of_listeners(
+    db: Database, thing: ListenerHolder, acknowledged: Acknowledged
+) -> dict[str, Any] | None:
+    if isinstance(thing, Gateway):
+        return _gateway(db, thing, acknowledged)
+    return _listener_set(db, thing, acknowledged)
+
+
 def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
     if ours.once(db, thing.key) is None:
         return None
-    acked = acknowledged(thing.ref)
-    waiting = acked.message if acked is not None and acked.status is not True else None
-    names = (one.name for one in thing.spec.listeners)
-    pending = dict.fromkeys(names, waiting) if waiting is not None else {}
     at = reached_at.once(db, thing.key)
     status = gateway_status(
         thing,
         attached_routes=attached_routes.once(db, thing.key),
         addresses=at.addresses,
         certificates=gateway_certificates.once(db, thing.key),
-        pending=pending | at.closed,
+        pending=_pending(db, thing.key, acknowledged),
         address_fault=at.fault,
     )
     return {
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],
         "conditions": _with_acknowledged(status.conditions, thing, acknowledged),
-        "listeners": [
-            {
-                "name": one.name,
-                "supportedKinds": [
-                    {"group": kind.group, "kind": kind.kind} for kind in one.supported_kinds
-                ],
-                "attachedRoutes": one.attached_routes,
-                "conditions": _written(one.conditions),
-            }
-            for one in status.listeners
-        ],
+        "listeners": _listeners(status.listeners),
+        "attachedListenerSets": accepted_sets.once(db, thing.key),
+    }
+
+
+def _pending(db: Database, gateway: NamespacedName, acknowledged: Acknowledged) -> dict[str, str]:
+    """Return why listeners of a Gateway are not served yet, by their places."""
+    acked = acknowledged(ObjectRef(Gateway.kind, gateway.namespace, gateway.name))
+    closed = reached_at.once(db, gateway).closed
+    if acked is None or acked.status is True:
+        return closed
+    every = (one.place for one in placed_listeners.once(db, gateway))
+    return dict.fromkeys(every, acked.message) | closed
+
+
+def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.name,
+            "supportedKinds": [
+                {"group": kind.group, "kind": kind.kind} for kind in one.supported_kinds
+            ],
+            "attachedRoutes": one.attached_routes,
+            "conditions": _written(one.conditions),
+        }
+        for one in found
+    ]
+
+
+def _listener_set(
+    db: Database, thing: ListenerSet, acknowledged: Acknowledged
+) -> dict[str, Any] | None:
+    gateway = parent_of.once(db, thing.key)
+    if gateway is None:
+        return None
+    if not is_let_in.once(db, thing.key):
+        status = refused_status(thing)
+    else:
+        around = Surroundings(
+            attached_routes=attached_routes.once(db, gateway.key),
+            certificates=gateway_certificates.once(db, gateway.key),
+            pending=_pending(db, gateway.key, acknowledged),
+        )
+        placed = placed_listeners.once(db, gateway.key)
+        status = listener_set_status(thing, gateway, placed, around)
+    return {
+        "conditions": _written(status.conditions),
+        "listeners": _listeners(status.listeners),
     }
 
 

@@ -13,8 +13,7 @@ from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
-from penstock.gatewayapi.resources import Gateway
-from penstock.gatewayapi.watched_secrets import HOLDERS, watched_secrets
+from penstock.gatewayapi.watched_secrets import HOLDERS, REFERRERS, watched_secrets
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
@@ -27,7 +26,7 @@ from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
 
-SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=Gateway, names=watched_secrets)
+SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=REFERRERS, names=watched_secrets)
 """Secrets of an API server: those that Gateways may use, and no others."""
 
 

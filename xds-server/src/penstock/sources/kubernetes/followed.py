@@ -24,8 +24,8 @@ class Referenced(msgspec.Struct, frozen=True, kw_only=True):
     kind: type[Object]
     holders: frozenset[type[Object]]
     """Kinds whose objects decide what is referred to."""
-    waits: type[Object]
-    """The one of them that refers: a change of it is told when what it refers to is known."""
+    waits: frozenset[type[Object]]
+    """Those of them that refer: a change of one is told when what it refers to is known."""
     names: Callable[[Iterable[Decoded]], frozenset[NamespacedName]]
     """Returns what all objects of the kinds `holders` refer to."""
 
@@ -89,9 +89,9 @@ class Followed:
         if self.tried:
             held, self.held = self.held, []
             return (*held, *events, *gone)
-        waits = self.referenced.waits.kind
+        waits = {kind.kind for kind in self.referenced.waits}
         now: list[Event] = []
         for event in events:
-            (self.held if event.object.ref.kind == waits else now).append(event)
+            (self.held if event.object.ref.kind in waits else now).append(event)
         self.held += gone
         return tuple(now)

@@ -1,0 +1,140 @@
+"""Conditions of ListenerSets. Source: Gateway API v1.7, ListenerSetStatus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.listener_set import ListenerSet
+from penstock.gatewayapi.listener_tls import ListenerCertificates, overlaps
+from penstock.gatewayapi.listeners import ListenerStatus, Tls, gateway_fault, listener_status
+from penstock.gatewayapi.merged import PlacedListener
+from penstock.gatewayapi.resources import Gateway
+from penstock.meta.conditions import Condition
+
+LISTENERS_NOT_VALID = "ListenersNotValid"
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the listeners of a Gateway come to, by their places."""
+
+    attached_routes: Mapping[str, int]
+    certificates: Mapping[str, ListenerCertificates]
+    pending: Mapping[str, str]
+    """Why the data plane does not serve one yet."""
+
+
+class ListenerSetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """ListenerSet.status."""
+
+    conditions: tuple[Condition, ...]
+    listeners: tuple[ListenerStatus, ...]
+
+
+def refused_status(added: ListenerSet) -> ListenerSetStatus:
+    """Return the status of a ListenerSet that its Gateway does not let in."""
+    generation = added.metadata.generation
+    text = f"allowedListeners of Gateway {added.gateway} do not admit this namespace"
+    conditions = tuple(
+        fails(name, "NotAllowed", generation, text) for name in ("Accepted", "Programmed")
+    )
+    return ListenerSetStatus(conditions=conditions, listeners=())
+
+
+def listener_set_status(
+    added: ListenerSet,
+    gateway: Gateway,
+    placed: Sequence[PlacedListener],
+    around: Surroundings,
+) -> ListenerSetStatus:
+    """Return the status of a ListenerSet that its Gateway lets in.
+
+    Args:
+        added: the ListenerSet.
+        gateway: its Gateway, which is ours.
+        placed: all listeners of the Gateway.
+        around: what they come to.
+    """
+    sharing = overlaps([one.listener for one in placed if one.fault is None])
+    listeners = tuple(
+        _entry(added, gateway, one, around, sharing.get(one.place, ()))
+        for one in placed
+        if one.holder == added.ref
+    )
+    return ListenerSetStatus(
+        conditions=_conditions(added, gateway, placed, listeners, around), listeners=listeners
+    )
+
+
+def is_valid(one: PlacedListener, certificates: Mapping[str, ListenerCertificates]) -> bool:
+    """Return whether a listener is accepted and has what it serves with."""
+    found = certificates.get(one.place)
+    return one.fault is None and (found is None or bool(found.usable))
+
+
+def _entry(
+    added: ListenerSet,
+    gateway: Gateway,
+    one: PlacedListener,
+    around: Surroundings,
+    sharing: tuple[str, ...],
+) -> ListenerStatus:
+    fault = gateway_fault(gateway.spec)
+    found = listener_status(
+        gateway.spec,
+        one.own,
+        generation=added.metadata.generation,
+        conflict=one.conflict,
+        attached_routes=around.attached_routes.get(one.place, 0),
+        tls=Tls(certificates=around.certificates.get(one.place), overlapping=sharing),
+        pending=around.pending.get(one.place) if fault is None else fault.message,
+    )
+    if one.conflict is None:
+        return found
+    text = f"port {one.own.port} has a listener that goes before and cannot be told from this one"
+    conditions = tuple(
+        msgspec.structs.replace(each, reason=one.conflict, message=text)
+        if each.type in ("Accepted", "Conflicted", "Programmed")
+        else each
+        for each in found.conditions
+    )
+    return msgspec.structs.replace(found, conditions=conditions)
+
+
+def _conditions(
+    added: ListenerSet,
+    gateway: Gateway,
+    placed: Sequence[PlacedListener],
+    listeners: Sequence[ListenerStatus],
+    around: Surroundings,
+) -> tuple[Condition, Condition]:
+    generation = added.metadata.generation
+    fault = gateway_fault(gateway.spec)
+    if fault is not None:
+        text = f"Gateway {added.gateway}: {fault.message}"
+        return (
+            fails("Accepted", "ParentNotAccepted", generation, text),
+            fails("Programmed", "ParentNotProgrammed", generation, text),
+        )
+    own = [one for one in placed if one.holder == added.ref]
+    invalid = [one.own.name for one in own if not is_valid(one, around.certificates)]
+    text = f"not valid: listener {', '.join(invalid)}"
+    if len(invalid) == len(own):
+        return (
+            fails("Accepted", LISTENERS_NOT_VALID, generation, text),
+            fails("Programmed", LISTENERS_NOT_VALID, generation, text),
+        )
+    accepted = (
+        holds("Accepted", LISTENERS_NOT_VALID, generation, text)
+        if invalid
+        else holds("Accepted", "Accepted", generation)
+    )
+    if any(_is_programmed(one) for one in listeners):
+        return accepted, holds("Programmed", "Programmed", generation)
+    return accepted, fails("Programmed", "Pending", generation, "no listener is served yet")
+
+
+def _is_programmed(listener: ListenerStatus) -> bool:
+    return any(one.type == "Programmed" and one.status for one in listener.conditions)

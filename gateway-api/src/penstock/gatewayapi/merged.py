@@ -1,0 +1,114 @@
+"""All listeners of a Gateway: its own, then those of the ListenerSets that it lets in.
+
+Source: Gateway API v1.7, ListenerSetSpec.listeners: the Gateway comes first, then ListenerSets by
+age, then by "namespace/name". Among a Gateway's own listeners that cannot be told apart there is no
+winner; a ListenerSet's listener loses against all that come before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from penstock.gatewayapi.attach import NAMESPACE_NAME_LABEL, welcomes
+from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
+from penstock.gatewayapi.listeners import Reason, conflicts, gateway_fault, listener_fault
+from penstock.gatewayapi.resources import Gateway, Listener, RouteNamespaces
+from penstock.meta.names import NamespacedName, ObjectRef
+
+
+class PlacedListener(msgspec.Struct, frozen=True, kw_only=True):
+    """A listener and whose it is."""
+
+    holder: ObjectRef
+    """The Gateway or the ListenerSet."""
+    own: Listener
+    """As it is written."""
+    place: str
+    """Its name among all listeners of the Gateway, see `place_of`."""
+    conflict: str | None = None
+    """The reason, if it cannot be told from another one."""
+    fault: Reason | None = None
+    """Why it is not accepted, None if it is."""
+
+    @property
+    def listener(self) -> Listener:
+        """Return the listener under its name among all of them."""
+        return msgspec.structs.replace(self.own, name=self.place)
+
+
+def place_of(holder: ObjectRef, listener: str) -> str:
+    """Return the name of a listener of *holder* that no other listener of its Gateway has."""
+    return listener if holder.kind == Gateway.kind else f"{holder.key}/{listener}"
+
+
+def lets_in(gateway: Gateway, added: ListenerSet, namespace_labels: Mapping[str, str]) -> bool:
+    """Return whether *gateway* takes listeners of *added*.
+
+    Args:
+        gateway: the parent.
+        added: the ListenerSet.
+        namespace_labels: those of its namespace.
+    """
+    wanted = gateway.spec.allowed_listeners.namespaces
+    rule = RouteNamespaces(from_=wanted.from_, selector=wanted.selector)
+    namespace = added.metadata.namespace
+    labels = {NAMESPACE_NAME_LABEL: namespace, **namespace_labels}
+    return welcomes(rule, gateway.metadata.namespace, namespace, labels)
+
+
+def merged(gateway: Gateway, added: Iterable[ListenerSet]) -> tuple[PlacedListener, ...]:
+    """Return all listeners of *gateway*, with what keeps them from being served.
+
+    Args:
+        gateway: one of ours.
+        added: the ListenerSets that it lets in, in any order.
+    """
+    found = list(_own(gateway))
+    for one in sorted(added, key=lambda each: (each.metadata.creation_timestamp, str(each.key))):
+        for listener in one.spec.listeners:
+            kept = [each.own for each in found if each.conflict is None]
+            found.append(_placed(gateway, one, listener, _clash(listener, kept)))
+    return tuple(found)
+
+
+def served(gateway: Gateway, placed: Iterable[PlacedListener]) -> tuple[PlacedListener, ...]:
+    """Return those of *placed* that get traffic: the accepted ones of an accepted Gateway."""
+    if gateway_fault(gateway.spec) is not None:
+        return ()
+    return tuple(one for one in placed if one.fault is None)
+
+
+def holders(gateway: NamespacedName, added: Iterable[ListenerSet]) -> tuple[ObjectRef, ...]:
+    """Return the Gateway and the ListenerSets as objects."""
+    own = ObjectRef(Gateway.kind, gateway.namespace, gateway.name)
+    return (own, *(one.ref for one in added))
+
+
+def _own(gateway: Gateway) -> Iterator[PlacedListener]:
+    conflicting = conflicts(gateway.spec.listeners)
+    for listener in gateway.spec.listeners:
+        yield _placed(gateway, gateway, listener, conflicting.get(listener.name))
+
+
+def _placed(
+    gateway: Gateway, holder: ListenerHolder, listener: Listener, conflict: str | None
+) -> PlacedListener:
+    return PlacedListener(
+        holder=holder.ref,
+        own=listener,
+        place=place_of(holder.ref, listener.name),
+        conflict=conflict,
+        fault=listener_fault(gateway.spec, listener, conflict),
+    )
+
+
+def _clash(listener: Listener, kept: Sequence[Listener]) -> str | None:
+    """Return the reason if *listener* cannot be told from one of *kept*."""
+    newcomer = msgspec.structs.replace(listener, name="")
+    for one in kept:
+        reason = conflicts((one, newcomer)).get("")
+        if reason is not None:
+            return reason
+    return None

@@ -1,0 +1,78 @@
+"""Queries about the listeners of Gateways, those of ListenerSets among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import ours
+from penstock.compiler.routing import ParentOf, gateway_attachment, head, namespace_labels
+from penstock.gatewayapi import merged
+from penstock.gatewayapi.attach import GatewayAttachment, ParentKind, kind_of, target_of
+from penstock.gatewayapi.listener_set import ListenerSet
+from penstock.gatewayapi.merged import PlacedListener
+from penstock.gatewayapi.resources import Gateway
+from penstock.incremental.query import query
+from penstock.meta.names import NamespacedName
+
+
+@query
+def parent_of(db: Database, name: NamespacedName) -> Gateway | None:
+    """Return the Gateway of a ListenerSet if it is ours, whether it lets it in or not."""
+    added = db.listener_sets.get(name)
+    gateway = added.gateway if added is not None else None
+    return None if gateway is None else ours(db, gateway)
+
+
+@query
+def is_let_in(db: Database, name: NamespacedName) -> bool:
+    """Tell whether the Gateway of a ListenerSet is ours and takes its listeners."""
+    added, gateway = db.listener_sets.get(name), parent_of(db, name)
+    if added is None or gateway is None:
+        return False
+    return merged.lets_in(gateway, added, namespace_labels(db, name.namespace))
+
+
+@query
+def sets_of(db: Database, gateway: NamespacedName) -> tuple[ListenerSet, ...]:
+    """Return the ListenerSets that a Gateway lets in, sorted by name."""
+    names = db.listener_sets.bucket("gateway", gateway)
+    found = (db.listener_sets.get(name) for name in names if is_let_in(db, name))
+    return tuple(one for one in found if one is not None)
+
+
+@query
+def placed_listeners(db: Database, gateway: NamespacedName) -> tuple[PlacedListener, ...]:
+    """Return all listeners of a Gateway of ours."""
+    found = ours(db, gateway)
+    return () if found is None else merged.merged(found, sets_of(db, gateway))
+
+
+@query
+def served_listeners(db: Database, gateway: NamespacedName) -> tuple[PlacedListener, ...]:
+    """Return the listeners of a Gateway that get traffic."""
+    found = ours(db, gateway)
+    return () if found is None else merged.served(found, placed_listeners(db, gateway))
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """A route and where one of its parentRefs attaches."""
+
+    route: NamespacedName
+    found: GatewayAttachment
+
+
+def attachments(db: Database, gateway: NamespacedName) -> Iterator[Attached]:
+    """Yield all attachments to a Gateway and to the ListenerSets that it lets in."""
+    parents = [(ParentKind.GATEWAY, gateway)]
+    parents += ((ParentKind.LISTENER_SET, one.key) for one in sets_of(db, gateway))
+    for parent in parents:
+        for name in db.routes.bucket("parent", parent):
+            route = head(db, name)
+            for index, given in enumerate(route.parents if route is not None else ()):
+                if (kind_of(given), target_of(given, name)) == parent:
+                    found = gateway_attachment(db, ParentOf(name, index))
+                    if found is not None:
+                        yield Attached(name, found)
