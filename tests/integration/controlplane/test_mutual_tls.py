@@ -34,6 +34,7 @@ from penstock.controlplane.world import World
 from penstock.core.events import Batch
 from penstock.meta.back_off import BackOff
 from penstock.meta.clock import Clock
+from penstock.meta.errors import PenstockError
 from penstock.meta.node_identity import CONTROLLER_NAME
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
@@ -297,6 +298,48 @@ async def test_own_certificate_and_authority_rotate_under_a_running_server(
         node = Node(site)
         async with node.running():
             await eventually(node.has_everything)
+
+
+async def test_streams_go_on_while_the_certificate_of_the_controller_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.controlplane.trust.LOOK_SECONDS", 0.02)
+    clock = LateClock(-timedelta(hours=17).total_seconds())
+    with structlog.testing.capture_logs() as logs:
+
+        def told(event: str) -> int:
+            return sum(one["event"] == event for one in logs)
+
+        async with serving(tmp_path, clock) as site:
+            first, second = Node(site), Node(site, "n2")
+            async with first.running():
+                await eventually(first.has_everything)
+                clock.seconds = 0.0
+                await eventually(lambda: told("certificate of this controller") == 2)
+                async with second.running():
+                    await eventually(second.has_everything)
+                    assert site.nodes() == {"n1": True, "n2": True}
+                    assert told("client connected") == 2
+
+
+async def test_many_nodes_that_come_together_are_all_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.ads.server.FIRST_AT_ONCE", 2)
+    async with serving(tmp_path) as site, contextlib.AsyncExitStack() as stack:
+        nodes = [Node(site, f"n{index}") for index in range(40)]
+        for node in nodes:
+            await stack.enter_async_context(node.running())
+        await eventually(lambda: all(node.has_everything() for node in nodes), 60)
+        assert sum(site.nodes().values()) == 40
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with serving(tmp_path) as site:
+        (tmp_path / "other").mkdir()
+        other = Site(tmp_path / "other", LateClock(), site.place)
+        with pytest.raises(PenstockError, match=f"127.0.0.1:{site.place.ads}"):
+            await other.endpoint.run(None, {})
 
 
 def _certificates(folder: Path) -> int:

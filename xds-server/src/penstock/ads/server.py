@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET
+from socket import socket as new_socket
 from typing import Any
 
 import grpc
@@ -38,11 +40,12 @@ FIRST_SECONDS = 15.0
 SYNC_SECONDS = 10.0
 """How long a remote client waits for a server that does not know everything yet."""
 _MESSAGE_BYTES = 64 << 20
+RETIRE_SECONDS = 24 * 3600.0
+"""How long streams go on that began before a renewal; by then their certificates have ended."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # Envoy pings every 30 s
-    ("grpc.so_reuseport", 0),
 )
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +90,7 @@ class AdsServer:
         self._sync_seconds = sync_seconds
         self._first_turns = asyncio.Semaphore(FIRST_AT_ONCE)
         self._server: grpc.aio.Server | None = None
+        self._retired: dict[grpc.aio.Server, asyncio.Task[None]] = {}
 
     async def start(self, socket: Path) -> None:
         """Listen on *socket*, in a folder that only the owner may enter.
@@ -108,34 +112,45 @@ class AdsServer:
             os.umask(previous)
         self._server = server
 
-    async def start_tls(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """Listen on *address*, as "0.0.0.0:15012"; return the port.
+    async def start_tls(self, address: str, credentials: grpc.ServerCredentials) -> None:
+        """Listen on *address*, as "0.0.0.0:15012".
+
+        Called again, it renews: new connections get the new *credentials*, old ones go on.
 
         Raises:
             AdsError: the address cannot be used.
         """
         if isinstance(self._peers, Owner):
             raise TypeError("a server on the network needs to know its peers")
-        server = self._new()
+        if self._server is None:
+            _must_be_free(address)
+        server = self._new(reuse_port=True)
         try:
-            port = server.add_secure_port(address, credentials)
+            server.add_secure_port(address, credentials)
             await server.start()
         except RuntimeError as error:
             raise AdsError(f"cannot listen on {address}: {error}; is the port taken?") from error
-        self._server = server
-        return port
+        old, self._server = self._server, server
+        if old is not None:
+            retiring = asyncio.create_task(old.stop(RETIRE_SECONDS))
+            self._retired[old] = retiring
+            retiring.add_done_callback(lambda _: self._retired.pop(old, None))
 
     async def stop(self, grace: float = 0.0) -> None:
         """Take no more streams, and end all after *grace* seconds; clients keep what they have.
 
         Clients are told at once (GOAWAY) that the connection takes no more streams.
         """
+        retired = [asyncio.create_task(server.stop(grace)) for server in self._retired]
         if self._server is not None:
+            # Not in a task, which would hold on to it: with its last holder goes the socket's file,
+            # and by then another server may have made a new one there.
             await self._server.stop(grace)
             self._server = None
+        await asyncio.gather(*retired)
 
-    def _new(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=_OPTIONS)
+    def _new(self, *, reuse_port: bool = False) -> grpc.aio.Server:
+        server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))))
         server.add_generic_rpc_handlers((*self._handlers(), *self._extra))
         return server
 
@@ -241,6 +256,23 @@ async def _first_turn(connection: Connection) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FIRST_SECONDS):
             await connection.settled.wait()
+
+
+def _must_be_free(address: str) -> None:
+    """Take a port only if nobody else has it, though ours may be bound twice while we renew.
+
+    Raises:
+        AdsError: it is taken, or is none of this machine.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = AF_INET6 if ":" in host else AF_INET
+    with new_socket(family) as probe:
+        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, ValueError) as error:
+            raise AdsError(f"cannot listen on {address}: {error}") from error
 
 
 def _make_room(socket: Path) -> None:

@@ -145,7 +145,10 @@ class Endpoint:
                 await stack.enter_async_context(place)
             self._serving = True
             _log.info("serving nodes", ads=network.ads_address, join=network.join_address)
-            await asyncio.Event().wait()
+            while True:
+                await trust.changed()
+                if not self._stopping:
+                    await self._ads.start_tls(network.ads_address, trust.credentials())
 
     def _trust(self, ask: Ask | None) -> Trust:
         network = self._network

@@ -51,7 +51,8 @@ class Trust:
         self._trust_domain = trust_domain
         self._authority: Authority | None = None
         self._serving: Serving | None = None
-        self._shown: grpc.ServerCertificateConfiguration | None = None
+        self._bundle = b""
+        self._renewed = asyncio.Event()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self.ready = asyncio.Event()
@@ -75,16 +76,20 @@ class Trust:
         return self._context
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return how to serve mutual TLS; follows each renewal. Only once `ready` is set."""
+        """Return how to serve mutual TLS until `changed` returns; only once `ready` is set.
 
-        def shown() -> grpc.ServerCertificateConfiguration:
-            if self._shown is None:
-                raise RuntimeError("asked before there is a certificate")
-            return self._shown
+        gRPC can also ask for certificates at each handshake, but replaces them in a way that is
+        not safe while others shake hands (gRPC 1.85: a read of what another thread frees).
+        """
+        if self._serving is None:
+            raise RuntimeError("asked before there is a certificate")
+        self._renewed.clear()
+        pair = (self._serving.key, self._serving.certificate)
+        return grpc.ssl_server_credentials([pair], self._bundle, require_client_auth=True)
 
-        return grpc.dynamic_ssl_server_credentials(
-            shown(), shown, require_client_authentication=True
-        )
+    async def changed(self) -> None:
+        """Return when `credentials` would be others than the last time."""
+        await self._renewed.wait()
 
     async def run(self) -> None:
         """Keep everything fresh until cancelled."""
@@ -131,10 +136,10 @@ class Trust:
             serving = found.serving(self._names, self._trust_domain, now)
             _load(self._context, serving)
             _log.info("certificate of this controller", renew=str(serving.renew))
-        self._authority, self._serving = found, serving
-        self._shown = grpc.ssl_server_certificate_configuration(
-            [(serving.key, serving.certificate)], found.certificates(now)
-        )
+        bundle = found.certificates(now)
+        if serving is not self._serving or bundle != self._bundle:
+            self._renewed.set()
+        self._authority, self._serving, self._bundle = found, serving, bundle
         self.ready.set()
 
 
