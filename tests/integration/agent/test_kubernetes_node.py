@@ -93,7 +93,7 @@ class Node:
         self._access = config
         self.controller = Controller(NODE, self.paths.controller_ads)
         self._actors: dict[str, Actor] = {}
-        self._envoys: list[EnvoyPod] = []
+        self.envoys: list[EnvoyPod] = []
 
     def config(self) -> Config:
         return Config(
@@ -121,8 +121,8 @@ class Node:
         return self._actors[name]
 
     def start_envoy(self, uid: str) -> EnvoyPod:
-        self._envoys.append(EnvoyPod(self, uid))
-        return self._envoys[-1]
+        self.envoys.append(EnvoyPod(self, uid))
+        return self.envoys[-1]
 
     def object(self, name: str) -> dict[str, Any]:
         place = self.topology.pods[name]
@@ -175,7 +175,7 @@ class Node:
             listening.close()
 
     def close(self) -> None:
-        for envoy in self._envoys:
+        for envoy in self.envoys:
             envoy.close()
         for actor in self._actors.values():
             actor.close()
@@ -277,7 +277,7 @@ async def test_envoy_waits_for_its_programs_and_is_known_by_its_socket(node: Nod
     assert not node.paths.envoy_admin.exists()
     async with serving_node(node) as agent:
         await until(lambda: runs(agent))
-        assert (await status(agent))["envoy"]["pid"] in {one.process.pid for one in node._envoys}
+        assert (await status(agent))["envoy"]["pid"] in {one.process.pid for one in node.envoys}
 
 
 async def exists(path: Path) -> bool:
@@ -295,6 +295,7 @@ async def runs(agent: AgentClient) -> bool:
 
 async def test_a_restarted_agent_leaves_envoy_and_its_pods_as_they_are(node: Node) -> None:
     async with serving_node(node) as agent:
+        await until(lambda: runs(agent))
         before = (await status(agent))["envoy"]["pid"]
     await node.controller.stop()
     with node.serving("server"):
@@ -309,7 +310,7 @@ async def test_a_restarted_agent_leaves_envoy_and_its_pods_as_they_are(node: Nod
 async def test_envoy_in_the_same_pod_starts_again_without_an_agent(node: Node) -> None:
     async with serving_node(node) as agent:
         await until(lambda: runs(agent))
-    (first,) = node._envoys
+    (first,) = node.envoys
     first.close()
     node.paths.envoy_admin.unlink()
     node.start_envoy(ENVOY_1)
@@ -319,7 +320,7 @@ async def test_envoy_in_the_same_pod_starts_again_without_an_agent(node: Node) -
 async def test_a_new_pod_of_envoy_takes_the_place_of_the_old_one(node: Node) -> None:
     async with serving_node(node) as agent:
         await until(lambda: runs(agent))
-        (first,) = node._envoys
+        (first,) = node.envoys
         first.close()
         second = node.start_envoy(ENVOY_2)
         await until(lambda: is_envoy(agent, second.process.pid))
@@ -367,7 +368,7 @@ async def test_a_namespace_that_is_gone_keeps_envoy_from_nothing_else(node: Node
             assert code == 200, body
         finally:
             remove_netns(netns)
-        (first,) = node._envoys
+        (first,) = node.envoys
         first.close()
         second = node.start_envoy(ENVOY_2)
         await until(lambda: is_envoy(agent, second.process.pid))
@@ -390,6 +391,8 @@ async def test_a_pod_that_is_gone_is_let_go_although_nobody_said_so(node: Node) 
 
 def make_netns(netns: Path) -> None:
     subprocess.run(["ip", "netns", "add", netns.name], check=True)
+    inside = ["nsenter", f"--net={netns}", "ip", "link", "set", "lo", "up"]
+    subprocess.run(inside, check=True)
 
 
 def remove_netns(netns: Path) -> None:
