@@ -191,3 +191,20 @@ def received(packets: socket.socket, kind: bytes) -> Iterator[bytes]:
         frame = packets.recv(2048)
         if frame[12:14] == kind:
             yield frame
+
+
+async def test_an_address_comes_only_when_somebody_answers_at_it(place: Place) -> None:
+    served = False
+    addresses = NodeAddresses(place.netns, own(place), may_add=lambda: served)
+    async with working(addresses):
+        addresses.want({str(POOL4)})
+        await asyncio.sleep(0.05)
+        assert marked(place) == set()
+        served = True
+        addresses.look_again()
+        await until(lambda: marked(place) == {str(POOL4)})
+        served = False
+        addresses.look_again()
+        addresses.want({str(POOL4), str(POOL6)})
+        await asyncio.sleep(0.05)
+        assert marked(place) == {str(POOL4)}

@@ -69,7 +69,7 @@ class Agent:
         self._store = NodeStore(paths.state / "snapshot", secrets=in_memory(paths.state))
         snapshots = SnapshotStore()
         admin = EnvoyAdmin(paths.envoy_admin)
-        self._view = EnvoyView(config.node, snapshots, admin, on_change=self._look_again)
+        self._view = EnvoyView(config.node, snapshots, admin, on_change=self._on_change)
         self._ads = NodeAds(
             config.node,
             store=snapshots,
@@ -115,7 +115,14 @@ class Agent:
         if self._capture is None:
             raise PenstockError("on Kubernetes the agent needs eBPF: leave --only-gateways out")
         write_start(self._config.paths, options)
-        return KubernetesNode(self._config, where, self._capture, self._pods, clock)
+        return KubernetesNode(
+            self._config,
+            where,
+            capture=self._capture,
+            pods=self._pods,
+            gateways_are_served=self._gateways_are_served,
+            clock=clock,
+        )
 
     def _make_sweeper(self) -> Sweeper | None:
         if self._capture is None:
@@ -246,6 +253,9 @@ class Agent:
         if self._capture is not None:
             self._capture.kernel.forget_others(self._state)
         self._node.synced()
+
+    def _gateways_are_served(self) -> bool:
+        return self._ads.connected and self._view.serves_gateways()
 
     def _on_change(self) -> None:
         self._node.changed()

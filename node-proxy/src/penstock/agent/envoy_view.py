@@ -175,6 +175,14 @@ class EnvoyView:
                 return
             await asyncio.sleep(0.02)
 
+    def serves_gateways(self) -> bool:
+        """Return whether Envoy has said its word on all listeners that are in no pod."""
+        return all(
+            key in self._rejections or self._runs.get(key) == resource.version
+            for key, resource in self._intended.items()
+            if key.type_url == types.LISTENER and not pod_of(key.name)
+        )
+
     def states(self, kind: str = "") -> list[ResourceState]:
         """Return what Envoy should have of a type ("Cluster"), or of all for ""."""
         return [

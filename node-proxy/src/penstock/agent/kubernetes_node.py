@@ -66,9 +66,24 @@ class KubernetesNode:
     """See `penstock.agent.node.Node`."""
 
     def __init__(
-        self, config: Config, where: KubernetesConfig, capture: Capture, pods: Pods, clock: Clock
+        self,
+        config: Config,
+        where: KubernetesConfig,
+        *,
+        capture: Capture,
+        pods: Pods,
+        gateways_are_served: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         """Start nothing yet.
+
+        Args:
+            config: of the agent.
+            where: its Kubernetes.
+            capture: the kernel's part.
+            pods: the registered pods.
+            gateways_are_served: tells whether Envoy has the listeners of Gateways.
+            clock: for waiting.
 
         Raises:
             KubernetesNodeError: this process is not on the node's network.
@@ -86,7 +101,9 @@ class KubernetesNode:
         )
         self._attached = capture.datapath.attached_pods()
         """Whether every pod is judged; from the start if an earlier agent has left it so."""
-        self._addresses = NodeAddresses(config.netns or OWN_NETNS, where.node_addresses)
+        self._addresses = NodeAddresses(
+            config.netns or OWN_NETNS, where.node_addresses, may_add=gateways_are_served
+        )
         capture.announces(lambda: self._addresses.present)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.controller = self._dialer(config, api, clock)
@@ -128,6 +145,7 @@ class KubernetesNode:
         """Put the addresses on the link that the controller names."""
         wanted = {one.address for one in self._capture.state.addresses.values()}
         self._addresses.want(wanted)
+        self._addresses.look_again()
 
     def missing(self) -> str:
         """Return why pods are not all captured."""

@@ -44,7 +44,12 @@ class NodeAddresses:
     """The node's link, kept equal to what is wanted."""
 
     def __init__(
-        self, netns: Path, own: tuple[IPAddress, ...], *, retry: float = RETRY_SECONDS
+        self,
+        netns: Path,
+        own: tuple[IPAddress, ...],
+        *,
+        may_add: Callable[[], bool] = lambda: True,
+        retry: float = RETRY_SECONDS,
     ) -> None:
         """Change nothing yet.
 
@@ -52,8 +57,12 @@ class NodeAddresses:
             netns: of the node.
             own: the node's own addresses, which say what the link is; without them it is that of
                 the default route.
+            may_add: tells whether somebody answers at addresses that come here now; those that
+                are here stay in any case.
             retry: seconds after which it is looked again.
         """
+        self._may_add = may_add
+        self._waiting = False
         self._retry = retry
         self._netns = netns
         self._own = own
@@ -74,6 +83,11 @@ class NodeAddresses:
         wanted = frozenset(map(ipaddress.ip_address, addresses))
         if wanted != self._wanted:
             self._wanted = wanted
+            self._changed.set()
+
+    def look_again(self) -> None:
+        """Take that *may_add* may say something else now."""
+        if self._waiting:
             self._changed.set()
 
     def may_remove(self) -> None:
@@ -102,7 +116,9 @@ class NodeAddresses:
         except DatapathError as error:
             log.warning("addresses of the node not read", reason=str(error))
             return
-        for address in sorted(self._wanted - present.keys(), key=str):
+        missing = sorted(self._wanted - present.keys(), key=str)
+        self._waiting = bool(missing) and not self._may_add()
+        for address in () if self._waiting else missing:
             self._try(address, self._add)
         for address in sorted(present.keys() - self._wanted, key=str):
             if self._may_remove:
