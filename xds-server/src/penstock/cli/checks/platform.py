@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 from penstock.cli.checks.finding import Check, Finding
 from penstock.cli.checks.observed import Cluster, Json, Review
+from penstock.compiler.compile import KINDS
+from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.core.objects import Object
+from penstock.sources.kubernetes.requests import resource_of
 
 API = Check("PC-API-001", "API server")
 GATEWAY_API = Check("PC-CRD-001", "Gateway API CRDs")
@@ -24,25 +28,22 @@ _GET_CRDS = (
 _CHANNEL = f"{_GATEWAY_GROUP}/channel"
 _BUNDLE = f"{_GATEWAY_GROUP}/bundle-version"
 
-_CONTROLLER_NEEDS = (
-    ("", "namespaces", ("list", "watch")),
-    ("", "nodes", ("list", "watch")),
-    ("", "pods", ("list", "watch")),
-    ("", "services", ("list", "watch")),
-    ("discovery.k8s.io", "endpointslices", ("list", "watch")),
-    (_GATEWAY_GROUP, "gateways", ("get", "list", "watch")),
-    (_GATEWAY_GROUP, "httproutes", ("get", "list", "watch")),
-    (_GATEWAY_GROUP, "gateways/status", ("update",)),
-    (_GATEWAY_GROUP, "httproutes/status", ("update",)),
-    (_POLICY_GROUP, "ciliumnetworkpolicies", ("get", "list", "watch")),
-    ("authentication.k8s.io", "tokenreviews", ("create",)),
-)
+
+def _of_kind(kind: type[Object], verbs: tuple[str, ...], below: str = "") -> Iterator[Review]:
+    group = kind.api_versions[0].rpartition("/")[0]
+    for verb in verbs:
+        yield Review("penstock-controller", verb, group, f"{resource_of(kind.kind)}{below}")
+
+
 REVIEWS = (
+    *(one for kind in KINDS for one in _of_kind(kind, ("list", "watch"))),
     *(
-        Review("penstock-controller", verb, group, resource)
-        for group, resource, verbs in _CONTROLLER_NEEDS
-        for verb in verbs
+        one
+        for kind in KINDS
+        if kind.kind in STATUS_KINDS
+        for one in (*_of_kind(kind, ("get",)), *_of_kind(kind, ("update",), "/status"))
     ),
+    Review("penstock-controller", "create", "authentication.k8s.io", "tokenreviews"),
     Review("penstock-controller", "create", "coordination.k8s.io", "leases", own=True),
     Review("penstock-agent", "list", "", "pods"),
     Review("penstock-agent", "watch", "", "pods"),

@@ -1,0 +1,149 @@
+"""`penstock check` and `penstock sysdump` against a real API server with the chart's objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.cli.check import Where, check
+from penstock.cli.formats import Format
+from penstock.cli.sysdump.command import sysdump
+from penstock.cli.sysdump.parts import read_archive
+from support.chart import NAMESPACE, POOL, rendered, without_crd
+from support.kube import KubeApi
+
+PLANTED = "pl4nted5ecret"
+VALUES = POOL | {"gatewayClass": {"create": True, "name": "penstock"}}
+
+
+@pytest.fixture(scope="module")
+def installed(api: KubeApi) -> Generator[KubeApi]:
+    """An API server with the chart's objects, and nobody who runs them."""
+    for name in (NAMESPACE, "shop"):
+        api.namespace(name)
+    objects = without_crd(rendered(VALUES))
+    for one in objects:
+        api.apply(one)
+    yield api
+    for one in reversed(objects):
+        api.delete(one)
+
+
+def found(api: KubeApi, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    status = check(Where(kubeconfig=api.kubeconfig), Format.JSON, quiet=False)
+    said = json.loads(capsys.readouterr().out)
+    return status, {one["id"]: one for one in said["findings"]}
+
+
+def test_a_chart_that_nobody_runs_is_told_with_next_steps(
+    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, by_id = found(installed, capsys)
+    assert status == 1
+    verdicts = {id_: one["verdict"] for id_, one in by_id.items()}
+    assert verdicts | {
+        "PC-API-001": "ok", "PC-CRD-001": "ok", "PC-CRD-002": "ok", "PC-RBA-001": "ok",
+        "PC-CTL-001": "fail", "PC-CTL-003": "fail", "PC-CRT-001": "fail", "PC-GWC-001": "fail",
+        "PC-GWA-001": "ok",
+    } == verdicts  # fmt: skip
+    assert all(one["hint"] for one in by_id.values() if one["verdict"] in ("warn", "fail"))
+
+
+def test_missing_rights_are_named(installed: KubeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    role = next(
+        one
+        for one in rendered(VALUES)
+        if one["kind"] == "ClusterRole" and one["metadata"]["name"] == "penstock-agent"
+    )
+    installed.delete(role)
+    try:
+        _, by_id = found(installed, capsys)
+    finally:
+        installed.apply(role)
+    assert by_id["PC-RBA-001"]["verdict"] == "fail"
+    assert "penstock-agent list pods" in by_id["PC-RBA-001"]["found"]
+
+
+def test_without_gateway_api_the_next_step_is_told(
+    bare_api: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, by_id = found(bare_api, capsys)
+    assert status == 1
+    assert by_id["PC-CRD-001"]["verdict"] == "fail"
+    assert "kubectl apply --server-side" in by_id["PC-CRD-001"]["hint"]
+    assert by_id["PC-GWC-001"]["verdict"] == "skip"
+
+
+def test_a_server_that_is_away_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    cluster = {"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}
+    content = {"current-context": "a", "contexts": [context], "clusters": [cluster]}
+    kubeconfig.write_text(json.dumps(content | {"users": [{"name": "a", "user": {}}]}))
+    assert check(Where(kubeconfig=kubeconfig), Format.TABLE, quiet=False) == 1
+    out = capsys.readouterr().out
+    assert "PC-API-001  fail" in out
+    assert "--kubeconfig" in out
+
+
+def test_nothing_planted_is_in_a_dump(
+    installed: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without kubectl
+    for one in _planted():
+        installed.apply(one)
+    out = tmp_path / "dump.tar.gz"
+    try:
+        assert sysdump(Where(kubeconfig=installed.kubeconfig), out, dry_run=False) == 0
+    finally:
+        for one in _planted():
+            installed.delete(one)
+    parts = {one.name: one.content.decode() for one in read_archive(out.read_bytes())}
+    assert [name for name, content in parts.items() if PLANTED in content] == []
+    assert "planted" in parts["objects/httproutes.json"]
+    assert '"PC-API-001"' in parts["check.json"]
+    assert not any("secrets" in name for name in parts)
+
+
+def _planted() -> list[dict[str, Any]]:
+    shop = {"name": "planted", "namespace": "shop"}
+    modifier = {"set": [{"name": "x-key", "value": PLANTED}]}
+    query = {"type": "Exact", "name": "q", "value": PLANTED}
+    return [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": shop, "stringData": {"k": PLANTED}},
+        {
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "penstock-ca", "namespace": NAMESPACE},
+            "stringData": {"tls.key": PLANTED},
+        },
+        {
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "planted", "namespace": NAMESPACE,
+                "annotations": {"note": f"Authorization: Bearer {PLANTED}"},
+            },
+            "spec": {"containers": [
+                {"name": "a", "image": "a", "env": [{"name": "TOKEN", "value": PLANTED}]},
+            ]},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": shop,
+            "spec": {"parentRefs": [{"name": "shop"}], "rules": [{
+                "matches": [{"queryParams": [query], "headers": [query | {"name": "x-a"}]}],
+                "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": modifier}],
+            }]},
+        },
+        {
+            "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": shop,
+            "spec": {"endpointSelector": {}, "ingress": [{"toPorts": [{
+                "ports": [{"port": "80", "protocol": "TCP"}],
+                "rules": {"http": [{"headers": [f"x-token: {PLANTED}"]}]},
+            }]}]},
+        },
+    ]  # fmt: skip
