@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -177,8 +178,12 @@ class Pods:
             PodError: the request is wrong, or its namespace cannot be attached.
             PodNotCaptured: something is still missing after *timeout* seconds.
         """
+        began = time.monotonic()
         await self.add(request)
         await self._captured(request.uid, timeout)
+        seconds = round(time.monotonic() - began, 3)
+        name = f"{request.namespace}/{request.name}"
+        log.info("pod captured", uid=request.uid, pod=name, seconds=seconds)
 
     async def add(self, request: PodRequest) -> None:
         """Begin to capture a pod; `missing` says what is not in place yet.
