@@ -58,7 +58,13 @@ class ControllerFinder:
     """
 
     def __init__(
-        self, api: ApiAccess, service: NamespacedName, clock: Clock, *, authority: Path | None
+        self,
+        api: ApiAccess,
+        service: NamespacedName,
+        clock: Clock,
+        *,
+        authority: Path | None,
+        memory: Path,
     ) -> None:
         """Know none yet; `run` follows the EndpointSlices of *service*.
 
@@ -68,6 +74,8 @@ class ControllerFinder:
             clock: for waiting.
             authority: file that is to hold the certificates of the ConfigMap in the Service's
                 namespace; None reads no ConfigMap.
+            memory: file that holds the controllers seen last, for an agent that starts while the
+                API server is away.
         """
         slices = Scope(
             namespace=service.namespace, labels=f"{EndpointSlice.SERVICE_LABEL}={service.name}"
@@ -87,6 +95,9 @@ class ControllerFinder:
         )
         self._clock = clock
         self._file = authority
+        self._memory = memory
+        self._remembered = _read_controllers(memory)
+        self._listed = False
         self._slices: dict[NamespacedName, EndpointSlice] = {}
         self._changed = asyncio.Condition()
 
@@ -104,6 +115,8 @@ class ControllerFinder:
                     self._keep(found)
                 case gone:
                     self._slices.pop(gone.key, None)
+        self._listed = True
+        self._remember()
         async with self._changed:
             self._changed.notify_all()
 
@@ -122,7 +135,15 @@ class ControllerFinder:
         return self._found() or found
 
     def _found(self) -> tuple[Controller, ...]:
-        return ready_controllers(self._slices.values()) if self._known_by() else ()
+        if not self._known_by():
+            return ()
+        return ready_controllers(self._slices.values()) if self._listed else self._remembered
+
+    def _remember(self) -> None:
+        found = ready_controllers(self._slices.values())
+        if found and found != self._remembered:
+            self._remembered = found
+            replace_file(self._memory, msgspec.json.encode(found))
 
     def _known_by(self) -> str:
         """Return where the certificates are; "" if they are not there yet."""
@@ -133,6 +154,14 @@ class ControllerFinder:
     def _keep(self, found: ConfigMap) -> None:
         if self._file is not None and (bundle := found.data.get(AUTHORITY_KEY)):
             replace_file(self._file, bundle.encode(), durable=True)
+
+
+def _read_controllers(path: Path) -> tuple[Controller, ...]:
+    """Return what an earlier agent has seen; nothing if it left nothing that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[Controller, ...])
+    except (OSError, msgspec.MsgspecError):
+        return ()
 
 
 def ready_controllers(slices: Iterable[EndpointSlice]) -> tuple[Controller, ...]:

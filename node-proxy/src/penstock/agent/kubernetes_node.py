@@ -174,7 +174,8 @@ class KubernetesNode:
             controllers = fixed_controllers(*where.controllers)
         else:
             followed = ca_file if where.ca_file is None else None
-            finder = ControllerFinder(api, where.service, clock, authority=followed)
+            memory = config.paths.state / "controllers.json"
+            finder = ControllerFinder(api, where.service, clock, authority=followed, memory=memory)
             self._running.append(finder.run)
             controllers = finder.controllers
         credentials = JoinClient(
