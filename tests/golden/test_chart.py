@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from penstock.compiler.compile import KINDS
+from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.meta.version import VERSION
+from penstock.sources.kubernetes.requests import resource_of
 from support.chart import (
     CHART,
     NAMESPACE,
     POOL,
     ROOT,
+    Right,
     helm,
     rendered,
     rendered_text,
@@ -80,6 +86,22 @@ def test_values_that_mean_nothing_are_refused(values: dict[str, Any], complaint:
     ran = helm("template", "penstock", str(CHART), values=values)
     assert ran.returncode != 0
     assert complaint in ran.stderr
+
+
+def test_controllers_may_read_every_kind_and_write_every_status() -> None:
+    allowed = set(rights(rendered(), "penstock-controller"))
+    for kind in KINDS:
+        group, resource = kind.api_versions[0].rpartition("/")[0], resource_of(kind.kind)
+        assert {Right("", verb, group, resource) for verb in ("list", "watch")} <= allowed
+        if kind.kind in STATUS_KINDS:
+            assert Right("", "get", group, resource) in allowed
+            assert Right("", "update", group, resource, "status") in allowed
+
+
+def test_chart_distribution_and_code_are_of_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["version"] == chart["appVersion"] == project["version"] == VERSION
 
 
 def test_no_certificate_and_no_secret_is_rendered() -> None:

@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from penstock.cli.check import Where, check
+from penstock.cli.checks import addresses, machine
+from penstock.cli.checks import platform as platform_checks
+from penstock.cli.checks import workloads as workload_checks
 from penstock.cli.checks.addresses import gateway_addresses
-from penstock.cli.checks.finding import Finding, Verdict
+from penstock.cli.checks.finding import Check, Finding, Verdict
 from penstock.cli.checks.machine import chain, of_status
 from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
@@ -292,3 +295,15 @@ def test_without_a_cluster_the_machine_is_checked(
     monkeypatch.setenv("HOME", str(tmp_path))
     check(Where(), Format.TABLE, quiet=False)
     assert "PC-KRN-001  ok" in capsys.readouterr().out
+
+
+def test_every_id_is_documented_and_unique() -> None:
+    modules = (addresses, machine, platform_checks, workload_checks)
+    checks = [value for one in modules for value in vars(one).values() if isinstance(value, Check)]
+    ids = [one.id for one in checks]
+    assert len(set(ids)) == len(ids)
+    text = (Path(__file__).parents[3] / "docs" / "install.md").read_text()
+    for id_ in ids:
+        area, _, number = id_.rpartition("-")
+        assert area in text
+        assert any(form in text for form in (id_, f"-{number}", "001 … -005")), id_
