@@ -97,13 +97,13 @@ def scope_at(resource: Resource, key: str) -> Resource:
 def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener:
     made = listener_pb2.Listener.FromString(resource.body)
     made.ClearField("transparent")
-    made.ClearField("freebind")
     place = around.listeners.get(made.name)
     if place is not None:
         made.ClearField("additional_addresses")
         made.address.CopyFrom(_address(place))
         made.ClearField("listener_filters")
     else:
+        made.ClearField("freebind")
         made.enable_reuse_port.value = False
         addresses = [made.address, *(more.address for more in made.additional_addresses)]
         for index, address in enumerate(addresses):
