@@ -30,7 +30,7 @@ def reflector(scope: Scope) -> Reflector:
 def followed() -> Followed:
     holders = frozenset({ConfigMap})
     return Followed(
-        Referenced(kind=Secret, holders=holders, waits=ConfigMap, names=names_in), reflector
+        Referenced(kind=Secret, holders=holders, waits=(ConfigMap,), names=names_in), reflector
     )
 
 
