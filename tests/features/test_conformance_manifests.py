@@ -176,6 +176,10 @@ def test_a_class_is_accepted_and_says_what_is_served(compiled: Compiled) -> None
 # Routes
 
 
+def _first_name(value: object) -> str:
+    return str(value[0]) if isinstance(value, list) else ""
+
+
 @pytest.mark.parametrize(
     ("compiled", "route", "conditions"),
     [
@@ -226,7 +230,7 @@ def test_a_class_is_accepted_and_says_what_is_served(compiled: Compiled) -> None
         ),
     ],
     indirect=["compiled"],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=_first_name,
 )
 def test_routes_that_are_not_served_say_why(
     compiled: Compiled, route: str, conditions: dict[str, str]
@@ -275,6 +279,27 @@ def test_listeners_of_sets_lose_against_those_before_them(compiled: Compiled) ->
 def test_gateway_and_set_judge_a_route_each_for_itself(compiled: Compiled) -> None:
     found = [_conditions(one)["Accepted"] for one in compiled.parents("route-dual-parentref-one")]
     assert found == ["NoMatchingParent", "True"]
+
+
+# BackendTLSPolicies
+
+
+@of("backendtlspolicy-conflict-resolution")
+def test_of_policies_for_one_port_one_is_accepted(compiled: Compiled) -> None:
+    found = {
+        ref.rpartition("/")[2]: _conditions(status["ancestors"][0])["Accepted"]
+        for ref, status in compiled.statuses.items()
+        if ref.startswith("BackendTLSPolicy")
+    }
+    # The suite's certificates are made as it runs.
+    assert found == {
+        "conflicted-without-section-name-1": "NoValidCACertificate",
+        "conflicted-without-section-name-2": "Conflicted",
+        "conflicted-with-section-name-1": "NoValidCACertificate",
+        "conflicted-with-section-name-2": "Conflicted",
+        "not-conflicted-with-section-name": "NoValidCACertificate",
+        "not-conflicted-without-section-name": "NoValidCACertificate",
+    }
 
 
 SERVED = (

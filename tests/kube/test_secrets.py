@@ -35,7 +35,7 @@ API = "gateway.networking.k8s.io/v1"
 
 def source_at(access: Access) -> KubernetesSource:
     return KubernetesSource(
-        access, KINDS, SystemClock(), random.random, pace=QUICK, referenced=SECRETS
+        access, KINDS, SystemClock(), random.random, pace=QUICK, referenced=[SECRETS]
     )
 
 

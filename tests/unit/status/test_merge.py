@@ -75,6 +75,19 @@ def test_entries_of_other_controllers_stay_in_their_place() -> None:
     assert second["conditions"][0]["lastTransitionTime"] == NOW
 
 
+def test_entries_of_others_at_ancestors_stay() -> None:
+    def at(controller: str, name: str, *conditions: dict[str, Any]) -> dict[str, Any]:
+        listed = list(conditions)
+        return {"controllerName": controller, "ancestorRef": {"name": name}, "conditions": listed}
+
+    theirs = at("other.test/c", "g")
+    observed = {"ancestors": [at(US, "old"), theirs]}
+    result = merge(observed, {"ancestors": [at(US, "g", wanted("Accepted"))]})
+    assert result["ancestors"][0] == theirs
+    assert [one["ancestorRef"] for one in result["ancestors"]] == [{"name": "g"}] * 2
+    assert merge(result, None) == {"ancestors": [theirs]}
+
+
 def test_parents_differ_by_every_field() -> None:
     parents: list[dict[str, Any]] = [{"name": "g"}, {"name": "g", "sectionName": "a"},
                                      {"name": "g", "port": 80}]  # fmt: skip

@@ -63,6 +63,19 @@ def read_certificate(secret: Secret) -> Certificate | CertificateFault:
         return CertificateFault(str(fault))
 
 
+def read_authorities(content: bytes) -> bytes | CertificateFault:
+    """Return the certificates in *content*, which is PEM, or why they cannot be trusted."""
+    try:
+        blocks = list(_blocks(content, b"CERTIFICATE"))
+        for index, one in enumerate(blocks):
+            _certificate(one, index)
+    except _FaultError as fault:
+        return CertificateFault(str(fault).partition(": ")[2] or str(fault))
+    if not blocks:
+        return CertificateFault("holds no certificate in PEM")
+    return b"\n".join([*blocks, b""])
+
+
 def validity_warning(certificate: Certificate, now: int) -> str:
     """Return why clients refuse *certificate* at *now* (seconds since 1970), "" if they do not."""
     if now >= certificate.not_after:

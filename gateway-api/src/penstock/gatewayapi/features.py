@@ -15,6 +15,7 @@ GATEWAY = (
     "GatewayStaticAddresses",
     "ListenerSet",
 )
+BACKEND_TLS = ("BackendTLSPolicy", "BackendTLSPolicySANValidation")
 HTTP_ROUTE = (
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -44,5 +45,5 @@ HTTP_ROUTE = (
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
 )
-SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *HTTP_ROUTE}))
+SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE}))
 """In the order that the API asks for."""

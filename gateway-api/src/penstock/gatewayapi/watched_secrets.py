@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
@@ -48,6 +49,13 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
         name
         for holder in holders
         for name in referenced_secrets(holder, lambda namespace: grants.get(namespace, ()))
+    )
+
+
+def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
+    """Return the ConfigMaps to read, given all BackendTLSPolicies."""
+    return frozenset(
+        name for one in objects if isinstance(one, BackendTLSPolicy) for name in one.authorities
     )
 
 

@@ -12,6 +12,7 @@ WATCH = "watch=1&allowWatchBookmarks=true&timeoutSeconds=300"
 
 def test_kinds_have_their_names_in_urls() -> None:
     assert {kind.kind: resource_of(kind.kind) for kind in KINDS} == {
+        "BackendTLSPolicy": "backendtlspolicies",
         "CiliumNetworkPolicy": "ciliumnetworkpolicies",
         "EndpointSlice": "endpointslices",
         "Gateway": "gateways",

@@ -19,6 +19,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.incremental import engine
@@ -33,7 +34,7 @@ RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, HTTPRoute,
-    ReferenceGrant, CiliumNetworkPolicy, Node,
+    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node,
 )  # fmt: skip
 """Kinds that change what nodes get."""
 
@@ -145,6 +146,8 @@ class Compiler:
             "GatewayClass": db.gateway_classes,
             "Gateway": db.gateways,
             "ListenerSet": db.listener_sets,
+            "BackendTLSPolicy": db.backend_tls,
+            "ConfigMap": db.config_maps,
             "ReferenceGrant": db.grants,
         }
         tolerant: dict[str, Collection[NamespacedName, Any]] = {

@@ -7,9 +7,10 @@ from collections.abc import Hashable, Iterator
 import msgspec
 
 from penstock.compiler.settings import Settings
-from penstock.core.kinds import EndpointSlice, Namespace, Secret, Service
+from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
@@ -93,6 +94,10 @@ class Database:
                 "secret": lambda _, gateway: named_secrets(gateway),
             },
         )
+        self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(
+            self.engine, {"service": lambda _, policy: policy.services}
+        )
+        self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(self.engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             self.engine,
             {

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from penstock.compiler.addresses import identity_at
+from penstock.compiler.backend_tls import tls_towards
 from penstock.compiler.database import Database
 from penstock.compiler.policies import (
     PortOf,
@@ -22,7 +23,9 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.endpoint import load_assignment
+from penstock.envoy.upstream_tls import secure
 from penstock.incremental.query import query
+from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.policy import SCTP, TCP, UDP, Direction, HttpAllow, HttpPort, Reserved
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, Origin
@@ -155,13 +158,17 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     if spec is None:
         return None
     protocol, netns = _protocol(spec, role), db.settings.dial_netns
-    if role is Role.MIRROR:
-        copies = clusters.copying(role, target, protocol, node_netns=netns)
-        made = copies.SerializeToString(deterministic=True)
-    else:
+    tls = tls_towards(db, target) if role is not Role.MESH else None
+    name, origin = cluster_name(role, target), Origin.of("Service", target.service)
+    if role is not Role.MIRROR and not isinstance(tls, BackendTls):
         made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
-    name = cluster_name(role, target)
-    return make_resource(types.CLUSTER, name, made, [Origin.of("Service", target.service)])
+        return make_resource(types.CLUSTER, name, made, [origin])
+    build = clusters.copying if role is Role.MIRROR else clusters.policed
+    message = build(role, target, protocol, node_netns=netns)
+    if not isinstance(tls, BackendTls):
+        return encode_resource(types.CLUSTER, name, message, [origin])
+    secure(message, tls, http2=protocol is Protocol.HTTP2)
+    return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
 
 
 def _protocol(spec: PortSpec, role: Role) -> Protocol:
@@ -173,6 +180,8 @@ def _protocol(spec: PortSpec, role: Role) -> Protocol:
 @query
 def assignment(db: Database, of: RoleOf) -> Resource:
     """Return the ClusterLoadAssignment of a Service port in one role."""
+    if Role(of.role) is Role.GATEWAY and isinstance(tls_towards(db, of.target), RefusedTls):
+        return _assignment(of, ())
     found = backends(db, KernelPort(of.target.service, of.target.port, "TCP"))
     return _assignment(of, found)
 
@@ -195,9 +204,10 @@ def copies(db: Database, of: RoleOf) -> Resource:
     Envoy's upstream filters do not see copies, so policy is applied to the endpoints beforehand: a
     copy that would depend on the request itself is not sent.
     """
+    refused = isinstance(tls_towards(db, of.target), RefusedTls)
     found = [
         Backend(address, group.port)
-        for group in groups(db, of.target)
+        for group in (() if refused else groups(db, of.target))
         for address in (group.addresses if _open_to_gateways(_inbound(db, group)) else ())
     ]
     return _assignment(of, sorted(found))

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
@@ -25,8 +26,11 @@ from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
 
 STATUS_KINDS = frozenset(
-    {"GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "CiliumNetworkPolicy", "Service"}
-)
+    {
+        "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "HTTPRoute",
+        "ListenerSet", "Service",
+    }
+)  # fmt: skip
 """Kinds of which some objects have a status of ours."""
 
 
@@ -77,6 +81,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "HTTPRoute": parent_statuses,
     "Gateway": gateway_basis,
     "ListenerSet": listener_set_basis,
+    "BackendTLSPolicy": policy_state,
     "Service": balanced_status,
 }
 """Statuses of other kinds change with their object only."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
@@ -36,6 +37,7 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.features import SUPPORTED_FEATURES
+from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
     Surroundings,
@@ -83,8 +85,8 @@ def status_of(
                 "conditions": _written(gateway_class_conditions(thing)),
                 "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
             }
-        case "Service" if isinstance(thing, Service):
-            return balanced_status.once(db, thing.key)
+        case "BackendTLSPolicy" | "Service":
+            return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
         case _:
@@ -275,6 +277,33 @@ def _listener_set(
         "conditions": _written(status.conditions),
         "listeners": _listeners(status.listeners),
     }
+
+
+def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
+    if isinstance(thing, Service):
+        return balanced_status.once(db, thing.key)
+    return _backend_tls(db, thing)
+
+
+def _backend_tls(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
+    found = policy_state.once(db, thing.key)
+    if found is None:
+        return None
+    conditions, gateways = found
+    ancestors = [
+        {
+            "ancestorRef": {
+                "group": GATEWAY_GROUP,
+                "kind": Gateway.kind,
+                "namespace": one.namespace,
+                "name": one.name,
+            },
+            "controllerName": CONTROLLER_NAME,
+            "conditions": _written(conditions),
+        }
+        for one in gateways
+    ]
+    return {"ancestors": ancestors} if ancestors else None
 
 
 def _policy(

@@ -13,7 +13,13 @@ from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
-from penstock.gatewayapi.watched_secrets import HOLDERS, REFERRERS, watched_secrets
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.watched_secrets import (
+    HOLDERS,
+    REFERRERS,
+    watched_config_maps,
+    watched_secrets,
+)
 from penstock.meta.clock import Clock
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
@@ -28,6 +34,15 @@ from penstock.sources.source import Source
 
 SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=REFERRERS, names=watched_secrets)
 """Secrets of an API server: those that Gateways may use, and no others."""
+
+
+AUTHORITIES = Referenced(
+    kind=ConfigMap,
+    holders=frozenset({BackendTLSPolicy}),
+    waits=frozenset({BackendTLSPolicy}),
+    names=watched_config_maps,
+)
+"""ConfigMaps with certificates of authorities, and no others."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +78,7 @@ def source_of(config: Config, clock: Clock) -> Source:
             clock,
             random.random,
             environment=config.environment,
-            referenced=SECRETS,
+            referenced=(SECRETS, AUTHORITIES),
         )
     if config.made is None:
         return FileSource(config.sources, known_kinds(), clock=clock)

@@ -8,7 +8,7 @@ Source: Kubernetes API conventions, typical status properties; Gateway API, Rout
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
@@ -22,6 +22,8 @@ OURS = frozenset(
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""
+_SHARED = {"parents": "parentRef", "ancestors": "ancestorRef"}
+"""Lists in which every controller has entries of its own, and what they are about."""
 
 
 def merged(observed: Json, desired: Json | None, controller: str, now: str) -> Json:
@@ -30,14 +32,16 @@ def merged(observed: Json, desired: Json | None, controller: str, now: str) -> J
     Args:
         observed: its status at present; it is not changed.
         desired: what we have to say; None for nothing.
-        controller: our controllerName, which marks our entries in `parents`.
+        controller: our controllerName, which marks our entries in `parents` and `ancestors`.
         now: for conditions whose status changes, as RFC 3339.
 
     The result equals *observed* if there is nothing to write.
     """
-    if "parents" in observed or "parents" in (desired or {}):
-        wanted = (desired or {}).get("parents", [])
-        return observed | {"parents": _parents(observed.get("parents"), wanted, controller, now)}
+    for name, ref in _SHARED.items():
+        if name in observed or name in (desired or {}):
+            wanted = (desired or {}).get(name, [])
+            ours = _shared(observed.get(name), wanted, Who(controller, ref), now)
+            return observed | {name: ours}
     if desired is None:
         return observed
     result = dict(observed)
@@ -79,17 +83,25 @@ def _listeners(observed: Sequence[Json] | None, desired: Iterable[Json], now: st
     return [_entry(known.get(one["name"], {}), one, now) for one in desired]
 
 
-def _parents(
-    observed: Sequence[Json] | None, desired: Sequence[Json], controller: str, now: str
+class Who(NamedTuple):
+    """Whose entries are ours in a list that controllers share."""
+
+    controller: str
+    ref: str
+    """Name of the field by which entries are told apart."""
+
+
+def _shared(
+    observed: Sequence[Json] | None, desired: Sequence[Json], who: Who, now: str
 ) -> list[Json]:
     """Return *observed* with our entries as in *desired*: in their place, new ones at the end."""
     left = list(desired)
     result: list[Json] = []
     for old in observed or ():
-        if old.get("controllerName") != controller:
+        if old.get("controllerName") != who.controller:
             result.append(old)
             continue
-        new = _take(left, lambda one, old=old: one["parentRef"] == old.get("parentRef"))  # type: ignore[misc]
+        new = _take(left, lambda one, old=old: one[who.ref] == old.get(who.ref))  # type: ignore[misc]
         if new is not None:
             result.append(_entry(old, new, now))
     return [*result, *(_entry({}, one, now) for one in left)]

@@ -50,6 +50,10 @@ class Followed:
         """Changes that wait until what they refer to is known."""
         self._make = make
 
+    def ref(self, name: NamespacedName) -> ObjectRef:
+        """Return the object *name* of the kind."""
+        return ObjectRef(self.referenced.kind.kind, name.namespace, name.name)
+
     def update(self, holders: Iterable[Decoded]) -> Change:
         """Follow what *holders* refer to, and nothing else."""
         wanted = self.referenced.names(holders)
@@ -58,7 +62,7 @@ class Followed:
         for name in begun:
             scope = Scope(namespace=name.namespace, fields=f"metadata.name={name.name}")
             self.reflectors[name] = self._make(scope)
-            ref = ObjectRef(self.referenced.kind.kind, name.namespace, name.name)
+            ref = self.ref(name)
             self.held = [one for one in self.held if one.object.ref != ref]
         tables = [self.reflectors.pop(name).table for name in ended]
         gone = tuple(Event(EventType.DELETED, thing) for table in tables for thing in table)

@@ -4,13 +4,14 @@ The same objects and events as from files: see `penstock.sources.source`. Nothin
 every kind is known; a kind that the server does not serve counts as known and empty, and is taken
 up when it is served (its CRD was installed).
 
-One kind may be watched object by object instead, those that others refer to. Nothing is told before
+Some kinds are watched object by object instead, those that others refer to. Nothing is told before
 those are known, either; later a new reference is told when what it leads to is known, or cannot be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -19,7 +20,7 @@ import structlog
 from penstock.core.events import Batch, Event, EventType
 from penstock.core.objects import Object
 from penstock.meta.clock import Clock
-from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
@@ -61,7 +62,7 @@ class KubernetesSource:
         pace: Pace = DEFAULT_PACE,
         environment: Mapping[str, str] = _NO_ENVIRONMENT,
         scopes: Mapping[type[Object], Scope] = _NO_SCOPES,
-        referenced: Referenced | None = None,
+        referenced: Iterable[Referenced] = (),
     ) -> None:
         """Connect to nothing yet.
 
@@ -73,19 +74,17 @@ class KubernetesSource:
             pace: sizes and times.
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
-            referenced: one more kind, of which only what others refer to is watched.
+            referenced: more kinds, of which only what others refer to is watched.
         """
         self._server = ApiServer(access, clock, environment)
         self._reflectors = tuple(
             Reflector(kind, random, pace, scopes.get(kind, EVERYTHING)) for kind in kinds
         )
-        self._followed: Followed | None = None
-        if referenced is not None:
-            kind = referenced.kind
-            self._followed = Followed(
-                referenced, lambda scope: Reflector(kind, random, pace, scope)
-            )
-        self._watches: dict[NamespacedName, asyncio.Task[None]] = {}
+        self._followed = tuple(
+            Followed(one, functools.partial(Reflector, one.kind, random, pace))
+            for one in referenced
+        )
+        self._watches: dict[ObjectRef, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
         self._first = True
         self._told: set[str] = set()
@@ -123,41 +122,21 @@ class KubernetesSource:
 
     def states(self) -> tuple[KindState, ...]:
         """Return how it stands with each kind."""
-        return (
-            tuple(
-                KindState(
-                    name=one.name,
-                    phase=one.phase,
-                    synced=one.synced,
-                    objects=len(one.table),
-                    snapshots=one.snapshots,
-                    trouble=one.trouble,
-                )
-                for one in self._reflectors
+        return tuple(
+            KindState(
+                name=one.name,
+                phase=one.phase,
+                synced=one.synced,
+                objects=len(one.table),
+                snapshots=one.snapshots,
+                trouble=one.trouble,
             )
-            + self._followed_states()
-        )
+            for one in self._reflectors
+        ) + tuple(state for one in self._followed for state in _followed_state(one))
 
     def _every(self) -> tuple[Reflector, ...]:
-        followed = self._followed.reflectors.values() if self._followed is not None else ()
+        followed = (one for each in self._followed for one in each.reflectors.values())
         return (*self._reflectors, *followed)
-
-    def _followed_states(self) -> tuple[KindState, ...]:
-        """Return how it stands with what is watched one by one, together."""
-        every = list(self._followed.reflectors.values()) if self._followed is not None else []
-        if not every:
-            return ()
-        worst = next((one for one in every if one.trouble), every[0])
-        return (
-            KindState(
-                name=worst.name,
-                phase=worst.phase,
-                synced=all(one.synced for one in every),
-                objects=sum(len(one.table) for one in every),
-                snapshots=sum(one.snapshots for one in every),
-                trouble=worst.trouble,
-            ),
-        )
 
     def _with_references(
         self,
@@ -166,26 +145,28 @@ class KubernetesSource:
         watch: Callable[[Reflector], asyncio.Task[None]],
     ) -> tuple[Event, ...]:
         """Watch what is referred to now; return what may be told."""
-        followed = self._followed
-        if followed is None or not all(one.synced for one in self._reflectors):
+        if not all(one.synced for one in self._reflectors):
             return events
-        holders = followed.referenced.holders
-        gone: tuple[Event, ...] = ()
-        if self._first or (events and reflector.kind in holders):
-            tables = (one.table for one in self._reflectors if one.kind in holders)
-            change = followed.update(thing for table in tables for thing in table)
-            for name in change.ended:
-                self._watches.pop(name).cancel()
-            for name in change.begun:
-                self._watches[name] = watch(followed.reflectors[name])
-            gone = change.events
-        return events if self._first else followed.sort_out(events, gone)
+        for followed in self._followed:
+            holders = followed.referenced.holders
+            gone: tuple[Event, ...] = ()
+            if self._first or (events and reflector.kind in holders):
+                tables = (one.table for one in self._reflectors if one.kind in holders)
+                change = followed.update(thing for table in tables for thing in table)
+                for name in change.ended:
+                    self._watches.pop(followed.ref(name)).cancel()
+                for name in change.begun:
+                    self._watches[followed.ref(name)] = watch(followed.reflectors[name])
+                gone = change.events
+            if not self._first:
+                events = followed.sort_out(events, gone)
+        return events
 
     def _batch(self, events: tuple[Event, ...]) -> Batch | None:
         if self._first:
             if not all(one.synced for one in self._reflectors):
                 return None
-            if self._followed is not None and not self._followed.synced:
+            if not all(one.synced for one in self._followed):
                 return None
             self._first = False
             every = (Event(EventType.ADDED, thing) for one in self._every() for thing in one.table)
@@ -201,8 +182,8 @@ class KubernetesSource:
             elif one.denied:
                 message = f"{one.name} cannot be read: {one.trouble}"
                 yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
-        followed = self._followed.reflectors if self._followed is not None else {}
-        for name, one in sorted(followed.items()):
+        followed = (item for each in self._followed for item in sorted(each.reflectors.items()))
+        for name, one in followed:
             if one.denied:
                 message = f"{one.kind.kind} {name} cannot be read: {one.trouble}"
                 yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
@@ -217,6 +198,24 @@ class KubernetesSource:
         for ended in sorted(self._told - now):
             _log.info(f"no more: {ended}")
         self._told &= now
+
+
+def _followed_state(followed: Followed) -> tuple[KindState, ...]:
+    """Return how it stands with what is watched one by one, together."""
+    every = list(followed.reflectors.values())
+    if not every:
+        return ()
+    worst = next((one for one in every if one.trouble), every[0])
+    return (
+        KindState(
+            name=worst.name,
+            phase=worst.phase,
+            synced=all(one.synced for one in every),
+            objects=sum(len(one.table) for one in every),
+            snapshots=sum(one.snapshots for one in every),
+            trouble=worst.trouble,
+        ),
+    )
 
 
 def _trouble(reflector: Reflector) -> str:

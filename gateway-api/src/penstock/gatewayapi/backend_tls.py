@@ -1,0 +1,146 @@
+"""Which BackendTLSPolicy holds for a port of a Service, and what it comes to.
+
+Source: Gateway API v1.7, BackendTLSPolicySpec; GEP-713 (of policies for one target the oldest
+counts, then the first by name). A policy with a port goes before one without, and both hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from penstock.core.kinds import ConfigMap
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, is_config_map
+from penstock.gatewayapi.certificates import CertificateFault, read_authorities
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.ir.backend_tls import BackendTls, RefusedTls
+from penstock.meta.conditions import Condition
+from penstock.meta.names import NamespacedName, Origin
+
+AUTHORITIES_KEY = "ca.crt"
+INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidKind"
+
+ConfigMaps = Callable[[NamespacedName], ConfigMap | None]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a policy, or one of its references, is not in force."""
+
+    reason: str
+    message: str
+
+
+class Authorities(msgspec.Struct, frozen=True, kw_only=True):
+    """What caCertificateRefs came to."""
+
+    pem: bytes = b""
+    faults: tuple[Fault, ...] = ()
+
+
+def authorities(policy: BackendTLSPolicy, config_maps: ConfigMaps) -> Authorities:
+    """Look up the certificates of *policy*."""
+    found: list[bytes] = []
+    faults: list[Fault] = []
+    for index, one in enumerate(policy.spec.validation.ca_certificate_refs):
+        path = f"caCertificateRefs[{index}]"
+        if not is_config_map(one):
+            kind = f"{one.group}/{one.kind}" if one.group else one.kind
+            faults.append(Fault(INVALID_KIND, f"{path}: {kind} is not supported; use ConfigMap"))
+            continue
+        name = NamespacedName(policy.metadata.namespace, one.name)
+        read = _read(config_maps(name), name)
+        if isinstance(read, bytes):
+            found.append(read)
+        else:
+            faults.append(Fault(INVALID_REF, f"{path}: {read.message}"))
+    return Authorities(pem=b"".join(found), faults=tuple(faults))
+
+
+def fault_of(policy: BackendTLSPolicy, found: Authorities) -> Fault | None:
+    """Return why connections under *policy* fail, None if they need not."""
+    known = policy.spec.validation.well_known_ca_certificates
+    if known is not None:
+        text = f"wellKnownCACertificates {known} is not supported; use caCertificateRefs"
+        return Fault("Invalid", text)
+    if not found.pem:
+        return Fault("NoValidCACertificate", found.faults[0].message if found.faults else "")
+    return None
+
+
+def winner(
+    policies: Iterable[BackendTLSPolicy], service: str, port: str
+) -> BackendTLSPolicy | None:
+    """Return the policy that holds for the port named *port* of *service*, None if none does."""
+    every = sorted(policies, key=_rank)
+    for section in (port, None):
+        for one in every:
+            if section in one.sections(service):
+                return one
+    return None
+
+
+def is_conflicted(policy: BackendTLSPolicy, others: Sequence[BackendTLSPolicy]) -> bool:
+    """Return whether everything that *policy* names is named by one of *others* that goes before.
+
+    Args:
+        policy: one of the policies of a namespace.
+        others: all of them.
+    """
+    before = [one for one in others if _rank(one) < _rank(policy)]
+    return bool(policy.services) and all(
+        any(section in one.sections(service.name) for one in before)
+        for service in policy.services
+        for section in policy.sections(service.name)
+    )
+
+
+def backend_tls(policy: BackendTLSPolicy, found: Authorities) -> BackendTls | RefusedTls:
+    """Return what Gateways do towards a port under *policy*."""
+    origin = Origin(policy.ref)
+    if fault_of(policy, found) is not None:
+        return RefusedTls(origin=origin)
+    validation = policy.spec.validation
+    names = validation.subject_alt_names
+    return BackendTls(
+        server_name=validation.hostname,
+        authorities=found.pem,
+        hostnames=tuple(one.hostname for one in names if one.hostname is not None)
+        if names
+        else (validation.hostname,),
+        uris=tuple(one.uri for one in names if one.uri is not None),
+        origin=origin,
+    )
+
+
+def policy_conditions(
+    policy: BackendTLSPolicy, found: Authorities, *, conflicted: bool
+) -> tuple[Condition, ...]:
+    """Return the conditions of *policy* at every Gateway that it concerns."""
+    generation = policy.metadata.generation
+    fault = fault_of(policy, found)
+    if conflicted:
+        text = "an older policy is for the same port"
+        accepted = fails("Accepted", "Conflicted", generation, text)
+    elif fault is not None:
+        accepted = fails("Accepted", fault.reason, generation, fault.message)
+    else:
+        accepted = holds("Accepted", "Accepted", generation)
+    if not found.faults:
+        return accepted, holds("ResolvedRefs", "ResolvedRefs", generation)
+    text = "; ".join(one.message for one in found.faults)
+    return accepted, fails("ResolvedRefs", found.faults[0].reason, generation, text)
+
+
+def _rank(policy: BackendTLSPolicy) -> tuple[str, str]:
+    return policy.metadata.creation_timestamp, str(policy.key)
+
+
+def _read(found: ConfigMap | None, name: NamespacedName) -> bytes | CertificateFault:
+    if found is None:
+        return CertificateFault(f"ConfigMap {name} does not exist")
+    content = found.files().get(AUTHORITIES_KEY, b"")
+    read = read_authorities(content)
+    if isinstance(read, CertificateFault):
+        return CertificateFault(f"ConfigMap {name}: {AUTHORITIES_KEY} {read.message}")
+    return read

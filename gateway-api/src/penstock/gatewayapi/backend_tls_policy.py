@@ -1,0 +1,135 @@
+"""The kind BackendTLSPolicy: TLS from Gateways to the endpoints of a Service.
+
+Source: Gateway API v1.7 CRD, experimental channel; GEP-1897.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+from typing_extensions import override
+
+from penstock.core.objects import ApiStruct, Object
+from penstock.gatewayapi.fields import (
+    CORE_GROUP,
+    GATEWAY_GROUP,
+    Group,
+    Hostname,
+    Kind,
+    LocalObjectReference,
+    LongText,
+    ObjectName,
+    PreciseHostname,
+    SectionName,
+    at_most,
+    one_of,
+)
+from penstock.meta.names import NamespacedName
+from penstock.meta.problems import Problem
+
+MAX_TARGETS, MAX_AUTHORITIES, MAX_NAMES, MAX_OPTIONS = 16, 8, 5, 16
+
+
+class PolicyTarget(ApiStruct, frozen=True, kw_only=True):
+    """What the policy is for, in its own namespace."""
+
+    group: Group
+    kind: Kind
+    name: ObjectName
+    section_name: SectionName | None = None
+    """Name of a port of the Service; None is all that have no policy of their own."""
+
+
+class SubjectAltName(ApiStruct, frozen=True, kw_only=True):
+    """A name that the certificate may have."""
+
+    type: Literal["Hostname", "URI"]
+    hostname: Hostname | None = None
+    uri: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
+
+    @override
+    def checks(self) -> Iterator[Problem]:
+        """Yield a member that does not belong to the type."""
+        members: dict[str, object | None] = {"hostname": self.hostname, "uri": self.uri}
+        yield from one_of(members, self.type, self.type.lower())
+
+
+class BackendTLSPolicyValidation(ApiStruct, frozen=True, kw_only=True):
+    """How the certificate of an endpoint is checked."""
+
+    ca_certificate_refs: tuple[LocalObjectReference, ...] = ()
+    well_known_ca_certificates: Annotated[str, Meta(min_length=1, max_length=253)] | None = (
+        msgspec.field(name="wellKnownCACertificates", default=None)
+    )
+    hostname: PreciseHostname
+    subject_alt_names: tuple[SubjectAltName, ...] = ()
+
+    @override
+    def checks(self) -> Iterator[Problem]:
+        """Yield what the CRD does not allow."""
+        yield from at_most("caCertificateRefs", self.ca_certificate_refs, MAX_AUTHORITIES)
+        yield from at_most("subjectAltNames", self.subject_alt_names, MAX_NAMES)
+        if bool(self.ca_certificate_refs) == (self.well_known_ca_certificates is not None):
+            text = "exactly one of caCertificateRefs and wellKnownCACertificates must be given"
+            yield Problem("caCertificateRefs", text)
+
+
+class BackendTLSPolicySpec(ApiStruct, frozen=True, kw_only=True):
+    """For which Services, and how."""
+
+    target_refs: tuple[PolicyTarget, ...]
+    validation: BackendTLSPolicyValidation
+    options: dict[str, LongText] = msgspec.field(default_factory=dict)
+
+    @override
+    def checks(self) -> Iterator[Problem]:
+        """Yield what the CRD does not allow."""
+        yield from at_most("targetRefs", self.target_refs, MAX_TARGETS)
+        yield from at_most("options", self.options, MAX_OPTIONS)
+        if not self.target_refs:
+            yield Problem("targetRefs", "must have at least one element")
+
+
+class BackendTLSPolicy(Object, frozen=True, kw_only=True):
+    """TLS towards the endpoints of Services."""
+
+    api_versions: ClassVar[tuple[str, ...]] = (f"{GATEWAY_GROUP}/v1",)
+    kind: ClassVar[str] = "BackendTLSPolicy"
+
+    spec: BackendTLSPolicySpec
+
+    @property
+    def services(self) -> tuple[NamespacedName, ...]:
+        """Return the Services that the policy names, each once."""
+        here = self.metadata.namespace
+        named = (
+            NamespacedName(here, one.name) for one in self.spec.target_refs if _is_service(one)
+        )
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def authorities(self) -> tuple[NamespacedName, ...]:
+        """Return the ConfigMaps that the policy names."""
+        here = self.metadata.namespace
+        refs = self.spec.validation.ca_certificate_refs
+        return tuple(NamespacedName(here, one.name) for one in refs if is_config_map(one))
+
+    def sections(self, service: str) -> frozenset[str | None]:
+        """Return the ports of a Service that the policy names; None stands for all."""
+        return frozenset(
+            one.section_name
+            for one in self.spec.target_refs
+            if _is_service(one) and one.name == service
+        )
+
+
+def is_config_map(reference: LocalObjectReference) -> bool:
+    """Return whether *reference* is to a ConfigMap."""
+    return (reference.group, reference.kind) == (CORE_GROUP, "ConfigMap")
+
+
+def _is_service(target: PolicyTarget) -> bool:
+    return (target.group, target.kind) == (CORE_GROUP, "Service")

@@ -1,0 +1,114 @@
+"""TLS from a Gateway to a real server."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from aiohttp import web
+
+from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
+from support import objects
+from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
+from support.pki import Issued, issue
+
+FRONT = "gateway/shop/front/80"
+NAME = "web.internal"
+
+
+@pytest_asyncio.fixture
+async def envoy(tmp_path_factory: Any) -> AsyncGenerator[CompiledEnvoy]:
+    async with compiled_envoy(tmp_path_factory.mktemp("e")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str | None]]]:
+    """A server with a certificate; it notes the names that it is asked for."""
+    authority, asked = issue("authority"), list[str | None]()
+    own = issue(NAME, by=authority)
+    file = tmp_path / "own.pem"
+    file.write_text(own.pem + own.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="secret")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield (runner.addresses[0][0], runner.addresses[0][1]), authority, asked
+    finally:
+        await runner.cleanup()
+
+
+def _world(authority: Issued, hostname: str) -> list[Object | Broken]:
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ca", "namespace": "shop"},
+        "data": {"ca.crt": authority.pem},
+    }
+    policy = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
+            "validation": {
+                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+                "hostname": hostname,
+            },
+        },
+    }
+    return [
+        objects.gateway_class(),
+        objects.gateway("front"),
+        objects.service("web", "10.96.0.1"),
+        objects.endpoint_slice("web", ["10.244.0.1"]),
+        objects.http_route("web", parent={"name": "front"}, backends=[("web", 1)]),
+        objects.made(config_map),
+        objects.made(policy),
+    ]
+
+
+async def _status(envoy: CompiledEnvoy, place: Place, world: list[Object | Broken]) -> int:
+    compiler = Compiler()
+    compiler.apply(objects.added(world))
+    assert compiler.failures == {}
+    await envoy.run(compiler.resources("n1"), Surroundings(endpoints={"10.244.0.1": place}))
+    return (await envoy.ask(FRONT)).status
+
+
+async def test_an_endpoint_is_asked_for_by_its_name_and_must_have_it(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, authority, asked = server
+    assert await _status(envoy, place, _world(authority, NAME)) == 200
+    assert set(asked) == {NAME}
+    assert await _status(envoy, place, _world(authority, "other.internal")) == 503
+
+
+async def test_an_endpoint_of_a_stranger_is_not_asked_anything(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, _, _ = server
+    assert await _status(envoy, place, _world(issue("stranger"), NAME)) == 503
+
+
+async def test_without_a_certificate_to_trust_nothing_is_connected(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, authority, asked = server
+    world = [one for one in _world(authority, NAME) if one.ref.kind != "ConfigMap"]
+    assert await _status(envoy, place, world) == 503
+    assert asked == []

@@ -1,0 +1,89 @@
+"""Queries about TLS towards endpoints: policies, their certificates, and whom they concern."""
+
+from __future__ import annotations
+
+from penstock.compiler.database import Database, served_as
+from penstock.compiler.gateway_classes import ours
+from penstock.compiler.merged_listeners import parent_of
+from penstock.compiler.routing import head
+from penstock.gatewayapi import backend_tls
+from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.backend_tls import Authorities
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.incremental.query import query
+from penstock.ir.backend_tls import BackendTls, RefusedTls
+from penstock.ir.route import ServicePort
+from penstock.meta.conditions import Condition
+from penstock.meta.names import NamespacedName
+
+MAX_ANCESTORS = 16
+"""PolicyStatus.ancestors."""
+
+
+@query
+def policy_authorities(db: Database, name: NamespacedName) -> Authorities | None:
+    """Return what the references of a policy came to."""
+    policy = db.backend_tls.get(name)
+    return None if policy is None else backend_tls.authorities(policy, db.config_maps.get)
+
+
+def policies_for(db: Database, service: NamespacedName) -> list[BackendTLSPolicy]:
+    """Return the policies that name a Service."""
+    found = (db.backend_tls.get(name) for name in db.backend_tls.bucket("service", service))
+    return [one for one in found if one is not None]
+
+
+@query
+def tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
+    """Return how Gateways meet the endpoints of a Service port; None is without TLS."""
+    service = db.services.get(target.service)
+    ports = service.spec.ports if service is not None else ()
+    named = next((p.name for p in ports if (p.port, p.protocol) == (target.port, "TCP")), None)
+    policies = policies_for(db, target.service)
+    if named is None or not policies:
+        return None
+    policy = backend_tls.winner(policies, target.service.name, named)
+    found = None if policy is None else policy_authorities(db, policy.key)
+    if policy is None or found is None:
+        return None
+    return backend_tls.backend_tls(policy, found)
+
+
+@query
+def policy_state(
+    db: Database, name: NamespacedName
+) -> tuple[tuple[Condition, ...], tuple[NamespacedName, ...]] | None:
+    """Return the conditions of a policy and the Gateways that it concerns, sorted."""
+    policy, found = db.backend_tls.get(name), policy_authorities(db, name)
+    if policy is None or found is None:
+        return None
+    others = [one for service in policy.services for one in policies_for(db, service)]
+    conflicted = backend_tls.is_conflicted(policy, others)
+    conditions = backend_tls.policy_conditions(policy, found, conflicted=conflicted)
+    gateways = {one for service in policy.services for one in _gateways_to(db, service)}
+    return conditions, tuple(sorted(gateways))[:MAX_ANCESTORS]
+
+
+def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
+    """Return the Gateways of ours that have a route to a Service."""
+    service = db.services.get(name)
+    found: set[NamespacedName] = set()
+    for spec in service.spec.ports if service is not None else ():
+        key = (ParentKind.GATEWAY, ServicePort(name, spec.port))
+        for route in db.routes.bucket("backend", key):
+            found.update(_gateways_of(db, route))
+    return found
+
+
+def _gateways_of(db: Database, name: NamespacedName) -> set[NamespacedName]:
+    route = head(db, name)
+    found: set[NamespacedName] = set()
+    for parent in route.parents if route is not None else ():
+        kind, target = kind_of(parent), target_of(parent, name)
+        if served_as(kind) is not ParentKind.GATEWAY:
+            continue
+        of_set = kind is ParentKind.LISTENER_SET
+        gateway = parent_of(db, target) if of_set else ours(db, target)
+        if gateway is not None:
+            found.add(gateway.key)
+    return found

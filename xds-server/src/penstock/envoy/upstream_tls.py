@@ -1,0 +1,42 @@
+"""TLS towards endpoints, as the transport socket of a cluster."""
+
+from __future__ import annotations
+
+from penstock.envoy.wire import exact, pack
+from penstock.ir.backend_tls import BackendTls
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.config.core.v3 import base_pb2
+from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from penstock.pb.envoy.type.matcher.v3 import string_pb2
+
+_MATCHER = common_pb2.SubjectAltNameMatcher
+
+
+def secure(made: cluster_pb2.Cluster, tls: BackendTls, *, http2: bool) -> None:
+    """Let the connections of a cluster be as *tls* says.
+
+    Args:
+        made: the cluster, which is changed.
+        tls: who is met.
+        http2: whether HTTP/2 is spoken.
+    """
+    context = tls_pb2.UpstreamTlsContext(sni=tls.server_name)
+    common = context.common_tls_context
+    common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
+    common.alpn_protocols.append("h2" if http2 else "http/1.1")
+    validation = common.validation_context
+    validation.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=tls.authorities))
+    for name in tls.hostnames:
+        validation.match_typed_subject_alt_names.add(san_type=_MATCHER.DNS, matcher=_hostname(name))
+    for uri in tls.uris:
+        validation.match_typed_subject_alt_names.add(san_type=_MATCHER.URI, matcher=exact(uri))
+    made.transport_socket.name = "envoy.transport_sockets.tls"
+    made.transport_socket.typed_config.CopyFrom(pack(context))
+
+
+def _hostname(name: str) -> string_pb2.StringMatcher:
+    """Match a name of a certificate; "*.a.test" as it is written there.
+
+    Envoy itself lets "*.a.test" of a certificate match an exact name.
+    """
+    return exact(name)
