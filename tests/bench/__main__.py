@@ -12,13 +12,14 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, machine, path, startup
+from bench import change, kube_scale, machine, path, startup
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
 BENCHES: dict[str, Callable[[], Report | str]] = {
     "change": change.run,
     "path": path.run,
+    "scale": kube_scale.run,
     "startup": startup.run,
 }
 """Benches by topic; one that cannot run here says why instead."""

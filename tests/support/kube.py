@@ -215,7 +215,7 @@ class KubeApi:
     ) -> tuple[int, Any]:
         """Return status and answer."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=self._context()
+            "127.0.0.1", self.port, timeout=30, context=self.client_context()
         )
         with contextlib.closing(connection):
             content = None if body is None else json.dumps(body)
@@ -240,7 +240,7 @@ class KubeApi:
     def create_all(self, objects: Iterable[dict[str, Any]]) -> None:
         """Create many objects over one connection."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=self._context()
+            "127.0.0.1", self.port, timeout=30, context=self.client_context()
         )
         with contextlib.closing(connection):
             for raw in objects:
@@ -279,7 +279,8 @@ class KubeApi:
         conditions = said.get("status", {}).get("conditions", [])
         return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
-    def _context(self) -> ssl.SSLContext:
+    def client_context(self) -> ssl.SSLContext:
+        """Return what a client needs: whom to trust, and an administrator's certificate."""
         pki = self.pki.folder
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")

@@ -1,0 +1,236 @@
+"""Simulated nodes: delta xDS clients that take everything, many in one process.
+
+Run as `python clients.py SOCKET FIRST COUNT [BROUGHT]`. Each client has a connection of its own. It
+asks for all types, and accepts what it gets; with the file BROUGHT, serialised requests one after
+another, it says what it has from before, as an agent does that comes back. Prints a line of JSON
+when all are in step, and two for each line that it reads: "ready" when it waits, and then the same:
+
+    expect TYPE_URL   each client has got a response of that type
+    reconnect         all connections were cut and made anew, and all clients are in step
+    remember FILE     the requests by which a client with the same resources would come back
+    end               ends
+
+Times are monotonic seconds, which all processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import msgspec
+
+from penstock.ads.server import SERVICE
+from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
+from penstock.xds import types
+from penstock.xds.framing import varint
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 1 << 30),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+QUIET = 0.5
+"""Seconds without a response after which a client counts as in step."""
+_TYPE_URL, _NONCE = b"\x22", b"\x2a"
+"""Tags of the fields of a response; our server writes them first."""
+
+
+class Step(msgspec.Struct):
+    """What clients have to tell."""
+
+    start: float
+    first: float = 0.0
+    """When the first client had its first response."""
+    last: float = 0.0
+    """When the last client had its last response."""
+    size: int = 0
+    """Bytes that all clients got."""
+
+
+class Client:
+    """One node."""
+
+    def __init__(self, socket: str, name: str, brought: Sequence[bytes]) -> None:
+        self._socket, self._brought = socket, brought
+        node = discovery_pb2.DeltaDiscoveryRequest()
+        node.node.id = name
+        self._node = node.SerializeToString()
+        self._call: Any = None
+        self._channel: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self.versions: dict[str, dict[str, str]] | None = None
+        """What it has, if it is to be remembered."""
+        self.answered: dict[str, float] = {}
+        """When a response of a type came last."""
+        self.received = 0
+        self.first = 0.0
+        """When the first response came."""
+        self.progress = asyncio.Event()
+
+    async def start(self) -> None:
+        self.answered.clear()
+        self._channel = grpc.aio.insecure_channel(f"unix:{self._socket}", options=_OPTIONS)
+        self._call = self._channel.stream_stream(f"/{SERVICE}/DeltaAggregatedResources")()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await self._task
+            await self._channel.close()
+
+    async def _follow(self) -> None:
+        for request in self._brought:
+            # Concatenated messages are one message: the node is in each request.
+            await self._call.write(request + self._node)
+        async for payload in self._call:
+            type_url, nonce = _head(payload)
+            if self.versions is not None:
+                self._remember(self.versions, payload)
+            answer = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+            await self._call.write(answer.SerializeToString())
+            self.answered[type_url] = time.monotonic()
+            self.first = self.first or self.answered[type_url]
+            self.received += len(payload)
+            self.progress.set()
+
+    def _remember(self, versions: dict[str, dict[str, str]], payload: bytes) -> None:
+        response = discovery_pb2.DeltaDiscoveryResponse.FromString(payload)
+        found = versions.setdefault(response.type_url, {})
+        found.update((one.name, one.version) for one in response.resources)
+
+    @property
+    def in_step(self) -> bool:
+        return len(self.answered) == len(types.SENDING_ORDER)
+
+
+def _head(payload: bytes) -> tuple[str, str]:
+    """Return type and nonce of a response without reading the rest."""
+    assert payload[:1] == _TYPE_URL
+    end = 2 + payload[1]
+    assert payload[end : end + 1] == _NONCE
+    return payload[2:end].decode(), payload[end + 2 : end + 2 + payload[end + 1]].decode()
+
+
+def requests(versions: dict[str, dict[str, str]]) -> list[bytes]:
+    """Return what a client asks at first that has *versions* of each type."""
+    return [
+        discovery_pb2.DeltaDiscoveryRequest(
+            type_url=type_url,
+            resource_names_subscribe=["*"],
+            initial_resource_versions=versions.get(type_url, {}),
+        ).SerializeToString()
+        for type_url in types.SENDING_ORDER
+    ]
+
+
+def write_requests(path: Path, made: Sequence[bytes]) -> None:
+    path.write_bytes(b"".join(varint(len(one)) + one for one in made))
+
+
+def _read_requests(path: Path) -> list[bytes]:
+    content, at, found = path.read_bytes(), 0, []
+    while at < len(content):
+        size = shift = 0
+        while True:
+            byte = content[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        found.append(content[at : at + size])
+        at += size
+    return found
+
+
+async def _until(clients: Sequence[Client], done: Callable[[Client], bool]) -> None:
+    """Wait until *done* holds of every client."""
+    for client in clients:
+        while not done(client):
+            client.progress.clear()
+            await client.progress.wait()
+
+
+async def _expect(clients: Sequence[Client], type_url: str) -> Step:
+    start = _rest(clients)
+    for client in clients:
+        client.answered.pop(type_url, None)
+    _say("ready")
+    await _until(clients, lambda client: type_url in client.answered)
+    return _step(start, clients)
+
+
+async def _reconnect(clients: Sequence[Client]) -> Step:
+    await asyncio.gather(*(client.stop() for client in clients))
+    _say("ready")
+    return await _connect(clients)
+
+
+async def _connect(clients: Sequence[Client]) -> Step:
+    start = _rest(clients)
+    await asyncio.gather(*(client.start() for client in clients))
+    await _until(clients, lambda client: client.in_step)
+    before = -1
+    while (size := sum(client.received for client in clients)) != before:
+        before = size
+        await asyncio.sleep(QUIET)
+    return _step(start, clients)
+
+
+def _rest(clients: Sequence[Client]) -> float:
+    for client in clients:
+        client.received, client.first = 0, 0.0
+    return time.monotonic()
+
+
+def _step(start: float, clients: Sequence[Client]) -> Step:
+    return Step(
+        start,
+        min(client.first for client in clients),
+        max(max(client.answered.values()) for client in clients),
+        sum(client.received for client in clients),
+    )
+
+
+def _say(what: Step | str) -> None:
+    sys.stdout.write(msgspec.json.encode(what).decode() + "\n")
+    sys.stdout.flush()
+
+
+async def _do(clients: Sequence[Client], line: str) -> None:
+    command, _, argument = line.strip().partition(" ")
+    match command:
+        case "expect":
+            _say(await _expect(clients, argument))
+        case "reconnect":
+            _say(await _reconnect(clients))
+        case _:
+            write_requests(Path(argument), requests(clients[0].versions or {}))
+            _say("ready")
+
+
+async def _main(socket: str, first: int, count: int, brought: Path | None) -> None:
+    made = requests({}) if brought is None else _read_requests(brought)
+    clients = [Client(socket, f"node-{first + i}", made) for i in range(count)]
+    if brought is None:
+        clients[0].versions = {}
+    _say(await _connect(clients))
+    loop = asyncio.get_running_loop()
+    while (line := await loop.run_in_executor(None, sys.stdin.readline)).strip() not in ("", "end"):
+        await _do(clients, line)
+    for client in clients:
+        await client.stop()
+
+
+if __name__ == "__main__":
+    _brought = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), _brought))

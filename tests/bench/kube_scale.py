@@ -1,0 +1,473 @@
+"""10,000 HTTPRoutes, 5,000 Services and 20,000 endpoints from a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import kube_objects, kube_phases
+from bench.clients import Step
+from bench.kube_load import Writer
+from bench.kube_objects import Backends, Raw
+from bench.live import test_listener
+from bench.processes import (
+    Prober,
+    answer_at,
+    envoy_command,
+    probing,
+    running,
+    thread_cpu,
+    write_json,
+)
+from bench.report import Report, Samples, Table, number, samples
+from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
+from penstock.meta.paths import RunPaths
+from penstock.pb.envoy.config.listener.v3 import listener_pb2
+from penstock.xds import types
+from support.kube import (
+    KubeApi,
+    MissingProgramError,
+    etcd_program,
+    gateway_api_crds,
+    kubernetes_program,
+    policy_crds,
+)
+from support.real_envoy import eventually
+
+SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
+NODES, PROCESSES = 500, 2
+PATIENCE = 240.0
+REST = 0.05
+_MS = 1e3
+
+ABOUT = f"""\
+A real etcd and kube-apiserver hold {kube_objects.NAMESPACES} namespaces with
+{kube_objects.SERVICES:,} Services of {kube_objects.ENDPOINTS} endpoints each and two HTTPRoutes for
+each Service: one on the Service, one on the only Gateway with a hostname of its own; each route has
+two rules. There are no Pods. Everything is on this machine: the API server takes part of it, too.
+
+* **Start**: `penstock controller --kubeconfig …` from the start of its process until a client that
+  waits for it has the first bytes, and everything. CPU is that of all threads of the controller.
+* **Phases**: the same bytes step by step in one thread, CPU.
+* **One change**: PATCH to the API server until a prober is served the new way by a stock Envoy that
+  is connected to the controller, without agent; *committed* counts from the answer to it.
+* **{NODES} nodes**, with the first {kube_objects.FIRST} Services and their routes only: clients
+  that take everything, as agents do, in {PROCESSES} processes, a connection each. They come as
+  agents that have everything already. A change of one endpoint counts until the
+  last of them has answered; a storm from the moment when all connections are cut at once until the
+  last client is in step again.
+"""
+
+
+class Sync(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the controller."""
+
+    first: float
+    """Seconds until the first bytes of the snapshot."""
+    whole: float
+    """Seconds until a client has everything and has accepted it."""
+    cpu: float
+    """CPU seconds until the first bytes, or shortly after."""
+    memory: int
+    """Most resident MiB at that time."""
+    size: int
+    """Bytes that the client got."""
+
+
+class Fan(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that concerns all nodes."""
+
+    seconds: float
+    cpu: float
+    """CPU seconds of the controller."""
+    memory: int
+    """Most resident MiB of the controller so far."""
+    size: int
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """All measurements."""
+
+    created: float = 0.0
+    objects: int = 0
+    syncs: list[Sync] = []
+    phases: kube_phases.Phases | None = None
+    part: Sync | None = None
+    """Start of the controller with the part of the cluster that many nodes get."""
+    settled: float = 0.0
+    """Seconds until all statuses are written."""
+    served: dict[str, list[float]] = {}
+    committed: dict[str, list[float]] = {}
+    busy: float = 0.0
+    """CPU milliseconds of the controller for one change."""
+    joined: Fan | None = None
+    fans: list[Fan] = []
+    storms: list[Fan] = []
+    asked: int = 0
+    failed: int = 0
+
+
+def run() -> Report | str:
+    """Measure; about five minutes."""
+    try:
+        etcd_program()
+        kubernetes_program("kube-apiserver")
+    except MissingProgramError as error:
+        return str(error)
+    with tempfile.TemporaryDirectory(prefix="pst-") as name:
+        folder = Path(name)
+        (folder / "api").mkdir()
+        api = KubeApi(folder / "api")
+        try:
+            api.start()
+            api.install([*gateway_api_crds(), *policy_crds()])
+            found = asyncio.run(_measure(api, folder))
+        finally:
+            api.stop()
+    return _report(found)
+
+
+async def _measure(api: KubeApi, folder: Path) -> Found:
+    found = Found()
+    backends = Backends(_own_address(), (_free_port(), _free_port()))
+    async with Writer(api) as writer:
+        await writer.create(kube_objects.namespaces())
+        await writer.create(kube_objects.common())
+        await writer.create(kube_objects.services(backends, 0, kube_objects.FIRST))
+        async with _controller(api, folder / "many") as controller:
+            found.part = await controller.sync(folder / "brought")
+            await controller.settled()
+            await _many(found, controller, writer, backends, folder / "brought")
+        start = time.monotonic()
+        rest = kube_objects.services(backends, kube_objects.FIRST, kube_objects.SERVICES)
+        found.objects = await writer.create(rest)
+        found.created = time.monotonic() - start
+        found.phases = await asyncio.to_thread(kube_phases.measure, api)
+        for turn in range(SYNCS):
+            async with _controller(api, folder / f"s{turn}") as controller:
+                found.syncs.append(await controller.sync())
+        async with _controller(api, folder / "run") as controller:
+            await controller.sync()
+            found.settled = await controller.settled()
+            with _serving(folder, backends):
+                await _change(found, controller, writer, backends)
+    return found
+
+
+class Controller:
+    """A controller that was started just now."""
+
+    def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
+        self.pid, self.paths, self._started = pid, paths, started
+
+    async def sync(self, remember: Path | None = None) -> Sync:
+        """Return how long it takes until a client has everything."""
+        await eventually(self.paths.controller_ads.exists, PATIENCE)
+        watching = asyncio.create_task(self._at_first_bytes())
+        async with _clients(self, 0, 1) as client:
+            step = await client.answer()
+            cpu, memory = await watching
+            if remember is not None:
+                await client.ask(f"remember {remember}")
+        return Sync(
+            first=step.first - self._started,
+            whole=step.last - self._started,
+            cpu=cpu,
+            memory=memory,
+            size=step.size,
+        )
+
+    async def _at_first_bytes(self) -> tuple[float, int]:
+        """Return CPU and memory when the controller begins to rest after its first work."""
+        while True:
+            before = self.cpu
+            await asyncio.sleep(0.1)
+            if self.cpu - before < 0.01 and before > 1:
+                return before, self.memory
+
+    @property
+    def cpu(self) -> float:
+        return thread_cpu(self.pid)
+
+    @property
+    def memory(self) -> int:
+        """Most resident MiB so far."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) // 1024
+        return 0
+
+    async def settled(self) -> float:
+        """Return how long it takes until it has next to nothing to do."""
+        start = time.monotonic()
+        while True:
+            before = self.cpu
+            await asyncio.sleep(2.0)
+            if self.cpu - before < 0.05:
+                return time.monotonic() - start
+
+
+@contextlib.asynccontextmanager
+async def _controller(api: KubeApi, folder: Path) -> AsyncGenerator[Controller]:
+    paths = RunPaths(folder)
+    command = [
+        *(sys.executable, "-m", "penstock.cli", "controller", "--run-dir", str(folder)),
+        *("--kubeconfig", str(api.kubeconfig), "--only-gateways"),
+    ]
+    started = time.monotonic()
+    log = folder.parent / "controller.log"
+    with running(command, log, end=signal.SIGTERM) as process:
+        yield Controller(process.pid, paths, started)
+
+
+class _Clients:
+    """A process of simulated nodes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    async def ask(self, line: str) -> None:
+        """Ask for something; return when the process waits for it."""
+        self._stdin.write(f"{line}\n".encode())
+        said = await self._stdout.readline()
+        assert said.strip() == b'"ready"', said
+
+    async def answer(self) -> Step:
+        return msgspec.json.decode(await self._stdout.readline(), type=Step)
+
+
+@contextlib.asynccontextmanager
+async def _clients(
+    controller: Controller, first: int, count: int, brought: Path | None = None
+) -> AsyncGenerator[_Clients]:
+    program = Path(__file__).with_name("clients.py")
+    words = [str(controller.paths.controller_ads), str(first), str(count)]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program), *words, *([str(brought)] if brought else [])),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield _Clients(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@contextlib.contextmanager
+def _serving(folder: Path, backends: Backends) -> Generator[None]:
+    """Run what the first Services lead to."""
+    listeners = [
+        answer_at(backends.address, port, "", f"backend-{index}.")
+        for index, port in enumerate(backends.ports)
+    ]
+    file = write_json(folder / "backends.json", {"static_resources": {"listeners": listeners}})
+    with running(envoy_command(file), folder / "backends.log"):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _envoy(controller: Controller) -> AsyncGenerator[Prober]:
+    """Run an Envoy at the controller, with one listener of its own, and a prober."""
+    folder = controller.paths.root
+    made = bootstrap(
+        BootstrapOptions(
+            node="bench", ads_socket=controller.paths.controller_ads.name, max_heap_bytes=8 << 30
+        )
+    )
+    made.static_resources.listeners.append(listener_pb2.Listener.FromString(test_listener().body))
+    (folder / "envoy.json").write_text(to_json(made))
+    command = envoy_command(folder / "envoy.json")
+    with running(command, folder / "envoy.log", folder):
+        await eventually(lambda: _listens(folder / "web.sock"), PATIENCE)
+        async with probing(folder / "web.sock") as prober:
+            yield prober
+
+
+def _listens(path: Path) -> bool:
+    """Return whether connections to *path* are taken: Envoy binds it long before."""
+    with socket.socket(socket.AF_UNIX) as made:
+        return made.connect_ex(str(path)) == 0
+
+
+async def _change(found: Found, controller: Controller, writer: Writer, backends: Backends) -> None:
+    """Change one endpoint and one route, forth and back."""
+    scope = f"eg|{kube_objects.virtual_address(0)}:80"
+    changes: dict[str, tuple[Callable[[int], Raw], tuple[str, str]]] = {
+        "endpoint": (
+            lambda turn: kube_objects.endpoint_slice(0, backends, turn),
+            ("backend-0.", "backend-1."),
+        ),
+        "route": (
+            lambda turn: kube_objects.mesh_route(0, turn),
+            ("x-version: v0.", "x-version: v1."),
+        ),
+    }
+    async with _envoy(controller) as prober:
+        await controller.settled()
+        cpu = controller.cpu
+        for name, (version, markers) in changes.items():
+            for turn in range(1, CHANGES + 1):
+                await asyncio.sleep(REST)
+                await prober.expect(scope, markers[turn % 2])
+                start = time.monotonic()
+                await writer.replace(version(turn % 2))
+                committed = time.monotonic()
+                served = await prober.seen()
+                found.served.setdefault(name, []).append((served - start) * _MS)
+                found.committed.setdefault(name, []).append((served - committed) * _MS)
+        found.busy = (controller.cpu - cpu) * _MS / (CHANGES * len(changes))
+        found.asked, found.failed = prober.asked, prober.failed
+
+
+async def _many(
+    found: Found, controller: Controller, writer: Writer, backends: Backends, brought: Path
+) -> None:
+    """Connect all nodes, change one endpoint, and cut all connections."""
+    async with contextlib.AsyncExitStack() as stack:
+        share = NODES // PROCESSES
+        cpu = controller.cpu
+        groups = [
+            await stack.enter_async_context(_clients(controller, i * share, share, brought))
+            for i in range(PROCESSES)
+        ]
+        found.joined = await _fan(controller, groups, cpu)
+        for turn in range(1, FANS + 1):
+            await asyncio.sleep(REST)
+            await asyncio.gather(*(one.ask(f"expect {types.ENDPOINTS}") for one in groups))
+            cpu = controller.cpu
+            await writer.replace(kube_objects.endpoint_slice(kube_objects.PROBED, backends, turn))
+            found.fans.append(await _fan(controller, groups, cpu, time.monotonic()))
+        for _ in range(STORMS):
+            await controller.settled()
+            cpu = controller.cpu
+            await asyncio.gather(*(one.ask("reconnect") for one in groups))
+            found.storms.append(await _fan(controller, groups, cpu))
+
+
+async def _fan(
+    controller: Controller, groups: list[_Clients], cpu: float, since: float | None = None
+) -> Fan:
+    """Return what it takes until all clients have answered."""
+    steps = await asyncio.gather(*(one.answer() for one in groups))
+    start = min(step.start for step in steps) if since is None else since
+    if since is not None:
+        await asyncio.sleep(0.3)  # until the controller has read the last answers, for its CPU
+    return Fan(
+        seconds=max(step.last for step in steps) - start,
+        cpu=controller.cpu - cpu,
+        memory=controller.memory,
+        size=sum(step.size for step in steps),
+    )
+
+
+def _own_address() -> str:
+    """Return an address of this machine that is not of loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.connect(("192.0.2.1", 9))
+        return str(made.getsockname()[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as made:
+        made.bind((_own_address(), 0))
+        return int(made.getsockname()[1])
+
+
+def _report(found: Found) -> Report:
+    tables = [_started(found), *_phases(found), _changed(found), _nodes(found)]
+    return Report(
+        topic="scale",
+        title="A large cluster on a real API server",
+        about=ABOUT,
+        tables=tables,
+        raw=msgspec.to_builtins(found),
+    )
+
+
+def _column(items: list[Any], name: str) -> Samples:
+    return samples(getattr(one, name) for one in items)
+
+
+def _started(found: Found) -> Table:
+    syncs = found.syncs
+    return Table(
+        title="Start of the controller",
+        header=["first bytes, s", "everything sent, s", "CPU, s", "most memory, MiB", "MB sent"],
+        rows=[
+            [
+                *(str(_column(syncs, name)) for name in ("first", "whole", "cpu", "memory")),
+                number(syncs[0].size / 1e6),
+            ]
+        ],
+        notes=[
+            "Aims: first bytes after at most 4 s, at most 450 MiB.",
+            _settled(found),
+        ],
+    )
+
+
+def _settled(found: Found) -> str:
+    made = f"{found.objects} objects were created in {number(found.created)} s"
+    return f"{made}; all statuses were as they should be {number(found.settled)} s after a start."
+
+
+def _phases(found: Found) -> Iterator[Table]:
+    if found.phases is not None:
+        rows = [[name, number(value)] for name, value in found.phases.seconds.items()]
+        yield Table(title="Phases, CPU s", header=["phase", "time"], rows=rows)
+
+
+def _changed(found: Found) -> Table:
+    return Table(
+        title="One change at one node, ms",
+        header=["change", "sent to served", "committed to served"],
+        rows=[
+            [name, str(samples(values)), str(samples(found.committed[name]))]
+            for name, values in found.served.items()
+        ],
+        notes=[
+            "Aim: at most 10 ms.",
+            f"CPU of the controller: {number(found.busy)} ms for one.",
+            f"The prober asked {found.asked} times; {found.failed} failed.",
+        ],
+    )
+
+
+def _size(found: Found) -> str:
+    return "" if found.part is None else f"{number(found.part.size / 1e6)} MB for each node"
+
+
+def _nodes(found: Found) -> Table:
+    joined = [found.joined] if found.joined is not None else []
+    what = {"one endpoint": found.fans, "all come": joined, "all are cut and come": found.storms}
+    return Table(
+        title=f"{NODES} nodes",
+        header=["what", "s", "CPU of the controller, s", "most memory, MiB", "MB sent"],
+        rows=[
+            [
+                name,
+                *(str(_column(fans, each)) for each in ("seconds", "cpu", "memory")),
+                number(fans[0].size / 1e6),
+            ]
+            for name, fans in what.items()
+            if fans
+        ],
+        notes=[
+            f"With {kube_objects.FIRST} Services, {2 * kube_objects.FIRST} routes, {_size(found)}.",
+            "Aim: one endpoint at all nodes after at most 0.3 s on two cores.",
+        ],
+    )
