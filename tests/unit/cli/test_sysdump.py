@@ -77,6 +77,11 @@ def test_text_without_secrets_stays(line: str) -> None:
         {"query_parameters": [{"name": "x", "string_match": {"exact": PLANTED}}]},
         {"request_headers_to_add": [{"header": {"key": "x", "value": PLANTED}}]},
         {"containers": [{"env": [{"name": "A", "value": PLANTED}]}]},
+        {"permissions": [{"header": {"name": "x", "string_match": {"exact": PLANTED}}}]},
+        {"principals": [{"header": {"name": "x", "string_match": {"safe_regex": {
+            "regex": PLANTED}}}}]},
+        {"header": {"key": "x", "value": PLANTED}},
+        {"predicate": {"name": "x", "value": {"deeper": [PLANTED]}}},
         {"private_key": {"inline_bytes": PLANTED}},
         {"privateKey": {"inlineString": PLANTED}},
         {"session_ticket_keys": {"keys": [{"inline_bytes": PLANTED}]}},

@@ -29,6 +29,10 @@ _PAIRS = (
     "requestheaderstoadd", "responseheaderstoadd",
 )  # fmt: skip
 """Names of lists of headers and the like, whose items have a name and something that counts."""
+_COMPARED = {
+    "value", "string_match", "stringMatch", "exact_match", "safe_regex_match", "prefix_match",
+    "suffix_match", "contains_match", "range_match", "raw_value",
+}  # fmt: skip
 _DROPPED = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")
 
 _PRIVATE_KEY = re.compile(
@@ -66,7 +70,10 @@ def redact(value: Any) -> Any:
         case dict():
             if value.get("kind") == "Secret":
                 return {"kind": "Secret", "metadata": _name_only(value)}
-            return {key: _member(key, one) for key, one in value.items() if key not in _DROPPED}
+            kept = {key: one for key, one in value.items() if key not in _DROPPED}
+            if _is_pair(kept):
+                return _pair(kept)
+            return {key: _member(key, one) for key, one in kept.items()}
         case list():
             return [redact(one) for one in value]
         case str():
@@ -109,6 +116,11 @@ def _member(key: str, value: Any) -> Any:
     if plain not in _HARMLESS and any(word in plain for word in _SECRET_WORDS):
         return _hollow(value)
     return redact(value)
+
+
+def _is_pair(value: Json) -> bool:
+    """Return whether this is a header or the like: it has a name and what is compared or set."""
+    return bool({"name", "key"} & value.keys() and _COMPARED & value.keys())
 
 
 def _pair(item: Any) -> Any:
