@@ -6,7 +6,7 @@ than those names. What is not referred to any more is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -24,7 +24,7 @@ class Referenced(msgspec.Struct, frozen=True, kw_only=True):
     kind: type[Object]
     holders: frozenset[type[Object]]
     """Kinds whose objects decide what is referred to."""
-    waits: frozenset[type[Object]]
+    waits: Collection[type[Object]]
     """Those of them that refer: a change of one is told when what it refers to is known."""
     names: Callable[[Iterable[Decoded]], frozenset[NamespacedName]]
     """Returns what all objects of the kinds `holders` refer to."""
