@@ -47,6 +47,8 @@ class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
 class ParentKind(enum.Enum):
     """What a parentRef points at."""
 
+    __hash__ = object.__hash__  # of buckets of all routes: the one of Enum runs Python
+
     GATEWAY = "Gateway"
     LISTENER_SET = "ListenerSet"
     SERVICE = "Service"

@@ -67,7 +67,7 @@ def resolve_port(
         kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
         return Unresolved("InvalidKind", f"{kind} is not a kind of backend; use Service")
     target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
-    if not references.mesh:
+    if not references.mesh and target.namespace != referrer.namespace:
         referent = Referent(target.namespace, target.name)
         if not permitted(referrer, referent, references.grants(target.namespace)):
             text = f"no ReferenceGrant in {target.namespace} allows references to Service {target}"

@@ -48,6 +48,9 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
 
 
+_NONE = Effect()
+
+
 class _Placed(msgspec.Struct, frozen=True):
     """A filter and where it is, as "spec.rules[0].filters[1]"."""
 
@@ -66,6 +69,8 @@ def effect_on_backend(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
 
 
 def _effect(filters: Sequence[HTTPRouteFilter], path: str, served: frozenset[FilterType]) -> Effect:
+    if not filters:
+        return _NONE
     placed = [_Placed(one, f"{path}[{index}]") for index, one in enumerate(filters)]
     single = {one.filter.type: one for one in reversed(placed) if one.filter.type in served}
     request = _header_edit(single, FilterType.REQUEST_HEADER_MODIFIER, host=served is ON_RULES)

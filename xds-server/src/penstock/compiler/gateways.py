@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -29,6 +30,7 @@ from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.ir.route import VirtualHost
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
@@ -198,15 +200,26 @@ def _built(
 def exact_scope(db: Database, key: GatewayHost) -> Resource:
     """Return the scope of an exact hostname."""
     host = gateway_host(db, key)
-    per_filter = {HOST_FILTER: pack(route_pb2.FilterConfig(disabled=True))}
+    per_filter = {HOST_FILTER: _DISABLED}
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
     built = _built(db, key, everything, catch_all=True)
     for route in built.routes:
-        route.metadata.filter_metadata[HOST_FILTER].update({EXACT: 1})
+        route.metadata.CopyFrom(_exact())
     made = scope(name, [built], per_filter)
     return _resource(key.at, name, made, [host])
+
+
+@functools.cache
+def _exact() -> base_pb2.Metadata:
+    """Return what says of a route that it belongs to an exact host; nobody may change it."""
+    result = base_pb2.Metadata()
+    result.filter_metadata[HOST_FILTER].update({EXACT: 1})
+    return result
+
+
+_DISABLED = pack(route_pb2.FilterConfig(disabled=True))
 
 
 @query

@@ -90,8 +90,7 @@ def virtual_host(
     # With the scheme's own port a Host has no port, and a Location should have none.
     shown = 0 if port == SCHEME_PORTS[scheme] else port
     routes = [
-        _route(route, cluster, runtime_weights=runtime_weights, port=shown)
-        for route in host.routes
+        _route(route, cluster, runtime_weights=runtime_weights, port=shown) for route in host.routes
     ]
     if catch_all:
         routes.append(
@@ -302,6 +301,9 @@ def _string(named: NamedMatch) -> string_pb2.StringMatcher:
 
 
 def _added(change: HeaderChange) -> list[base_pb2.HeaderValueOption]:
+    if not change.set and not change.add:
+        return []
+
     def options(
         pairs: Iterable[tuple[str, str]], how: base_pb2.HeaderValueOption.HeaderAppendAction
     ) -> Iterable[base_pb2.HeaderValueOption]:
