@@ -54,7 +54,7 @@ class RunPaths(msgspec.Struct, frozen=True):
 
     @property
     def netns(self) -> Path:
-        """Folder with a network namespace for each local pod, named by its uid: a mount or a link."""
+        """Folder of the local pods' network namespaces, named by uid: mounts, or links to them."""
         return self.root / "netns"
 
     @property
