@@ -94,7 +94,7 @@ def forever(port: str, *named: str) -> None:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002  # the name in the base class
             """Say nothing."""
 
     http.server.ThreadingHTTPServer(("", int(port)), Handler).serve_forever()
