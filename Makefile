@@ -9,7 +9,7 @@ CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
+.PHONY: help images demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ conformance: setup ## the official suite of Gateway API on a cluster, as root; P
 conformance-quick: setup ## a fixed set of its core tests
 	@deploy/setup/system-packages cluster
 	@$(CONFORMANCE) --quick
+
+images: setup ## Penstock's container images as OCI archives, into ~/.cache/penstock/images
+	@PYTHON=$(BIN)/python deploy/images/build
 
 bpf: setup ## compile the eBPF programs
 	@$(BIN)/python -m penstock.bpf.build

@@ -8,6 +8,7 @@ import marshal
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -76,7 +77,9 @@ def _bytecode(entry: File, name: str, cache: Path) -> Path | None:
         file.touch()
         return file
     try:
-        code = compile(source, name, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the code of others, and no reason to leave out
+            code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
     head = importlib.util.MAGIC_NUMBER + _PYC_FLAGS_UNCHECKED.to_bytes(4, "little")

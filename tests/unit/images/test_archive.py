@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,12 @@ def test_bytecode_is_what_python_imports_without_looking_at_the_source(tmp_path:
     assert (
         with_bytecode({"m.py": File(b"x = 1\n")}, tmp_path)[f"__pycache__/m.{tag}.pyc"] == compiled
     )
+
+
+def test_a_module_that_warns_is_compiled_all_the_same(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(with_bytecode({"m.py": File(b"x = '\\d'\n")}, tmp_path)) == 2
 
 
 def test_the_libraries_of_a_program_are_all_there(tmp_path: Path) -> None:
