@@ -35,7 +35,7 @@ _NOBODY = "65532:65532"
 _OPENED = ("libbpf.so.1", "libgcc_s.so.1")
 """Libraries that are opened by name: by our loader of programs, and by libc when threads end."""
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_RECIPE = 1
+_RECIPE = 2
 """Counts up when a layer is made otherwise from the same input."""
 
 
