@@ -47,8 +47,9 @@ bench: setup ## measure; results go to docs/measurements; some with TOPICS="chan
 kube-tools: ## build etcd and the API server for tests, once, into ~/.cache/penstock; more with TOOLS="kubelet"
 	@deploy/kube-tools/build $(TOOLS)
 
-cluster: setup ## a Kubernetes cluster of two nodes on this machine, as root; `make kube-tools TOOLS=cluster` first
+cluster: setup ## a Kubernetes cluster of two nodes on this machine, as root (builds Kubernetes once)
 	@deploy/setup/system-packages cluster
+	@deploy/kube-tools/build cluster
 	@$(CLUSTER) up --own-images
 
 cluster-down: ## remove it
@@ -59,10 +60,12 @@ cluster-images: ## make Penstock's images anew and give them to the running clus
 
 conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP; results go to docs
 	@deploy/setup/system-packages cluster
+	@deploy/kube-tools/build all
 	@$(CONFORMANCE) --profiles $(or $(PROFILES),GATEWAY-HTTP)
 
 conformance-quick: setup ## a fixed set of its core tests
 	@deploy/setup/system-packages cluster
+	@deploy/kube-tools/build cluster echo-basic conformance
 	@$(CONFORMANCE) --quick
 
 images: setup ## Penstock's container images as OCI archives, into ~/.cache/penstock/images
