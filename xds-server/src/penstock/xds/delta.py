@@ -176,8 +176,12 @@ class DeltaStream:
         out: list[Response] = []
         for type_url in self._order(types.SENDING_ORDER):
             subscription = self._client.subscriptions[type_url]
+            if subscription.quiet:
+                continue
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
+        if not any(one.removals for one in self._client.subscriptions.values()):
+            return out
         for type_url in self._order(types.REMOVAL_ORDER):
             if type_url in types.ENVOY_TYPES and self._sends_verdicts():
                 break

@@ -80,6 +80,11 @@ class Subscription:
         """Return whether the client has nothing of the type, and nothing is under way to it."""
         return not (self.acked or self.rejected or self.in_flight or self.suspects)
 
+    @property
+    def quiet(self) -> bool:
+        """Return whether there is nothing to look at, removals apart."""
+        return not (self.dirty or self.answer_owed or self.absent or self.retracted)
+
     def touch(self, name: str) -> None:
         """Look at *name* again."""
         self.dirty[name] = None
