@@ -12,7 +12,14 @@ import pytest
 from support.cluster.images import ECHO_IMAGE
 from support.cluster.install import NAMESPACE
 from support.cluster.mesh import Mesh
-from support.cluster.traffic import asking_pod, echo_pod, eventually, traffic_of
+from support.cluster.traffic import (
+    Answer,
+    ask_from,
+    asking_pod,
+    echo_pod,
+    eventually,
+    traffic_of,
+)
 
 NODES = ("n1", "n2")
 _HASTY = """
@@ -74,16 +81,16 @@ def place(mesh: Mesh, namespace: str) -> str:
     """Return a namespace with a server on the first node that only friends may ask."""
     cluster = mesh.cluster
     server = echo_pod("server", namespace, NODES[0], {"app": "server"})
-    cluster.apply(server, service(namespace), policy(namespace))
-    cluster.kubectl("-n", namespace, "wait", "pod/server", "--for=condition=Ready", "--timeout=60s")
-    assert eventually(lambda: in_force(mesh, namespace))
+    enemy = echo_pod("enemy", namespace, NODES[0], {"app": "enemy"})
+    cluster.apply(server, enemy, service(namespace), policy(namespace))
+    ready = ("pod/server", "pod/enemy", "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", *ready)
+    assert eventually(lambda: ask(mesh, namespace, "enemy").error == "refused")
     return namespace
 
 
-def in_force(mesh: Mesh, namespace: str) -> bool:
-    found = mesh.cluster.get("-n", namespace, "ciliumnetworkpolicy", "server")
-    conditions = found.get("status", {}).get("conditions", [])
-    return any(one["type"] == "DataPlaneAcked" and one["status"] == "True" for one in conditions)
+def ask(mesh: Mesh, namespace: str, pod: str) -> Answer:
+    return ask_from(mesh.cluster, pod, namespace, "GET", "http://server/")
 
 
 def phase(mesh: Mesh, namespace: str, pod: str) -> str:
@@ -152,9 +159,10 @@ def test_a_pod_of_envoy_that_is_replaced_leaves_nothing_open(mesh: Mesh, place: 
     old = mesh.pod_on("envoy", NODES[1])
     mesh.cluster.apply(hasty_pod("stranger", place, NODES[1], app="stranger"))
     mesh.cluster.kubectl("-n", NAMESPACE, "delete", "pod", old)
-    assert eventually(lambda: mesh.pod_on("envoy", NODES[1]) != old)
-    rollout = ("-n", NAMESPACE, "rollout", "status", "daemonset/penstock-envoy", "--timeout=120s")
     assert set(told(mesh, place, "stranger")) == {"ConnectionRefusedError"}
-    mesh.cluster.kubectl(*rollout)
+    new = f"pod/{mesh.pod_on('envoy', NODES[1])}"
+    assert new != f"pod/{old}"
+    ready = ("wait", new, "--for=condition=Ready", "--timeout=60s")
+    mesh.cluster.kubectl("-n", NAMESPACE, *ready)
     mesh.cluster.apply(hasty_pod("friend", place, NODES[1], friend="yes"))
     assert "200" in told(mesh, place, "friend")
