@@ -214,7 +214,7 @@ def test_a_listener_that_should_check_its_clients_is_not_served_without(
     )
     assert [one.name for one in served_listeners(given.spec)] == served
     https = status_of(given, certificates={"https": SERVES}).listeners[1]
-    accepted = (True, "Accepted") if "https" in served else (False, "UnsupportedValue")
+    accepted = (True, "Accepted") if "https" in served else (False, "NoValidCACertificate")
     assert state(https, "Accepted") == accepted
 
 

@@ -12,13 +12,12 @@ import msgspec
 
 from penstock.core.kinds import ConfigMap
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, is_config_map
-from penstock.gatewayapi.certificates import CertificateFault, read_authorities
+from penstock.gatewayapi.certificates import AUTHORITIES_KEY, CertificateFault, read_authorities
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, Origin
 
-AUTHORITIES_KEY = "ca.crt"
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidKind"
 
 ConfigMaps = Callable[[NamespacedName], ConfigMap | None]

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from penstock.core.kinds import Secret
 
 TLS_SECRET_TYPE = "kubernetes.io/tls"  # noqa: S105 - the name of a type
+AUTHORITIES_KEY = "ca.crt"
+"""Of a ConfigMap with certificates to trust."""
 CERTIFICATE_KEY, PRIVATE_KEY_KEY = "tls.crt", "tls.key"
 SMALLEST_RSA_KEY = 2048
 """Bits; Envoy refuses shorter ones."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 CORE = ("Gateway", "HTTPRoute", "ReferenceGrant")
 GATEWAY = (
     "GatewayAddressEmpty",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",

@@ -88,7 +88,11 @@ def _entry(
         generation=added.metadata.generation,
         conflict=one.conflict,
         attached_routes=around.attached_routes.get(one.place, 0),
-        tls=Tls(certificates=around.certificates.get(one.place), overlapping=sharing),
+        tls=Tls(
+            certificates=around.certificates.get(one.place),
+            overlapping=sharing,
+            clients=one.clients,
+        ),
         pending=around.pending.get(one.place) if fault is None else fault.message,
     )
     if one.conflict is None:

@@ -12,6 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS, supported_kinds
+from penstock.gatewayapi.client_certificates import (
+    NO_CHECKS,
+    NO_VALID,
+    ClientCheck,
+    ClientChecks,
+)
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.listener_tls import (
     ListenerCertificates,
@@ -75,19 +81,29 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     certificates: ListenerCertificates | None = None
     overlapping: tuple[str, ...] = ()
     """Listeners that share server names with it."""
+    clients: ClientCheck | None = None
+    """How clients are checked."""
 
 
-def listener_fault(spec: GatewaySpec, listener: Listener, conflict: str | None) -> Reason | None:
-    """Return why *listener* of *spec* is not accepted, None if it is."""
+def listener_fault(
+    spec: GatewaySpec, listener: Listener, conflict: str | None, clients: ClientCheck | None
+) -> Reason | None:
+    """Return why *listener* of *spec* is not accepted, None if it is.
+
+    Args:
+        spec: of its Gateway.
+        listener: the listener.
+        conflict: what `conflicts` says of it.
+        clients: how clients of its port are checked.
+    """
     if conflict is not None:
         text = f"port {listener.port} has another listener that cannot be told from this one"
         return Reason(conflict, text)
     if listener.protocol not in HTTP_PROTOCOLS:
         text = f"protocol {listener.protocol} is not served; use {' or '.join(HTTP_PROTOCOLS)}"
         return Reason("UnsupportedProtocol", text)
-    if checks_clients(spec, listener):
-        text = "spec.tls.frontend: certificates of clients are not checked; remove the validation"
-        return Reason("UnsupportedValue", text)
+    if checks_clients(spec, listener) and (clients is None or not clients.authorities):
+        return Reason(NO_VALID, "spec.tls.frontend: no certificate to check those of clients by")
     if listener.filters is not None and listener.filters.requests:
         return Reason("UnsupportedValue", "filters.requests: filters here are not supported")
     return None
@@ -105,13 +121,15 @@ def gateway_fault(spec: GatewaySpec) -> Reason | None:
     return None
 
 
-def served_listeners(spec: GatewaySpec) -> tuple[Listener, ...]:
+def served_listeners(spec: GatewaySpec, clients: ClientChecks = NO_CHECKS) -> tuple[Listener, ...]:
     """Return the listeners that get traffic: the accepted ones of an accepted Gateway."""
     if gateway_fault(spec) is not None:
         return ()
     found = conflicts(spec.listeners)
     return tuple(
-        one for one in spec.listeners if listener_fault(spec, one, found.get(one.name)) is None
+        one
+        for one in spec.listeners
+        if listener_fault(spec, one, found.get(one.name), clients.at(one.port)) is None
     )
 
 
@@ -136,7 +154,7 @@ def listener_status(
         tls: what is known of its certificates and server names.
         pending: why it does not get traffic although it is accepted, None if it does.
     """
-    fault = listener_fault(spec, listener, conflict)
+    fault = listener_fault(spec, listener, conflict, tls.clients)
     return ListenerStatus(
         name=listener.name,
         supported_kinds=supported_kinds(listener) if listener.protocol in HTTP_PROTOCOLS else (),
@@ -144,7 +162,7 @@ def listener_status(
         conditions=(
             _accepted(fault, generation),
             _conflicted(conflict, generation),
-            _resolved_refs(listener, tls.certificates, generation),
+            _resolved_refs(listener, tls, generation),
             _programmed(fault, tls.certificates, pending, generation),
             *_of_tls(listener, tls, fault, generation),
         ),
@@ -164,9 +182,8 @@ def _conflicted(conflict: str | None, generation: int) -> Condition:
     return holds("Conflicted", conflict, generation, text)
 
 
-def _resolved_refs(
-    listener: Listener, certificates: ListenerCertificates | None, generation: int
-) -> Condition:
+def _resolved_refs(listener: Listener, tls: Tls, generation: int) -> Condition:
+    certificates = tls.certificates
     known = supported_kinds(listener)
     wrong = [one.kind for one in listener.allowed_routes.kinds if one not in known]
     if wrong:
@@ -175,6 +192,9 @@ def _resolved_refs(
     if certificates is not None and certificates.unusable:
         text = "; ".join(map(str, certificates.unusable))
         return fails("ResolvedRefs", certificates.unusable[0].reason, generation, text)
+    if terminates_tls(listener) and tls.clients is not None and tls.clients.faults:
+        text = "; ".join(f"spec.tls.frontend: {one.message}" for one in tls.clients.faults)
+        return fails("ResolvedRefs", tls.clients.faults[0].reason, generation, text)
     warnings = certificates.warnings if certificates is not None else ()
     return holds("ResolvedRefs", "ResolvedRefs", generation, "; ".join(warnings))
 

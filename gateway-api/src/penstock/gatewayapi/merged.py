@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from penstock.gatewayapi.attach import NAMESPACE_NAME_LABEL, welcomes
+from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientCheck, ClientChecks
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
+from penstock.gatewayapi.listener_tls import terminates_tls
 from penstock.gatewayapi.listeners import Reason, conflicts, gateway_fault, listener_fault
 from penstock.gatewayapi.resources import Gateway, Listener, RouteNamespaces
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -31,6 +33,8 @@ class PlacedListener(msgspec.Struct, frozen=True, kw_only=True):
     """The reason, if it cannot be told from another one."""
     fault: Reason | None = None
     """Why it is not accepted, None if it is."""
+    clients: ClientCheck | None = None
+    """How its clients are checked."""
 
     @property
     def listener(self) -> Listener:
@@ -58,18 +62,22 @@ def lets_in(gateway: Gateway, added: ListenerSet, namespace_labels: Mapping[str,
     return welcomes(rule, gateway.metadata.namespace, namespace, labels)
 
 
-def merged(gateway: Gateway, added: Iterable[ListenerSet]) -> tuple[PlacedListener, ...]:
+def merged(
+    gateway: Gateway, added: Iterable[ListenerSet], checks: ClientChecks = NO_CHECKS
+) -> tuple[PlacedListener, ...]:
     """Return all listeners of *gateway*, with what keeps them from being served.
 
     Args:
         gateway: one of ours.
         added: the ListenerSets that it lets in, in any order.
+        checks: how its clients are checked.
     """
-    found = list(_own(gateway))
+    found = list(_own(gateway, checks))
     for one in sorted(added, key=lambda each: (each.metadata.creation_timestamp, str(each.key))):
         for listener in one.spec.listeners:
             kept = [each.own for each in found if each.conflict is None]
-            found.append(_placed(gateway, one, listener, _clash(listener, kept)))
+            check = checks.at(listener.port)
+            found.append(_placed(gateway, one, listener, _clash(listener, kept), check))
     return tuple(found)
 
 
@@ -86,21 +94,27 @@ def holders(gateway: NamespacedName, added: Iterable[ListenerSet]) -> tuple[Obje
     return (own, *(one.ref for one in added))
 
 
-def _own(gateway: Gateway) -> Iterator[PlacedListener]:
+def _own(gateway: Gateway, checks: ClientChecks) -> Iterator[PlacedListener]:
     conflicting = conflicts(gateway.spec.listeners)
     for listener in gateway.spec.listeners:
-        yield _placed(gateway, gateway, listener, conflicting.get(listener.name))
+        conflict, check = conflicting.get(listener.name), checks.at(listener.port)
+        yield _placed(gateway, gateway, listener, conflict, check)
 
 
 def _placed(
-    gateway: Gateway, holder: ListenerHolder, listener: Listener, conflict: str | None
+    gateway: Gateway,
+    holder: ListenerHolder,
+    listener: Listener,
+    conflict: str | None,
+    check: ClientCheck | None,
 ) -> PlacedListener:
     return PlacedListener(
         holder=holder.ref,
         own=listener,
         place=place_of(holder.ref, listener.name),
         conflict=conflict,
-        fault=listener_fault(gateway.spec, listener, conflict),
+        fault=listener_fault(gateway.spec, listener, conflict, check),
+        clients=check if terminates_tls(listener) else None,
     )
 
 

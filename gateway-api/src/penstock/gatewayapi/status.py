@@ -7,12 +7,13 @@ acknowledged is an argument; times of transition belong to whoever writes a stat
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.gatewayapi.attach import GatewayAttachment
+from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_tls import ListenerCertificates, overlaps
@@ -73,6 +74,7 @@ def gateway_status(
     certificates: Mapping[str, ListenerCertificates] | None = None,
     pending: Mapping[str, str] | None = None,
     address_fault: Reason | None = None,
+    clients: ClientChecks = NO_CHECKS,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
@@ -83,8 +85,9 @@ def gateway_status(
         certificates: what the certificateRefs of each HTTPS listener came to, by its name.
         pending: why the data plane does not serve a listener yet, by its name.
         address_fault: why the Gateway has not the addresses that it should have.
+        clients: how clients are checked.
     """
-    resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec))
+    resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec, clients))
     conflicting = conflicts(gateway.spec.listeners)
     fault = gateway_fault(gateway.spec)
     waiting = pending or {}
@@ -95,7 +98,11 @@ def gateway_status(
             generation=gateway.metadata.generation,
             conflict=conflicting.get(one.name),
             attached_routes=attached_routes.get(one.name, 0),
-            tls=Tls(certificates=resolved.get(one.name), overlapping=overlapping.get(one.name, ())),
+            tls=Tls(
+                certificates=resolved.get(one.name),
+                overlapping=overlapping.get(one.name, ()),
+                clients=clients.at(one.port),
+            ),
             pending=waiting.get(one.name) if fault is None else fault.message,
         )
         for one in gateway.spec.listeners
@@ -105,8 +112,18 @@ def gateway_status(
         address_fault = _address_fault(gateway, addresses)
     programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
     return GatewayStatus(
-        addresses=tuple(addresses), conditions=(accepted, programmed), listeners=listeners
+        addresses=tuple(addresses),
+        conditions=(accepted, programmed, *_insecure(gateway, clients)),
+        listeners=listeners,
     )
+
+
+def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:
+    """Yield a condition that is only there when it is true."""
+    if clients.insecure:
+        text = "mode AllowInsecureFallback lets clients pass without a good certificate"
+        generation = gateway.metadata.generation
+        yield holds("InsecureFrontendValidationMode", "ConfigurationChanged", generation, text)
 
 
 def route_parent_status(

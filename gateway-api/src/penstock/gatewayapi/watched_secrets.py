@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.client_certificates import named_authorities
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
@@ -19,6 +20,10 @@ REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet})
 """Kinds whose objects name Secrets."""
 HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide it."""
+AUTHORITY_REFERRERS: frozenset[type[Object]] = frozenset({BackendTLSPolicy, Gateway})
+"""Kinds whose objects name ConfigMaps."""
+AUTHORITY_HOLDERS: frozenset[type[Object]] = AUTHORITY_REFERRERS | {GatewayClass, ReferenceGrant}
+"""Kinds whose objects decide which ConfigMaps are read."""
 
 
 def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
@@ -53,10 +58,27 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
 
 
 def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
-    """Return the ConfigMaps to read, given all BackendTLSPolicies."""
-    return frozenset(
-        name for one in objects if isinstance(one, BackendTLSPolicy) for name in one.authorities
-    )
+    """Return the ConfigMaps to read, given all objects of the kinds `AUTHORITY_HOLDERS`."""
+    classes: set[str] = set()
+    grants: dict[str, list[ReferenceGrant]] = {}
+    gateways: list[Gateway] = []
+    found: set[NamespacedName] = set()
+    for thing in objects:
+        match thing:
+            case BackendTLSPolicy():
+                found.update(thing.authorities)
+            case GatewayClass() if is_ours(thing):
+                classes.add(thing.metadata.name)
+            case ReferenceGrant():
+                grants.setdefault(thing.metadata.namespace, []).append(thing)
+            case Gateway():
+                gateways.append(thing)
+            case _:
+                pass
+    for one in gateways:
+        if one.spec.gateway_class_name in classes:
+            found |= named_authorities(one, lambda namespace: grants.get(namespace, ()))
+    return frozenset(found)
 
 
 def _may_let_in(gateway: Gateway, added: ListenerSet) -> bool:

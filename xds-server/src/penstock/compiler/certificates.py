@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.merged_listeners import placed_listeners
+from penstock.compiler.merged_listeners import checks_of_clients, placed_listeners
 from penstock.core.objects import Broken
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import (
@@ -100,11 +100,21 @@ def tls_chains(
 ) -> tuple[TlsChain, ...]:
     """Return the filter chains of HTTPS listeners of one port, the narrowest server name first."""
     found: list[TlsChain] = []
+    clients = checks_of_clients(db, gateway)
     for one in listeners:
         resolved = listener_certificates(db, ListenerOf(gateway, one.name))
         if resolved is not None:
             secrets = tuple(map(secret_name, resolved.usable))
-            found.append(TlsChain(listener=one.name, hostname=one.hostname or "", secrets=secrets))
+            check = clients.at(one.port)
+            found.append(
+                TlsChain(
+                    listener=one.name,
+                    hostname=one.hostname or "",
+                    secrets=secrets,
+                    authorities=check.authorities if check is not None else b"",
+                    strict=check is None or check.required,
+                )
+            )
     found.sort(key=lambda one: one.listener)
     found.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
     return tuple(found)

@@ -11,9 +11,10 @@ from penstock.compiler.gateway_classes import ours
 from penstock.compiler.routing import ParentOf, gateway_attachment, head, namespace_labels
 from penstock.gatewayapi import merged
 from penstock.gatewayapi.attach import GatewayAttachment, ParentKind, kind_of, target_of
+from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks, client_checks
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.merged import PlacedListener
-from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.resources import Gateway, ReferenceGrant
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -44,10 +45,24 @@ def sets_of(db: Database, gateway: NamespacedName) -> tuple[ListenerSet, ...]:
 
 
 @query
+def checks_of_clients(db: Database, gateway: NamespacedName) -> ClientChecks:
+    """Return how clients of a Gateway are checked."""
+    found = ours(db, gateway)
+
+    def grants(namespace: str) -> list[ReferenceGrant]:
+        names = db.grants.bucket("namespace", namespace)
+        return [grant for name in names if (grant := db.grants.get(name)) is not None]
+
+    return NO_CHECKS if found is None else client_checks(found, db.config_maps.get, grants)
+
+
+@query
 def placed_listeners(db: Database, gateway: NamespacedName) -> tuple[PlacedListener, ...]:
     """Return all listeners of a Gateway of ours."""
     found = ours(db, gateway)
-    return () if found is None else merged.merged(found, sets_of(db, gateway))
+    if found is None:
+        return ()
+    return merged.merged(found, sets_of(db, gateway), checks_of_clients(db, gateway))
 
 
 @query

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
+from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
@@ -112,7 +113,11 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         return
     certificates = gateway_certificates.once(db, gateway.key)
     status = gateway_status(
-        gateway, attached_routes={}, addresses=[_ANY_ADDRESS], certificates=certificates
+        gateway,
+        attached_routes={},
+        addresses=[_ANY_ADDRESS],
+        certificates=certificates,
+        clients=checks_of_clients.once(db, gateway.key),
     )
     for index, listener in enumerate(status.listeners):
         resolved = certificates.get(listener.name, ListenerCertificates())

@@ -16,8 +16,14 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.load_balancers import balanced_status
-from penstock.compiler.merged_listeners import is_let_in, parent_of, placed_listeners
+from penstock.compiler.merged_listeners import (
+    checks_of_clients,
+    is_let_in,
+    parent_of,
+    placed_listeners,
+)
 from penstock.compiler.statuses import attached_routes, parent_statuses
+from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway
@@ -51,6 +57,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     reached_at: ReachedAt
     certificates: dict[str, ListenerCertificates]
     placed: tuple[PlacedListener, ...]
+    clients: ClientChecks
 
 
 @query
@@ -63,6 +70,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         reached_at(db, name),
         gateway_certificates(db, name),
         placed_listeners(db, name),
+        checks_of_clients(db, name),
     )
 
 

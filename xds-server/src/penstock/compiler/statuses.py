@@ -19,6 +19,7 @@ from penstock.compiler.gateway_classes import ours
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     attachments,
+    checks_of_clients,
     is_let_in,
     parent_of,
     placed_listeners,
@@ -224,6 +225,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         certificates=gateway_certificates.once(db, thing.key),
         pending=_pending(db, thing.key, acknowledged),
         address_fault=at.fault,
+        clients=checks_of_clients.once(db, thing.key),
     )
     return {
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],

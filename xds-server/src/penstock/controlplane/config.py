@@ -13,8 +13,9 @@ from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.watched_secrets import (
+    AUTHORITY_HOLDERS,
+    AUTHORITY_REFERRERS,
     HOLDERS,
     REFERRERS,
     watched_config_maps,
@@ -38,8 +39,8 @@ SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=REFERRERS, names=watche
 
 AUTHORITIES = Referenced(
     kind=ConfigMap,
-    holders=frozenset({BackendTLSPolicy}),
-    waits=frozenset({BackendTLSPolicy}),
+    holders=AUTHORITY_HOLDERS,
+    waits=AUTHORITY_REFERRERS,
     names=watched_config_maps,
 )
 """ConfigMaps with certificates of authorities, and no others."""

@@ -7,7 +7,7 @@ connection: a server name whose certificate is missing is nobody else's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 from google.protobuf.duration_pb2 import Duration
@@ -43,6 +43,10 @@ class TlsChain(msgspec.Struct, frozen=True, kw_only=True):
     """For whose server names: exact, "*.a.test", or "" for all that no other chain has."""
     secrets: tuple[str, ...]
     """Names of secrets with its certificates; without any, handshakes are refused."""
+    authorities: bytes = b""
+    """Certificates in PEM by which those of clients are checked; empty: they are not."""
+    strict: bool = True
+    """Whether clients need a good certificate where they are checked."""
 
 
 def secret_name(secret: NamespacedName) -> str:
@@ -116,18 +120,26 @@ def filter_chain(
         return result
     result.filters.extend(filters)
     result.transport_socket.name = "envoy.transport_sockets.tls"
-    result.transport_socket.typed_config.CopyFrom(pack(_downstream(chain.secrets)))
+    result.transport_socket.typed_config.CopyFrom(pack(_downstream(chain)))
     result.transport_socket_connect_timeout.CopyFrom(Duration(seconds=HANDSHAKE_SECONDS))
     return result
 
 
-def _downstream(secrets: Sequence[str]) -> tls_pb2.DownstreamTlsContext:
+def _downstream(chain: TlsChain) -> tls_pb2.DownstreamTlsContext:
     result = tls_pb2.DownstreamTlsContext()
     common = result.common_tls_context
     common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
     common.alpn_protocols.extend(ALPN)
-    for name in secrets:
+    for name in chain.secrets:
         common.tls_certificate_sds_secret_configs.add(name=name, sds_config=ads())
+    if chain.authorities:
+        result.require_client_certificate.value = chain.strict
+        validation = common.validation_context
+        validation.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=chain.authorities))
+        if not chain.strict:
+            validation.trust_chain_verification = (
+                common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
+            )
     return result
 
 
