@@ -101,6 +101,7 @@ class Capture:
     def announces(self, addresses: Callable[[], AbstractSet[str]]) -> None:
         """Know which of the node's addresses are of Gateways and Services: those are not HOST."""
         self._own_addresses = addresses
+        self.state.set_host_addresses(self._host_addresses())
 
     def _host_addresses(self) -> AbstractSet[str]:
         return host_addresses(self._placement.netns) - self._own_addresses()
