@@ -29,7 +29,7 @@ class Backends(msgspec.Struct, frozen=True):
     ports: tuple[int, int]
 
 
-FIRST = 250
+FIRST = 100
 """Services that are there before the others, for what is measured with many nodes."""
 
 

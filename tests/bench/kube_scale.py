@@ -48,6 +48,8 @@ SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
 NODES, PROCESSES = 500, 2
 PATIENCE = 240.0
 REST = 0.05
+LONGEST = 60.0
+"""Seconds to wait for a controller that has something to do."""
 _MS = 1e3
 
 ABOUT = f"""\
@@ -208,13 +210,14 @@ class Controller:
         return 0
 
     async def settled(self) -> float:
-        """Return how long it takes until it has next to nothing to do."""
+        """Return how long it takes until it has next to nothing to do, LONGEST at most."""
         start = time.monotonic()
-        while True:
+        while (passed := time.monotonic() - start) < LONGEST:
             before = self.cpu
             await asyncio.sleep(2.0)
             if self.cpu - before < 0.05:
-                return time.monotonic() - start
+                break
+        return passed
 
 
 @contextlib.asynccontextmanager
