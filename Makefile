@@ -58,10 +58,10 @@ cluster-down: ## remove it
 cluster-images: ## make Penstock's images anew and give them to the running cluster
 	@$(CLUSTER) images
 
-conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP; results go to docs
+conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP,…; results go to docs
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build all
-	@$(CONFORMANCE) --profiles $(or $(PROFILES),GATEWAY-HTTP)
+	@$(CONFORMANCE) $(if $(PROFILES),--profiles $(PROFILES))
 
 conformance-quick: setup ## a fixed set of its core tests
 	@deploy/setup/system-packages cluster

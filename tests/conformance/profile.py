@@ -24,6 +24,9 @@ CORE = {
     "MESH-GRPC": frozenset((*_MESH, "GRPCRoute")),
 }
 """Features that every implementation of a profile has."""
+BASES = frozenset({"Gateway", "Mesh"})
+"""What routes are attached to."""
+ROUTES = frozenset({"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"})
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +41,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
         What was skipped for want of a feature of another profile does not.
         """
-        known = CORE[self.name] | self.supported | self.unsupported
+        core = CORE[self.name]
         if result.outcome is Outcome.SKIPPED:
-            return result.lacking in known
-        return set(result.features) <= known
+            return result.lacking in core | self.supported | self.unsupported
+        kinds = ROUTES.intersection(result.features)
+        return kinds <= core and bool(BASES & core & set(result.features))
 
     def is_core(self, result: Result) -> bool:
         """Return whether a test needs features only that everybody has."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.gatewayapi.features import MESH, SUPPORTED_FEATURES
 from support.cluster import programs
 from support.cluster.cluster import Cluster
 from support.kube import ROOT
@@ -66,9 +67,17 @@ def _words(options: Options) -> tuple[str, ...]:
         f"--unusable-address={UNUSABLE}",
         f"--cleanup-base-resources={str(not options.keep).lower()}",
         *(("--allow-crds-mismatch",) if options.crds_mismatch else ()),
+        *_features(options),
         f"--report-output={options.report}",
         *implementation(),
     )
+
+
+def _features(options: Options) -> tuple[str, ...]:
+    """Return what is named by hand: the GatewayClass says nothing of the mesh."""
+    if not any(one.startswith("MESH-") for one in options.profiles):
+        return ()
+    return (f"--supported-features={','.join((*SUPPORTED_FEATURES, *MESH))}",)
 
 
 def _pattern(only: Sequence[str]) -> str:

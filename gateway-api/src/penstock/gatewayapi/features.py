@@ -47,5 +47,18 @@ HTTP_ROUTE = (
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
 )
+MESH = (
+    "Mesh",
+    "MeshClusterIPMatching",
+    "MeshConsumerRoute",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+)
+"""Of routes on Services; no object of the API says so yet."""
 SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE}))
 """In the order that the API asks for."""
