@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.compiler.database import Database, served_as
+from penstock.compiler.database import ALL, Database, served_as
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.merged_listeners import parent_of
 from penstock.compiler.routing import head
@@ -34,8 +34,18 @@ def policies_for(db: Database, service: NamespacedName) -> list[BackendTLSPolicy
 
 
 @query
+def any_policies(db: Database, _: None) -> bool:
+    """Tell whether there is any policy: without one nothing depends on the policies of a port."""
+    return bool(db.backend_tls.bucket("all", ALL))
+
+
 def tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
     """Return how Gateways meet the endpoints of a Service port; None is without TLS."""
+    return _tls_towards(db, target) if any_policies(db, None) else None
+
+
+@query
+def _tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
     service = db.services.get(target.service)
     ports = service.spec.ports if service is not None else ()
     named = next((p.name for p in ports if (p.port, p.protocol) == (target.port, "TCP")), None)

@@ -95,7 +95,8 @@ class Database:
             },
         )
         self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(
-            self.engine, {"service": lambda _, policy: policy.services}
+            self.engine,
+            {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(self.engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
