@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from support.kube import KubeApi, gateway_api_crds, kube_api, policy_crds
 
@@ -16,6 +18,22 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
     with kube_api(tmp_path_factory.mktemp("kube")) as running:
         running.install([*gateway_api_crds(), *policy_crds()])
         yield running
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def no_connection_is_left() -> AsyncGenerator[None]:
+    """End what asyncio itself forgets.
+
+    A TLS connection whose maker is cancelled between connecting and the first byte of the
+    handshake is closed by nobody (`_SSLProtocolTransport.close` does nothing in that state). Tests
+    here end clients at any moment.
+    """
+    yield
+    transports: dict[int, asyncio.Transport] = vars(asyncio.get_running_loop())["_transports"]
+    for transport in list(transports.values()):
+        transport.abort()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 @pytest.fixture
