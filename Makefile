@@ -9,7 +9,7 @@ CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help images demo test test-kube e2e check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
+.PHONY: help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ e2e: setup ## tests on a real cluster of two nodes (as root; builds Kubernetes o
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster
 	@$(BIN)/python -m pytest -q tests/cluster
+
+soak: setup ## the fault tests on a cluster, with an API server that is away for five minutes
+	@deploy/setup/system-packages cluster
+	@deploy/kube-tools/build cluster
+	@PENSTOCK_SOAK=1 $(BIN)/python -m pytest -q tests/cluster/test_faults.py
 
 check: setup ## formatting, lint, types, layers, generated files
 	@$(BIN)/ruff check .
