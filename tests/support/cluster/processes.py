@@ -77,16 +77,26 @@ class Processes:
             ClusterError: it does not end.
         """
         deadline = time.monotonic() + _STOP_SECONDS
-        while (found := self.find(name)) is not None:
+        found = self.find(name)
+        while found is not None and (found.alive or _has_threads(found.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGKILL)
             if time.monotonic() > deadline:
                 raise ClusterError(f"{name} (process {found.pid}) does not end after SIGKILL")
             time.sleep(0.01)
+            _reap(found.pid)
         self._file(name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.pid"
+
+
+def _has_threads(pid: int) -> bool:
+    """Return whether threads beside the first one are left, which keep files and ports open."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208  # names are enough
+    except OSError:
+        return False
 
 
 def _reap(pid: int) -> None:
