@@ -1,0 +1,249 @@
+"""What an Ingress means, in objects of the Gateway API: entries, routes, and permissions.
+
+The objects are never written anywhere. Their names and their namespace cannot be those of real
+objects, so nobody can refer to them. Order among routes is that of the Gateway API: Exact before
+expressions before prefixes, the longer first, then the older Ingress, then its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from penstock.core.kinds import Service
+from penstock.core.objects import ObjectMeta
+from penstock.gatewayapi.fields import GATEWAY_GROUP, ParentReference, SecretObjectReference
+from penstock.gatewayapi.resources import (
+    AllowedRoutes,
+    FromNamespaces,
+    Gateway,
+    GatewaySpec,
+    HTTPRoute,
+    HTTPRouteSpec,
+    Listener,
+    ListenerTLSConfig,
+    ReferenceGrant,
+    ReferenceGrantFrom,
+    ReferenceGrantSpec,
+    ReferenceGrantTo,
+    RouteNamespaces,
+)
+from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.ingress.annotations import Options, options
+from penstock.ingress.resources import Ingress
+from penstock.ingress.rules import Canaries, Place, redirecting, serving, to_default
+from penstock.meta.names import NamespacedName, ObjectRef
+
+ENTRY_NAMESPACE = "~ingress"
+"""Namespace of the Gateways that stand for entries; no real one has such a name."""
+ENTRY_CLASS = "~ingress"
+HTTP, HTTPS = 80, 443
+ANY = ""
+FindService = Callable[[NamespacedName], Service | None]
+
+
+class IngressRoute(HTTPRoute, frozen=True, kw_only=True):
+    """Rules of one host of an Ingress."""
+
+    ingress: ObjectRef
+    places: tuple[str, ...]
+    """Of each rule the path in the Ingress, as "spec.rules[0].http.paths[1]"."""
+    idle_timeout_ms: int = 0
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """What one Ingress of ours means."""
+
+    ingress: Ingress
+    entry: NamespacedName
+    """The Gateway by which it is reached."""
+    routes: tuple[IngressRoute, ...]
+    certificates: tuple[tuple[str, str], ...]
+    """(host, name of a Secret in its namespace); ANY is every host."""
+
+    @property
+    def grant(self) -> ReferenceGrant | None:
+        """Return the permission to use its Secrets, None if it has none."""
+        names = dict.fromkeys(secret for _, secret in self.certificates)
+        if not names:
+            return None
+        key = self.ingress.key
+        who = ReferenceGrantFrom(group=GATEWAY_GROUP, kind="Gateway", namespace=ENTRY_NAMESPACE)
+        return ReferenceGrant(
+            metadata=ObjectMeta(name=f"ingress~{key.name}", namespace=key.namespace),
+            spec=ReferenceGrantSpec(
+                from_=(who,),
+                to=tuple(ReferenceGrantTo(group="", kind="Secret", name=one) for one in names),
+            ),
+        )
+
+
+def entry_of(ingress: Ingress, class_name: str, *, dedicated: bool) -> NamespacedName:
+    """Return the name of the Gateway by which *ingress* is reached."""
+    key = ingress.key
+    name = f"{key.namespace}~{key.name}" if dedicated else f"{class_name}~"
+    return NamespacedName(ENTRY_NAMESPACE, name)
+
+
+def derive(ingress: Ingress, class_name: str, canaries: Canaries, service: FindService) -> Derived:
+    """Return what *ingress* means.
+
+    Args:
+        ingress: one of ours.
+        class_name: of its class.
+        canaries: of its namespace, by host and path.
+        service: finds Services, for ports that are given by their names.
+    """
+    asked = options(ingress)
+    entry = entry_of(ingress, class_name, dedicated=asked.dedicated)
+    routes = () if asked.canary is not None else tuple(_routes(ingress, asked, canaries, service))
+    parent = ParentReference(namespace=entry.namespace, name=entry.name)
+    return Derived(
+        ingress=ingress,
+        entry=entry,
+        routes=tuple(_attached(route, parent) for route in routes),
+        certificates=() if asked.passthrough else certificates(ingress),
+    )
+
+
+def certificates(ingress: Ingress) -> tuple[tuple[str, str], ...]:
+    """Return (host, Secret) of the certificates of *ingress*, each once."""
+    found = [
+        (host, one.secret_name)
+        for one in ingress.spec.tls
+        if one.secret_name
+        for host in one.hosts or (ANY,)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def is_secure(ingress: Ingress, host: str) -> bool:
+    """Return whether *ingress* has a certificate for *host*, whether the Secret exists or not."""
+    named = {one for one, _ in certificates(ingress)}
+    above = "*." + host.partition(".")[2]
+    return bool(named & {host, above, ANY})
+
+
+def gateway(name: NamespacedName, reached: Sequence[Derived]) -> Gateway:
+    """Return the Gateway of an entry.
+
+    Args:
+        name: of the entry.
+        reached: the Ingresses that are reached by it, at least one; the oldest has the say about
+            the addresses that are kept.
+    """
+    ordered = sorted(reached, key=lambda one: age(one.ingress))
+    secrets: dict[str, list[SecretObjectReference]] = {}
+    for one in ordered:
+        for host, secret in one.certificates:
+            reference = SecretObjectReference(name=secret, namespace=one.ingress.metadata.namespace)
+            secrets.setdefault(host, []).append(reference)
+    held = next((one.ingress.assigned for one in ordered if one.ingress.assigned), ())
+    listeners = [_listener("http", HTTP, "HTTP"), *_secure_listeners(secrets)]
+    created = ordered[0].ingress.metadata.creation_timestamp
+    return Gateway(
+        metadata=ObjectMeta(name=name.name, namespace=name.namespace, creation_timestamp=created),
+        spec=GatewaySpec(gateway_class_name=ENTRY_CLASS, listeners=tuple(listeners)),
+        status={"addresses": [{"type": "IPAddress", "value": one} for one in held]},
+    )
+
+
+def age(ingress: Ingress) -> tuple[str, NamespacedName]:
+    """Return the place of *ingress* among those that want the same: the older one goes first."""
+    return ingress.metadata.creation_timestamp, ingress.key
+
+
+def listener_name(host: str) -> str:
+    """Return the name of the HTTPS listener of *host* at its entry."""
+    return f"https-{host.replace('*', 'any') or 'all'}"
+
+
+def _secure_listeners(secrets: dict[str, list[SecretObjectReference]]) -> Iterator[Listener]:
+    for host, references in sorted(secrets.items()):
+        tls = ListenerTLSConfig(certificate_refs=tuple(dict.fromkeys(references)))
+        plain = _listener(listener_name(host), HTTPS, "HTTPS")
+        yield msgspec.structs.replace(plain, hostname=host or None, tls=tls)
+
+
+def _listener(name: str, port: int, protocol: str) -> Listener:
+    everybody = AllowedRoutes(namespaces=RouteNamespaces(from_=FromNamespaces.ALL))
+    return Listener(name=name, port=port, protocol=protocol, allowed_routes=everybody)
+
+
+def _attached(route: IngressRoute, to: ParentReference) -> IngressRoute:
+    """Return *route* at the entry *to*; its parents say the port so far."""
+    parents = tuple(msgspec.structs.replace(to, port=one.port) for one in route.spec.parent_refs)
+    spec = msgspec.structs.replace(route.spec, parent_refs=parents)
+    return msgspec.structs.replace(route, spec=spec)
+
+
+class _Writer(msgspec.Struct, frozen=True):
+    """Makes the routes of one Ingress."""
+
+    ingress: Ingress
+    asked: Options
+
+    def route(
+        self, part: str, hosts: Iterable[str], rules: Sequence[tuple[str, HTTPRouteRule]], port: int
+    ) -> IngressRoute:
+        """Return the route *part*; rules come with their paths, port 0 is every port."""
+        meta = self.ingress.metadata
+        return IngressRoute(
+            metadata=ObjectMeta(
+                name=f"ingress~{meta.name}~{part}",
+                namespace=meta.namespace,
+                generation=meta.generation,
+                creation_timestamp=meta.creation_timestamp,
+            ),
+            spec=HTTPRouteSpec(
+                parent_refs=(ParentReference(name="entry", port=port or None),),
+                hostnames=tuple(host for host in hosts if host),
+                rules=tuple(rule for _, rule in rules),
+            ),
+            ingress=self.ingress.ref,
+            places=tuple(place for place, _ in rules),
+            idle_timeout_ms=self.asked.idle_timeout_ms,
+        )
+
+
+def _routes(
+    ingress: Ingress, asked: Options, canaries: Canaries, service: FindService
+) -> Iterator[IngressRoute]:
+    writer = _Writer(ingress, asked)
+    at = Place(ingress=ingress, asked=asked, canaries=canaries, service=service)
+    for index, rule in enumerate(ingress.spec.rules):
+        rules = list(serving(at, rule, index))
+        if rules:
+            yield from _of_host(writer, str(index), rule.host, rules)
+    if ingress.spec.default_backend is not None:
+        rules = [to_default(at, ingress.spec.default_backend)]
+        hosts = dict.fromkeys(one.host for one in ingress.spec.rules if one.host)
+        for place, host in enumerate(hosts):
+            yield from _of_host(writer, f"default-{place}", host, rules)
+        yield from _of_host(writer, "default", ANY, rules)
+
+
+def _of_host(
+    writer: _Writer, part: str, host: str, rules: Sequence[tuple[str, HTTPRouteRule]]
+) -> Iterator[IngressRoute]:
+    wanted = writer.asked.redirect
+    secure = is_secure(writer.ingress, host)
+    if wanted is False or (wanted is None and not secure):
+        yield writer.route(part, (host,), rules, 0)
+        return
+    answers = [(place, redirecting(rule)) for place, rule in rules]
+    yield writer.route(f"{part}-http", (host,), answers, HTTP)
+    yield writer.route(part, (host,), rules, HTTPS)
+
+
+_RULE = re.compile(r"spec\.rules\[(\d+)\]")
+
+
+def place_in_ingress(route: IngressRoute, path: str) -> str:
+    """Return what a path in *route* is in the Ingress, as exactly as that can be told."""
+    found = _RULE.match(path)
+    if found is None or int(found[1]) >= len(route.places):
+        return "spec"
+    return route.places[int(found[1])]

@@ -1,0 +1,144 @@
+"""Ingresses written as objects of the Gateway API, and what has no equal there."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.core.objects import Object, ObjectMeta
+from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, ReferenceGrant
+from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
+from penstock.ingress.derive import Derived, age, gateway
+from penstock.ingress.problems import problems
+from penstock.ingress.rules import AUTHORITY
+from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.problems import Problem
+
+MAX_RULES = 16
+MAX_LISTENERS = 64
+GATEWAY_CLASS = "penstock"
+
+Json = dict[str, Any]
+
+
+class Migrated(msgspec.Struct, frozen=True):
+    """Objects to apply, and what of the Ingresses they do not say."""
+
+    objects: tuple[Object, ...]
+    lost: tuple[tuple[ObjectRef, Problem], ...]
+
+
+def migrate(found: Iterable[Derived]) -> Migrated:
+    """Return the objects of the Gateway API that are equal to Ingresses of ours."""
+    ordered = sorted(found, key=lambda one: age(one.ingress))
+    entries: dict[NamespacedName, list[Derived]] = {}
+    for one in ordered:
+        entries.setdefault(one.entry, []).append(one)
+    objects: list[Object] = []
+    lost: list[tuple[ObjectRef, Problem]] = []
+    for entry, reached in entries.items():
+        made = _gateway(entry, reached)
+        objects.append(made)
+        if len(made.spec.listeners) > MAX_LISTENERS:
+            text = f"has {len(made.spec.listeners)} listeners, at most {MAX_LISTENERS} are allowed"
+            lost.append((made.ref, Problem("spec.listeners", text, "use ListenerSets")))
+        for one in reached:
+            objects += _grants(one, made)
+            objects += (route for each in one.routes for route in _routes(each, one, made.key))
+    for one in ordered:
+        lost += ((one.ingress.ref, problem) for problem in _lost(one))
+    return Migrated(tuple(objects), tuple(lost))
+
+
+def _gateway(entry: NamespacedName, reached: Sequence[Derived]) -> Gateway:
+    """Return the Gateway of an entry, in the namespace of its oldest Ingress."""
+    made = gateway(entry, reached)
+    namespace = reached[0].ingress.metadata.namespace
+    name = entry.name.rstrip("~").rpartition("~")[2]
+    dedicated = not entry.name.endswith("~")
+    return Gateway(
+        metadata=ObjectMeta(name=name if dedicated else f"{name}-ingress", namespace=namespace),
+        spec=GatewaySpec(gateway_class_name=GATEWAY_CLASS, listeners=made.spec.listeners),
+    )
+
+
+def _grants(one: Derived, to: Gateway) -> Iterator[ReferenceGrant]:
+    grant = one.grant
+    if grant is None or one.ingress.metadata.namespace == to.metadata.namespace:
+        return
+    who = msgspec.structs.replace(grant.spec.from_[0], namespace=to.metadata.namespace)
+    spec = msgspec.structs.replace(grant.spec, from_=(who,))
+    name = f"{one.ingress.metadata.name}-certificates"
+    meta = ObjectMeta(name=name, namespace=grant.metadata.namespace)
+    yield ReferenceGrant(metadata=meta, spec=spec)
+
+
+def _routes(route: HTTPRoute, of: Derived, to: NamespacedName) -> Iterator[HTTPRoute]:
+    """Yield a route as it can be written, in parts of as many rules as one may have."""
+    meta = of.ingress.metadata
+    part = route.metadata.name.removeprefix(f"ingress~{meta.name}~")
+    parents = tuple(
+        ParentReference(name=to.name, namespace=to.namespace, port=one.port)
+        for one in route.spec.parent_refs
+    )
+    rules = [_writable(rule) for rule in route.spec.rules]
+    for first in range(0, len(rules), MAX_RULES):
+        more = f"-{first // MAX_RULES}" if first else ""
+        spec = msgspec.structs.replace(
+            route.spec, parent_refs=parents, rules=tuple(rules[first : first + MAX_RULES])
+        )
+        name = f"{meta.name}-{part}{more}"
+        yield HTTPRoute(metadata=ObjectMeta(name=name, namespace=meta.namespace), spec=spec)
+
+
+def _writable(rule: HTTPRouteRule) -> HTTPRouteRule:
+    matches = tuple(
+        msgspec.structs.replace(
+            one, headers=tuple(each for each in one.headers if each.name != AUTHORITY)
+        )
+        for one in rule.matches
+    )
+    return msgspec.structs.replace(rule, matches=matches)
+
+
+def _lost(one: Derived) -> Iterator[Problem]:
+    yield from problems(one.ingress)
+    for index, rule in enumerate(one.ingress.spec.rules):
+        if rule.host.startswith("*."):
+            text = f"{rule.host} stands for one label in an Ingress, for any number in an HTTPRoute"
+            yield Problem(f"spec.rules[{index}].host", text, "name the hosts, or let it be")
+        for number, path in enumerate(rule.http.paths if rule.http is not None else ()):
+            if path.backend.resource is not None:
+                place = f"spec.rules[{index}].http.paths[{number}].backend.resource"
+                yield Problem(place, "is not served", "the rule answers 500")
+    if any(route.idle_timeout_ms for route in one.routes):
+        text = "proxy-read-timeout and proxy-send-timeout, limits of silence, have no equal"
+        yield Problem("metadata.annotations", text, "exchanges end after 300 s of silence")
+
+
+def written(thing: Object) -> Json:
+    """Return an object as it is written, without what is the default."""
+    head = {"apiVersion": thing.api_versions[0], "kind": thing.kind}
+    body: Json = _plain(thing)
+    return head | body
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if not isinstance(value, msgspec.Struct):
+        return value
+    result: Json = {}
+    for field in msgspec.structs.fields(value):
+        found = getattr(value, field.name)
+        if found is None or found in ((), {}):
+            continue
+        if isinstance(value, HTTPPathMatch) or found != field.default:
+            result[field.encode_name] = _plain(found)
+    return result

@@ -1,0 +1,36 @@
+"""Routes of an Ingress, with their places in it: what users are told is about what they wrote."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
+from penstock.ingress.derive import IngressRoute, place_in_ingress
+from penstock.ir.route import Backend, Forward
+from penstock.meta.names import Origin
+
+
+def as_ingress(route: object, found: TranslatedRoute) -> TranslatedRoute:
+    """Return the rules of a route with their places in the Ingress that they come from, if any."""
+    if not isinstance(route, IngressRoute):
+        return found
+    placed = tuple(_placed(route, one) for one in found.routes)
+    problems = tuple(
+        msgspec.structs.replace(one, path=place_in_ingress(route, one.path))
+        for one in found.problems
+    )
+    return msgspec.structs.replace(found, routes=placed, problems=problems)
+
+
+def _placed(route: IngressRoute, placed: PlacedRoute) -> PlacedRoute:
+    origin = Origin(route.ingress, route.places[placed.position[0]])
+    action = placed.route.action
+    if isinstance(action, Forward):
+        backends: list[Backend] = [
+            msgspec.structs.replace(one, origin=origin) for one in action.backends
+        ]
+        action = msgspec.structs.replace(
+            action, backends=tuple(backends), idle_timeout_ms=route.idle_timeout_ms
+        )
+    one = msgspec.structs.replace(placed.route, origin=origin, action=action)
+    return msgspec.structs.replace(placed, route=one)

@@ -1,0 +1,27 @@
+"""Which Secrets are read because of Ingresses: those that Ingresses of ours name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.core.objects import Broken, Object
+from penstock.ingress.derive import certificates
+from penstock.ingress.resources import Ingress, IngressClass, class_of
+from penstock.meta.names import NamespacedName
+
+REFERRERS: frozenset[type[Object]] = frozenset({Ingress})
+"""Kinds whose objects name Secrets."""
+HOLDERS: frozenset[type[Object]] = REFERRERS | {IngressClass}
+"""Kinds whose objects decide it."""
+
+
+def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
+    """Return the Secrets to read, given all objects of the kinds `HOLDERS`."""
+    every = tuple(objects)
+    classes = {one.metadata.name: one for one in every if isinstance(one, IngressClass)}
+    return frozenset(
+        NamespacedName(one.metadata.namespace, secret)
+        for one in every
+        if isinstance(one, Ingress) and class_of(one, classes) is not None
+        for _, secret in certificates(one)
+    )

@@ -1,0 +1,52 @@
+"""`penstock migrate ingress`: Ingresses as YAML of the Gateway API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from penstock.cli.compiled import compile_files
+from penstock.cli.output import complain, say
+from penstock.core.objects import ObjectMeta
+from penstock.ingress.derived import derived
+from penstock.ingress.migrate import migrate, written
+from penstock.ingress.resources import CONTROLLER_NAME, Ingress, IngressClass, IngressClassSpec
+
+
+def migrate_ingress(files: Iterable[Path]) -> int:
+    """Write the equal of all Ingresses in *files*, whatever their class.
+
+    Returns 1 if something has no equal, else 0; each is told on standard error.
+    """
+    loaded = compile_files(files)
+    ingresses = [one for one in loaded.loaded.objects if isinstance(one, Ingress)]
+    names = {one.class_name or "" for one in ingresses}
+    spec = IngressClassSpec(controller=CONTROLLER_NAME)
+    classes = {
+        one: IngressClass(
+            metadata=ObjectMeta(
+                name=one or "default",
+                annotations={} if one else {"ingressclass.kubernetes.io/is-default-class": "true"},
+            ),
+            spec=spec,
+        )
+        for one in names
+    }
+    service = loaded.compiler.db.services.get
+    namespaces = {one.metadata.namespace for one in ingresses}
+    found = [
+        meant
+        for namespace in sorted(namespaces)
+        for meant in derived(
+            [one for one in ingresses if one.metadata.namespace == namespace], classes, service
+        ).values()
+    ]
+    made = migrate(found)
+    say("---\n".join(yaml.safe_dump(written(one), sort_keys=False) for one in made.objects))
+    for ref, problem in made.lost:
+        complain(f"{ref}: {problem}")
+    for one in loaded.loaded.problems:
+        complain(str(one.problem))
+    return 1 if made.lost or loaded.loaded.problems else 0

@@ -1,0 +1,178 @@
+"""Ingresses: put among Gateways and routes as what they mean, and what they came to.
+
+What an Ingress means depends on its class and on the Ingresses beside it, so whole namespaces are
+looked at again, once for each batch of events, and only what came out different is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.compiler.certificates import gateway_certificates
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_addresses import reached_at
+from penstock.compiler.routing import RouteFor, translated
+from penstock.core.events import Event, EventType
+from penstock.core.kinds import Service
+from penstock.core.objects import ObjectMeta
+from penstock.gatewayapi.resources import GatewayClass, GatewayClassSpec
+from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.incremental.query import query
+from penstock.ingress.derive import (
+    ENTRY_CLASS,
+    Derived,
+    gateway,
+    listener_name,
+)
+from penstock.ingress.derived import derived
+from penstock.ingress.problems import problems
+from penstock.ingress.resources import Ingress, IngressClass
+from penstock.meta.names import NamespacedName
+from penstock.meta.problems import Problem, Severity
+
+
+class IngressTable:
+    """All Ingresses and their classes; what they mean goes into the collections of a database."""
+
+    def __init__(self, db: Database) -> None:
+        """Start without any."""
+        self._db = db
+        self._classes: dict[str, IngressClass] = {}
+        self._ingresses: dict[str, dict[NamespacedName, Ingress]] = {}
+        self._known: dict[NamespacedName, Derived] = {}
+        self._reached: dict[NamespacedName, dict[NamespacedName, Derived]] = {}
+        """By entry."""
+        self._touched: dict[str, None] = {}
+        """Namespaces to look at again."""
+
+    def take(self, event: Event) -> None:
+        """Note a change of an Ingress, of a class, or of a Service whose ports have names."""
+        thing, gone = event.object, event.type is EventType.DELETED
+        namespace = thing.metadata.namespace
+        if thing.ref.kind == IngressClass.kind:
+            self._classes.pop(thing.metadata.name, None)
+            if isinstance(thing, IngressClass) and not gone:
+                self._classes[thing.metadata.name] = thing
+                self._db.ingress_classes.set(thing.key, thing)
+            else:
+                self._db.ingress_classes.remove(thing.key)
+            self._touched.update(dict.fromkeys(self._ingresses))
+        elif thing.ref.kind == Ingress.kind:
+            same = self._ingresses.setdefault(namespace, {})
+            same.pop(thing.key, None)
+            if isinstance(thing, Ingress) and not gone:
+                same[thing.key] = thing
+            self._touched[namespace] = None
+        elif thing.ref.kind == Service.kind:
+            beside = self._ingresses.get(namespace, {})
+            if any(thing.key in one.named_ports for one in beside.values()):
+                self._touched[namespace] = None
+
+    def settle(self) -> None:
+        """Bring the collections up to date."""
+        entries: dict[NamespacedName, None] = {}
+        for namespace in self._touched:
+            ingresses = self._ingresses.get(namespace, {})
+            new = derived(ingresses.values(), self._classes, self._db.services.get)
+            old = [key for key in self._known if key.namespace == namespace]
+            for key in dict.fromkeys([*old, *new]):
+                entries.update(dict.fromkeys(self._replace(key, new.get(key))))
+            if not ingresses:
+                self._ingresses.pop(namespace, None)
+        self._touched.clear()
+        for name in entries:
+            self._entry(name)
+
+    def _replace(self, key: NamespacedName, new: Derived | None) -> Iterator[NamespacedName]:
+        """Store what an Ingress means now; yield the entries that may be different."""
+        old = self._known.pop(key, None)
+        if new is not None:
+            self._known[key] = new
+        if old == new:
+            return
+        db = self._db
+        before = {} if old is None else {one.ref: one for one in old.routes}
+        after = {} if new is None else {one.ref: one for one in new.routes}
+        for ref in before.keys() - after.keys():
+            db.routes.remove(ref)
+        for ref, route in after.items():
+            if before.get(ref) != route:
+                db.routes.set(ref, route)
+        self._grant(old, new)
+        for one in (old, new):
+            if one is not None:
+                self._reached.setdefault(one.entry, {}).pop(key, None)
+                yield one.entry
+        if new is None:
+            db.ingresses.remove(key)
+        else:
+            self._reached[new.entry][key] = new
+            db.ingresses.set(key, new)
+
+    def _grant(self, old: Derived | None, new: Derived | None) -> None:
+        before = old.grant if old is not None else None
+        after = new.grant if new is not None else None
+        if after is not None:
+            self._db.grants.set(after.key, after)
+        elif before is not None:
+            self._db.grants.remove(before.key)
+
+    def _entry(self, name: NamespacedName) -> None:
+        class_key = NamespacedName("", ENTRY_CLASS)
+        reached = self._reached.get(name)
+        if reached:
+            spec = GatewayClassSpec(controller_name=CONTROLLER_NAME)
+            class_ = GatewayClass(metadata=ObjectMeta(name=ENTRY_CLASS), spec=spec)
+            self._db.gateway_classes.set(class_key, class_)
+            self._db.gateways.set(name, gateway(name, tuple(reached.values())))
+            return
+        self._reached.pop(name, None)
+        self._db.gateways.remove(name)
+        if not self._reached:
+            self._db.gateway_classes.remove(class_key)
+
+
+@query
+def ingress_status(db: Database, name: NamespacedName) -> dict[str, Any] | None:
+    """Return the status of an Ingress of ours; None of others."""
+    found = db.ingresses.get(name)
+    if found is None:
+        return None
+    addresses = reached_at(db, found.entry).addresses
+    entries = [{"ip": address} for address in addresses]
+    return {"loadBalancer": {"ingress": entries} if entries else {}}
+
+
+def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
+    """Yield what is wrong with an Ingress, by itself and beside other objects."""
+    found = db.ingresses.get(ingress.key)
+    if found is None:
+        name = ingress.class_name
+        if name is None or db.ingress_classes.get(NamespacedName("", name)) is None:
+            text = f"IngressClass {name} does not exist" if name else "there is no default class"
+            hint = "without it nobody serves the Ingress"
+            yield Problem("spec.ingressClassName", text, hint, Severity.WARNING)
+        return
+    yield from problems(ingress)
+    told: set[Problem] = set()
+    for route in found.routes:
+        rules = translated.once(db, RouteFor(route.ref, mesh=False))
+        told.update(rules.problems if rules is not None else ())
+    yield from sorted(told)
+    yield from _certificate_problems(db, found)
+
+
+def _certificate_problems(db: Database, found: Derived) -> Iterator[Problem]:
+    """Yield what is wrong with the Secrets of an Ingress."""
+    states = gateway_certificates.once(db, found.entry)
+    hint = "handshakes of its hosts are refused unless another Ingress has a certificate for them"
+    for index, tls in enumerate(found.ingress.spec.tls):
+        for host in tls.hosts or ("",):
+            state = states.get(listener_name(host))
+            key = NamespacedName(found.ingress.metadata.namespace, tls.secret_name)
+            if state is None or not tls.secret_name or key in state.usable:
+                continue
+            texts = [one.message for one in state.unusable if str(key) in one.message]
+            text = f"{host or 'all hosts'}: {'; '.join(texts) or f'Secret {key} is not usable'}"
+            yield Problem(f"spec.tls[{index}].secretName", text, hint, Severity.WARNING)
