@@ -112,7 +112,7 @@ def test_a_protocol_that_is_not_served(compiled: Compiled) -> None:
         assert _kinds(invalid) == []
         assert _conditions(invalid)["Accepted"] == "UnsupportedProtocol"
     http = compiled.listener("gateway-supported-and-unsupported-protocols", "http")
-    assert (_kinds(http), _conditions(http)["Accepted"]) == (["HTTPRoute"], "True")
+    assert (_kinds(http), _conditions(http)["Accepted"]) == (["HTTPRoute", "GRPCRoute"], "True")
 
 
 @of("gateway-invalid-route-kind")
@@ -129,14 +129,14 @@ def test_kinds_of_routes_that_there_are_not(compiled: Compiled) -> None:
 )
 def test_certificates_that_are_none(compiled: Compiled, what: str) -> None:
     https = compiled.listener(f"gateway-certificate-{what}", "https")
-    assert _kinds(https) == ["HTTPRoute"]
+    assert _kinds(https) == ["HTTPRoute", "GRPCRoute"]
     assert _conditions(https)["ResolvedRefs"] == "InvalidCertificateRef"
 
 
 @of("gateway-secret-invalid-reference-grant")
 def test_grants_that_do_not_fit_permit_no_certificate(compiled: Compiled) -> None:
     https = compiled.listener("gateway-secret-invalid-reference-grant", "https")
-    assert _kinds(https) == ["HTTPRoute"]
+    assert _kinds(https) == ["HTTPRoute", "GRPCRoute"]
     assert _conditions(https)["ResolvedRefs"] == "RefNotPermitted"
 
 

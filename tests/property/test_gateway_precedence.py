@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gatewayapi.httproute import PlacedRoute, TranslatedRoute
+from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.precedence import Age, Rank, rank
 from penstock.gatewayapi.verdict import verdict_of

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from penstock.gatewayapi.filters import HTTPHeaderFilter
-from penstock.gatewayapi.httproute import TranslatedRoute, translate
+from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.modifiers import header_edit
+from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.ir.route import (
     Forward,
     HeaderChange,

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from penstock.gatewayapi.attach import MeshRole
-from penstock.gatewayapi.httproute import TranslatedRoute, translate
+from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.merge import (
     MeshRoute,
     ranked,
@@ -14,6 +14,7 @@ from penstock.gatewayapi.merge import (
     virtual_host,
     visible,
 )
+from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.ir.route import VirtualHost
 from support.gateway_objects import Json, http_route, references
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock.gatewayapi.httproute import TranslatedRoute, translate
+from penstock.gatewayapi.httproute import translate
+from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.ir.route import Cors, Forward, Mirror, Retry, ServicePort
 from penstock.meta.names import NamespacedName
 from penstock.meta.problems import Severity

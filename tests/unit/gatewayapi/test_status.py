@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gatewayapi.attach import attach_to_gateway, head_of
+from penstock.gatewayapi.attach import SERVED, attach_to_gateway, head_of
 from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.listener_tls import ListenerCertificates, UnusableRef
 from penstock.gatewayapi.listeners import ListenerStatus, conflicts, served_listeners
@@ -82,7 +82,7 @@ def test_http_listener_is_accepted_and_programmed() -> None:
     assert status.addresses == (ADDRESS,)
     (one,) = status.listeners
     assert (one.name, one.attached_routes) == ("http", 4)
-    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert one.supported_kinds == SERVED["HTTP"]
     assert states(one) == {
         "Accepted": (True, "Accepted"),
         "Conflicted": (False, "NoConflicts"),
@@ -134,7 +134,7 @@ def of_https(certificates: ListenerCertificates, **more: Any) -> GatewayStatus:
 def test_https_listener_with_a_certificate_is_programmed() -> None:
     status = of_https(SERVES)
     (one,) = status.listeners
-    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert one.supported_kinds == SERVED["HTTPS"]
     assert states(one) == {
         "Accepted": (True, "Accepted"),
         "Conflicted": (False, "NoConflicts"),
@@ -154,7 +154,7 @@ def test_https_listener_without_a_certificate_is_accepted_and_not_programmed() -
         in condition(one.conditions, "ResolvedRefs").message
     )
     assert state(one, "Programmed") == (False, "Invalid")
-    assert one.supported_kinds == (RouteGroupKind(kind="HTTPRoute"),)
+    assert one.supported_kinds == SERVED["HTTPS"]
     assert state(status, "Accepted") == (True, "Accepted")
     assert state(status, "Programmed") == (False, "Invalid")
 
@@ -222,7 +222,7 @@ def test_a_listener_that_should_check_its_clients_is_not_served_without(
     ("kinds", "supported"),
     [
         ([{"kind": "InvalidRoute"}], ()),
-        ([{"kind": "GRPCRoute"}], ()),
+        ([{"kind": "TLSRoute"}], ()),
         (
             [{"kind": "InvalidRoute"}, {"kind": "HTTPRoute"}],
             (RouteGroupKind(kind="HTTPRoute"),),

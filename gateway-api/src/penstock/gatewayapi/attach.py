@@ -1,4 +1,4 @@
-"""Attach HTTPRoutes to listeners of Gateways and to ports of Services.
+"""Attach routes to listeners of Gateways and to ports of Services.
 
 Each function decides about one route and one parentRef and reads nothing of the rules, so that a
 change of a backend or a weight leaves attachment alone.
@@ -16,6 +16,7 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP, ParentReference
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.hostname import ANY, intersection, specificity
 from penstock.gatewayapi.precedence import Age
 from penstock.gatewayapi.resources import (
@@ -29,15 +30,20 @@ from penstock.gatewayapi.salvage import salvaged_hostnames, salvaged_parents
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName
 
-HTTP_ROUTE = RouteGroupKind(kind="HTTPRoute")
+SERVED: Mapping[str, tuple[RouteGroupKind, ...]] = {
+    protocol: (RouteGroupKind(kind="HTTPRoute"), RouteGroupKind(kind="GRPCRoute"))
+    for protocol in ("HTTP", "HTTPS")
+}
+"""Kinds of routes that a listener of each protocol serves."""
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-HTTP_PROTOCOLS = ("HTTP", "HTTPS")
+HTTP_PROTOCOLS = tuple(SERVED)
 
 
 class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
     """What attachment needs to know of a route; equal heads attach alike."""
 
     key: NamespacedName
+    kind: str = HTTPRoute.kind
     age: Age
     generation: int
     parents: tuple[ParentReference, ...]
@@ -99,7 +105,7 @@ class ServiceAttachment(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Condition
 
 
-def head_of(route: HTTPRoute | Broken) -> RouteHead:
+def head_of(route: HTTPRoute | GRPCRoute | Broken) -> RouteHead:
     """Return what attachment needs of *route*; of a broken one, what can still be read."""
     if isinstance(route, Broken):
         parents, hostnames = salvaged_parents(route.raw), salvaged_hostnames(route.raw)
@@ -107,6 +113,7 @@ def head_of(route: HTTPRoute | Broken) -> RouteHead:
         parents, hostnames = route.spec.parent_refs, route.spec.hostnames
     return RouteHead(
         key=route.key,
+        kind=route.ref.kind,
         age=Age.of(route.key, route.metadata.creation_timestamp),
         generation=route.metadata.generation,
         parents=parents,
@@ -154,14 +161,15 @@ def attach_to_gateway(
         return _refused(route, parent, "NoMatchingParent", _no_listener(parent))
     own_namespace = target_of(parent, route.key).namespace
     labels = {NAMESPACE_NAME_LABEL: route.key.namespace, **namespace_labels}
+    kind = RouteGroupKind(kind=route.kind)
     willing = [
         one
         for one in chosen
-        if HTTP_ROUTE in supported_kinds(one)
+        if kind in supported_kinds(one)
         and welcomes(one.allowed_routes.namespaces, own_namespace, route.key.namespace, labels)
     ]
     if not willing:
-        text = f"allowedRoutes of {_names(chosen)} do not admit HTTPRoutes of this namespace"
+        text = f"allowedRoutes of {_names(chosen)} do not admit {route.kind}s of this namespace"
         return _refused(route, parent, "NotAllowedByListeners", text)
     hostnames = tuple(sorted(one for each in willing for one in _shared(each, route.hostnames)))
     if not hostnames:
@@ -218,10 +226,9 @@ def attach_to_service(
 
 def supported_kinds(listener: Listener) -> tuple[RouteGroupKind, ...]:
     """Return the kinds of routes that *listener* allows and that Penstock serves there."""
-    if listener.protocol not in HTTP_PROTOCOLS:
-        return ()
     wanted = listener.allowed_routes.kinds
-    return (HTTP_ROUTE,) if not wanted or HTTP_ROUTE in wanted else ()
+    served = SERVED.get(listener.protocol, ())
+    return tuple(one for one in served if not wanted or one in wanted)
 
 
 def welcomes(rule: RouteNamespaces, own: str, namespace: str, labels: Mapping[str, str]) -> bool:

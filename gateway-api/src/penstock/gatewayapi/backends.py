@@ -11,15 +11,22 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from penstock.core import kinds
-from penstock.gatewayapi.fields import CORE_GROUP, BackendObjectReference
+from penstock.gatewayapi.fields import (
+    CORE_GROUP,
+    BackendObjectReference,
+    WeightedBackendReference,
+)
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import ReferenceGrant
-from penstock.gatewayapi.rules import HTTPBackendRef
 from penstock.ir.route import Backend, InvalidBackend, ServiceBackend, ServicePort
 from penstock.meta.names import NamespacedName, Origin
 
 TLS_PROTOCOLS = frozenset({"https", "tls", "kubernetes.io/wss"})
 """Values of appProtocol that need TLS towards the backend, which is not spoken yet."""
+
+
+UNSPOKEN = {"GRPCRoute": frozenset({"kubernetes.io/ws"})}
+"""Values of appProtocol by which the calls of a kind of route cannot be forwarded."""
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +47,7 @@ class Unresolved(msgspec.Struct, frozen=True):
     message: str
 
 
-def resolve(ref: HTTPBackendRef, origin: Origin, references: References) -> Backend:
+def resolve(ref: WeightedBackendReference, origin: Origin, references: References) -> Backend:
     """Return the backend that *ref* names, without the header changes of its filters.
 
     Args:
@@ -48,12 +55,17 @@ def resolve(ref: HTTPBackendRef, origin: Origin, references: References) -> Back
         origin: the route and the path of *ref* in it.
         references: where Services and grants are found.
     """
-    found = resolve_port(ref, Referrer(origin.object.namespace), references)
+    found = resolve_port(ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
         return InvalidBackend(
             reason=found.reason, message=found.message, weight=ref.weight, origin=origin
         )
     return ServiceBackend(target=found, weight=ref.weight, origin=origin)
+
+
+def referrer_of(origin: Origin) -> Referrer:
+    """Return the route of *origin* as who refers."""
+    return Referrer(origin.object.namespace, kind=origin.object.kind)
 
 
 def resolve_port(
@@ -77,10 +89,12 @@ def resolve_port(
     service = references.service(target)
     if service is None:
         return Unresolved("BackendNotFound", f"there is no Service {target}")
-    return _port(service, ref.port)
+    return _port(service, ref.port, UNSPOKEN.get(referrer.kind, frozenset()))
 
 
-def _port(service: kinds.Service, number: int) -> ServicePort | Unresolved:
+def _port(
+    service: kinds.Service, number: int, unspoken: frozenset[str]
+) -> ServicePort | Unresolved:
     name = service.key
     if service.spec.type == "ExternalName":
         # CVE-2021-25740: it would lead anywhere, also to where its owner may not go
@@ -94,5 +108,8 @@ def _port(service: kinds.Service, number: int) -> ServicePort | Unresolved:
         return Unresolved("UnsupportedProtocol", f"port {number} of Service {name} is {protocol}")
     if port.app_protocol in TLS_PROTOCOLS:
         text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: needs TLS"
+        return Unresolved("UnsupportedProtocol", text)
+    if port.app_protocol in unspoken:
+        text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: no gRPC"
         return Unresolved("UnsupportedProtocol", text)
     return ServicePort(service=name, port=number)

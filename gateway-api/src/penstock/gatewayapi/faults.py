@@ -8,6 +8,19 @@ INCOMPATIBLE_FILTERS = "IncompatibleFilters"
 UNSUPPORTED_VALUE = "UnsupportedValue"
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """How a kind of route answers what it cannot serve as it is written."""
+
+    status: int
+    """Of HTTP; Envoy tells clients of gRPC what it means to them."""
+    words: str
+    """For messages."""
+
+
+HTTP_REFUSAL = Refusal(500, "500")
+GRPC_REFUSAL = Refusal(503, "UNAVAILABLE")
+
+
 class Fault(msgspec.Struct, frozen=True):
     """A reason not to serve a rule as it is written."""
 

@@ -6,7 +6,7 @@ official suite runs the tests of exactly these. What v1.6 named otherwise has bo
 
 from __future__ import annotations
 
-CORE = ("Gateway", "HTTPRoute", "ReferenceGrant")
+CORE = ("GRPCRoute", "Gateway", "HTTPRoute", "ReferenceGrant")
 GATEWAY = (
     "GatewayAddressEmpty",
     "GatewayFrontendClientCertificateValidation",
@@ -60,5 +60,6 @@ MESH = (
     "MeshHTTPRouteSchemeRedirect",
 )
 """Of routes on Services; no object of the API says so yet."""
-SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE}))
+GRPC_ROUTE = ("GRPCRouteNamedRouteRule", "GRPCRouteRequestHeaderModifier")
+SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE, *GRPC_ROUTE}))
 """In the order that the API asks for."""

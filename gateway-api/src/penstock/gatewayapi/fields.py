@@ -99,6 +99,12 @@ class BackendObjectReference(ApiStruct, frozen=True, kw_only=True):
     port: PortNumber | None = None
 
 
+class WeightedBackendReference(BackendObjectReference, frozen=True, kw_only=True):
+    """One of several backends, with its share."""
+
+    weight: Weight = 1
+
+
 class ParentReference(ApiStruct, frozen=True, kw_only=True):
     """What a route wants to be attached to: a Gateway, or a Service of the mesh."""
 

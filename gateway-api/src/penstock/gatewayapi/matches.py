@@ -7,16 +7,16 @@ the traffic that was meant nor a narrower one loses its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from penstock.gatewayapi.faults import Fault
+from penstock.gatewayapi.precedence import PathRank
 from penstock.gatewayapi.regexes import certain_prefix
 from penstock.gatewayapi.rules import (
-    HTTPHeaderMatch,
     HTTPPathMatch,
-    HTTPQueryParamMatch,
     HTTPRouteMatch,
     PathMatchType,
     StringMatchType,
@@ -30,23 +30,39 @@ class TranslatedMatch(msgspec.Struct, frozen=True):
 
     match: RouteMatch
     faults: tuple[Fault, ...] = ()
+    path: PathRank | None = None
+    """Place of its path where HTTPRoute's order does not hold."""
 
 
 def translate_match(given: HTTPRouteMatch, path: str) -> TranslatedMatch:
     """Return what *given*, which is at *path* of its route, selects."""
     faults = list(_path_faults(given.path, path))
-    headers = _first_of_each([(one.name.lower(), one) for one in given.headers])
-    queries = _first_of_each([(one.name, one) for one in given.query_params])
+    headers = first_of_each([(one.name.lower(), one) for one in given.headers])
+    queries = first_of_each([(one.name, one) for one in given.query_params])
     match = RouteMatch(
         path=_path(given.path, usable=not faults),
         method=given.method or "",
-        headers=_named(headers, f"{path}.headers", faults),
-        queries=_named(queries, f"{path}.queryParams", faults),
+        headers=named(headers, f"{path}.headers", faults),
+        queries=named(queries, f"{path}.queryParams", faults),
     )
     return TranslatedMatch(match, tuple(faults))
 
 
-_Named = HTTPHeaderMatch | HTTPQueryParamMatch
+class Comparison(Protocol):
+    """The match of a header or of a query parameter."""
+
+    @property
+    def type(self) -> StringMatchType:
+        """Return how it compares."""
+        ...
+
+    @property
+    def value(self) -> str:
+        """Return with what it compares."""
+        ...
+
+
+N = TypeVar("N", bound=Comparison)
 
 
 def _path_faults(given: HTTPPathMatch, path: str) -> Sequence[Fault]:
@@ -68,10 +84,10 @@ def _path(given: HTTPPathMatch, *, usable: bool) -> PathMatch:
             return PathMatch(kind=PathKind.PREFIX, value=certain_prefix(given.value))
 
 
-def _first_of_each(given: Sequence[tuple[str, _Named]]) -> list[tuple[int, str, _Named]]:
+def first_of_each(given: Iterable[tuple[str, N]]) -> list[tuple[int, str, N]]:
     """Return (index, name, match) of the first match of each name; later ones do not count."""
     seen: set[str] = set()
-    found: list[tuple[int, str, _Named]] = []
+    found: list[tuple[int, str, N]] = []
     for index, (name, one) in enumerate(given):
         if name not in seen:
             seen.add(name)
@@ -79,8 +95,8 @@ def _first_of_each(given: Sequence[tuple[str, _Named]]) -> list[tuple[int, str, 
     return found
 
 
-def _named(
-    given: Sequence[tuple[int, str, _Named]], path: str, faults: list[Fault]
+def named(
+    given: Sequence[tuple[int, str, Comparison]], path: str, faults: list[Fault]
 ) -> tuple[NamedMatch, ...]:
     """Return the usable ones of *given*; add what is wrong with the others to *faults*."""
     usable: list[NamedMatch] = []

@@ -1,4 +1,4 @@
-"""Merge the rules of several HTTPRoutes to the routes of one hostname.
+"""Merge the rules of several routes of one kind to the routes of one hostname.
 
 Source: Gateway API v1.7, HTTPRoute.spec.hostnames and HTTPRouteRule.matches; GEP-1294 for Services.
 """
@@ -12,8 +12,8 @@ import msgspec
 
 from penstock.gatewayapi.attach import MeshRole
 from penstock.gatewayapi.hostname import ANY
-from penstock.gatewayapi.httproute import TranslatedRoute
 from penstock.gatewayapi.precedence import Rank, rank
+from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.ir.route import Route, VirtualHost
 
 
@@ -25,10 +25,10 @@ class RankedRoute(msgspec.Struct, frozen=True):
 
 
 class MeshRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """The routes of one HTTPRoute on a port of a Service."""
+    """The routes of one object on a port of a Service."""
 
     namespace: str
-    """Of the HTTPRoute."""
+    """Of the object."""
     role: MeshRole
     ranked: tuple[RankedRoute, ...]
 
@@ -37,12 +37,15 @@ def ranked(route: TranslatedRoute, hostname: str = ANY) -> tuple[RankedRoute, ..
     """Return the routes of *route*, the first match first.
 
     Args:
-        route: one HTTPRoute.
+        route: one object.
         hostname: its own hostname by which it is asked (`AttachedHostname.written`); always "*" on
             a Service.
     """
     return _sorted(
-        RankedRoute(rank(placed.route.match, hostname, route.age, placed.position), placed.route)
+        RankedRoute(
+            rank(placed.route.match, hostname, route.age, placed.position, placed.path),
+            placed.route,
+        )
         for placed in route.routes
     )
 
@@ -52,7 +55,7 @@ def virtual_host(hostname: str, groups: Iterable[Sequence[RankedRoute]]) -> Virt
 
     Args:
         hostname: for which requests come: "a.test", "*.a.test" or "*".
-        groups: one for each HTTPRoute that is asked, in any order. Where routes of a wider hostname
+        groups: one for each object that is asked, in any order. Where routes of a wider hostname
             take what the narrower ones leave, theirs are among them.
     """
     first: dict[str, Route] = {}

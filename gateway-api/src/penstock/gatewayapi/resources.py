@@ -9,8 +9,8 @@ takes that rule or listener out and lets the others serve.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -362,20 +362,9 @@ class HTTPRouteSpec(ApiStruct, frozen=True, kw_only=True):
     @override
     def checks(self) -> Iterator[Problem]:
         """Yield what the CRD does not allow."""
-        yield from at_most("parentRefs", self.parent_refs, MAX_PARENTS)
-        yield from at_most("hostnames", self.hostnames, MAX_HOSTNAMES)
-        yield from at_most("rules", self.rules, MAX_RULES)
+        yield from route_checks(self.parent_refs, self.hostnames, self.rules)
         if not self.rules:
             yield Problem("rules", "must have at least one element", "leave the field out")
-        named = [rule.name for rule in self.rules if rule.name is not None]
-        if len(set(named)) < len(named):
-            yield Problem("rules", "names of rules must be unique")
-        matches = sum(len(rule.matches) for rule in self.rules)
-        if matches > MAX_MATCHES_OF_ROUTE:
-            yield Problem(
-                "rules", f"have {matches} matches together; at most {MAX_MATCHES_OF_ROUTE}"
-            )
-        yield from _parents_apart(self.parent_refs)
 
 
 class HTTPRoute(Object, frozen=True, kw_only=True):
@@ -385,6 +374,29 @@ class HTTPRoute(Object, frozen=True, kw_only=True):
     kind: ClassVar[str] = "HTTPRoute"
 
     spec: HTTPRouteSpec
+
+
+class _Rule(Protocol):
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def matches(self) -> Sequence[object]: ...
+
+
+def route_checks(
+    parents: tuple[ParentReference, ...], hostnames: Sequence[str], rules: Sequence[_Rule]
+) -> Iterator[Problem]:
+    """Yield what the CRDs of routes with matches do not allow in a spec."""
+    yield from at_most("parentRefs", parents, MAX_PARENTS)
+    yield from at_most("hostnames", hostnames, MAX_HOSTNAMES)
+    yield from at_most("rules", rules, MAX_RULES)
+    named = [rule.name for rule in rules if rule.name is not None]
+    if len(set(named)) < len(named):
+        yield Problem("rules", "names of rules must be unique")
+    matches = sum(len(rule.matches) for rule in rules)
+    if matches > MAX_MATCHES_OF_ROUTE:
+        yield Problem("rules", f"have {matches} matches together; at most {MAX_MATCHES_OF_ROUTE}")
+    yield from _parents_apart(parents)
 
 
 def _parents_apart(parents: tuple[ParentReference, ...]) -> Iterator[Problem]:

@@ -14,13 +14,12 @@ from typing_extensions import override
 
 from penstock.core.objects import ApiStruct
 from penstock.gatewayapi.fields import (
-    BackendObjectReference,
     Duration,
     HeaderName,
     HeaderValue,
     SectionName,
     ShortText,
-    Weight,
+    WeightedBackendReference,
     at_most,
     one_of,
     unique,
@@ -120,10 +119,9 @@ class HTTPRouteMatch(ApiStruct, frozen=True, kw_only=True):
         yield from unique("queryParams", (one.name for one in self.query_params), "name")
 
 
-class HTTPBackendRef(BackendObjectReference, frozen=True, kw_only=True):
+class HTTPBackendRef(WeightedBackendReference, frozen=True, kw_only=True):
     """One of the backends that share the requests of a rule."""
 
-    weight: Weight = 1
     filters: tuple[HTTPRouteFilter, ...] = ()
 
     @override

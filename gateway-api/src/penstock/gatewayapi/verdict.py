@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.core.objects import Broken
 from penstock.gatewayapi.conditions import fails, holds, unknown
-from penstock.gatewayapi.faults import Fault
+from penstock.gatewayapi.faults import HTTP_REFUSAL, Fault, Refusal
 from penstock.ir.route import Backend, InvalidBackend
 from penstock.meta.conditions import Condition
 
@@ -30,7 +30,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verdict_of(
-    faults: Sequence[Sequence[Fault]], backends: Sequence[Backend], generation: int
+    faults: Sequence[Sequence[Fault]],
+    backends: Sequence[Backend],
+    generation: int,
+    refusal: Refusal = HTTP_REFUSAL,
 ) -> Verdict:
     """Return the conditions of a route.
 
@@ -38,40 +41,45 @@ def verdict_of(
         faults: those of each rule.
         backends: those of all rules.
         generation: of the route.
+        refusal: how it answers what is wrong.
     """
     wrong = [index for index, of_rule in enumerate(faults) if of_rule]
     found = [fault for of_rule in faults for fault in of_rule]
     all_wrong = bool(wrong) and len(wrong) == len(faults)
     return Verdict(
-        accepted=_accepted(found if all_wrong else (), generation),
+        accepted=_accepted(found if all_wrong else (), generation, refusal),
         partially_invalid=(
-            _partially_invalid(wrong, found, generation) if wrong and not all_wrong else None
+            _partially_invalid(wrong, found, generation, refusal)
+            if wrong and not all_wrong
+            else None
         ),
         resolved_refs=_resolved_refs(backends, generation),
     )
 
 
-def verdict_of_broken(route: Broken) -> Verdict:
+def verdict_of_broken(route: Broken, refusal: Refusal = HTTP_REFUSAL) -> Verdict:
     """Return the conditions of a route that did not decode."""
     generation = route.metadata.generation
     faults = [Fault(problem.path, problem.message) for problem in route.problems]
     return Verdict(
-        accepted=_accepted(faults or (Fault("", "the route cannot be read"),), generation),
+        accepted=_accepted(faults or (Fault("", "the route cannot be read"),), generation, refusal),
         partially_invalid=None,
         resolved_refs=unknown("ResolvedRefs", generation, "the route cannot be read"),
     )
 
 
-def _accepted(faults: Sequence[Fault], generation: int) -> Condition:
+def _accepted(faults: Sequence[Fault], generation: int, refusal: Refusal) -> Condition:
     if not faults:
         return holds("Accepted", "Accepted", generation)
-    text = f"every rule answers 500: {_listed(faults)}"
+    text = f"every rule answers {refusal.words}: {_listed(faults)}"
     return fails("Accepted", faults[0].reason, generation, text)
 
 
-def _partially_invalid(rules: Sequence[int], faults: Sequence[Fault], generation: int) -> Condition:
+def _partially_invalid(
+    rules: Sequence[int], faults: Sequence[Fault], generation: int, refusal: Refusal
+) -> Condition:
     which = ", ".join(str(index) for index in rules)
-    text = f"Dropped Rule {which}, answered with 500: {_listed(faults)}"
+    text = f"Dropped Rule {which}, answered with {refusal.words}: {_listed(faults)}"
     return holds("PartiallyInvalid", faults[0].reason, generation, text)
 
 

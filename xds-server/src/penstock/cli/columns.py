@@ -15,7 +15,7 @@ Item = dict[str, Any]
 UNKNOWN = "-"
 KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
-    "GatewayClass", "Gateway", "HTTPRoute", "ReferenceGrant", "CiliumNetworkPolicy",
+    "GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "CiliumNetworkPolicy",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -190,16 +190,18 @@ def _keys(item: Item) -> str:
 
 _WHY = Column("WHY NOT", _message)
 
+_ROUTE = (
+    Column("HOSTNAMES", _hostnames),
+    Column("PARENTS", _parents),
+    Column("ACCEPTED", _condition("Accepted")),
+    Column("RESOLVEDREFS", _condition("ResolvedRefs")),
+    Column("PROGRAMMED", _condition("DataPlaneAcked")),
+    Column("WEIGHTS", _weights, wide=True),
+    _WHY,
+)
 _COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "HTTPRoute": (
-        Column("HOSTNAMES", _hostnames),
-        Column("PARENTS", _parents),
-        Column("ACCEPTED", _condition("Accepted")),
-        Column("RESOLVEDREFS", _condition("ResolvedRefs")),
-        Column("PROGRAMMED", _condition("DataPlaneAcked")),
-        Column("WEIGHTS", _weights, wide=True),
-        _WHY,
-    ),
+    "HTTPRoute": _ROUTE,
+    "GRPCRoute": _ROUTE,
     "Gateway": (
         Column("CLASS", lambda item: _spec(item).get("gatewayClassName") or UNKNOWN),
         Column("ADDRESS", _gateway_address),

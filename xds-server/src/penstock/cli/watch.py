@@ -18,7 +18,7 @@ from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.source import SourceProblem
 
-KINDS = ("Gateway", "HTTPRoute", "CiliumNetworkPolicy")
+KINDS = ("Gateway", "HTTPRoute", "GRPCRoute", "CiliumNetworkPolicy")
 """Kinds that have conditions."""
 MOST_OBJECTS = 2000
 """Where there are more, conditions are not asked for at each change; `penstock get` shows them."""

@@ -14,7 +14,7 @@ from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 
 MAX_ANCESTORS = 16
 """PolicyStatus.ancestors."""
@@ -85,11 +85,11 @@ def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
     return found
 
 
-def _gateways_of(db: Database, name: NamespacedName) -> set[NamespacedName]:
+def _gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:
     route = head(db, name)
     found: set[NamespacedName] = set()
     for parent in route.parents if route is not None else ():
-        kind, target = kind_of(parent), target_of(parent, name)
+        kind, target = kind_of(parent), target_of(parent, name.key)
         if served_as(kind) is not ParentKind.GATEWAY:
             continue
         of_set = kind is ParentKind.LISTENER_SET

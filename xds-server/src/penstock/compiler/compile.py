@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,19 +21,21 @@ from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
+from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
 
+K = TypeVar("K", NamespacedName, ObjectRef)
 RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
-    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, HTTPRoute,
+    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
     ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node,
 )  # fmt: skip
 """Kinds that change what nodes get."""
@@ -151,18 +153,22 @@ class Compiler:
             "ReferenceGrant": db.grants,
         }
         tolerant: dict[str, Collection[NamespacedName, Any]] = {
-            "HTTPRoute": db.routes,
             "CiliumNetworkPolicy": db.policies,
             "Secret": db.secrets,
         }
-        if kind in plain:
+        if kind in ROUTE_KINDS:
+            self._put(self.db.routes, thing.ref, thing, gone=gone)
+        elif kind in plain:
             self._store(plain[kind], thing, gone=gone)
         elif kind in tolerant:
-            # A broken one still closes what it was meant for.
-            if gone:
-                tolerant[kind].remove(thing.key)
-            else:
-                tolerant[kind].set(thing.key, thing)
+            self._put(tolerant[kind], thing.key, thing, gone=gone)
+
+    def _put(self, to: Collection[K, Any], key: K, thing: Object | Broken, *, gone: bool) -> None:
+        """Put an object, broken or not: a broken one still closes what it was meant for."""
+        if gone:
+            to.remove(key)
+        else:
+            to.set(key, thing)
 
     def _store(
         self, collection: Collection[NamespacedName, Any], thing: Object | Broken, *, gone: bool

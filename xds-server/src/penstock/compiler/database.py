@@ -11,13 +11,15 @@ from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Ser
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets
-from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
+from penstock.gatewayapi.routes import AnyRoute
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
 from penstock.ir.route import ServicePort
-from penstock.meta.names import NamespacedName, Origin
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.policy.resources import CiliumNetworkPolicy
 
 ALL = "all"
@@ -109,7 +111,7 @@ class Database:
         self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(self.engine)
         self.time: Collection[str, int] = Collection(self.engine)
         """The present, in seconds since 1970, as it is told now and then."""
-        self.routes: Collection[NamespacedName, HTTPRoute | Broken] = Collection(
+        self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(
             self.engine,
             {
                 "parent": _route_parents,
@@ -117,6 +119,7 @@ class Database:
                 "mirror": _route_mirrors,
                 "consumer": _route_consumers,
                 "weighted": _weighted,
+                "grpc": _grpc,
             },
         )
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
@@ -161,15 +164,15 @@ def served_as(kind: ParentKind) -> ParentKind:
 
 
 def _route_parents(
-    key: NamespacedName, route: HTTPRoute | Broken
+    key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, NamespacedName]]:
     """Yield the parents that a route names, whether they accept it or not."""
     for parent in head_of(route).parents:
-        yield kind_of(parent), target_of(parent, key)
+        yield kind_of(parent), target_of(parent, key.key)
 
 
 def _route_backends(
-    key: NamespacedName, route: HTTPRoute | Broken
+    key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, ServicePort]]:
     """Yield the Service ports that a route sends to, with the kinds of parents it does it for."""
     if isinstance(route, Broken):
@@ -183,9 +186,9 @@ def _route_backends(
                     yield kind, ServicePort(name, backend.port)
 
 
-def _route_mirrors(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[ServicePort]:
+def _route_mirrors(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
     """Yield the Service ports that a route sends copies to."""
-    for rule in route.spec.rules if isinstance(route, HTTPRoute) else ():
+    for rule in () if isinstance(route, Broken) else route.spec.rules:
         for one in rule.filters:
             ref = None if one.request_mirror is None else one.request_mirror.backend_ref
             if ref is not None and ref.port is not None:
@@ -194,14 +197,22 @@ def _route_mirrors(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[S
                 )
 
 
-def _route_consumers(key: NamespacedName, route: HTTPRoute | Broken) -> Iterator[str]:
+def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if the route is written for clients of its own namespace only."""
     for kind, target in _route_parents(key, route):
         if kind is ParentKind.SERVICE and target.namespace != key.namespace:
             yield ALL
 
 
-def _weighted(_: NamespacedName, route: HTTPRoute | Broken) -> Iterator[str]:
+def _weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if some rule shares its requests among several backends."""
-    if isinstance(route, HTTPRoute) and any(len(r.backend_refs) > 1 for r in route.spec.rules):
+    rules = () if isinstance(route, Broken) else route.spec.rules
+    if any(len(rule.backend_refs) > 1 for rule in rules):
         yield ALL
+
+
+def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports that are asked, and are sent copies, by gRPC only."""
+    if isinstance(route, GRPCRoute):
+        yield from (target for _, target in _route_backends(key, route))
+        yield from _route_mirrors(key, route)

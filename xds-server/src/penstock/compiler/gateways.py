@@ -69,7 +69,7 @@ class Claim(msgspec.Struct, frozen=True, order=True):
 
     hostname: str
     listener: str
-    route: NamespacedName
+    route: ObjectRef
     written: str
 
 
@@ -157,14 +157,16 @@ def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
     """Return the claims that count for requests to a hostname.
 
     One listener owns the hostname; of the routes there, those for wider hostnames count too, after
-    those for narrower ones.
+    those for narrower ones, if they are of the same kind.
     """
     listener = owner(db, key)
     if listener is None:
         return ()
     asked = claims_by_hostname(db, key.at)
     found = [claim for wide in covering(key.hostname) for claim in asked.get(wide, ())]
-    return tuple(sorted(claim for claim in found if claim.listener == listener.name))
+    here = [claim for claim in found if claim.listener == listener.name]
+    kind = here[0].route.kind if here else ""
+    return tuple(sorted(claim for claim in here if claim.route.kind == kind))
 
 
 @query

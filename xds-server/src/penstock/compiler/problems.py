@@ -8,12 +8,11 @@ import msgspec
 
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
-from penstock.compiler.merged_listeners import checks_of_clients
+from penstock.compiler.merged_listeners import checks_of_clients, settled_attachment
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
     RouteFor,
-    gateway_attachment,
     head,
     service_attachment,
     translated,
@@ -23,10 +22,11 @@ from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.status import gateway_status, is_ours
 from penstock.incremental.query import query
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem, Severity
 
 _ANY_ADDRESS = "192.0.2.1"
@@ -39,8 +39,8 @@ def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
         case "CiliumNetworkPolicy":
             policy = parsed.once(db, thing.key)
             return () if policy is None else policy.problems
-        case "HTTPRoute":
-            return route_problems.once(db, thing.key)
+        case kind if kind in ROUTE_KINDS:
+            return route_problems.once(db, thing.ref)
         case "Gateway" if isinstance(thing, Gateway):
             return tuple(_of_gateway(db, thing))
         case _:
@@ -48,12 +48,12 @@ def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
 
 
 @query
-def route_problems(db: Database, name: NamespacedName) -> tuple[Problem, ...]:
+def route_problems(db: Database, name: ObjectRef) -> tuple[Problem, ...]:
     """Return the problems of a route with its rules, backends and parents."""
     return tuple(_of_route(db, name))
 
 
-def _of_route(db: Database, name: NamespacedName) -> Iterator[Problem]:
+def _of_route(db: Database, name: ObjectRef) -> Iterator[Problem]:
     route, known = head(db, name), db.routes.get(name)
     if route is None:
         return
@@ -69,16 +69,16 @@ def _of_route(db: Database, name: NamespacedName) -> Iterator[Problem]:
 
 
 def _of_parent(db: Database, key: ParentOf, parent: ParentReference) -> Problem | None:
-    target = target_of(parent, key.route)
+    target = target_of(parent, key.route.key)
     accepted: Condition | None
     match kind_of(parent):
         case ParentKind.GATEWAY:
-            attached = gateway_attachment(db, key)
+            attached = settled_attachment(db, key)
             if attached is None:
                 return _dangling("Gateway", target)
             accepted = attached.accepted
         case ParentKind.LISTENER_SET:
-            attached = gateway_attachment(db, key)
+            attached = settled_attachment(db, key)
             if attached is None:
                 return _dangling("ListenerSet", target)
             accepted = attached.accepted

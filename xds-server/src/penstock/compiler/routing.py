@@ -1,4 +1,4 @@
-"""Queries about HTTPRoutes: what each says, where it attaches, and the routes of one scope."""
+"""Queries about routes: what each says, where it attaches, and the routes of one scope."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from penstock.gatewayapi.attach import (
     target_of,
 )
 from penstock.gatewayapi.backends import References
+from penstock.gatewayapi.contest import first_kind, settled_on_service
 from penstock.gatewayapi.fields import ParentReference
-from penstock.gatewayapi.httproute import TranslatedRoute, translate
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
 from penstock.gatewayapi.merged import lets_in, place_of
 from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.gatewayapi.routes import translate
+from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.incremental.query import query
 from penstock.ir.route import (
     Forward,
@@ -41,20 +43,20 @@ from penstock.ir.route import (
     VirtualHost,
 )
 from penstock.meta.limits import INLINE_WEIGHTS_ABOVE
-from penstock.meta.names import NamespacedName, Origin
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 
 
 class RouteFor(msgspec.Struct, frozen=True, order=True):
     """A route as one kind of parent sees it: grants are asked for at Gateways only."""
 
-    route: NamespacedName
+    route: ObjectRef
     mesh: bool
 
 
 class RankedFor(msgspec.Struct, frozen=True, order=True):
-    """The routes of an HTTPRoute, asked for by one of its hostnames."""
+    """The routes of an object, asked for by one of its hostnames."""
 
-    route: NamespacedName
+    route: ObjectRef
     written: str = "*"
     mesh: bool = True
 
@@ -62,12 +64,12 @@ class RankedFor(msgspec.Struct, frozen=True, order=True):
 class ParentOf(msgspec.Struct, frozen=True, order=True):
     """One parentRef of a route, by its place in the list."""
 
-    route: NamespacedName
+    route: ObjectRef
     index: int
 
 
 @query
-def head(db: Database, name: NamespacedName) -> RouteHead | None:
+def head(db: Database, name: ObjectRef) -> RouteHead | None:
     """Return what attachment needs of a route."""
     route = db.routes.get(name)
     return None if route is None else head_of(route)
@@ -87,7 +89,8 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         names = db.grants.bucket("namespace", namespace)
         return [grant for name in names if (grant := db.grants.get(name)) is not None]
 
-    return translate(route, References(service=service, grants=grants, mesh=key.mesh))
+    references = References(service=service, grants=grants, mesh=key.mesh)
+    return translate(route, references)
 
 
 @query
@@ -99,7 +102,7 @@ def namespace_labels(db: Database, name: str) -> dict[str, str]:
 
 @query
 def gateway_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
-    """Return where one parentRef attaches; None if its Gateway is not ours."""
+    """Return where one parentRef wants to attach; None if there is no such Gateway."""
     route = head(db, key.route)
     if route is None:
         return None
@@ -133,8 +136,8 @@ def _attach_to_set(
 
 
 @query
-def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
-    """Return which ports one parentRef to a Service governs."""
+def _on_service(db: Database, key: ParentOf) -> ServiceAttachment | None:
+    """Return which ports one parentRef to a Service wants to govern."""
     route = head(db, key.route)
     if route is None:
         return None
@@ -143,9 +146,43 @@ def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
 
 
 @query
-def routes_on(db: Database, target: ServicePort) -> tuple[tuple[NamespacedName, MeshRole], ...]:
+def kinds_on(db: Database, target: ServicePort) -> dict[str, str]:
+    """Return the kind of routes that governs a Service port: by namespace of consumers, or ""."""
+    found: dict[str, set[str]] = {}
+    for name in db.routes.bucket("parent", (ParentKind.SERVICE, target.service)):
+        route = head(db, name)
+        for index, parent in enumerate(route.parents if route is not None else ()):
+            if kind_of(parent) is ParentKind.SERVICE:
+                wanted = _on_service(db, ParentOf(name, index))
+                if wanted is not None and target.port in wanted.ports:
+                    found.setdefault(_group(name, wanted), set()).add(name.kind)
+    return {group: first_kind(kinds) for group, kinds in found.items()}
+
+
+def _group(route: ObjectRef, attachment: ServiceAttachment) -> str:
+    return route.namespace if attachment.role is MeshRole.CONSUMER else ""
+
+
+@query
+def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
+    """Return which ports one parentRef to a Service governs."""
+    route, wanted = head(db, key.route), _on_service(db, key)
+    if route is None or wanted is None:
+        return None
+    service = target_of(wanted.parent, route.key)
+    group = _group(key.route, wanted)
+    lost = {
+        port: kind
+        for port in wanted.ports
+        if (kind := kinds_on(db, ServicePort(service, port))[group]) != route.kind
+    }
+    return settled_on_service(route, wanted, lost)
+
+
+@query
+def routes_on(db: Database, target: ServicePort) -> tuple[tuple[ObjectRef, MeshRole], ...]:
     """Return the routes that govern a Service port, with their roles."""
-    found: list[tuple[NamespacedName, MeshRole]] = []
+    found: list[tuple[ObjectRef, MeshRole]] = []
     for name in db.routes.bucket("parent", (ParentKind.SERVICE, target.service)):
         route = head(db, name)
         for index, parent in enumerate(route.parents if route is not None else ()):
@@ -158,7 +195,7 @@ def routes_on(db: Database, target: ServicePort) -> tuple[tuple[NamespacedName, 
 
 @query
 def ranked_for(db: Database, key: RankedFor) -> tuple[RankedRoute, ...]:
-    """Return the routes of one HTTPRoute in order of precedence."""
+    """Return the routes of one object in order of precedence."""
     route = translated(db, RouteFor(key.route, key.mesh))
     return () if route is None else ranked(route, key.written)
 
@@ -215,7 +252,7 @@ def weights_in_runtime(db: Database, _: None) -> bool:
 
 
 @query
-def route_weights(db: Database, name: NamespacedName) -> Mapping[str, int]:
+def route_weights(db: Database, name: ObjectRef) -> Mapping[str, int]:
     """Return the runtime keys of one route, in the clusters of each kind of parent it has."""
     route = head(db, name)
     parents = route.parents if route is not None else ()

@@ -24,6 +24,8 @@ from penstock.envoy import rbac
 from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.endpoint import load_assignment
 from penstock.envoy.upstream_tls import secure
+from penstock.gatewayapi.attach import ParentKind
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.policy import SCTP, TCP, UDP, Direction, HttpAllow, HttpPort, Reserved
@@ -33,6 +35,8 @@ from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource, make_resource
 
+HTTP2_PROTOCOLS = frozenset({"kubernetes.io/h2c", "grpc"})
+"""Values of appProtocol that are HTTP/2 without TLS."""
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 
 
@@ -157,8 +161,8 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
         return None
-    protocol, netns = _protocol(spec, role), db.settings.dial_netns
     tls = tls_towards(db, target) if role is not Role.MESH else None
+    protocol, netns = _protocol(db, spec, of, tls), db.settings.dial_netns
     name, origin = cluster_name(role, target), Origin.of("Service", target.service)
     if role is not Role.MIRROR and not isinstance(tls, BackendTls):
         made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
@@ -171,10 +175,21 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
 
 
-def _protocol(spec: PortSpec, role: Role) -> Protocol:
-    if spec.app_protocol == "kubernetes.io/h2c":
+def _protocol(
+    db: Database, spec: PortSpec, of: RoleOf, tls: BackendTls | RefusedTls | None
+) -> Protocol:
+    """Return what the endpoints are spoken to in; calls of gRPC are HTTP/2 always."""
+    role = Role(of.role)
+    if spec.app_protocol in HTTP2_PROTOCOLS:
         return Protocol.HTTP2
-    return Protocol.SAME if role is Role.MESH else Protocol.HTTP1
+    if role is Role.MESH:
+        return Protocol.SAME
+    if not db.routes.bucket("grpc", of.target):
+        return Protocol.HTTP1
+    others = db.routes.bucket("backend", (ParentKind.GATEWAY, of.target))
+    mixed = any(name.kind != GRPCRoute.kind for name in others)
+    plain = role is Role.GATEWAY and tls is None
+    return Protocol.SAME if mixed and plain else Protocol.HTTP2
 
 
 @query

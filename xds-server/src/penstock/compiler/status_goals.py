@@ -27,14 +27,15 @@ from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
 
 STATUS_KINDS = frozenset(
     {
-        "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "HTTPRoute",
-        "ListenerSet", "Service",
+        "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
+        "Service", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""
@@ -86,7 +87,6 @@ def listener_set_basis(
 
 
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
-    "HTTPRoute": parent_statuses,
     "Gateway": gateway_basis,
     "ListenerSet": listener_set_basis,
     "BackendTLSPolicy": policy_state,
@@ -106,10 +106,16 @@ class StatusGoals:
 
     def follow(self, ref: ObjectRef) -> None:
         """Tell from now on when the status of *ref* may have changed."""
-        basis = _BASES.get(ref.kind)
-        if basis is not None and ref not in self._nodes:
-            node = self._nodes[ref] = basis.node(self._db, ref.key)
+        node = None if ref in self._nodes else self._basis(ref)
+        if node is not None:
+            self._nodes[ref] = node
             self._db.engine.want(node, StatusGoal(ref))
+
+    def _basis(self, ref: ObjectRef) -> Node | None:
+        if ref.kind in ROUTE_KINDS:
+            return parent_statuses.node(self._db, ref)
+        basis = _BASES.get(ref.kind)
+        return None if basis is None else basis.node(self._db, ref.key)
 
     def drop(self, ref: ObjectRef) -> None:
         """Stop following *ref*."""

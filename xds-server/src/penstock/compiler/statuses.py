@@ -24,12 +24,12 @@ from penstock.compiler.merged_listeners import (
     parent_of,
     placed_listeners,
     sets_of,
+    settled_attachment,
 )
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,
     RouteFor,
-    gateway_attachment,
     head,
     service_attachment,
     translated,
@@ -47,7 +47,8 @@ from penstock.gatewayapi.listener_set_status import (
     refused_status,
 )
 from penstock.gatewayapi.listeners import ListenerStatus
-from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
+from penstock.gatewayapi.resources import Gateway, GatewayClass
+from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.status import (
     CONTROLLER_NAME,
     RouteParentStatus,
@@ -77,7 +78,7 @@ def status_of(
 ) -> dict[str, Any] | None:
     """Return the status of *thing* as Kubernetes would show it; None if it has none of ours."""
     match thing.ref.kind:
-        case "HTTPRoute":
+        case kind if kind in ROUTE_KINDS:
             return _route(db, thing, acknowledged)
         case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet):
             return _of_listeners(db, thing, acknowledged)
@@ -141,7 +142,7 @@ def _with_acknowledged(
 
 
 @query
-def parent_statuses(db: Database, name: NamespacedName) -> tuple[RouteParentStatus, ...]:
+def parent_statuses(db: Database, name: ObjectRef) -> tuple[RouteParentStatus, ...]:
     """Return the status of a route at each parent of ours."""
     route = head(db, name)
     found: list[RouteParentStatus] = []
@@ -149,7 +150,7 @@ def parent_statuses(db: Database, name: NamespacedName) -> tuple[RouteParentStat
         kind = kind_of(parent)
         if kind is ParentKind.FOREIGN:
             continue
-        accepted = _accepted(db, ParentOf(name, index), kind, target_of(parent, name))
+        accepted = _accepted(db, ParentOf(name, index), kind, target_of(parent, name.key))
         rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
         if accepted is not None and rules is not None:
             found.append(route_parent_status(parent, accepted, rules.verdict))
@@ -166,14 +167,14 @@ def _accepted(
     of_set = kind is ParentKind.LISTENER_SET
     if (parent_of(db, target) if of_set else ours(db, target)) is None:
         return None
-    on_gateway = gateway_attachment(db, at)
+    on_gateway = settled_attachment(db, at)
     return None if on_gateway is None else on_gateway.accepted
 
 
 @query
 def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
     """Return the number of accepted routes of each listener of a Gateway, by its place."""
-    joined: dict[NamespacedName, set[str]] = {}
+    joined: dict[ObjectRef, set[str]] = {}
     for one in attachments(db, name):
         rules = translated(db, RouteFor(one.route, mesh=False))
         if rules is not None:
@@ -193,15 +194,13 @@ def accepted_sets(db: Database, name: NamespacedName) -> int:
 def _route(
     db: Database, thing: Object | Broken, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:
-    if not isinstance(thing, HTTPRoute | Broken):
-        return None
     parents = [
         {
             "parentRef": parent_ref(one.parent),
             "controllerName": CONTROLLER_NAME,
             "conditions": _with_acknowledged(one.conditions, thing, acknowledged),
         }
-        for one in parent_statuses.once(db, thing.key)
+        for one in parent_statuses.once(db, thing.ref)
     ]
     return {"parents": parents} if parents else None
 

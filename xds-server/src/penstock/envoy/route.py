@@ -41,7 +41,7 @@ from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
 from penstock.pb.envoy.type.v3 import percent_pb2
 
 INVALID_CLUSTER = "penstock.invalid"
-"""A cluster that never exists: requests for it are answered with 500."""
+"""A cluster that never exists: requests for it are answered with an error."""
 
 HTTP_PORT = 80
 SCHEME_PORTS = {"http": HTTP_PORT, "https": 443}
@@ -57,6 +57,10 @@ _REDIRECTS = {
     303: route_pb2.RedirectAction.SEE_OTHER,
     307: route_pb2.RedirectAction.TEMPORARY_REDIRECT,
     308: route_pb2.RedirectAction.PERMANENT_REDIRECT,
+}
+_NOT_FOUND = {
+    500: route_pb2.RouteAction.INTERNAL_SERVER_ERROR,
+    503: route_pb2.RouteAction.SERVICE_UNAVAILABLE,
 }
 _UNSEEN = "connect-failure,refused-stream,reset-before-request"
 """Only what certainly did not reach the application: safe for every method."""
@@ -176,13 +180,13 @@ def _forward(
     runtime_weights: bool,
 ) -> None:
     if sum(backend.weight for backend in action.backends) == 0:
-        result.direct_response.status = 500
+        result.direct_response.status = action.invalid_status
         return
     to = result.route
-    to.cluster_not_found_response_code = (
-        route_pb2.RouteAction.ClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR
-    )
+    to.cluster_not_found_response_code = _NOT_FOUND[action.invalid_status]
     to.timeout.CopyFrom(_timeout(action))
+    if action.idle_timeout_ms:
+        to.idle_timeout.CopyFrom(_duration(action.idle_timeout_ms))
     if action.retry is not None:
         to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
     to.request_mirror_policies.extend(map(_mirror, action.mirrors))

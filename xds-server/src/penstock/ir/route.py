@@ -1,6 +1,6 @@
-"""Routes: what HTTPRoute (and later Ingress, GRPCRoute) become.
+"""Routes: what HTTPRoute and GRPCRoute become.
 
-Source: Gateway API, HTTPRouteRule.
+Source: Gateway API, HTTPRouteRule, GRPCRouteRule.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
 
 
 class InvalidBackend(Node, frozen=True, kw_only=True):
-    """A backendRef that did not resolve; its share is answered with 500."""
+    """A backendRef that did not resolve; its share is answered with an error."""
 
     reason: str
     """Reason of the ResolvedRefs condition: BackendNotFound, RefNotPermitted, InvalidKind, ..."""
@@ -140,7 +140,7 @@ class Cors(Node, frozen=True, kw_only=True):
 class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
-    No backend, or weights that add up to 0, answers 500.
+    No backend, or weights that add up to 0, answers `invalid_status`.
     """
 
     backends: tuple[Backend, ...]
@@ -150,9 +150,13 @@ class Forward(Node, frozen=True, kw_only=True):
     """Whole exchange; 0 is no limit, None is the default (no limit)."""
     backend_timeout_ms: int | None = None
     """One attempt; 0 and None are no limit."""
+    idle_timeout_ms: int = 0
+    """Longest silence; 0 is what the listener has."""
     mirrors: tuple[Mirror, ...] = ()
     retry: Retry | None = None
     """None repeats only what certainly did not reach the application."""
+    invalid_status: int = 500
+    """Answer to the share of invalid backends: 500 or 503."""
 
 
 class Redirect(Node, frozen=True, kw_only=True):
@@ -180,7 +184,10 @@ class Route(Node, frozen=True, kw_only=True):
     """One match of one rule, with what is to be done."""
 
     name: str
-    """Stable and unique among all routes: "namespace/name/rule index/match index"."""
+    """Stable and unique among all routes: "namespace/name/rule index/match index".
+
+    Of other kinds than HTTPRoute the kind stands before it.
+    """
     match: RouteMatch
     action: Action
     request_headers: HeaderChange = HeaderChange()

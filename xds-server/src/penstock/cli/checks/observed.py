@@ -50,6 +50,7 @@ LISTS: Mapping[str, str] = {
     "gatewayclasses": "/apis/gateway.networking.k8s.io/v1/gatewayclasses",
     "gateways": "/apis/gateway.networking.k8s.io/v1/gateways",
     "httproutes": "/apis/gateway.networking.k8s.io/v1/httproutes",
+    "grpcroutes": "/apis/gateway.networking.k8s.io/v1/grpcroutes",
     "policies": "/apis/cilium.io/v2/ciliumnetworkpolicies",
 }
 """What is read; Secrets are not."""

@@ -23,7 +23,7 @@ from penstock.sources.kubernetes.connection import ApiServer, UnreachableError
 
 KINDS = (
     "nodes", "pods", "daemonsets", "deployments", "leases", "gatewayclasses", "gateways",
-    "httproutes", "policies", "services", "servicecidrs",
+    "httproutes", "grpcroutes", "policies", "services", "servicecidrs",
 )  # fmt: skip
 """Lists of `observed.LISTS` that are taken; of CRDs only the names, of ConfigMaps only the CA's."""
 LOG_LINES = 5000

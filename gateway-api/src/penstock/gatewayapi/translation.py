@@ -1,0 +1,250 @@
+"""What the rules of a route become, whatever its kind: one route for each match of each rule.
+
+A rule that cannot be served as written answers an error to what it matches; it is never left out,
+because a broader rule would then get its traffic. The other rules are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.backends import (
+    References,
+    Unresolved,
+    referrer_of,
+    resolve,
+    resolve_port,
+)
+from penstock.gatewayapi.effects import Effect, MirrorFilter, effect_on_backend
+from penstock.gatewayapi.faults import Fault, Refusal
+from penstock.gatewayapi.fields import WeightedBackendReference
+from penstock.gatewayapi.filters import HTTPRequestMirrorFilter, HTTPRouteFilter
+from penstock.gatewayapi.matches import TranslatedMatch
+from penstock.gatewayapi.precedence import Age, PathRank
+from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
+from penstock.ir.route import (
+    Action,
+    Backend,
+    Cors,
+    HeaderChange,
+    InvalidBackend,
+    Mirror,
+    Respond,
+    Route,
+    RouteMatch,
+)
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.problems import Problem, Severity
+
+UNPREFIXED = "HTTPRoute"
+"""The kind whose routes are named without their kind."""
+
+Reference = tuple[WeightedBackendReference, Sequence[HTTPRouteFilter]]
+"""A backendRef and its filters."""
+
+
+class PlacedRoute(msgspec.Struct, frozen=True):
+    """A route and where it stands in its object."""
+
+    route: Route
+    position: tuple[int, int]
+    """Index of the rule, index of the match in it."""
+    path: PathRank | None = None
+    """Place of its path where HTTPRoute's order does not hold."""
+
+
+class TranslatedRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """What one object asks for, wherever it is attached."""
+
+    key: NamespacedName
+    age: Age
+    routes: tuple[PlacedRoute, ...]
+    verdict: Verdict
+    problems: tuple[Problem, ...]
+
+    @property
+    def rules(self) -> tuple[Route, ...]:
+        """Return the routes in the order of the object."""
+        return tuple(placed.route for placed in self.routes)
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule, translated; `action` is the refusal exactly if there are faults."""
+
+    origin: Origin
+    matches: tuple[TranslatedMatch, ...]
+    action: Action
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    cors: Cors | None = None
+    backends: tuple[Backend, ...]
+    lost_mirrors: tuple[InvalidBackend, ...]
+    """Where copies should go and cannot."""
+    faults: tuple[Fault, ...]
+
+
+class Destinations(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the requests of a rule go."""
+
+    backends: tuple[Backend, ...]
+    mirrors: tuple[Mirror, ...]
+    lost_mirrors: tuple[InvalidBackend, ...]
+    faults: tuple[Fault, ...]
+    """What is wrong with the filters of backends."""
+
+
+def destinations(
+    refs: Iterable[Reference], effect: Effect, origin: Origin, references: References
+) -> Destinations:
+    """Return where the requests of a rule go.
+
+    Args:
+        refs: its backendRefs.
+        effect: what its filters do.
+        origin: the rule.
+        references: how backends are found.
+    """
+    backends, faults = _backends(refs, origin, references)
+    mirrors, lost = _mirrors(effect.mirrors, origin, references)
+    return Destinations(backends=backends, mirrors=mirrors, lost_mirrors=lost, faults=faults)
+
+
+def mesh_faults(effect: Effect) -> Iterator[Fault]:
+    """Yield what is served at Gateways only: a copy does not leave from the client's pod."""
+    for one in effect.mirrors:
+        yield Fault(one.path, "filter RequestMirror is not supported on a Service")
+
+
+def assembled(
+    route: Object, rules: Sequence[Rule], refusal: Refusal, problems: Iterable[Problem] = ()
+) -> TranslatedRoute:
+    """Return a route, its rules translated.
+
+    Args:
+        route: the object.
+        rules: in its order.
+        refusal: how it answers what cannot be served.
+        problems: what else its author should know.
+    """
+    backends = [one for rule in rules for one in (*rule.backends, *rule.lost_mirrors)]
+    generation = route.metadata.generation
+    return TranslatedRoute(
+        key=route.key,
+        age=Age.of(route.key, route.metadata.creation_timestamp),
+        routes=tuple(
+            PlacedRoute(_route(rule, match.match, _name(route.ref, at)), at, match.path)
+            for index, rule in enumerate(rules)
+            for place, match in enumerate(rule.matches)
+            for at in ((index, place),)
+        ),
+        verdict=verdict_of([rule.faults for rule in rules], backends, generation, refusal),
+        problems=(*_problems(rules, refusal), *problems),
+    )
+
+
+def refused(route: Broken, refusal: Refusal) -> TranslatedRoute:
+    """Return a route that did not decode: it answers *refusal* to everything on its hostnames."""
+    answer = Route(
+        name=_name(route.ref, (0, 0)),
+        match=RouteMatch(),
+        action=Respond(status=refusal.status),
+        origin=Origin(route.ref),
+    )
+    return TranslatedRoute(
+        key=route.key,
+        age=Age.of(route.key, route.metadata.creation_timestamp),
+        routes=(PlacedRoute(answer, (0, 0)),),
+        verdict=verdict_of_broken(route, refusal),
+        problems=route.problems,
+    )
+
+
+def _name(route: ObjectRef, at: tuple[int, int]) -> str:
+    """Return the name of a match of a rule; a kind is never the name of a namespace."""
+    name = f"{route.namespace}/{route.name}/{at[0]}/{at[1]}"
+    return name if route.kind == UNPREFIXED else f"{route.kind}/{name}"
+
+
+def _route(rule: Rule, match: RouteMatch, name: str) -> Route:
+    return Route(
+        name=name,
+        match=match,
+        action=rule.action,
+        request_headers=rule.request_headers,
+        response_headers=rule.response_headers,
+        cors=rule.cors,
+        origin=rule.origin,
+    )
+
+
+def _backends(
+    refs: Iterable[Reference], origin: Origin, references: References
+) -> tuple[tuple[Backend, ...], tuple[Fault, ...]]:
+    """Return the backends with their changes of headers, and what is wrong with the latter."""
+    backends: list[Backend] = []
+    faults: list[Fault] = []
+    for index, (ref, filters) in enumerate(refs):
+        here = origin.at(f"backendRefs[{index}]")
+        effect = effect_on_backend(filters, f"{here.path}.filters")
+        backend = resolve(ref, here, references)
+        if not isinstance(backend, InvalidBackend):
+            backend = msgspec.structs.replace(
+                backend,
+                request_headers=effect.request_headers,
+                response_headers=effect.response_headers,
+            )
+        backends.append(backend)
+        faults += effect.faults
+    return tuple(backends), tuple(faults)
+
+
+def _mirrors(
+    filters: Sequence[MirrorFilter], origin: Origin, references: References
+) -> tuple[tuple[Mirror, ...], tuple[InvalidBackend, ...]]:
+    """Return where copies go, and the references that lead nowhere."""
+    mirrors: list[Mirror] = []
+    lost: list[InvalidBackend] = []
+    for one in filters:
+        found = resolve_port(one.given.backend_ref, referrer_of(origin), references)
+        if isinstance(found, Unresolved):
+            here = Origin(origin.object, f"{one.path}.requestMirror.backendRef")
+            lost.append(
+                InvalidBackend(reason=found.reason, message=found.message, weight=0, origin=here)
+            )
+        elif (share := _share(one.given))[0]:
+            mirrors.append(Mirror(target=found, numerator=share[0], denominator=share[1]))
+    return tuple(mirrors), tuple(lost)
+
+
+def _share(given: HTTPRequestMirrorFilter) -> tuple[int, int]:
+    """Return numerator and denominator of the share of requests that is copied."""
+    if given.fraction is not None:
+        return given.fraction.numerator, given.fraction.denominator
+    return (1, 1) if given.percent is None else (given.percent, 100)
+
+
+def _problems(rules: Sequence[Rule], refusal: Refusal) -> Iterator[Problem]:
+    """Yield everything about rules that their author should know."""
+    for rule in rules:
+        for fault in rule.faults:
+            hint = f"the rule answers {refusal.words} until this is mended"
+            yield Problem(fault.path, fault.message, hint)
+        for backend in rule.backends:
+            if isinstance(backend, InvalidBackend):
+                text = f"{backend.reason}: {backend.message}"
+                hint = f"its share of requests is answered with {refusal.words}"
+                yield Problem(backend.origin.path, text, hint, Severity.WARNING)
+        for mirror in rule.lost_mirrors:
+            text = f"{mirror.reason}: {mirror.message}"
+            yield Problem(mirror.origin.path, text, "nothing is copied there", Severity.WARNING)
+
+
+def default_gateways(asked: str | None) -> Iterator[Problem]:
+    """Yield that a route asks for Gateways that there are not."""
+    if asked == "All":
+        text = "there are no default Gateways"
+        hint = "name the Gateway in parentRefs"
+        yield Problem("spec.useDefaultGateways", text, hint, Severity.WARNING)
