@@ -73,12 +73,13 @@ def test_status_says_that_every_node_has_it(shop: Mesh) -> None:
     def conditions() -> dict[str, Any]:
         status = shop.cluster.get("-n", "shop", "httproute", "orders").get("status", {})
         return {
-            one["type"]: one["status"]
+            one["type"]: one["message"] if one["type"] == "DataPlaneAcked" else one["status"]
             for parent in status.get("parents", [])
             for one in parent["conditions"]
         }
 
     wanted = {"Accepted": "True", "ResolvedRefs": "True"}
+    wanted["DataPlaneAcked"] = "in force on 2 of 2 nodes"
     assert eventually(lambda: wanted.items() <= conditions().items()), conditions()
 
 

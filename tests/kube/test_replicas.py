@@ -13,11 +13,15 @@ import pytest
 
 from penstock.ads.client import AdsClient
 from penstock.ads.dial import ControllersDialer, fixed_controllers
+from penstock.ads.fan_out import ReportFanOut
 from penstock.ads.join import JoinClient
+from penstock.ads.reports import EnvoyVerdicts
 from penstock.meta.back_off import BackOff
 from penstock.runtime.clock import SystemClock
 from penstock.xds import types
-from penstock.xds.resource import Resource
+from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
+from penstock.xds.verdict import Accepted, Rejection
 from support.controllers import Controller, on_network
 from support.kube import KubeApi, gateway_api_crds, policy_crds
 from support.nodes import Memory, running
@@ -95,17 +99,34 @@ def world() -> list[dict[str, Any]]:
 
 
 class Watcher(Memory):
-    """Also notes what it was ever told to remove."""
+    """Also notes what it was ever told to remove; its Envoy takes everything, or nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.removed: list[str] = []
+        self.verdicts = EnvoyVerdicts()
+        self.refuses = ""
+        """Why its Envoy takes nothing; "" if it does."""
 
     async def apply(
         self, type_url: str, upserts: Sequence[Resource], removals: Sequence[str]
     ) -> list[str]:
         self.removed += removals
+        self.verdicts.hold(
+            Delta(tuple(upserts), tuple(ResourceName(type_url, name) for name in removals))
+        )
+        if type_url in types.ENVOY_TYPES:
+            self._ask_envoy(type_url, upserts, removals)
         return await super().apply(type_url, upserts, removals)
+
+    def _ask_envoy(
+        self, type_url: str, upserts: Sequence[Resource], removals: Sequence[str]
+    ) -> None:
+        taken = {} if self.refuses else {one.name: one.version for one in upserts}
+        self.verdicts.on_ack("envoy", Accepted(type_url, taken, tuple(removals)))
+        for one in upserts if self.refuses else ():
+            said = Rejection(one.key, one.version, one.origins, self.refuses)
+            self.verdicts.on_reject("envoy", said)
 
     def content(self) -> dict[str, bytes]:
         """Return everything that it has, by type and name."""
@@ -141,9 +162,20 @@ class Agent:
             back_off=QUICK,
         )
 
+        self._fan_out = ReportFanOut(
+            places,
+            self._join,
+            reports=lambda: self.memory.verdicts.reports(node),
+            clock=SystemClock(),
+            random=lambda: 0.5,
+            back_off=QUICK,
+            look_seconds=0.1,
+        )
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[Agent]:
-        async with running(self._join.run()), running(self.ads.run()):
+        join, ads, fan_out = self._join.run(), self.ads.run(), self._fan_out.run()
+        async with running(join), running(ads), running(fan_out):
             await eventually(lambda: self.ads.connected and len(self.memory.store) > 0, PATIENCE)
             yield self
 
@@ -196,6 +228,23 @@ def site(bare_api: KubeApi, tmp_path: Path) -> Site:
     for raw in world():
         bare_api.apply(raw)
     return Site(bare_api, tmp_path)
+
+
+def leads(one: Controller) -> bool:
+    return "penstock_status_leader 1.0" in one.get("/metrics")[1]
+
+
+def acked(site: Site) -> tuple[str, str]:
+    """Return reason and message of DataPlaneAcked of the route "orders", as it is written."""
+    path = f"/apis/{GATEWAY_API}/namespaces/shop/httproutes/orders"
+    status = site.api.request("GET", path)[1].get("status", {})
+    found = [
+        (one["reason"], one["message"])
+        for parent in status.get("parents", [])
+        for one in parent["conditions"]
+        if one["type"] == "DataPlaneAcked"
+    ]
+    return found[0] if found else ("", "")
 
 
 async def _same(agents: Sequence[Agent]) -> bool:
@@ -289,3 +338,57 @@ async def test_metrics_tell_what_a_controller_does(site: Site) -> None:
         'penstock_events_total{result="written"}',
     ):
         assert line in text
+
+
+async def leader_and_other(one: Controller, two: Controller) -> tuple[Controller, Controller]:
+    """Return who writes statuses, and who does not."""
+    await eventually(lambda: leads(one) or leads(two), PATIENCE)
+    return (one, two) if leads(one) else (two, one)
+
+
+async def test_the_leader_knows_what_is_in_force_on_nodes_that_the_other_serves(
+    site: Site,
+) -> None:
+    with site.controller("one") as one, site.controller("two") as two:
+        leader, other = await leader_and_other(one, two)
+        async with Agent(site, other, leader).running() as agent:
+            await eventually(lambda: agent.follows(other), PATIENCE)
+            whole = ("Acked", "in force on 1 of 1 nodes")
+            await eventually(lambda: acked(site) == whole, PATIENCE)
+            assert leader.connected() == []
+            agent.memory.refuses = "no such thing"
+            site.api.apply(route("orders", "stock"))
+            await eventually(lambda: acked(site)[0] == "Rejected", PATIENCE)
+            assert "no such thing" in acked(site)[1]
+            agent.memory.refuses = ""
+            site.api.apply(route("orders", "front"))
+            await eventually(lambda: acked(site) == whole, PATIENCE)
+        site.api.apply(route("orders", "stock"))
+        away = "in force on 0 of 1 nodes; not yet on n1 (not connected)"
+        await eventually(lambda: acked(site) == ("Pending", away), PATIENCE)
+        async with Agent(site, other, leader).running():
+            await eventually(lambda: acked(site) == whole, PATIENCE)
+
+
+async def test_the_next_leader_knows_it_at_once_and_one_that_starts_again_is_told(
+    site: Site,
+) -> None:
+    with site.controller("one") as one, site.controller("two") as two:
+        leader, other = await leader_and_other(one, two)
+        async with Agent(site, leader, other).running():
+            await eventually(lambda: acked(site)[0] == "Acked", PATIENCE)
+            leader.kill()
+            await eventually(lambda: leads(other), PATIENCE)
+            site.api.apply(route("orders", "stock"))
+            site.api.apply(route("late", "stock"))
+            await eventually(
+                lambda: "penstock_outstanding 0.0" in other.get("/metrics")[1], PATIENCE
+            )
+            assert acked(site)[0] == "Acked"
+            leader.start()
+            await eventually(
+                lambda: "penstock_nodes_reporting 1.0" in leader.get("/metrics")[1], PATIENCE
+            )
+            await eventually(
+                lambda: "penstock_outstanding 0.0" in leader.get("/metrics")[1], PATIENCE
+            )

@@ -57,6 +57,32 @@ async def test_a_served_node_is_told_changes_only() -> None:
     assert names == [["gw|shop/front/80", "shop/front/80/tcp"]]
 
 
+async def test_what_every_node_has_is_held_once() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    one, two = await world.snapshot_for("n1"), await world.snapshot_for("n2")
+    own = {name.name for name in (r.key for r in one) if one.own(name.type_url).get(name.name)}
+    assert own == {r.name for r in one} - {r.name for r in two}
+    assert own
+    for node, snapshot in (("n1", one), ("n2", two)):
+        assert {r.key: r for r in snapshot} == {r.key: r for r in world.compiler.resources(node)}
+        assert world.size_of(node) == len(snapshot)
+
+
+async def test_a_pod_that_is_bound_later_is_told_to_its_node_only() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    snapshot = await world.snapshot_for("n2")
+    told: dict[str, list[Delta]] = {"n1": [], "n2": []}
+    for node, deltas in told.items():
+        world.subscribe(node, deltas.append)
+    pod = objects.pod("front-1", "10.244.1.1", {"app": "front"}, node="n2")
+    await world.take(Batch((Event(EventType.ADDED, pod),)))
+    assert snapshot.get(types.LISTENER, "uid-Pod/shop/front-1/egress") is not None
+    kinds = {node: {r.type_url for d in told[node] for r in d.upserts} for node in told}
+    assert kinds["n2"] - kinds["n1"] == {types.LISTENER}
+
+
 async def test_a_status_says_what_the_data_plane_said() -> None:
     world = World(Settings())
     await world.take(_shop())
@@ -64,7 +90,7 @@ async def test_a_status_says_what_the_data_plane_said() -> None:
     world.acknowledgements.on_report("n1", node_pb2.NodeReport(node="n1"), full=True)
 
     def acked() -> tuple[str, str]:
-        status = world.status(route, world.states_by_object())
+        status = world.status(route)
         assert status is not None
         conditions = {c["type"]: c for c in status["parents"][0]["conditions"]}
         assert conditions["Accepted"]["status"] == "True"

@@ -92,6 +92,8 @@ class Agent:
             swept=self._swept,
             on_change=self._on_change,
             on_synced=self._on_synced,
+            on_carried=self._ads.carried,
+            on_unreadable=self._ads.unreadable,
         )
         self._controller = self._client(clock)
         self._api = AgentApi(
@@ -121,6 +123,7 @@ class Agent:
             capture=self._capture,
             pods=self._pods,
             gateways_are_served=self._gateways_are_served,
+            reports=self._ads.reports,
             clock=clock,
         )
 
@@ -141,7 +144,7 @@ class Agent:
             versions=self._pipeline.versions,
             clock=clock,
             random=random.random,
-            reports=self._ads.reports,
+            reports=None if self._node.reports_itself else self._ads.reports,
             back_off=FLEET_BACK_OFF if self._config.kubernetes else DEFAULT_BACK_OFF,
         )
 

@@ -16,7 +16,9 @@ from typing import Any
 import structlog
 
 from penstock.ads.dial import Controllers, ControllersDialer, Dialer, fixed_controllers
+from penstock.ads.fan_out import ReportFanOut
 from penstock.ads.join import JoinClient
+from penstock.ads.reports import Reports
 from penstock.agent.capture import Capture, Placement
 from penstock.agent.cluster import ApiAccess, ControllerFinder, pods_of
 from penstock.agent.cni import CniInstallation, PluginSettings
@@ -73,6 +75,7 @@ class KubernetesNode:
         capture: Capture,
         pods: Pods,
         gateways_are_served: Callable[[], bool],
+        reports: Reports,
         clock: Clock,
     ) -> None:
         """Start nothing yet.
@@ -83,6 +86,7 @@ class KubernetesNode:
             capture: the kernel's part.
             pods: the registered pods.
             gateways_are_served: tells whether Envoy has the listeners of Gateways.
+            reports: starts a stream of what is in force here.
             clock: for waiting.
 
         Raises:
@@ -106,6 +110,8 @@ class KubernetesNode:
         )
         capture.announces(lambda: self._addresses.present)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._reports = reports
+        self.reports_itself = not where.local_controller
         self.controller = self._dialer(config, api, clock)
         self._cni: CniInstallation | None = None
         if where.cni is not None:
@@ -187,7 +193,10 @@ class KubernetesNode:
             random=random.random,
             folder=config.paths.keys,
         )
-        self._running.append(credentials.run)
+        fan_out = ReportFanOut(
+            controllers, credentials, reports=self._reports, clock=clock, random=random.random
+        )
+        self._running += [credentials.run, fan_out.run]
         return ControllersDialer(controllers, credentials, random.random)
 
 

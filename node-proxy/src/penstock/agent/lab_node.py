@@ -33,6 +33,7 @@ class LabNode:
             )
         )
         self.controller = f"unix:{paths.controller_ads}"
+        self.reports_itself = False
         self._netns = config.netns or OWN_NETNS
         self._cgroups = frozenset({cgroup.stat().st_ino} if cgroup else ())
 

@@ -27,6 +27,11 @@ class Node(Protocol):
         """Return how the controller is reached."""
         ...
 
+    @property
+    def reports_itself(self) -> bool:
+        """Return whether `parts` tells all controllers what is in force here."""
+        ...
+
     def gateways_netns(self) -> Path:
         """Return the network namespace from which Gateways dial."""
         ...

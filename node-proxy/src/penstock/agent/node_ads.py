@@ -15,8 +15,12 @@ from penstock.agent.envoy_view import EnvoyView
 from penstock.meta.clock import Clock
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.delta import DeltaStream
-from penstock.xds.resource import ResourceName
+from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Cleared, Rejection
+
+ENVOY_SECONDS = 10.0
+"""How long controllers may wait for the word of an Envoy that starts or comes back."""
 
 
 class NodeAds(NoHooks):
@@ -34,7 +38,7 @@ class NodeAds(NoHooks):
         """Serve the snapshot of *node* in *store*, which *view* fills."""
         self._node = node
         self._view = view
-        self._verdicts = EnvoyVerdicts()
+        self._verdicts = EnvoyVerdicts(patience=ENVOY_SECONDS)
         self._stream: DeltaStream | None = None
         self._heard = asyncio.Event()
         self._server = AdsServer(store, clock, hooks=self, extra_handlers=(access_log.handlers(),))
@@ -53,8 +57,17 @@ class NodeAds(NoHooks):
         await self._server.stop()
 
     def reports(self) -> AsyncIterator[node_pb2.NodeReport]:
-        """Return what Envoy said, for the controller: everything, then each change."""
+        """Return what is in force here, for a controller: everything, then each change."""
         return self._verdicts.reports(self._node)
+
+    def carried(self, delta: Delta) -> None:
+        """Take what went into the kernel, or to Envoy, for the reports."""
+        self._verdicts.hold(delta)
+
+    def unreadable(self, resource: Resource, detail: str) -> None:
+        """Take what the agent itself refuses, for the reports."""
+        rejection = Rejection(resource.key, resource.version, resource.origins, detail)
+        self._verdicts.on_reject(self._node, rejection)
 
     async def settled(self, keys: Collection[ResourceName], *, seconds: float) -> bool:
         """Return when Envoy has said its word on the present versions of *keys*.

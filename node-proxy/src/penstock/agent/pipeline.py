@@ -57,6 +57,8 @@ class Pipeline:
         swept: Callable[[], Awaitable[None]] = _at_once,
         on_change: Callable[[], None] = lambda: None,
         on_synced: Callable[[], None] = lambda: None,
+        on_carried: Callable[[Delta], None] = lambda _: None,
+        on_unreadable: Callable[[Resource, str], None] = lambda _, __: None,
     ) -> None:
         """Join the parts.
 
@@ -69,6 +71,8 @@ class Pipeline:
             swept: returns when such connections have ended.
             on_change: is told when something reached Envoy's view or the kernel.
             on_synced: is told once, when the controller has sent all types.
+            on_carried: is told what reached Envoy's view or the kernel.
+            on_unreadable: is told what is left out, and why.
         """
         self._store = store
         self._view = view
@@ -78,6 +82,8 @@ class Pipeline:
         self._swept = swept
         self._on_change = on_change
         self._on_synced = on_synced
+        self._on_carried = on_carried
+        self._on_unreadable = on_unreadable
         self._to_sync = set(types.SENDING_ORDER)
         self._queue: asyncio.Queue[tuple[str, Delta]] = asyncio.Queue()
         self._unsettled: set[ResourceName] = set()
@@ -87,6 +93,7 @@ class Pipeline:
         everything = Delta(tuple(self._store.snapshot))
         self._view.apply(everything)
         self._on_affected(self._datapath.apply(everything))
+        self._on_carried(everything)
 
     def versions(self, type_url: str) -> Mapping[str, str]:
         """Return name → version of what the node has, for the controller."""
@@ -106,6 +113,7 @@ class Pipeline:
                 decode(resource)
             except (message.DecodeError, ValueError) as error:
                 errors.append(f"{resource.key}: {error}")
+                self._on_unreadable(resource, str(error))
             else:
                 readable.append(resource)
         removals = tuple(ResourceName(type_url, name) for name in removed)
@@ -134,14 +142,17 @@ class Pipeline:
         ours = _part(delta, types.NODE_TYPES)
         theirs = _part(delta, types.ENVOY_TYPES)
         self._view.apply(Delta(theirs.upserts))
+        self._on_carried(Delta(theirs.upserts))
         self._unsettled.update(resource.key for resource in theirs.upserts)
         if ours:
             await self._wait_for_envoy()
             self._on_affected(self._datapath.apply(ours))
+            self._on_carried(ours)
         if theirs.removals:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._swept(), ENVOY_PATIENCE)
         self._view.apply(Delta((), theirs.removals))
+        self._on_carried(Delta((), theirs.removals))
         self._on_change()
 
     async def _wait_for_envoy(self) -> None:

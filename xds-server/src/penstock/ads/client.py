@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import grpc
 import grpc.aio
 import structlog
 
 from penstock.ads.dial import Dialer, LocalDialer
-from penstock.ads.server import REPORT_SERVICE, SERVICE
+from penstock.ads.reports import Reports, send_reports
+from penstock.ads.server import SERVICE
 from penstock.meta.back_off import BackOff
 from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
-from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, read_resource
 
@@ -36,7 +36,6 @@ The first response of each type comes even if it is empty: from then on the stor
 """
 Versions = Callable[[str], Mapping[str, str]]
 """Returns name → version of what the store has of a type."""
-Reports = Callable[[], AsyncIterator[node_pb2.NodeReport]]
 
 
 DEFAULT_BACK_OFF = BackOff()
@@ -59,7 +58,8 @@ class AdsClient:
     ) -> None:
         """Be *node* at *target*: "unix:/run/penstock/controller-ads.sock", or what a dialer finds.
 
-        *random* returns numbers in [0, 1); *reports* starts the reports of one session.
+        *random* returns numbers in [0, 1); *reports* starts the reports of one session, to the
+        same server; where there are several, a ReportFanOut tells them all.
         """
         self._dialer: Dialer = LocalDialer(target) if isinstance(target, str) else target
         self._target = ""
@@ -159,14 +159,9 @@ class AdsClient:
         """Send reports until cancelled; if the call alone breaks, begin again with everything."""
         if self._reports is None:
             return
-        call = channel.stream_unary(
-            f"/{REPORT_SERVICE}/Report",
-            request_serializer=node_pb2.NodeReport.SerializeToString,
-            response_deserializer=node_pb2.ReportSummary.FromString,
-        )
         while True:
             try:
-                await call(self._reports())
+                await send_reports(channel, self._reports)
             except grpc.aio.AioRpcError as error:
                 _log.warning("reports to the controller ended", reason=error.details())
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:

@@ -40,6 +40,11 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     ads: int = ADS_PORT
     join: int = JOIN_PORT
 
+    @property
+    def target(self) -> str:
+        """Return where its ADS is, as gRPC wants it."""
+        return f"[{self.host}]:{self.ads}" if ":" in self.host else f"{self.host}:{self.ads}"
+
 
 Controllers = Callable[[], Awaitable[Sequence[Controller]]]
 """Returns the controllers that are ready now; may raise PenstockError."""
@@ -121,23 +126,21 @@ class ControllersDialer:
         self._controllers = controllers
         self._credentials = credentials
         self._random = random
-        self._options = (*_OPTIONS, ("grpc.ssl_target_name_override", server_name))
+        self._server_name = server_name
         self._last = ""
         self._failures = 0
 
     async def dial(self) -> Dialed:
         """See Dialer; another controller than the last time, if there is one."""
-        found = [_address(one.host, one.ads) for one in await self._controllers()]
+        found = [one.target for one in await self._controllers()]
         if not found:
             raise DialError(
                 "no controller is ready; look at the Deployment penstock-controller and its log"
             )
         others = [one for one in found if one != self._last] or found
         target = self._last = others[int(self._random() * len(others))]
-        channel = grpc.aio.secure_channel(
-            target, await self._credentials.channel(), options=self._options
-        )
-        return Dialed(target, channel)
+        credentials = await self._credentials.channel()
+        return Dialed(target, secure_channel(target, credentials, self._server_name))
 
     def ended(self, target: str, *, answered: bool) -> None:
         """See Dialer."""
@@ -145,6 +148,14 @@ class ControllersDialer:
         self._failures = 0 if answered else self._failures + 1
         if self._failures and self._failures % _DOUBT_AFTER == 0:
             self._credentials.doubt()
+
+
+def secure_channel(
+    target: str, credentials: grpc.ChannelCredentials, server_name: str = CONTROLLER_NAME
+) -> grpc.aio.Channel:
+    """Return a channel to a controller whose certificate says *server_name*."""
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", server_name))
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def fixed_controllers(*addresses: Controller) -> Controllers:
@@ -172,7 +183,3 @@ def read_bundle(path: Path) -> bytes:
     if b"BEGIN CERTIFICATE" not in content:
         raise DialError(f"{path} holds no PEM certificate")
     return content
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

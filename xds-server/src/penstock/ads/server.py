@@ -40,6 +40,7 @@ FIRST_SECONDS = 15.0
 SYNC_SECONDS = 10.0
 """How long a remote client waits for a server that does not know everything yet."""
 _MESSAGE_BYTES = 64 << 20
+_ENDED = "the certificate has ended; come with a new one"
 RETIRE_SECONDS = 24 * 3600.0
 """How long streams go on that began before a renewal; by then their certificates have ended."""
 _OPTIONS = (
@@ -52,6 +53,8 @@ _log = structlog.get_logger(__name__)
 Handler = grpc.GenericRpcHandler
 OnReport = Callable[[str, node_pb2.NodeReport, bool], None]
 """Takes (node, report, full): a full report replaces all that was known of the node."""
+OnSilence = Callable[[str], None]
+"""Takes a node of which a stream of reports has ended."""
 
 
 class AdsError(PenstockError):
@@ -68,6 +71,7 @@ class AdsServer:
         *,
         hooks: Hooks | None = None,
         on_report: OnReport | None = None,
+        on_silence: OnSilence = lambda _: None,
         extra_handlers: Sequence[Handler] = (),
         patience: float = PATIENCE,
         peers: Peers | None = None,
@@ -84,6 +88,7 @@ class AdsServer:
         self._clock = clock
         self._hooks: Hooks = NoHooks() if hooks is None else hooks
         self._on_report = on_report
+        self._on_silence = on_silence
         self._extra = tuple(extra_handlers)
         self._patience = patience
         self._peers: Peers = Owner() if peers is None else peers
@@ -209,9 +214,7 @@ class AdsServer:
             async with asyncio.timeout(left):
                 await connection.serve(first, requests, context.write)
         except TimeoutError:
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "the certificate has ended; come with a new one"
-            )
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, _ENDED)
         finally:
             turn.cancel()
             unsubscribe()
@@ -241,13 +244,19 @@ class AdsServer:
     async def _report(
         self, requests: AsyncIterator[node_pb2.NodeReport], context: Context
     ) -> node_pb2.ReportSummary:
-        node = ""
-        async for report in requests:
-            if report.node != node or not node:
-                await self._admit(context, report.node)
-            if self._on_report is not None:
-                self._on_report(report.node, report, report.node != node)
-            node = report.node
+        first = await anext(requests, None)
+        if first is None or self._on_report is None:
+            return node_pb2.ReportSummary()
+        node, left = first.node, await self._admit(context, first.node)
+        try:
+            async with asyncio.timeout(left):
+                self._on_report(node, first, True)  # noqa: FBT003 - the hook's signature
+                async for report in requests:
+                    self._on_report(node, report, False)  # noqa: FBT003 - the hook's signature
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, _ENDED)
+        finally:
+            self._on_silence(node)
         return node_pb2.ReportSummary()
 
 

@@ -69,18 +69,26 @@ def node_peer(db: Database, name: str) -> Resource | None:
 
 
 @query
-def serving_nodes(db: Database, _: None) -> tuple[str, ...]:
-    """Return the nodes that can answer for addresses: Ready, and Envoy runs there; sorted.
+def envoy_nodes(db: Database, _: None) -> tuple[str, ...]:
+    """Return the nodes that Envoy runs on, sorted.
 
-    Where no Envoy is known at all, it is not run by pods of ours, and being Ready is enough. When
-    no node is Ready, it is more likely that nobody hears of them than that all are gone: then they
-    stay what they were.
+    Where no Envoy is known at all, it is not run by pods of ours, and may be on every node.
     """
     pods = db.peers.bucket("identity", int(Reserved.INGRESS))
     running = {peer.node for peer in map(db.peers.get, pods) if peer is not None}
-    able = [name for name in db.nodes.bucket("all", ALL) if not running or name in running]
-    ready = [name for name in able if is_ready(db, name)]
-    return tuple(ready or able)
+    every = db.nodes.bucket("all", ALL)
+    return tuple(sorted(name for name in every if not running or name in running))
+
+
+@query
+def serving_nodes(db: Database, _: None) -> tuple[str, ...]:
+    """Return the nodes that can answer for addresses: Ready, and Envoy runs there; sorted.
+
+    When no node is Ready, it is more likely that nobody hears of them than that all are gone: then
+    they stay what they were.
+    """
+    able = envoy_nodes(db, None)
+    return tuple(name for name in able if is_ready(db, name)) or able
 
 
 @query

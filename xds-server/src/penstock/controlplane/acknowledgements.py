@@ -1,23 +1,29 @@
 """What the data plane says of resources, summed up for the objects that they come from.
 
-Two things are known of a node: what it was sent (the agent has it) and what its Envoy said, which
-the agent reports. A resource that Envoy has not judged yet is pending; our own types are done when
-the agent has them.
+Every agent reports to every controller, whichever it gets its resources from: what of Envoy's types
+its Envoy said, and what of our own is in the kernel. An agent that is away has said its last word
+until it comes back or its Node is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from penstock.compiler.statuses import DATA_PLANE_ACKED
+from penstock.controlplane.ledger import Ledger, Said, Tally
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
+
+NAMED = 3
+"""Nodes that a message names."""
 
 
 class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,26 +35,17 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
     rejected: str | None
     """Why it refused the current version, in its words."""
 
-    @property
-    def done(self) -> bool:
-        """Tell whether the node runs the current version."""
-        return self.acked == self.resource.version
-
-
-class _Node:
-    def __init__(self) -> None:
-        self.stream: DeltaStream | None = None
-        self.reported: dict[ResourceName, node_pb2.ResourceReport] = {}
-
 
 class Acknowledgements:
     """Verdicts of all nodes; also the hooks of the ADS server."""
 
     def __init__(self) -> None:
         """Know of no node."""
-        self._nodes: dict[str, _Node] = {}
-        self.changes = 0
-        """How often a node came, went or said something."""
+        self._ledger = Ledger()
+        self._streams: dict[str, DeltaStream | None] = {}
+        self._reporting: Counter[str] = Counter()
+        """How many streams of reports a node has; 0 for one that is away."""
+        self._expected: frozenset[str] = frozenset()
         self.acks = 0
         """Responses that agents took."""
         self.nacks = 0
@@ -56,90 +53,120 @@ class Acknowledgements:
 
     @property
     def connected(self) -> dict[str, bool]:
-        """Return node → whether its agent is connected."""
-        return {name: node.stream is not None for name, node in sorted(self._nodes.items())}
+        """Return node → whether its agent gets its resources from here."""
+        known = sorted(self._streams.keys() | self._ledger.nodes)
+        return {name: self._streams.get(name) is not None for name in known}
+
+    @property
+    def reporting(self) -> dict[str, bool]:
+        """Return node → whether its agent reports."""
+        return {name: self._reporting[name] > 0 for name in sorted(self._ledger.nodes)}
 
     @property
     def refused_by_envoys(self) -> int:
         """Return the number of resources that an Envoy refuses now."""
-        every = (one for node in self._nodes.values() for one in node.reported.values())
-        return sum(bool(one.rejected_version) for one in every)
+        return self._ledger.refused()
+
+    @property
+    def outstanding(self) -> int:
+        """Return the number of resources that are not in force as they should be."""
+        return self._ledger.outstanding()
+
+    def expect(self, nodes: Collection[str]) -> None:
+        """Count *nodes*, those of the cluster that run our Envoy, whether they report or not."""
+        expected = frozenset(nodes)
+        if self._expected != expected:
+            gone, self._expected = self._expected - expected, expected
+            self._ledger.expect(expected)
+            for node in (*gone, *self._reporting):
+                self._forget_gone(node)
+
+    def want(self, node: str, delta: Delta) -> None:
+        """Take a change of what a node should have, EVERY_NODE for all."""
+        self._ledger.want(node, delta)
 
     def on_connect(self, node: str, stream: DeltaStream) -> None:
         """Remember the stream of an agent."""
-        self.changes += 1
-        self._nodes.setdefault(node, _Node()).stream = stream
+        self._streams[node] = stream
 
     def on_disconnect(self, node: str, stream: DeltaStream) -> None:
-        """Forget the stream of an agent; what Envoy said stays."""
-        self.changes += 1
-        known = self._nodes.get(node)
-        if known is not None and known.stream is stream:
-            known.stream = None
+        """Forget the stream of an agent; what it has said stays."""
+        if self._streams.get(node) is stream:
+            self._streams[node] = None
+            self._forget_gone(node)
 
     def on_ack(self, node: str, accepted: object) -> None:  # noqa: ARG002  # the ADS server's signature
-        """Count it: the stream itself is asked when somebody wants to know."""
-        self.changes += 1
+        """Count it: whether it is in force is in the reports."""
         self.acks += 1
 
     def on_reject(self, node: str, rejection: object) -> None:  # noqa: ARG002  # the ADS server's signature
         """Count it, as in on_ack."""
-        self.changes += 1
         self.nacks += 1
 
-    def on_clear(self, node: str, cleared: object) -> None:  # noqa: ARG002  # the ADS server's signature
-        """Count it, as in on_ack."""
-        self.changes += 1
+    def on_clear(self, node: str, cleared: object) -> None:
+        """Pass over it, as in on_ack."""
 
     def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - signature of the ADS server
-        """Take what an agent says of its Envoy."""
-        self.changes += 1
-        known = self._nodes.setdefault(node, _Node())
+        """Take what an agent says; the first report of a stream is *full*."""
+        said = {
+            ResourceName(one.type_url, one.name): Said(
+                one.version, one.rejected_version, one.detail
+            )
+            for one in report.resources
+        }
         if full:
-            known.reported.clear()
-        for one in report.resources:
-            known.reported[ResourceName(one.type_url, one.name)] = one
+            self._reporting[node] += 1
+            self._ledger.take_all(node, said)
+        else:
+            self._ledger.take(node, said)
+
+    def on_silence(self, node: str) -> None:
+        """Take that a stream of reports has ended; what was said stays."""
+        self._reporting[node] = max(0, self._reporting[node] - 1)
+        self._forget_gone(node)
 
     def states(self, node: str, resources: Iterable[Resource]) -> list[ResourceState]:
         """Return the state of *resources* at *node*."""
-        known = self._nodes.get(node) or _Node()
-        held = known.stream.acked if known.stream is not None else {}
-        return [self._state(known, held, resource) for resource in resources]
+        return [self._state(node, resource) for resource in resources]
 
-    def _state(
-        self, known: _Node, held: dict[str, dict[str, str]], resource: Resource
-    ) -> ResourceState:
-        if resource.type_url in types.NODE_TYPES:
-            acked = held.get(resource.type_url, {}).get(resource.name)
-            return ResourceState(resource=resource, acked=acked, rejected=None)
-        report = known.reported.get(resource.key)
-        if report is None:
-            return ResourceState(resource=resource, acked=None, rejected=None)
-        refused = report.detail if report.rejected_version == resource.version else None
-        return ResourceState(resource=resource, acked=report.version or None, rejected=refused)
+    def changed(self) -> set[ObjectRef]:
+        """Return the objects of which nodes may say something else than at the last call."""
+        return self._ledger.changed()
 
+    def condition(self, ref: ObjectRef) -> Condition | None:
+        """Return the condition DataPlaneAcked of an object; None if no node gets anything of it."""
+        tally = self._ledger.tally(ref)
+        return None if tally is None else self._summary(tally)
 
-def by_object(states: Iterable[ResourceState]) -> dict[ObjectRef, list[ResourceState]]:
-    """Return the states by the objects that their resources come from."""
-    found: dict[ObjectRef, list[ResourceState]] = {}
-    for state in states:
-        for ref in {origin.object for origin in state.resource.origins}:
-            found.setdefault(ref, []).append(state)
-    return found
-
-
-def summary(states: Sequence[ResourceState]) -> Condition | None:
-    """Return the condition DataPlaneAcked of one object; None if nothing comes from it."""
-    if not states:
-        return None
-    refused = [one for one in states if one.rejected is not None]
-    if refused:
-        first = refused[0]
-        text = f"{types.short(first.resource.type_url)} {first.resource.name}: {first.rejected}"
-        return Condition(type=DATA_PLANE_ACKED, status=False, reason="Rejected", message=text)
-    done = sum(one.done for one in states)
-    if done < len(states):
-        text = f"{done} of {len(states)} resources are in force"
+    def _summary(self, tally: Tally) -> Condition:
+        if tally.refusals:
+            first = tally.refusals[0]
+            text = f"{types.short(first.key.type_url)} {first.key.name}: {first.detail}"
+            if tally.nodes > 1:
+                refusing = len({one.node for one in tally.refusals})
+                text += f" (so say {refusing} of {tally.nodes} nodes)"
+            return Condition(type=DATA_PLANE_ACKED, status=False, reason="Rejected", message=text)
+        have = tally.nodes - len(tally.without)
+        text = f"in force on {have} of {tally.nodes} nodes"
+        if not tally.without:
+            return Condition(type=DATA_PLANE_ACKED, status=True, reason="Acked", message=text)
+        named = ", ".join(map(self._named, tally.without[:NAMED]))
+        more = ", …" if len(tally.without) > NAMED else ""
+        text = f"{text}; not yet on {named}{more}"
         return Condition(type=DATA_PLANE_ACKED, status=None, reason="Pending", message=text)
-    text = f"{done} resources are in force"
-    return Condition(type=DATA_PLANE_ACKED, status=True, reason="Acked", message=text)
+
+    def _named(self, node: str) -> str:
+        return node if self._reporting[node] else f"{node} (not connected)"
+
+    def _state(self, node: str, resource: Resource) -> ResourceState:
+        said = self._ledger.said(node, resource)
+        refused = said.detail if said.rejected == resource.version else None
+        return ResourceState(resource=resource, acked=said.version or None, rejected=refused)
+
+    def _forget_gone(self, node: str) -> None:
+        """Forget a node that is away and that the cluster does not have; if it says what it has."""
+        away = not self._reporting[node] and self._streams.get(node) is None
+        if away and self._expected and node not in self._expected:
+            self._reporting.pop(node, None)
+            self._streams.pop(node, None)
+            self._ledger.forget(node)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from penstock.controlplane.acknowledgements import ResourceState
 from penstock.controlplane.mistakes import mistakes
-from penstock.controlplane.world import StatesByObject, World
+from penstock.controlplane.world import World
 from penstock.core.kinds import Secret
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
@@ -64,8 +64,7 @@ class _Api:
             for ref, thing in sorted(self._world.objects.items())
             if kind in ("", ref.kind) and namespace in ("", ref.namespace)
         ]
-        states = self._world.states_by_object()
-        return web.json_response({"items": [self._object(*one, states) for one in wanted]})
+        return web.json_response({"items": [self._object(*one) for one in wanted]})
 
     async def problems(self, _: web.Request) -> web.Response:
         return web.json_response({"items": [_problem(p) for p in self._problems()]})
@@ -91,12 +90,10 @@ class _Api:
         objects = world.objects.values()
         return mistakes(source.problems(), objects, world.compiler.db, source.locate)
 
-    def _object(
-        self, ref: ObjectRef, thing: Object | Broken, states: StatesByObject
-    ) -> dict[str, Any]:
+    def _object(self, ref: ObjectRef, thing: Object | Broken) -> dict[str, Any]:
         place = self._source.locate(ref, "")
         shown = _shown(thing)
-        shown["status"] = self._world.status(thing, states) or shown.get("status") or {}
+        shown["status"] = self._world.status(thing) or shown.get("status") or {}
         where = None if place is None else {"file": place.file, "line": place.line}
         return shown | {"location": where}
 

@@ -51,7 +51,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     metrics = Metrics(world)
     source = source_of(config, clock)
     acks = world.acknowledgements
-    ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report)
+    ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report, on_silence=acks.on_silence)
     endpoint = Endpoint(config.network, world, metrics, clock)
     runner = web.AppRunner(application(world, source), access_log=None)
     await ads.start(config.paths.controller_ads)

@@ -80,6 +80,7 @@ class Endpoint:
             clock,
             hooks=acks,
             on_report=acks.on_report,
+            on_silence=acks.on_silence,
             peers=CertifiedNodes(network.trust_domain),
             sync_seconds=SYNC_SECONDS,
         )

@@ -82,7 +82,11 @@ class _Reader(Collector):
         failures = {"": len(world.compiler.failures)}
         yield _gauge("compile_failures", "Parts that could not be compiled.", failures)
         nodes = acks.connected
-        yield _gauge("nodes_connected", "Nodes with a stream.", {"": sum(nodes.values())})
+        yield _gauge("nodes_connected", "Nodes served from here.", {"": sum(nodes.values())})
+        reporting = {"": sum(acks.reporting.values())}
+        yield _gauge("nodes_reporting", "Nodes that tell what is in force there.", reporting)
+        waiting = {"": acks.outstanding}
+        yield _gauge("outstanding", "Resources that nodes do not have as they should.", waiting)
         sizes = {node: world.size_of(node) for node in nodes}
         yield _gauge("node_resources", "Resources meant for a node.", sizes, "node")
         yield _counter("acks", "Responses that agents took.", {"": acks.acks})

@@ -11,7 +11,6 @@ import structlog
 from penstock.compiler.compile import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated
-from penstock.controlplane.acknowledgements import summary
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
@@ -91,9 +90,12 @@ class StatusFeed:
         if not leads:
             self._world.compiler.statuses.clear()
             return
-        self._acknowledged, self._outdated = self._summed_up(), self._ask_outdated()
+        self._outdated = self._ask_outdated()
+        self._acknowledged.clear()
+        self._world.acknowledgements.changed()  # all are looked at
         for ref in sorted(self._world.objects):
             if ref.kind in STATUS_KINDS:
+                self._sum(ref)
                 self._mark(ref)
 
     def _take(self, batch: Batch) -> None:
@@ -112,21 +114,15 @@ class StatusFeed:
 
     async def _sum_up(self) -> None:
         """Look at objects of which nodes say something else than before."""
-        seen = (-1, -1)
         pause = SUM_SECONDS
         while True:
             await self._clock.sleep(pause)
-            if self._leads:
-                self._look_for_outdated()
-            world = self._world
-            now = (world.changes, world.acknowledgements.changes)
-            if not self._leads or now == seen:
+            if not self._leads:
                 continue
+            self._look_for_outdated()
             began = self._clock.monotonic()
-            before, self._acknowledged = self._acknowledged, self._summed_up()
-            after, seen = self._acknowledged, now
-            for ref in sorted(before.keys() | after.keys()):
-                if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
+            for ref in sorted(self._world.acknowledgements.changed()):
+                if ref.kind in STATUS_KINDS and self._sum(ref):
                     self._mark(ref)
             pause = max(SUM_SECONDS, SUM_SHARE * (self._clock.monotonic() - began))
 
@@ -139,14 +135,13 @@ class StatusFeed:
                 if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
                     self._mark(ref)
 
-    def _summed_up(self) -> dict[ObjectRef, Condition]:
-        """Return what all nodes say of each object."""
-        found: dict[ObjectRef, Condition] = {}
-        for ref, states in self._world.states_by_object().items():
-            condition = summary(states)
-            if condition is not None:
-                found[ref] = condition
-        return found
+    def _sum(self, ref: ObjectRef) -> bool:
+        """Ask what all nodes say of an object; return whether that is something else now."""
+        before = self._acknowledged.pop(ref, None)
+        after = self._world.acknowledgements.condition(ref)
+        if after is not None:
+            self._acknowledged[ref] = after
+        return before != after
 
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:

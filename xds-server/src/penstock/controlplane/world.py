@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
 from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.nodes import envoy_nodes
 from penstock.compiler.roots import EVERY_NODE
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
-from penstock.controlplane.acknowledgements import (
-    Acknowledgements,
-    ResourceState,
-    by_object,
-    summary,
-)
+from penstock.controlplane.acknowledgements import Acknowledgements, ResourceState
 from penstock.core.events import Batch, EventType
 from penstock.core.objects import Broken, Object
-from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
-from penstock.xds.snapshot import Delta, Snapshot
-
-StatesByObject = Mapping[ObjectRef, Sequence[ResourceState]]
+from penstock.xds.snapshot import Snapshot
 
 _log = structlog.get_logger("penstock.controller")
 
 
 class World:
-    """Takes batches of a source and keeps a snapshot for each node that asks."""
+    """Takes batches of a source and keeps what each node should have."""
 
     def __init__(self, settings: Settings) -> None:
         """Start empty; nobody is served before the first batch."""
@@ -78,18 +71,19 @@ class World:
         """Give every node its part of *changes*."""
         self._tell_failures()
         self.changes += bool(changes)
+        self.acknowledgements.expect(envoy_nodes(self.compiler.db, None))
         for change in changes:
-            nodes = self._served if change.node == EVERY_NODE else self._served & {change.node}
-            for node in nodes:
-                self._store.apply(node, change.delta)
+            self.acknowledgements.want(change.node, change.delta)
+            if change.node == EVERY_NODE:
+                self._store.apply_to_all(change.delta)
+            else:
+                self._store.apply(change.node, change.delta)
 
     async def snapshot_for(self, node_id: str) -> Snapshot:
         """Return the live snapshot of a node, once everything is synced. See SnapshotSource."""
         await self.synced.wait()
-        if node_id not in self._served:
-            self._served.add(node_id)
-            self._store.apply(node_id, Delta(self.compiler.resources(node_id)))
-        return await self._store.snapshot_for(node_id)
+        self._served.add(node_id)
+        return self._store.peek(node_id)
 
     def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
         """Tell *subscriber* every change of a node's snapshot. See SnapshotSource."""
@@ -103,18 +97,9 @@ class World:
         """Return all resources of a node and what it says of them."""
         return self.acknowledgements.states(node, self.compiler.resources(node))
 
-    def states_by_object(self) -> StatesByObject:
-        """Return the states at all nodes by the objects that the resources come from."""
-        nodes = self.acknowledgements.connected
-        return by_object(state for node in nodes for state in self.states(node))
-
-    def status(self, thing: Object | Broken, states: StatesByObject) -> dict[str, Any] | None:
-        """Return the status of one object, given what all nodes say."""
-
-        def acknowledged(ref: ObjectRef) -> Condition | None:
-            return summary(states.get(ref, ()))
-
-        return status_of(self.compiler.db, thing, acknowledged)
+    def status(self, thing: Object | Broken) -> dict[str, Any] | None:
+        """Return the status of one object, with what all nodes say."""
+        return status_of(self.compiler.db, thing, self.acknowledgements.condition)
 
     def _tell_failures(self) -> None:
         now = {name: str(error) for name, error in self.compiler.failures.items()}

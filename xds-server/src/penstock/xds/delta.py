@@ -112,6 +112,11 @@ class DeltaStream:
         """See Client."""
         return self._client.settled(key)
 
+    def calm(self, type_url: str) -> bool:
+        """Return whether the client asks for a type and has said its word on all of it."""
+        subscription = self._client.subscriptions.get(type_url)
+        return subscription is not None and not subscription.unsettled()
+
     def verdicts(self) -> list[Verdict]:
         """Return what the client has said since the last call."""
         verdicts, self._client.verdicts = self._client.verdicts, []

@@ -1,0 +1,230 @@
+"""What nodes have, beside what they should have, and what that means for the user's objects.
+
+Theory of operation. Nearly always every node has what it should, so only what differs is kept: for
+each resource, the nodes that said something else than the version that is wanted of them. A change
+of what is wanted costs one entry for each node that it is for, which goes when the node reports;
+an object is summed up from the few entries of the resources that come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from penstock.compiler.roots import EVERY_NODE
+from penstock.meta.names import ObjectRef
+from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A node's last word on one resource."""
+
+    version: str = ""
+    """What is in force there; "" is nothing."""
+    rejected: str = ""
+    """Another version that was refused; "" is none."""
+    detail: str = ""
+    """Why it was."""
+
+
+class Refusal(msgspec.Struct, frozen=True, order=True):
+    """A node that refuses what it should have."""
+
+    key: ResourceName
+    node: str
+    detail: str
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How far one object has come."""
+
+    nodes: int
+    """How many nodes it is for."""
+    without: tuple[str, ...]
+    """Those that do not have all that comes from it, sorted."""
+    refusals: tuple[Refusal, ...]
+    """Those among them that refuse a part of it, sorted."""
+
+
+NOTHING = Said()
+_NOBODY: Mapping[str, Said] = {}
+
+
+class Ledger:
+    """The versions at all nodes."""
+
+    def __init__(self) -> None:
+        """Want nothing of nobody."""
+        self._wanted: dict[ResourceName, dict[str, Resource]] = {}
+        """By the only node that gets it; EVERY_NODE for all others."""
+        self._differs: dict[ResourceName, dict[str, Said]] = {}
+        """Last words of nodes that are something else than what is wanted of them."""
+        self._places: dict[ObjectRef, dict[tuple[ResourceName, str], None]] = {}
+        """Resources that come from an object, and for which node."""
+        self._heard: set[str] = set()
+        self._expected: frozenset[str] = frozenset()
+        self._touched: set[ResourceName] = set()
+        self._changed: set[ObjectRef] = set()
+        self._all_changed = False
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Return all nodes that count."""
+        return self._expected | self._heard
+
+    def expect(self, nodes: frozenset[str]) -> None:
+        """Count *nodes*, whether they report or not."""
+        self._expected = nodes
+        self._all_changed = True
+
+    def want(self, node: str, delta: Delta) -> None:
+        """Take a change of what *node* should have, EVERY_NODE for all."""
+        for resource in delta.upserts:
+            self._replace(node, resource.key, resource)
+        for key in delta.removals:
+            self._replace(node, key, None)
+
+    def take_all(self, node: str, said: Mapping[ResourceName, Said]) -> None:
+        """Take a node's word on everything."""
+        self._heard.add(node)
+        for key in {*self._wanted, *self._differs, *said}:
+            self._note(node, key, said.get(key, NOTHING))
+        self._all_changed = True
+
+    def take(self, node: str, said: Mapping[ResourceName, Said]) -> None:
+        """Take a node's word on some resources; it has said everything before."""
+        for key, one in said.items():
+            self._note(node, key, one)
+            self._touched.add(key)
+
+    def forget(self, node: str) -> None:
+        """Take that there is no such node any more."""
+        self._heard.discard(node)
+        for key in [key for key, differs in self._differs.items() if node in differs]:
+            self._drop(key, node)
+        self._all_changed = True
+
+    def said(self, node: str, resource: Resource) -> Said:
+        """Return the last word of a node on a resource that it should have."""
+        if node not in self._heard:
+            return NOTHING
+        wanted = Said(self._version(node, resource.key))
+        return self._differs.get(resource.key, _NOBODY).get(node, wanted)
+
+    def refused(self) -> int:
+        """Return how many resources are refused, counted at each node."""
+        every = (one for differs in self._differs.values() for one in differs.values())
+        return sum(bool(one.rejected) for one in every)
+
+    def outstanding(self) -> int:
+        """Return how many resources are not as they should be, counted at each node."""
+        return sum(map(len, self._differs.values()))
+
+    def changed(self) -> set[ObjectRef]:
+        """Return the objects whose tallies may have changed since the last call."""
+        changed, self._changed = self._changed, set()
+        touched, self._touched = self._touched, set()
+        if self._all_changed:
+            self._all_changed = False
+            return changed | self._places.keys()
+        for key in touched:
+            for resource in self._wanted.get(key, {}).values():
+                changed.update(origin.object for origin in resource.origins)
+        return changed
+
+    def tally(self, ref: ObjectRef) -> Tally | None:
+        """Return how far an object has come; None if no node gets anything because of it."""
+        concerned: set[str] = set()
+        without: set[str] = set()
+        refusals: set[Refusal] = set()
+        every = self.nodes
+        for key, place in self._places.get(ref, ()):
+            concerned |= every if place == EVERY_NODE else {place} & every
+            for node, said, version in self._differing(key, place):
+                without.add(node)
+                if said.rejected == version:
+                    refusals.add(Refusal(key, node, said.detail))
+        if not concerned:
+            return None
+        without |= concerned - self._heard
+        return Tally(len(concerned), tuple(sorted(without)), tuple(sorted(refusals)))
+
+    def _differing(self, key: ResourceName, place: str) -> Iterator[tuple[str, Said, str]]:
+        """Yield the nodes that do not have a resource, and the version that they should have."""
+        differs = self._differs.get(key)
+        if not differs:
+            return
+        for node in differs if place == EVERY_NODE else {place} & differs.keys():
+            version = self._version(node, key)
+            if differs[node].version != version:
+                yield node, differs[node], version
+
+    def _replace(self, node: str, key: ResourceName, new: Resource | None) -> None:
+        wanted = self._wanted.setdefault(key, {})
+        old = wanted.get(node)
+        before = self._version(node, key)
+        if new is None:
+            wanted.pop(node, None)
+        else:
+            wanted[node] = new
+        after = self._version(node, key)
+        if before != after:
+            self._shift(node, key, before, after)
+        if not wanted:
+            del self._wanted[key]
+        self._name(old, new, node)
+
+    def _shift(self, node: str, key: ResourceName, before: str, after: str) -> None:
+        """Keep the last words of nodes of which another version is wanted now."""
+        if node == EVERY_NODE:
+            nodes = self._heard - self._wanted[key].keys()
+        else:
+            nodes = {node} & self._heard
+        had = Said(before)
+        differs = self._differs.setdefault(key, {})
+        if not differs:
+            differs.update(dict.fromkeys(nodes, had))
+        else:
+            agreed = Said(after)
+            for one in nodes:
+                if differs.setdefault(one, had) == agreed:
+                    del differs[one]
+        if not differs:
+            del self._differs[key]
+
+    def _name(self, old: Resource | None, new: Resource | None, node: str) -> None:
+        """Note which objects a resource comes from now."""
+        before = set() if old is None else {origin.object for origin in old.origins}
+        after = set() if new is None else {origin.object for origin in new.origins}
+        resource = new or old
+        if resource is None:
+            return
+        place = (resource.key, node)
+        for ref in before - after:
+            self._places[ref].pop(place, None)
+            if not self._places[ref]:
+                del self._places[ref]
+        for ref in after - before:
+            self._places.setdefault(ref, {})[place] = None
+        self._changed |= before | after
+
+    def _note(self, node: str, key: ResourceName, said: Said) -> None:
+        if said == Said(self._version(node, key)):
+            self._drop(key, node)
+        else:
+            self._differs.setdefault(key, {})[node] = said
+
+    def _drop(self, key: ResourceName, node: str) -> None:
+        differs = self._differs.get(key)
+        if differs is not None and differs.pop(node, None) is not None and not differs:
+            del self._differs[key]
+
+    def _version(self, node: str, key: ResourceName) -> str:
+        """Return the version that *node* should have; "" for none."""
+        wanted = self._wanted.get(key)
+        if not wanted:
+            return ""
+        resource = wanted.get(node) or wanted.get(EVERY_NODE)
+        return "" if resource is None else resource.version
