@@ -49,3 +49,50 @@ def test_view_of_a_type_is_live_and_read_only() -> None:
     assert set(clusters) == {"c", "d"}
     assert len(snapshot) == 2
     assert snapshot.of_type(types.SCOPE) == {}
+
+
+def test_a_snapshot_shows_its_base_beneath_its_own() -> None:
+    base = Snapshot([C1, S])
+    snapshot = Snapshot([C2, D], over=base)
+    assert list(snapshot) == [C2, D, S]
+    assert len(snapshot) == len(list(snapshot))
+    assert snapshot.get(types.SCOPE, "s") == S
+    assert dict(snapshot.of_type(types.CLUSTER)) == {"c": C2, "d": D}
+    assert list(base) == [C1, S]
+
+
+def test_a_type_is_a_live_view_of_both_layers() -> None:
+    base = Snapshot()
+    snapshot = Snapshot(over=base)
+    clusters = snapshot.of_type(types.CLUSTER)
+    base.apply(Delta((C1,)))
+    snapshot.apply(Delta((D,)))
+    assert dict(clusters) == {"c": C1, "d": D}
+    assert len(clusters) == 2
+    assert "x" not in clusters
+
+
+def test_what_hid_a_resource_of_the_base_shows_it_again() -> None:
+    base = Snapshot([C1])
+    snapshot = Snapshot([C2, D], over=base)
+    assert snapshot.apply(Delta((), (C2.key, D.key))) == Delta((C1,), (D.key,))
+    assert list(snapshot) == [C1]
+    assert not snapshot.apply(Delta((), (C1.key,)))
+    assert list(snapshot) == [C1]
+
+
+def test_a_change_of_the_base_is_seen_unless_it_is_hidden() -> None:
+    base = Snapshot([C1])
+    change = base.apply(Delta((C2, D)))
+    hiding, plain = Snapshot([C1], over=base), Snapshot(over=base)
+    assert hiding.seen(change) == Delta((D,))
+    assert plain.seen(change) is change
+    gone = base.apply(Delta((), (C2.key, D.key)))
+    assert hiding.seen(gone) == Delta((), (D.key,))
+    assert list(hiding) == [C1]
+    assert list(plain) == []
+
+
+def test_the_difference_leaves_the_base_alone() -> None:
+    snapshot = Snapshot([D], over=Snapshot([C1, S]))
+    assert snapshot.difference([C2]) == Delta((C2,), (D.key,))

@@ -29,18 +29,27 @@ class SnapshotSource(Protocol):
 
 
 class _Node:
-    def __init__(self) -> None:
-        self.snapshot = Snapshot()
+    def __init__(self, base: Snapshot) -> None:
+        self.snapshot = Snapshot(over=base)
         self.complete = asyncio.Event()
         self.subscribers: dict[int, Subscriber] = {}
         self.serial = 0
 
+    def tell(self, changed: Delta) -> None:
+        if changed:
+            for subscriber in tuple(self.subscribers.values()):
+                subscriber(changed)
+
 
 class SnapshotStore:
-    """One snapshot for each node, filled by its owner; all on one event loop."""
+    """One snapshot for each node, filled by its owner; all on one event loop.
+
+    What every node has is held once: a node costs what it has of its own.
+    """
 
     def __init__(self) -> None:
         """Start with no node complete."""
+        self._base = Snapshot()
         self._nodes: dict[str, _Node] = {}
 
     def peek(self, node_id: str) -> Snapshot:
@@ -66,18 +75,31 @@ class SnapshotStore:
         return unsubscribe
 
     def apply(self, node_id: str, delta: Delta) -> Delta:
-        """Change a node's snapshot, which is complete from now on; return what really changed."""
+        """Change what a node has of its own, which is complete from now on; return what it sees."""
         node = self._node(node_id)
         changed = node.snapshot.apply(delta)
-        if changed:
-            for subscriber in tuple(node.subscribers.values()):
-                subscriber(changed)
+        node.tell(changed)
         node.complete.set()
         return changed
 
+    def apply_to_all(self, delta: Delta) -> Delta:
+        """Change what every node has, also those to come; return what really changed.
+
+        A node has a resource of its own rather than one of the same name that every node has.
+        """
+        changed = self._base.apply(delta)
+        if changed:
+            for node in self._nodes.values():
+                if node.subscribers:
+                    node.tell(node.snapshot.seen(changed))
+        return changed
+
     def replace(self, node_id: str, resources: Iterable[Resource]) -> Delta:
-        """Make a node's snapshot hold exactly *resources*; return what really changed."""
+        """Make a node have exactly *resources* of its own; return what it sees of that."""
         return self.apply(node_id, self._node(node_id).snapshot.difference(resources))
 
     def _node(self, node_id: str) -> _Node:
-        return self._nodes.setdefault(node_id, _Node())
+        node = self._nodes.get(node_id)
+        if node is None:
+            node = self._nodes[node_id] = _Node(self._base)
+        return node
