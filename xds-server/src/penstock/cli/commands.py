@@ -152,6 +152,25 @@ def lint(
     _exit(run(files, output))
 
 
+migrations = typer.Typer(help="Write YAML of other APIs as YAML of the Gateway API.")
+app.add_typer(migrations, name="migrate")
+
+
+@migrations.command("ingress")
+def migrate_ingress(
+    files: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+) -> None:
+    """Write the equal of Ingresses; exit status 1 if something has no equal, told on stderr."""
+    from penstock.cli.migrate import migrate_ingress as run
+
+    _exit(run(files))
+
+
+@migrations.callback()
+def _migrations() -> None:
+    """Write YAML of other APIs as YAML of the Gateway API."""
+
+
 @app.command()
 def observe(
     run_dir: RunDir = RUN_DIR,

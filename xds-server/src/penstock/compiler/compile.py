@@ -10,6 +10,7 @@ import msgspec
 from penstock.compiler import roots
 from penstock.compiler.certificates import NOW
 from penstock.compiler.database import Database
+from penstock.compiler.ingresses import IngressTable
 from penstock.compiler.nodes import set_node
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.settings import Settings
@@ -26,6 +27,7 @@ from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
+from penstock.ingress.resources import KINDS as INGRESS_KINDS
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.xds.resource import Resource, ResourceName
@@ -36,7 +38,7 @@ RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
-    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node,
+    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, *INGRESS_KINDS,
 )  # fmt: skip
 """Kinds that change what nodes get."""
 
@@ -75,6 +77,7 @@ class Compiler:
         self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
         self._watch()
         self._workloads = WorkloadTable(self.db)
+        self._ingresses = IngressTable(self.db)
 
     def apply(self, events: Iterable[Event]) -> tuple[NodeChange, ...]:
         """Take events in and return what changes for nodes, sorted by node.
@@ -83,6 +86,8 @@ class Compiler:
         """
         for event in events:
             self._take(event)
+            self._ingresses.take(event)
+        self._ingresses.settle()
         self._settle_roots()
         while changed := self.db.engine.refresh_goals():
             for node in changed:

@@ -18,6 +18,8 @@ from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
+from penstock.ingress.derive import Derived
+from penstock.ingress.resources import IngressClass
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.policy.resources import CiliumNetworkPolicy
@@ -108,6 +110,9 @@ class Database:
                 "secret": lambda _, one: named_secrets(one),
             },
         )
+        self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(self.engine)
+        self.ingresses: Collection[NamespacedName, Derived] = Collection(self.engine)
+        """Those that are ours; what they mean is among Gateways, routes and grants, too."""
         self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(self.engine)
         self.time: Collection[str, int] = Collection(self.engine)
         """The present, in seconds since 1970, as it is told now and then."""

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
+from penstock.compiler.ingresses import ingress_problems
 from penstock.compiler.merged_listeners import checks_of_clients, settled_attachment
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
@@ -25,6 +26,7 @@ from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.status import gateway_status, is_ours
 from penstock.incremental.query import query
+from penstock.ingress.resources import Ingress
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem, Severity
@@ -43,6 +45,8 @@ def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
             return route_problems.once(db, thing.ref)
         case "Gateway" if isinstance(thing, Gateway):
             return tuple(_of_gateway(db, thing))
+        case "Ingress" if isinstance(thing, Ingress):
+            return tuple(ingress_problems(db, thing))
         case _:
             return ()
 

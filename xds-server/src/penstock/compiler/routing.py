@@ -33,6 +33,7 @@ from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.incremental.query import query
+from penstock.ingress.placed import as_ingress
 from penstock.ir.route import (
     Forward,
     Respond,
@@ -90,7 +91,7 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         return [grant for name in names if (grant := db.grants.get(name)) is not None]
 
     references = References(service=service, grants=grants, mesh=key.mesh)
-    return translate(route, references)
+    return as_ingress(route, translate(route, references))
 
 
 @query

@@ -15,6 +15,7 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import ours
+from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     checks_of_clients,
@@ -35,7 +36,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 STATUS_KINDS = frozenset(
     {
         "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Service", *ROUTE_KINDS,
+        "Ingress", "Service", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""
@@ -90,6 +91,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "ListenerSet": listener_set_basis,
     "BackendTLSPolicy": policy_state,
+    "Ingress": ingress_status,
     "Service": balanced_status,
 }
 """Statuses of other kinds change with their object only."""

@@ -16,6 +16,7 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
+from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     attachments,
@@ -60,6 +61,7 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.incremental.query import query
+from penstock.ingress.resources import Ingress
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
@@ -87,7 +89,7 @@ def status_of(
                 "conditions": _written(gateway_class_conditions(thing)),
                 "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
             }
-        case "BackendTLSPolicy" | "Service":
+        case "BackendTLSPolicy" | "Ingress" | "Service":
             return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
@@ -283,6 +285,8 @@ def _listener_set(
 def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
     if isinstance(thing, Service):
         return balanced_status.once(db, thing.key)
+    if thing.ref.kind == Ingress.kind:
+        return ingress_status.once(db, thing.key)
     return _backend_tls(db, thing)
 
 

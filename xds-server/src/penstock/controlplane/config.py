@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
 from penstock.core.kinds import ConfigMap, Deployment, Secret
+from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
     AUTHORITY_HOLDERS,
     AUTHORITY_REFERRERS,
@@ -21,7 +23,11 @@ from penstock.gatewayapi.watched_secrets import (
     watched_config_maps,
     watched_secrets,
 )
+from penstock.ingress.watched_secrets import HOLDERS as INGRESS_HOLDERS
+from penstock.ingress.watched_secrets import REFERRERS as INGRESS_REFERRERS
+from penstock.ingress.watched_secrets import watched_secrets as watched_secrets_of_ingresses
 from penstock.meta.clock import Clock
+from penstock.meta.names import NamespacedName
 from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
@@ -33,8 +39,19 @@ from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
 
-SECRETS = Referenced(kind=Secret, holders=HOLDERS, waits=REFERRERS, names=watched_secrets)
-"""Secrets of an API server: those that Gateways may use, and no others."""
+
+def _secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
+    every = tuple(objects)
+    return watched_secrets(every) | watched_secrets_of_ingresses(every)
+
+
+SECRETS = Referenced(
+    kind=Secret,
+    holders=HOLDERS | INGRESS_HOLDERS,
+    waits=REFERRERS | INGRESS_REFERRERS,
+    names=_secrets,
+)
+"""Secrets of an API server: those that Gateways and Ingresses may use, and no others."""
 
 
 AUTHORITIES = Referenced(

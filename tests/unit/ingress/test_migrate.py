@@ -1,0 +1,107 @@
+"""Ingresses as YAML of the Gateway API: what is written compiles to equal routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
+from penstock.ingress.derived import derived
+from penstock.ingress.migrate import Migrated, migrate, written
+from penstock.ingress.resources import Ingress, IngressClass
+from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
+from penstock.xds import types
+from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
+from support.objects import added, endpoint_slice, gateway_class, made, service
+from support.pki import issue, tls_secret_raw
+
+SERVICES = [
+    one
+    for number, name in enumerate(("one", "two"), 1)
+    for one in (
+        service(name, f"10.96.1.{number}"),
+        endpoint_slice(name, [f"10.244.0.{number}"]),
+    )
+]
+CANARY = {"canary": "true", "canary-by-header": "x-canary", "canary-weight": "20"}
+
+
+def annotated(**given: str) -> dict[str, str]:
+    return {NGINX + name.replace("_", "-"): value for name, value in given.items()}
+
+
+def migrated(*ingresses: Object | Broken) -> Migrated:
+    class_ = ingress_class()
+    assert isinstance(class_, IngressClass)
+    ours = [one for one in ingresses if isinstance(one, Ingress)]
+    compiler = Compiler()
+    compiler.apply(added(SERVICES))
+    return migrate(derived(ours, {"penstock": class_}, compiler.db.services.get).values())
+
+
+def routes(*objects: Object | Broken) -> dict[str, list[Any]]:
+    """Return the routes by port and host, without the names of what they come from."""
+    compiler = Compiler()
+    compiler.apply(added([*SERVICES, *objects]))
+    assert compiler.failures == {}
+    found: dict[str, list[Any]] = {}
+    for one in compiler.resources("n1"):
+        if one.type_url == types.SCOPE and one.name.startswith("gw|"):
+            scope = scoped_route_pb2.ScopedRouteConfiguration.FromString(one.body)
+            for host in scope.route_configuration.virtual_hosts:
+                place = one.name.split("/", 2)[2] + host.name
+                found[place] = [_nameless(route) for route in host.routes]
+    return found
+
+
+def _nameless(route: Any) -> bytes:
+    route.name = ""
+    if route.route.weighted_clusters.runtime_key_prefix:
+        route.route.weighted_clusters.runtime_key_prefix = "weights"
+    for header in route.match.headers:
+        if header.name == "x-penstock-scope":
+            header.ClearField("string_match")
+    return bytes(route.SerializeToString(deterministic=True))
+
+
+def test_what_is_written_compiles_to_equal_routes() -> None:
+    captured = path("/shop(/|$)(.*)", "ImplementationSpecific", backend("two", "http"))
+    ingresses = [
+        ingress(
+            "site",
+            rule("a.test", path("/e", "Exact"), path("/p"), path("/lost", to=backend("none"))),
+            rule("b.test", path("/")),
+            defaultBackend=backend("two"),
+            tls=[{"hosts": ["a.test"], "secretName": "cert"}],
+        ),
+        ingress(
+            "canary", rule("b.test", path("/", to=backend("two"))), annotations=annotated(**CANARY)
+        ),
+        ingress("rewritten", rule("c.test", captured), annotations=annotated(rewrite_target="/$2")),
+        ingress("cors", rule("d.test", path()), annotations=annotated(enable_cors="true")),
+        ingress("closed", rule("e.test", path()), annotations=annotated(auth_url="http://x")),
+    ]
+    secret = made(tls_secret_raw("cert", "shop", [issue("a.test")]))
+    again = [made(written(one)) for one in migrated(*ingresses).objects]
+    assert not [one for one in again if isinstance(one, Broken)]
+    as_ingresses = routes(ingress_class(), secret, *ingresses)
+    assert len(as_ingresses) >= 6
+    assert routes(gateway_class(), secret, *again) == as_ingresses
+
+
+def test_what_has_no_equal_is_listed() -> None:
+    one = ingress("x", rule("*.a.test", path()), annotations=annotated(proxy_read_timeout="9"))
+    texts = [problem.message for _, problem in migrated(one).lost]
+    assert len(texts) == 2
+    assert "one label" in texts[0]
+    assert "no equal" in texts[1]
+
+
+def test_certificates_of_other_namespaces_come_with_a_grant() -> None:
+    tls = [{"hosts": ["b.test"], "secretName": "cert"}]
+    first = ingress("a", rule("a.test", path()))
+    later = "2026-02-01T00:00:00Z"
+    other = ingress("b", rule("b.test", path()), namespace="other", created=later, tls=tls)
+    found = {one.kind: one for one in migrated(first, other).objects}
+    assert found["ReferenceGrant"].metadata.namespace == "other"
+    assert found["Gateway"].metadata.namespace == "shop"
