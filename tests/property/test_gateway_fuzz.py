@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import json
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
@@ -28,10 +28,11 @@ from penstock.gatewayapi.filters import (
     HTTPRouteFilter,
     ListenerFilter,
 )
-from penstock.gatewayapi.httproute import translate
+from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteFilter
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.status import (
     gateway_class_conditions,
     gateway_status,
@@ -65,6 +66,9 @@ RIGHT = 60
 TEXTS = st.sampled_from(WORDS)
 UNIONS: dict[Any, dict[str, str]] = {
     HTTPRouteFilter: {one.value: one.member for one in FilterType},
+    GRPCRouteFilter: {
+        name: FilterType(name).member for name in get_args(get_type_hints(GRPCRouteFilter)["type"])
+    },
     HTTPPathModifier: {
         "ReplaceFullPath": "replaceFullPath",
         "ReplacePrefixMatch": "replacePrefixMatch",
@@ -151,13 +155,14 @@ def cluster(target: ServicePort) -> str:
 
 
 @QUICK
-@given(objects(HTTPRoute))
+@given(st.one_of(objects(HTTPRoute), objects(GRPCRoute)))
 def test_any_route_is_attached_translated_merged_and_built(document: dict[str, Any]) -> None:
-    route = decode(HTTPRoute, document)
-    assert isinstance(route, HTTPRoute | Broken)
+    kind = HTTPRoute if document["kind"] == HTTPRoute.kind else GRPCRoute
+    route = decode(kind, document)
+    assert isinstance(route, kind | Broken)
     head = head_of(route)
     translated = translate(route, KNOWN)
-    assert translated.routes
+    assert translated.routes or (isinstance(route, GRPCRoute) and not route.spec.rules)
     for one in translated.rules:
         assert isinstance(one.action, Forward | Redirect | Respond)
     host = virtual_host(

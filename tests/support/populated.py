@@ -6,7 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from penstock.core.decode import decode
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from support import objects
 from support.pki import Issued, issue, tls_secret_raw
 
@@ -77,6 +79,39 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         backends=backends,
         hostnames=hosts,
         path=st.sampled_from(["/", "/x"]),
+    )
+
+
+def grpc_routes(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return GRPCRoutes at the one Gateway or on a Service, where HTTPRoutes may be, too."""
+    hosts = st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2)
+    parents = st.one_of(
+        st.just({"name": "gw"}), apps.map(lambda app: objects.on_service(app, "shop"))
+    )
+    services = st.sampled_from(["a.A", "a.B", None])
+    return st.builds(_grpc_route, st.just(f"c{number}"), parents, hosts, services, backends)
+
+
+def _grpc_route(
+    name: str,
+    parent: dict[str, Any],
+    hosts: list[str],
+    service: str | None,
+    to: list[tuple[str, int]],
+) -> Object | Broken:
+    rule: dict[str, Any] = {
+        "backendRefs": [{"name": app, "port": 80, "weight": weight} for app, weight in to]
+    }
+    if service is not None:
+        rule["matches"] = [{"method": {"service": service}}]
+    return decode(
+        GRPCRoute,
+        {
+            "apiVersion": GRPCRoute.api_versions[0],
+            "kind": GRPCRoute.kind,
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"parentRefs": [parent], "hostnames": hosts, "rules": [rule]},
+        },
     )
 
 
@@ -190,6 +225,7 @@ def clusters(draw: st.DrawFn) -> Things:
         *map(pods, NUMBERS),
         *(mesh_routes(number) for number in range(draw(some))),
         *(gateway_routes(number) for number in range(draw(some))),
+        *(grpc_routes(number) for number in range(draw(some))),
         *(policies(number) for number in range(draw(st.integers(1, 4)))),
     ]
     return [draw(one) for one in strategies]
@@ -202,5 +238,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         classes(), gateways(), secret_places.flatmap(secrets), grants(),
         apps.flatmap(services), apps.flatmap(slices),
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
-        few.flatmap(gateway_routes), few.flatmap(policies),
+        few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
     )  # fmt: skip
