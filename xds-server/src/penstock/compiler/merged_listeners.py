@@ -17,8 +17,8 @@ from penstock.gatewayapi.attach import (
     kind_of,
     target_of,
 )
-from penstock.gatewayapi.contest import Owner, Place, owners, settled
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks, client_checks
+from penstock.gatewayapi.contest import Owner, Place, owners, settled
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway, ReferenceGrant
