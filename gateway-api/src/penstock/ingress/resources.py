@@ -138,18 +138,20 @@ class Ingress(Object, frozen=True, kw_only=True):
     @property
     def named_ports(self) -> frozenset[NamespacedName]:
         """Return the Services of which it names a port by its name."""
-        backends = [path.backend for rule in self.spec.rules for path in _paths(rule)]
-        if self.spec.default_backend is not None:
-            backends.append(self.spec.default_backend)
         return frozenset(
             NamespacedName(self.metadata.namespace, one.service.name)
-            for one in backends
+            for _, one in placed_backends(self)
             if one.service is not None and one.service.port.name
         )
 
 
-def _paths(rule: IngressRule) -> tuple[HTTPIngressPath, ...]:
-    return () if rule.http is None else rule.http.paths
+def placed_backends(ingress: Ingress) -> Iterator[tuple[str, IngressBackend]]:
+    """Yield all backends, each with the path of what it belongs to."""
+    for index, rule in enumerate(ingress.spec.rules):
+        for number, path in enumerate(rule.http.paths if rule.http is not None else ()):
+            yield f"spec.rules[{index}].http.paths[{number}]", path.backend
+    if ingress.spec.default_backend is not None:
+        yield "spec.defaultBackend", ingress.spec.default_backend
 
 
 class IngressClassSpec(ApiStruct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from penstock.ingress.derive import (
 )
 from penstock.ingress.derived import derived
 from penstock.ingress.problems import problems
-from penstock.ingress.resources import Ingress, IngressClass
+from penstock.ingress.resources import Ingress, IngressClass, placed_backends
 from penstock.meta.names import NamespacedName
 from penstock.meta.problems import Problem, Severity
 
@@ -159,8 +159,23 @@ def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
     for route in found.routes:
         rules = translated.once(db, RouteFor(route.ref, mesh=False))
         told.update(rules.problems if rules is not None else ())
-    yield from sorted(told)
+    lost = {one.path: one for one in _lost_ports(db, ingress)}
+    yield from sorted({lost.get(one.path, one) for one in told})
     yield from _certificate_problems(db, found)
+
+
+def _lost_ports(db: Database, ingress: Ingress) -> Iterator[Problem]:
+    """Yield the paths whose Service is there and has no port of the name that is given."""
+    for place, backend in placed_backends(ingress):
+        named = backend.service.port.name if backend.service is not None else ""
+        if backend.service is None or not named:
+            continue
+        key = NamespacedName(ingress.metadata.namespace, backend.service.name)
+        service = db.services.get(key)
+        if service is not None and all(one.name != named for one in service.spec.ports):
+            text = f"Service {key} has no port named {named}"
+            hint = "its share of requests is answered with 500"
+            yield Problem(place, text, hint, Severity.WARNING)
 
 
 def _certificate_problems(db: Database, found: Derived) -> Iterator[Problem]:
