@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, kube_scale, machine, path, startup
+from bench import change, kube_scale, machine, path, startup, streams
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], Report | str]] = {
     "path": path.run,
     "scale": kube_scale.run,
     "startup": startup.run,
+    "streams": streams.run,
 }
 """Benches by topic; one that cannot run here says why instead."""
 

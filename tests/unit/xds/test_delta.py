@@ -535,3 +535,19 @@ def test_work_for_one_change_does_not_grow_with_what_is_there() -> None:
         return seen
 
     assert looks(10) == looks(2_000) < 20
+
+
+def test_streams_share_the_words_for_what_clients_brought() -> None:
+    one = cluster("a")
+    stream = DeltaStream(Snapshot([one]))
+    request = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=types.CLUSTER,
+        resource_names_subscribe=["*"],
+        initial_resource_versions={one.name: one.version},
+    )
+    stream.on_request(
+        discovery_pb2.DeltaDiscoveryRequest.FromString(request.SerializeToString()), 0
+    )
+    ((name, version),) = stream.acked[types.CLUSTER].items()
+    assert name is one.name
+    assert version is one.version

@@ -235,13 +235,15 @@ class DeltaStream:
             had = Accepted(subscription.type_url, dict(versions), brought=True)
             self._client.verdicts.append(had)
         for name, version in versions.items():
-            key = ResourceName(subscription.type_url, name)
-            resource = self._client.snapshot.get(key.type_url, name)
-            known = resource is not None and resource.version == version
-            self._client.held.brought(
-                key, resource.needs if resource is not None and known else None
-            )
-            subscription.acked[name] = version
+            resource = self._client.snapshot.get(subscription.type_url, name)
+            if resource is not None and resource.version == version:
+                # All streams share these words; those of the request are its own.
+                key, needs = ResourceName(subscription.type_url, resource.name), resource.needs
+                subscription.acked[resource.name] = resource.version
+            else:
+                key, needs = ResourceName(subscription.type_url, name), None
+                subscription.acked[name] = version
+            self._client.held.brought(key, needs)
             self._client.touch(key)
             if key.type_url == types.ENDPOINTS and name in self._changed_clusters:
                 subscription.forced.add(name)
@@ -356,6 +358,8 @@ class DeltaStream:
             batch.append(resource)
             size += len(resource.framed)
         subscription.dirty.update(dict.fromkeys(later))
+        if not subscription.dirty:
+            subscription.dirty.clear()  # gives back the room that the many of a first turn took
         return tuple(batch)
 
     def _ready(self, subscription: Subscription, name: str, now: float) -> Resource | None:

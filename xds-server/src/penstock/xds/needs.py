@@ -36,7 +36,7 @@ class HeldNeeds:
         """Count what the client has from an earlier stream; None if the version is not known."""
         if needs is None:
             self._unknown.setdefault(owner.type_url, set()).add(owner.name)
-        else:
+        elif needs:
             self._accepted[owner] = needs
             self.sent(needs)
 
