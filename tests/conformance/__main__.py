@@ -22,7 +22,7 @@ from typing import TextIO
 import yaml
 
 from conformance import suite, table
-from conformance.profile import CORE, profiles_of
+from conformance.profile import CORE, SERVED, profiles_of
 from conformance.quick import QUICK
 from conformance.results import Outcome, Run, read
 from conformance.suite import Options
@@ -35,7 +35,6 @@ from support.kube import ROOT, MissingProgramError
 
 DOCS = ROOT / "docs" / "conformance"
 HERE = Path(__file__).parent
-DEFAULT = "GATEWAY-HTTP,MESH-HTTP"
 EXIT_FAILED = 1
 
 
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m conformance")
-    parser.add_argument("--profiles", default=DEFAULT, help=f"of {', '.join(CORE)}")
+    parser.add_argument("--profiles", default=",".join(SERVED), help=f"of {', '.join(CORE)}")
     parser.add_argument("--quick", action="store_true", help="a fixed set of core tests")
     parser.add_argument("--tests", default="", help="only these, by their names in the suite")
     parser.add_argument("--crds", default=suite.VERSION, help="version of the CRDs")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from conformance.results import Outcome, Result
+from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
 
 _GATEWAY = ("Gateway", "ReferenceGrant")
 _MESH = ("Mesh",)
@@ -24,6 +25,12 @@ CORE = {
     "MESH-GRPC": frozenset((*_MESH, "GRPCRoute")),
 }
 """Features that every implementation of a profile has."""
+SERVED = tuple(
+    name
+    for name, needed in CORE.items()
+    if needed <= set(MESH_FEATURES if "Mesh" in needed else SUPPORTED_FEATURES)
+)
+"""Those whose core features Penstock says it has."""
 BASES = frozenset({"Gateway", "Mesh"})
 """What routes are attached to."""
 ROUTES = frozenset({"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"})

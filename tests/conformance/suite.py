@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.gatewayapi.features import MESH, SUPPORTED_FEATURES
 from support.cluster import programs
 from support.cluster.cluster import Cluster
 from support.kube import ROOT
 
 VERSION = "1.6.3"
 """Of the suite, and of the CRDs with which it writes a report."""
-GATEWAY_CLASS = "penstock"
+GATEWAY_CLASS = MESH = "penstock"
+"""The GatewayClass and the XMesh of the chart; what is run is what their statuses list."""
 USABLE, UNUSABLE = "172.31.0.190", "192.0.2.1"
 """An address of the pool for Gateways, and one that is not in it."""
 _MINUTES = 60
@@ -42,7 +42,10 @@ def output(cluster: Cluster, options: Options) -> Iterator[str]:
 
     Raises:
         MissingProgramError: the suite is not built.
+        ClusterError: the cluster has no Penstock that is ready.
     """
+    for one in (f"gatewayclass/{GATEWAY_CLASS}", f"xmesh/{MESH}"):
+        cluster.kubectl("wait", "--for=condition=Accepted", "--timeout=60s", one)
     kubeconfig = cluster.state / "suite.kubeconfig"
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_text(cluster.keys.kubeconfig("admin"))
@@ -67,17 +70,15 @@ def _words(options: Options) -> tuple[str, ...]:
         f"--unusable-address={UNUSABLE}",
         f"--cleanup-base-resources={str(not options.keep).lower()}",
         *(("--allow-crds-mismatch",) if options.crds_mismatch else ()),
-        *_features(options),
+        *_mesh(options),
         f"--report-output={options.report}",
         *implementation(),
     )
 
 
-def _features(options: Options) -> tuple[str, ...]:
-    """Return what is named by hand: the GatewayClass says nothing of the mesh."""
-    if not any(one.startswith("MESH-") for one in options.profiles):
-        return ()
-    return (f"--supported-features={','.join((*SUPPORTED_FEATURES, *MESH))}",)
+def _mesh(options: Options) -> tuple[str, ...]:
+    of_mesh = any(one.startswith("MESH-") for one in options.profiles)
+    return (f"--mesh-name={MESH}",) if of_mesh else ()
 
 
 def _pattern(only: Sequence[str]) -> str:

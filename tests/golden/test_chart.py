@@ -14,6 +14,8 @@ import yaml
 
 from penstock.compiler.compile import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.core.decode import decode
+from penstock.gatewayapi.mesh import XMesh, is_our_mesh
 from penstock.meta.version import VERSION
 from penstock.sources.kubernetes.requests import resource_of
 from support.chart import (
@@ -45,6 +47,22 @@ def compare(name: str, text: str, request: pytest.FixtureRequest) -> None:
 def test_golden_objects(name: str, values: dict[str, Any], request: pytest.FixtureRequest) -> None:
     objects = without_crd(rendered(values))
     compare(f"{name}.yaml", yaml.safe_dump_all(objects, sort_keys=False, width=100), request)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [({}, ["penstock"]), (POOL, ["shops"]), ({"mesh": {"create": False}}, [])],
+)
+def test_the_mesh_is_there_where_its_kind_is(values: dict[str, Any], names: list[str]) -> None:
+    assert not [one for one in rendered(values) if one["kind"] == "XMesh"]
+    known = ("--api-versions", f"{XMesh.api_versions[0]}/{XMesh.kind}")
+    ran = helm("template", "penstock", str(CHART), *known, values=values)
+    meshes = [one for one in yaml.safe_load_all(ran.stdout) if one and one["kind"] == "XMesh"]
+    assert [one["metadata"]["name"] for one in meshes] == names
+    for one in meshes:
+        read = decode(XMesh, one)
+        assert isinstance(read, XMesh)
+        assert is_our_mesh(read)
 
 
 def test_golden_rights(request: pytest.FixtureRequest) -> None:

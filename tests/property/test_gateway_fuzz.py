@@ -31,6 +31,7 @@ from penstock.gatewayapi.filters import (
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteFilter
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
+from penstock.gatewayapi.mesh import XMesh, mesh_conditions
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.status import (
@@ -207,11 +208,14 @@ def test_any_gateway_has_a_status(document: dict[str, Any]) -> None:
 
 
 @QUICK
-@given(objects(GatewayClass), objects(ReferenceGrant))
-def test_any_class_and_grant_is_understood_or_broken(
-    a_class: dict[str, Any], a_grant: dict[str, Any]
+@given(objects(GatewayClass), objects(ReferenceGrant), objects(XMesh))
+def test_any_class_and_grant_and_mesh_is_understood_or_broken(
+    a_class: dict[str, Any], a_grant: dict[str, Any], a_mesh: dict[str, Any]
 ) -> None:
     found = decode(GatewayClass, a_class)
     if isinstance(found, GatewayClass):
         assert gateway_class_conditions(found)
     assert isinstance(decode(ReferenceGrant, a_grant), ReferenceGrant | Broken)
+    mesh = decode(XMesh, a_mesh)
+    if isinstance(mesh, XMesh):
+        assert mesh_conditions(mesh)

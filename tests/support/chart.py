@@ -26,6 +26,7 @@ POOL: Json = {
     "gatewaySecretNamespaces": ["shop"],
     "cniBinDir": "/usr/lib/cni",
     "gatewayClass": {"create": False},
+    "mesh": {"name": "shops"},
     "policyCrd": {"install": False},
     "images": {"pullSecrets": ["mirror"], "penstock": {"digest": f"sha256:{'0' * 64}"}},
     "controller": {"replicas": 3, "tolerations": [{"operator": "Exists"}]},

@@ -1,14 +1,26 @@
-"""What GatewayClass.status.supportedFeatures says."""
+"""What GatewayClass and XMesh say in status.supportedFeatures."""
 
 from __future__ import annotations
 
-from penstock.gatewayapi.features import CORE, SUPPORTED_FEATURES
+import pytest
+
+from penstock.gatewayapi.features import CORE, MESH, MESH_FEATURES, SUPPORTED_FEATURES
 
 MOST = 64
 """The CRD's limit."""
 
 
-def test_features_are_in_alphabetical_order_and_each_is_named_once() -> None:
-    assert list(SUPPORTED_FEATURES) == sorted(set(SUPPORTED_FEATURES))
-    assert set(CORE) <= set(SUPPORTED_FEATURES)
-    assert len(SUPPORTED_FEATURES) <= MOST
+@pytest.mark.parametrize(
+    ("features", "core"),
+    [(SUPPORTED_FEATURES, CORE), (MESH_FEATURES, ("Mesh", "HTTPRoute", "GRPCRoute"))],
+)
+def test_features_are_in_alphabetical_order_and_each_is_named_once(
+    features: tuple[str, ...], core: tuple[str, ...]
+) -> None:
+    assert list(features) == sorted(set(features))
+    assert set(core) <= set(features)
+    assert len(features) <= MOST
+
+
+def test_a_class_says_nothing_of_the_mesh() -> None:
+    assert not set(MESH) & set(SUPPORTED_FEATURES)

@@ -1,4 +1,4 @@
-"""What of Gateway API is served, as GatewayClass.status.supportedFeatures says it.
+"""What of Gateway API is served, as GatewayClass and XMesh say it in status.supportedFeatures.
 
 Source: Gateway API v1.7, package `features`; GEP-2162. The names are those of the API, and the
 official suite runs the tests of exactly these. What v1.6 named otherwise has both names.
@@ -59,7 +59,19 @@ MESH = (
     "MeshHTTPRouteRewritePath",
     "MeshHTTPRouteSchemeRedirect",
 )
-"""Of routes on Services; no object of the API says so yet."""
+"""Of routes on Services."""
 GRPC_ROUTE = ("GRPCRouteNamedRouteRule", "GRPCRouteRequestHeaderModifier")
+ON_SERVICES = (
+    "GRPCRoute",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
+)
+"""Of routes anywhere, what the official suite tests on Services."""
 SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE, *GRPC_ROUTE}))
-"""In the order that the API asks for."""
+"""Of a GatewayClass, in the order that the API asks for."""
+MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))
+"""Of an XMesh, in the same order. It and a GatewayClass say nothing about each other."""

@@ -17,13 +17,17 @@ def test_kinds_have_their_names_in_urls() -> None:
         "EndpointSlice": "endpointslices",
         "Gateway": "gateways",
         "GatewayClass": "gatewayclasses",
+        "GRPCRoute": "grpcroutes",
         "HTTPRoute": "httproutes",
+        "Ingress": "ingresses",
+        "IngressClass": "ingressclasses",
         "ListenerSet": "listenersets",
         "Namespace": "namespaces",
         "Node": "nodes",
         "Pod": "pods",
         "ReferenceGrant": "referencegrants",
         "Service": "services",
+        "XMesh": "xmeshes",
     }
 
 

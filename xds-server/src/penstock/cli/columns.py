@@ -16,6 +16,7 @@ UNKNOWN = "-"
 KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
     "GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "CiliumNetworkPolicy",
+    "XMesh",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -30,6 +31,7 @@ ALIASES: Mapping[str, str] = {
     "gtw": "Gateway",
     "gw": "Gateway",
     "no": "Node",
+    "mesh": "XMesh",
     "ns": "Namespace",
     "po": "Pod",
     "policy": "CiliumNetworkPolicy",
@@ -211,6 +213,11 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         _WHY,
     ),
     "GatewayClass": (
+        Column("CONTROLLER", lambda item: _spec(item).get("controllerName") or UNKNOWN),
+        Column("ACCEPTED", _condition("Accepted")),
+        _WHY,
+    ),
+    "XMesh": (
         Column("CONTROLLER", lambda item: _spec(item).get("controllerName") or UNKNOWN),
         Column("ACCEPTED", _condition("Accepted")),
         _WHY,

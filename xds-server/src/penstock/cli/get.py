@@ -72,4 +72,4 @@ def show_objects(kind: str, items: list[Item], *, wide: bool) -> None:
 def _plural(word: str) -> str:
     if word.endswith("y") and not word.endswith("ay"):
         return word[:-1] + "ies"
-    return word + ("es" if word.endswith("s") else "s")
+    return word + ("es" if word.endswith(("s", "sh")) else "s")

@@ -22,6 +22,7 @@ from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
+from penstock.gatewayapi.mesh import XMesh
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
 from penstock.incremental import engine
@@ -38,9 +39,10 @@ RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
-    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, *INGRESS_KINDS,
+    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh,
+    *INGRESS_KINDS,
 )  # fmt: skip
-"""Kinds that change what nodes get."""
+"""Kinds that change what nodes get, or have a status of ours."""
 
 
 class NodeChange(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 STATUS_KINDS = frozenset(
     {
         "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Ingress", "Service", *ROUTE_KINDS,
+        "Ingress", "Service", "XMesh", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""

@@ -38,7 +38,7 @@ from penstock.compiler.routing import (
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
-from penstock.gatewayapi.features import SUPPORTED_FEATURES
+from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
 from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
@@ -48,6 +48,7 @@ from penstock.gatewayapi.listener_set_status import (
     refused_status,
 )
 from penstock.gatewayapi.listeners import ListenerStatus
+from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.status import (
@@ -84,17 +85,29 @@ def status_of(
             return _route(db, thing, acknowledged)
         case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet):
             return _of_listeners(db, thing, acknowledged)
-        case "GatewayClass" if isinstance(thing, GatewayClass) and is_ours(thing):
-            return {
-                "conditions": _written(gateway_class_conditions(thing)),
-                "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
-            }
+        case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
+            return _of_class(thing)
         case "BackendTLSPolicy" | "Ingress" | "Service":
             return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
         case _:
             return None
+
+
+def _of_class(thing: GatewayClass | XMesh) -> dict[str, Any] | None:
+    features: Sequence[str]
+    if isinstance(thing, XMesh):
+        is_served, conditions, features = is_our_mesh(thing), mesh_conditions(thing), MESH_FEATURES
+    else:
+        is_served, conditions = is_ours(thing), gateway_class_conditions(thing)
+        features = SUPPORTED_FEATURES
+    if not is_served:
+        return None
+    return {
+        "conditions": _written(conditions),
+        "supportedFeatures": [{"name": name} for name in features],
+    }
 
 
 def status_of_outdated(

@@ -119,7 +119,7 @@ def resource_of(kind: str) -> str:
     name = kind.lower()
     if name.endswith("y") and name[-2] not in "aeiou":
         return f"{name[:-1]}ies"
-    return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
+    return f"{name}es" if name.endswith(("s", "x", "ch", "sh")) else f"{name}s"
 
 
 def object_target(api_version: str, kind: str, name: NamespacedName) -> str:
