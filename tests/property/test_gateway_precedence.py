@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.precedence import Age, Rank, rank
+from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
 from penstock.gatewayapi.verdict import verdict_of
 from penstock.ir.route import (
     NamedMatch,

@@ -278,3 +278,37 @@ async def test_cors_is_answered_for_the_origins_that_are_allowed(lab: Lab) -> No
         headers = {"origin": origin, "access-control-request-method": "PUT"}
         answer = await lab.envoy.ask(PLAIN, "/", method="OPTIONS", headers=headers)
         assert answer.header("access-control-allow-origin") == allowed
+
+
+STRANGE = ("/a?b", "/a#b", "/a b", "/ä", "//", "/%zz", "/a/../b", "/\\1", "/a\tb")
+
+
+async def test_envoy_takes_whatever_is_written(lab: Lab) -> None:
+    odd: list[Object | Broken] = []
+    for number, value in enumerate(STRANGE):
+        kinds = ("Exact", "Prefix", "ImplementationSpecific")
+        paths = [path(value, kind) for kind in kinds]
+        for name, text in (("use-regex", "true"), ("rewrite-target", value), ("x", "y")):
+            made_ = ingress(
+                f"i{number}-{name}", rule("a.test", *paths), annotations={NGINX + name: text}
+            )
+            odd.append(made_)
+    wanted = {"canary": "true", "canary-by-header": "x", "canary-by-header-value": "ä\n"}
+    annotations = {NGINX + name: value for name, value in wanted.items()}
+    canary = ingress("canary", rule("b.test", path(to=backend("two"))), annotations=annotations)
+    await lab.show(*odd, canary, ingress("main", rule("b.test", path())))
+    assert await lab.ask("/", "b.test") == (200, "one")
+
+
+async def test_limits_of_time_are_kept(lab: Lab) -> None:
+    annotations = {
+        "ingress.cilium.io/request-timeout": "100ms",
+        NGINX + "proxy-read-timeout": "60",
+    }
+    await lab.show(ingress("slow", rule("a.test", path()), annotations=annotations))
+    scopes = (await lab.envoy.admin("/config_dump?resource=dynamic_scoped_route_configs"))[
+        "configs"
+    ]
+    text = str(scopes)
+    assert "'timeout': '0.100s'" in text
+    assert "'idle_timeout': '60s'" in text
