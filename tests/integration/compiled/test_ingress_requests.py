@@ -28,12 +28,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PLAIN, SECURE = "gateway/~ingress/penstock~/80", "gateway/~ingress/penstock~/443"
 NAMES = ("one", "two")
-STATIC: list[Object | Broken] = [ingress_class()]
-for _number, _name in enumerate(NAMES, 1):
-    STATIC += [
-        service(_name, f"10.96.1.{_number}"),
-        endpoint_slice(_name, [f"10.244.0.{_number}"]),
-    ]
+STATIC: tuple[Object | Broken, ...] = (
+    ingress_class(),
+    *(service(name, f"10.96.1.{number}") for number, name in enumerate(NAMES, 1)),
+    *(endpoint_slice(name, [f"10.244.0.{number}"]) for number, name in enumerate(NAMES, 1)),
+)
 
 
 class Lab:

@@ -242,7 +242,7 @@ def _cors(reader: _Reader) -> Cors | None:
         return None
     plain = Cors()
     asked = _listed(values["methods"])
-    methods = tuple(one for one in _METHODS if one in asked)
+    methods: tuple[CorsMethod, ...] = tuple(one for one in _METHODS if one in asked)
     credentials = reader.flag(NGINX + "cors-allow-credentials", values["credentials"])
     found = Cors(
         origins=_listed(values["origin"]) or plain.origins,
