@@ -13,9 +13,11 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.routing import RouteFor, translated
+from penstock.compiler.settings import Addressing
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import ObjectMeta
+from penstock.core.ranges import AddressRanges
 from penstock.gatewayapi.resources import GatewayClass, GatewayClassSpec
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.incremental.query import query
@@ -142,6 +144,19 @@ def ingress_status(db: Database, name: NamespacedName) -> dict[str, Any] | None:
     addresses = reached_at(db, found.entry).addresses
     entries = [{"ip": address} for address in addresses]
     return {"loadBalancer": {"ingress": entries} if entries else {}}
+
+
+def status_of_ingress(db: Database, ingress: Ingress) -> dict[str, Any] | None:
+    """Return what is ours of the status of an Ingress; None if others write it.
+
+    Of one that is not ours any more, addresses of our pool are taken away.
+    """
+    found = ingress_status.once(db, ingress.key)
+    settings = db.settings
+    if found is None and ingress.assigned and settings.addressing is Addressing.POOL:
+        pool = AddressRanges(settings.gateway_pool)
+        return {"loadBalancer": {}} if all(one in pool for one in ingress.assigned) else None
+    return found
 
 
 def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:

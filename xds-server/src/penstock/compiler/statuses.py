@@ -16,7 +16,7 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
-from penstock.compiler.ingresses import ingress_status
+from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     attachments,
@@ -298,8 +298,8 @@ def _listener_set(
 def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
     if isinstance(thing, Service):
         return balanced_status.once(db, thing.key)
-    if thing.ref.kind == Ingress.kind:
-        return ingress_status.once(db, thing.key)
+    if isinstance(thing, Ingress):
+        return status_of_ingress(db, thing)
     return _backend_tls(db, thing)
 
 
