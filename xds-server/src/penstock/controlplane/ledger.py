@@ -89,8 +89,12 @@ class Ledger:
     def take_all(self, node: str, said: Mapping[ResourceName, Said]) -> None:
         """Take a node's word on everything."""
         self._heard.add(node)
-        for key in {*self._wanted, *self._differs, *said}:
-            self._note(node, key, said.get(key, NOTHING))
+        for key in self._wanted.keys() - said.keys():
+            self._note(node, key, NOTHING)
+        for key in self._differs.keys() - self._wanted.keys() - said.keys():
+            self._drop(key, node)
+        for key, one in said.items():
+            self._note(node, key, one)
         self._all_changed = True
 
     def take(self, node: str, said: Mapping[ResourceName, Said]) -> None:
@@ -211,7 +215,7 @@ class Ledger:
         self._changed |= before | after
 
     def _note(self, node: str, key: ResourceName, said: Said) -> None:
-        if said == Said(self._version(node, key)):
+        if said.version == self._version(node, key) and not said.rejected:
             self._drop(key, node)
         else:
             self._differs.setdefault(key, {})[node] = said

@@ -25,6 +25,8 @@ SUM_SECONDS = 1.0
 """Least seconds between two looks at what all nodes said."""
 SUM_SHARE = 20.0
 """So many times as long as a look took is waited until the next one."""
+TURN = 200
+"""Objects that are looked at before others may do something."""
 _API_VERSIONS = {kind.kind: kind.api_versions[0] for kind in KINDS if kind.kind in STATUS_KINDS}
 
 _log = structlog.get_logger("penstock.status")
@@ -121,10 +123,18 @@ class StatusFeed:
                 continue
             self._look_for_outdated()
             began = self._clock.monotonic()
-            for ref in sorted(self._world.acknowledgements.changed()):
-                if ref.kind in STATUS_KINDS and self._sum(ref):
-                    self._mark(ref)
+            await self._sum_changed()
             pause = max(SUM_SECONDS, SUM_SHARE * (self._clock.monotonic() - began))
+
+    async def _sum_changed(self) -> None:
+        """Sum up what may have changed; if we lead no longer, the next turn begins with all."""
+        for count, ref in enumerate(sorted(self._world.acknowledgements.changed())):
+            if count % TURN == TURN - 1:
+                await asyncio.sleep(0)
+            if not self._leads:
+                return
+            if ref.kind in STATUS_KINDS and self._sum(ref):
+                self._mark(ref)
 
     def _look_for_outdated(self) -> None:
         """Look at objects of which an earlier version came into force, or does not stay so."""
