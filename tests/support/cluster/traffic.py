@@ -126,7 +126,8 @@ def traffic_outside(cluster: Cluster, targets: Mapping[str, str]) -> Generator[T
     """Ask *targets* (name → URL, "#" and a host behind it) from the nodes' link."""
     named = [f"{target}={url}" for target, url in targets.items()]
     words = (sys.executable, str(ASKER), "forever", str(PORT), *named)
-    with subprocess.Popen(cluster.in_control_netns(*words)) as process:
+    ends_with_us = ("setpriv", "--pdeathsig", "KILL")
+    with subprocess.Popen((*ends_with_us, *cluster.in_control_netns(*words))) as process:
         try:
             yield Traffic(cluster, "127.0.0.1")
         finally:
