@@ -112,3 +112,19 @@ async def test_without_a_certificate_to_trust_nothing_is_connected(
     world = [one for one in _world(authority, NAME) if one.ref.kind != "ConfigMap"]
     assert await _status(envoy, place, world) == 503
     assert asked == []
+
+
+async def test_a_policy_that_is_not_understood_closes_its_service(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, authority, asked = server
+    *others, policy = _world(authority, NAME)
+    assert not isinstance(policy, Broken)
+    broken = Broken(
+        of_kind="BackendTLSPolicy",
+        metadata=policy.metadata,
+        raw={"spec": {"targetRefs": [{"kind": "Service", "name": "web"}], "validation": 7}},
+        problems=(),
+    )
+    assert await _status(envoy, place, [*others, broken]) == 503
+    assert asked == []

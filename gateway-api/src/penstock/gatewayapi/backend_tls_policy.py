@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
-from penstock.core.objects import ApiStruct, Object
+from penstock.core.objects import ApiStruct, Broken, Object
 from penstock.gatewayapi.fields import (
     CORE_GROUP,
     GATEWAY_GROUP,
@@ -133,3 +133,12 @@ def is_config_map(reference: LocalObjectReference) -> bool:
 
 def _is_service(target: PolicyTarget) -> bool:
     return (target.group, target.kind) == (CORE_GROUP, "Service")
+
+
+def services_of_broken(policy: Broken) -> tuple[NamespacedName, ...]:
+    """Return the Services that a policy names which is not understood, as far as it tells."""
+    spec = policy.raw.get("spec")
+    refs = spec.get("targetRefs") if isinstance(spec, dict) else None
+    names = [one.get("name") for one in refs if isinstance(one, dict)] if refs else []
+    here = policy.metadata.namespace
+    return tuple({NamespacedName(here, name): None for name in names if isinstance(name, str)})

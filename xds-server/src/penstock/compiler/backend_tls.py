@@ -14,7 +14,7 @@ from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 
 MAX_ANCESTORS = 16
 """PolicyStatus.ancestors."""
@@ -36,7 +36,7 @@ def policies_for(db: Database, service: NamespacedName) -> list[BackendTLSPolicy
 @query
 def any_policies(db: Database, _: None) -> bool:
     """Tell whether there is any policy: without one nothing depends on the policies of a port."""
-    return bool(db.backend_tls.bucket("all", ALL))
+    return bool(db.backend_tls.bucket("all", ALL) or db.broken_backend_tls.bucket("all", ALL))
 
 
 def tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
@@ -46,6 +46,8 @@ def tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | 
 
 @query
 def _tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
+    for broken in db.broken_backend_tls.bucket("service", target.service):
+        return RefusedTls(origin=Origin.of("BackendTLSPolicy", broken))
     service = db.services.get(target.service)
     ports = service.spec.ports if service is not None else ()
     named = next((p.name for p in ports if (p.port, p.protocol) == (target.port, "TCP")), None)

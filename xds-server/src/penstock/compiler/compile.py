@@ -167,6 +167,9 @@ class Compiler:
             self._put(self.db.routes, thing.ref, thing, gone=gone)
         elif kind in plain:
             self._store(plain[kind], thing, gone=gone)
+            if kind == "BackendTLSPolicy":
+                closing = not gone and isinstance(thing, Broken)
+                self._put(db.broken_backend_tls, thing.key, thing, gone=not closing)
         elif kind in tolerant:
             self._put(tolerant[kind], thing.key, thing, gone=gone)
 

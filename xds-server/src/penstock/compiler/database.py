@@ -10,7 +10,7 @@ from penstock.compiler.settings import Settings
 from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets
@@ -102,6 +102,14 @@ class Database:
             self.engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
+        self.broken_backend_tls: Collection[NamespacedName, Broken] = Collection(
+            self.engine,
+            {
+                "service": lambda _, policy: services_of_broken(policy),
+                "all": lambda _key, _policy: (ALL,),
+            },
+        )
+        """Policies that are not understood; their Services are not connected to."""
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(self.engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             self.engine,
