@@ -40,6 +40,8 @@ FIRST_SECONDS = 15.0
 SYNC_SECONDS = 10.0
 """How long a remote client waits for a server that does not know everything yet."""
 _MESSAGE_BYTES = 64 << 20
+STOP_SECONDS = 5.0
+"""How long an end is waited for beyond the grace."""
 _ENDED = "the certificate has ended; come with a new one"
 RETIRE_SECONDS = 24 * 3600.0
 """How long streams go on that began before a renewal; by then their certificates have ended."""
@@ -150,7 +152,9 @@ class AdsServer:
         if self._server is not None:
             # Not in a task, which would hold on to it: with its last holder goes the socket's file,
             # and by then another server may have made a new one there.
-            await self._server.stop(grace)
+            with contextlib.suppress(TimeoutError):  # seen once: gRPC never said that it is done
+                async with asyncio.timeout(grace + STOP_SECONDS):
+                    await self._server.stop(grace)
             self._server = None
         await asyncio.gather(*retired)
 

@@ -217,15 +217,19 @@ class ApiServer:
         left = reflector.deadline - self._clock.monotonic()
         task = asyncio.create_task(work)
         timer = asyncio.create_task(self._clock.sleep(left))
+        taken = False
         try:
             await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            taken = task.done()
+            if taken:
                 return task.result()
             raise _StalledError(f"no word from the server for {left:.0f} s")
         finally:
             timer.cancel()
             task.cancel()
-            await asyncio.gather(task, timer, return_exceptions=True)
+            came, _ = await asyncio.gather(task, timer, return_exceptions=True)
+            if not taken and isinstance(came, aiohttp.ClientResponse):  # just when we gave up
+                _abandon(came)
 
 
 def _abandon(response: aiohttp.ClientResponse) -> None:
