@@ -289,6 +289,17 @@ def test_silence_after_a_bookmark_counts_as_stalled_sooner() -> None:
     assert reflector.deadline == 60.0 + LISTS.quiet
 
 
+def test_silence_of_a_server_that_sent_bookmarks_earlier_counts_from_the_beginning() -> None:
+    reflector = watching(config_map("a", 1))
+    reflector.chunk(bookmark(40), 60.0)
+    reflector.finished(400.0)
+    reflector.next(400.0)
+    reflector.page(page(41, config_map("a", 1)), 400.0)
+    assert isinstance(reflector.next(400.0), WatchRequest)
+    reflector.opened()
+    assert reflector.deadline == 400.0 + LISTS.quiet
+
+
 def test_silence_in_a_snapshot_counts_as_stalled() -> None:
     reflector = Reflector(ConfigMap, half)
     reflector.next(0.0)

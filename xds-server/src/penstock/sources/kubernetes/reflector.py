@@ -120,6 +120,7 @@ class Reflector:
         self._unknown_since = _NEVER
         self._watch_end = _NEVER
         self._bookmarked = False
+        """The server sends bookmarks, on this watch or an earlier one."""
         self._heard = False
         self._open = False
 
@@ -139,7 +140,7 @@ class Reflector:
         if now < self._not_before:
             return Pause(self._not_before - now)
         self._rest.clear()
-        self._bookmarked = self._heard = self._open = self.over = False
+        self._heard = self._open = self.over = False
         self._asked_at = now
         self.deadline = now + self._pace.answer
         match self.phase:
@@ -214,17 +215,21 @@ class Reflector:
         seconds = max(1, round(span))
         self._watch_end = now + seconds + pace.margin
         if version:
-            self.deadline = self._watch_end
+            self.deadline = self._end_of_silence(now)
         return WatchRequest(self.api_version, self._resource, version, seconds, self._scope)
 
     def _extend_deadline(self, now: float) -> None:
         if self.over:
             return
         if self.phase is Phase.WATCH:
-            quiet = now + self._pace.quiet if self._bookmarked else _NEVER
-            self.deadline = min(self._watch_end, quiet)
+            self.deadline = self._end_of_silence(now)
         else:
             self.deadline = min(self._watch_end, now + self._pace.answer)
+
+    def _end_of_silence(self, now: float) -> float:
+        """Return when a watch that says nothing from *now* on counts as stalled."""
+        quiet = now + self._pace.quiet if self._bookmarked else _NEVER
+        return min(self._watch_end, quiet)
 
     def _line(self, line: bytes, now: float) -> Events:
         if self.over:

@@ -22,8 +22,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     margin: float = 10.0
     """How much longer than asked a watch may last before it counts as stalled."""
     quiet: float = 100.0
-    """Longest silence of a server that has sent a bookmark on the same watch: it sends one each
-    minute."""
+    """Longest silence of a server that has ever sent a bookmark: it sends one each minute."""
     answer: float = 60.0
     """Longest silence before and within any other answer."""
     back_off: BackOff = BackOff()
