@@ -23,10 +23,10 @@ test: setup kube-tools ## all tests on one machine: kernel, Envoy, a real API se
 test-kube: setup kube-tools ## of these, the tests against a real API server
 	@$(BIN)/python -m pytest -q tests/kube
 
-e2e: setup ## tests on a real cluster of two nodes (as root; builds Kubernetes once)
+e2e: setup ## tests on a real cluster of two nodes (as root; builds Kubernetes once); some with TESTS=FILE
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster
-	@$(BIN)/python -m pytest -q tests/cluster
+	@$(BIN)/python -m pytest -q $(or $(TESTS),tests/cluster)
 
 soak: setup ## the fault tests on a cluster, with an API server that is away for five minutes
 	@deploy/setup/system-packages cluster
