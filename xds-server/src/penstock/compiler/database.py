@@ -71,61 +71,65 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Named container ports of any of them."""
 
 
-class Database:
-    """Collections, each with the indexes that queries read."""
+class ServiceCollections:
+    """What is reached."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Make an empty database."""
-        self.settings = settings
-        self.engine = Engine()
-        self.memos: dict[object, dict[Hashable, Node]] = {}
-        self.namespaces: Collection[NamespacedName, Namespace] = Collection(self.engine)
+    def __init__(self, engine: Engine) -> None:
+        """Make empty collections."""
+        self.namespaces: Collection[NamespacedName, Namespace] = Collection(engine)
         self.services: Collection[NamespacedName, Service] = Collection(
-            self.engine,
+            engine,
             {
                 "address": lambda _, s: s.addresses,
                 "balanced": lambda _, s: (ALL,) if s.spec.type == "LoadBalancer" else (),
             },
         )
         self.slices: Collection[NamespacedName, EndpointSlice] = Collection(
-            self.engine, {"service": _slice_services}
+            engine, {"service": _slice_services}
         )
-        self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(self.engine)
+
+
+class GatewayCollections:
+    """How it is reached: Gateways, routes, and what these refer to."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Make empty collections."""
+        self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(engine)
         self.gateways: Collection[NamespacedName, Gateway] = Collection(
-            self.engine,
+            engine,
             {
                 "all": lambda _key, _gateway: (ALL,),
                 "secret": lambda _, gateway: named_secrets(gateway),
             },
         )
         self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(
-            self.engine,
+            engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
         self.broken_backend_tls: Collection[NamespacedName, Broken] = Collection(
-            self.engine,
+            engine,
             {
                 "service": lambda _, policy: services_of_broken(policy),
                 "all": lambda _key, _policy: (ALL,),
             },
         )
         """Policies that are not understood; their Services are not connected to."""
-        self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(self.engine)
+        self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
-            self.engine,
+            engine,
             {
                 "gateway": lambda _, one: () if one.gateway is None else (one.gateway,),
                 "secret": lambda _, one: named_secrets(one),
             },
         )
-        self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(self.engine)
-        self.ingresses: Collection[NamespacedName, Derived] = Collection(self.engine)
+        self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(engine)
+        self.ingresses: Collection[NamespacedName, Derived] = Collection(engine)
         """Those that are ours; what they mean is among Gateways, routes and grants, too."""
-        self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(self.engine)
-        self.time: Collection[str, int] = Collection(self.engine)
+        self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(engine)
+        self.time: Collection[str, int] = Collection(engine)
         """The present, in seconds since 1970, as it is told now and then."""
         self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(
-            self.engine,
+            engine,
             {
                 "parent": _route_parents,
                 "backend": _route_backends,
@@ -136,13 +140,20 @@ class Database:
             },
         )
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
-            self.engine, {"namespace": lambda key, _: (key.namespace,)}
+            engine, {"namespace": lambda key, _: (key.namespace,)}
         )
+
+
+class NodeCollections:
+    """Who reaches it, from where, and what policies say of that."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Make empty collections."""
         self.policies: Collection[NamespacedName, CiliumNetworkPolicy | Broken] = Collection(
-            self.engine, {"namespace": lambda key, _: (key.namespace, ALL)}
+            engine, {"namespace": lambda key, _: (key.namespace, ALL)}
         )
         self.workloads: Collection[str, Workload] = Collection(
-            self.engine,
+            engine,
             {
                 "identity": lambda _, w: (w.identity,),
                 "address": lambda _, w: w.addresses,
@@ -150,21 +161,34 @@ class Database:
             },
         )
         self.identities: Collection[int, Identity] = Collection(
-            self.engine, {"namespace": lambda _, i: (i.namespace, ALL)}
+            engine, {"namespace": lambda _, i: (i.namespace, ALL)}
         )
-        self.host_network: Collection[NamespacedName, bool] = Collection(self.engine)
+        self.host_network: Collection[NamespacedName, bool] = Collection(engine)
         """Pods that have no addresses of their own: True."""
         self.nodes: Collection[str, ClusterNode] = Collection(
-            self.engine, {"all": lambda _key, _node: (ALL,)}
+            engine, {"all": lambda _key, _node: (ALL,)}
         )
         self.peers: Collection[str, Peer] = Collection(
-            self.engine,
+            engine,
             {
                 "identity": lambda _, p: (p.identity,),
                 "address": lambda _, p: p.addresses,
             },
         )
         """By the names of their resources."""
+
+
+class Database(ServiceCollections, GatewayCollections, NodeCollections):
+    """Collections, each with the indexes that queries read."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make an empty database."""
+        self.settings = settings
+        self.engine = Engine()
+        self.memos: dict[object, dict[Hashable, Node]] = {}
+        ServiceCollections.__init__(self, self.engine)
+        GatewayCollections.__init__(self, self.engine)
+        NodeCollections.__init__(self, self.engine)
 
 
 def _slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[NamespacedName, ...]:
