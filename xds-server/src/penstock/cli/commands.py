@@ -285,61 +285,82 @@ def diff(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
     _exit(run(RunPaths(run_dir.resolve()), output))
 
 
+ControllerSource = Annotated[
+    list[Path] | None, typer.Option("--source", help="Folder or file; repeatable.")
+]
+ControllerPublishedOffset = Annotated[int, typer.Option("--published-offset")]
+ControllerKubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="Read from this API server instead.")
+]
+ControllerContext = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
+ControllerLeaseNamespace = Annotated[
+    str, typer.Option("--lease-namespace", help="Of the Lease whose holder writes statuses.")
+]
+ControllerAdsAddress = Annotated[
+    str, typer.Option("--ads-address", help="Serve nodes there, as 0.0.0.0:15012.")
+]
+ControllerJoinAddress = Annotated[
+    str, typer.Option("--join-address", help="Let nodes join there; port 15013 beside ADS.")
+]
+ControllerMetricsAddress = Annotated[
+    str, typer.Option("--metrics-address", help="Health and metrics, as 0.0.0.0:15014.")
+]
+ControllerTrustDomain = Annotated[
+    str, typer.Option("--trust-domain", help="Of the names in certificates.")
+]
+ControllerServingName = Annotated[
+    list[str] | None, typer.Option("--serving-name", help="One more DNS name; repeatable.")
+]
+ControllerCaDir = Annotated[
+    Path | None, typer.Option("--ca-dir", help="Keep the CA there instead of in a Secret.")
+]
+ControllerJoinAudience = Annotated[
+    str, typer.Option("--join-audience", help="Of the tokens with which nodes join.")
+]
+ControllerJoinServiceAccount = Annotated[
+    str, typer.Option("--join-service-account", help="NAMESPACE/NAME of those tokens.")
+]
+ControllerJoinTokenFile = Annotated[
+    Path | None, typer.Option("--join-token-file", help="A token that lets any node join.")
+]
+ControllerDrainSeconds = Annotated[
+    float, typer.Option("--drain-seconds", help="From SIGTERM to the end of streams.")
+]
+ControllerGatewayAddresses = Annotated[
+    str, typer.Option("--gateway-addresses", help="nodes, or pool:192.0.2.0/26 (cluster).")
+]
+ControllerSystemNamespace = Annotated[
+    str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")
+]
+ControllerInCluster = Annotated[
+    bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
+]
+ControllerOnlyGateways = Annotated[bool, typer.Option("--only-gateways")]
+
+
 @app.command(hidden=True)
 def controller(
-    source: Annotated[
-        list[Path] | None, typer.Option("--source", help="Folder or file; repeatable.")
-    ] = None,
+    source: ControllerSource = None,
     run_dir: RunDir = RUN_DIR,
-    published_offset: Annotated[int, typer.Option("--published-offset")] = 8000,
-    kubeconfig: Annotated[
-        Path | None, typer.Option("--kubeconfig", help="Read from this API server instead.")
-    ] = None,
-    context: Annotated[str, typer.Option("--context", help="Of the kubeconfig.")] = "",
+    published_offset: ControllerPublishedOffset = 8000,
+    kubeconfig: ControllerKubeconfig = None,
+    context: ControllerContext = "",
     *,
-    lease_namespace: Annotated[
-        str, typer.Option("--lease-namespace", help="Of the Lease whose holder writes statuses.")
-    ] = "",
-    ads_address: Annotated[
-        str, typer.Option("--ads-address", help="Serve nodes there, as 0.0.0.0:15012.")
-    ] = "",
-    join_address: Annotated[
-        str, typer.Option("--join-address", help="Let nodes join there; port 15013 beside ADS.")
-    ] = "",
-    metrics_address: Annotated[
-        str, typer.Option("--metrics-address", help="Health and metrics, as 0.0.0.0:15014.")
-    ] = "",
-    trust_domain: Annotated[
-        str, typer.Option("--trust-domain", help="Of the names in certificates.")
-    ] = "cluster.local",
-    serving_name: Annotated[
-        list[str] | None, typer.Option("--serving-name", help="One more DNS name; repeatable.")
-    ] = None,
-    ca_dir: Annotated[
-        Path | None, typer.Option("--ca-dir", help="Keep the CA there instead of in a Secret.")
-    ] = None,
-    join_audience: Annotated[
-        str, typer.Option("--join-audience", help="Of the tokens with which nodes join.")
-    ] = "penstock",
-    join_service_account: Annotated[
-        str, typer.Option("--join-service-account", help="NAMESPACE/NAME of those tokens.")
-    ] = "",
-    join_token_file: Annotated[
-        Path | None, typer.Option("--join-token-file", help="A token that lets any node join.")
-    ] = None,
-    drain_seconds: Annotated[
-        float, typer.Option("--drain-seconds", help="From SIGTERM to the end of streams.")
-    ] = 5.0,
-    gateway_addresses: Annotated[
-        str, typer.Option("--gateway-addresses", help="nodes, or pool:192.0.2.0/26 (cluster).")
-    ] = "nodes",
-    system_namespace: Annotated[
-        str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")
-    ] = "",
-    in_cluster: Annotated[
-        bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
-    ] = False,
-    only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
+    lease_namespace: ControllerLeaseNamespace = "",
+    ads_address: ControllerAdsAddress = "",
+    join_address: ControllerJoinAddress = "",
+    metrics_address: ControllerMetricsAddress = "",
+    trust_domain: ControllerTrustDomain = "cluster.local",
+    serving_name: ControllerServingName = None,
+    ca_dir: ControllerCaDir = None,
+    join_audience: ControllerJoinAudience = "penstock",
+    join_service_account: ControllerJoinServiceAccount = "",
+    join_token_file: ControllerJoinTokenFile = None,
+    drain_seconds: ControllerDrainSeconds = 5.0,
+    gateway_addresses: ControllerGatewayAddresses = "nodes",
+    system_namespace: ControllerSystemNamespace = "",
+    in_cluster: ControllerInCluster = False,
+    only_gateways: ControllerOnlyGateways = False,
     log_level: LogLevel = "info",
     log_json: LogJson = False,
 ) -> None:

@@ -26,64 +26,84 @@ _PINS = Path("/sys/fs/bpf/penstock")
 _BIN, _CONF = Path("/opt/cni/bin"), Path("/etc/cni/net.d")
 
 
+AgentNode = Annotated[str, typer.Option("--node", envvar="NODE_NAME", help="Its name.")]
+AgentKubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="API server; else that of this pod.")
+]
+AgentContext = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
+AgentController = Annotated[
+    list[str] | None,
+    typer.Option("--controller", help="HOST[:PORT] or unix:PATH; repeatable; else looked up."),
+]
+AgentControllerService = Annotated[
+    str, typer.Option("--controller-service", help="Whose endpoints are controllers.")
+]
+AgentNamespace = Annotated[
+    str, typer.Option("--namespace", envvar="POD_NAMESPACE", help="Of Penstock's own pods.")
+]
+AgentCaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        help="Certificates by which controllers are known; else the ConfigMap penstock-ca.",
+    ),
+]
+AgentTokenFile = Annotated[
+    Path, typer.Option("--token-file", help="Token of this pod for controllers.")
+]
+AgentKubepodsCgroup = Annotated[
+    Path | None, typer.Option("--kubepods-cgroup", help="Cgroup v2 of all pods; else sought.")
+]
+AgentNetnsDir = Annotated[
+    Path, typer.Option("--netns-dir", help="Where pods' network namespaces have names.")
+]
+AgentNodeIp = Annotated[
+    list[str] | None,
+    typer.Option("--node-ip", envvar="NODE_IP", help="On the link of Gateways' addresses."),
+]
+AgentCniBinDir = Annotated[
+    Path | None, typer.Option("--cni-bin-dir", help="Keep the CNI plugin installed there.")
+]
+AgentCniConfDir = Annotated[
+    Path | None, typer.Option("--cni-conf-dir", help="And in the configuration there.")
+]
+AgentHealthAddress = Annotated[
+    str, typer.Option("--health-address", help="Of /healthz and /readyz, as 127.0.0.1:15015.")
+]
+AgentConcurrency = Annotated[
+    int | None, typer.Option("--concurrency", help="Envoy's worker threads.")
+]
+AgentKubernetes = Annotated[
+    bool, typer.Option("--kubernetes", help="Pods and Envoy are Kubernetes' here.")
+]
+AgentOnlyGateways = Annotated[bool, typer.Option("--only-gateways")]
+AgentStopEnvoy = Annotated[bool, typer.Option("--stop-envoy")]
+
+
 def agent(
     run_dir: RunDir = RUN_DIR,
-    node: Annotated[str, typer.Option("--node", envvar="NODE_NAME", help="Its name.")] = "lab",
+    node: AgentNode = "lab",
     *,
-    kubeconfig: Annotated[
-        Path | None, typer.Option("--kubeconfig", help="API server; else that of this pod.")
-    ] = None,
-    context: Annotated[str, typer.Option("--context", help="Of the kubeconfig.")] = "",
-    controller: Annotated[
-        list[str] | None,
-        typer.Option("--controller", help="HOST[:PORT] or unix:PATH; repeatable; else looked up."),
-    ] = None,
-    controller_service: Annotated[
-        str, typer.Option("--controller-service", help="Whose endpoints are controllers.")
-    ] = "penstock-controller",
-    namespace: Annotated[
-        str, typer.Option("--namespace", envvar="POD_NAMESPACE", help="Of Penstock's own pods.")
-    ] = "",
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--ca-file",
-            help="Certificates by which controllers are known; else the ConfigMap penstock-ca.",
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path, typer.Option("--token-file", help="Token of this pod for controllers.")
-    ] = Path("/var/run/secrets/penstock/token"),
+    kubeconfig: AgentKubeconfig = None,
+    context: AgentContext = "",
+    controller: AgentController = None,
+    controller_service: AgentControllerService = "penstock-controller",
+    namespace: AgentNamespace = "",
+    ca_file: AgentCaFile = None,
+    token_file: AgentTokenFile = Path("/var/run/secrets/penstock/token"),
     unpoliced_namespace: Unpoliced = None,
-    kubepods_cgroup: Annotated[
-        Path | None, typer.Option("--kubepods-cgroup", help="Cgroup v2 of all pods; else sought.")
-    ] = None,
+    kubepods_cgroup: AgentKubepodsCgroup = None,
     bpffs: BpfFolder = _PINS,
-    netns_dir: Annotated[
-        Path, typer.Option("--netns-dir", help="Where pods' network namespaces have names.")
-    ] = Path("/run/netns"),
-    node_ip: Annotated[
-        list[str] | None,
-        typer.Option("--node-ip", envvar="NODE_IP", help="On the link of Gateways' addresses."),
-    ] = None,
-    cni_bin_dir: Annotated[
-        Path | None, typer.Option("--cni-bin-dir", help="Keep the CNI plugin installed there.")
-    ] = None,
-    cni_conf_dir: Annotated[
-        Path | None, typer.Option("--cni-conf-dir", help="And in the configuration there.")
-    ] = None,
-    health_address: Annotated[
-        str, typer.Option("--health-address", help="Of /healthz and /readyz, as 127.0.0.1:15015.")
-    ] = "",
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", help="Envoy's worker threads.")
-    ] = None,
+    netns_dir: AgentNetnsDir = Path("/run/netns"),
+    node_ip: AgentNodeIp = None,
+    cni_bin_dir: AgentCniBinDir = None,
+    cni_conf_dir: AgentCniConfDir = None,
+    health_address: AgentHealthAddress = "",
+    concurrency: AgentConcurrency = None,
     log_level: LogLevel = "info",
-    kubernetes: Annotated[
-        bool, typer.Option("--kubernetes", help="Pods and Envoy are Kubernetes' here.")
-    ] = False,
-    only_gateways: Annotated[bool, typer.Option("--only-gateways")] = False,
-    stop_envoy: Annotated[bool, typer.Option("--stop-envoy")] = False,
+    kubernetes: AgentKubernetes = False,
+    only_gateways: AgentOnlyGateways = False,
+    stop_envoy: AgentStopEnvoy = False,
     log_json: LogJson = False,
 ) -> None:
     """Serve one Envoy and steer pods into it; `penstock up` starts it, on nodes a DaemonSet."""
