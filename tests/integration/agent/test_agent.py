@@ -260,7 +260,13 @@ async def test_a_refused_listener_is_served_as_it_was_after_envoy_is_killed(
         [state] = (await agent.get("/v1/snapshot?type=Listener"))["resources"]
         assert "no.such.Filter" in state["rejected"]
         assert state["origins"] == ["Gateway shop/front spec.listeners[0]"]
-        assert source.reports["Listener", "gateway/front"].rejected_version == state["intended"]
+        key = ("Listener", "gateway/front")
+
+        async def told() -> bool:
+            said = source.reports.get(key)
+            return said is not None and said.rejected_version == state["intended"]
+
+        await until(told)
 
 
 async def test_what_the_controller_takes_back_is_gone(tmp_path: Path) -> None:
