@@ -12,13 +12,14 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, kube_scale, machine, path, startup, streams
+from bench import change, kube_scale, machine, path, routes, startup, streams
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
 BENCHES: dict[str, Callable[[], Report | str]] = {
     "change": change.run,
     "path": path.run,
+    "routes": routes.run,
     "scale": kube_scale.run,
     "startup": startup.run,
     "streams": streams.run,

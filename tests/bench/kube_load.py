@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, Self
 
 import aiohttp
@@ -33,19 +33,28 @@ class Writer:
 
     async def create(self, objects: Iterable[dict[str, Any]]) -> int:
         """Create *objects*; return how many there were."""
-        waiting = iter(objects)
-        made = 0
 
-        async def work() -> None:
-            nonlocal made
-            for raw in waiting:
-                await self._send("POST", path_of(raw).rpartition("/")[0], raw, 201)
-                made += 1
+        async def create(raw: dict[str, Any]) -> None:
+            await self._send("POST", path_of(raw).rpartition("/")[0], raw, 201)
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(CONNECTIONS):
-                tasks.create_task(work())
-        return made
+        return await _many(objects, create)
+
+    async def delete(self, objects: Iterable[dict[str, Any]]) -> int:
+        """Delete *objects*; return how many there were."""
+
+        async def delete(raw: dict[str, Any]) -> None:
+            await self._send("DELETE", path_of(raw), {}, 200)
+
+        return await _many(objects, delete)
+
+    async def watch(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the only object of the list at *path* says, now and after every write."""
+        assert self._session is not None
+        whole = aiohttp.ClientTimeout(total=None)
+        url = f"{self._url}{path}?watch=true"
+        async with self._session.get(url, timeout=whole, read_bufsize=1 << 24) as answer:
+            async for line in answer.content:
+                yield msgspec.json.decode(line)["object"]
 
     async def replace(self, raw: dict[str, Any]) -> None:
         """Let the object that is there say what *raw* says; return once that is committed."""
@@ -61,3 +70,67 @@ class Writer:
         ) as answer:
             said = await answer.read()
             assert answer.status == status, said
+
+
+async def _many(
+    objects: Iterable[dict[str, Any]], act: Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+) -> int:
+    """Do *act* with all *objects* over all connections; return how many there were."""
+    waiting = iter(objects)
+    done = 0
+
+    async def work() -> None:
+        nonlocal done
+        for raw in waiting:
+            await act(raw)
+            done += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(CONNECTIONS):
+            tasks.create_task(work())
+    return done
+
+
+class StatusWatch:
+    """Follows the status of one object; use as a context."""
+
+    def __init__(self, writer: Writer, path: str) -> None:
+        self._events = writer.watch(path)
+        self._reading: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+        self.status: dict[str, Any] | None = None
+        self.seen = 0
+        """How often the object was written, with its first state."""
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._reading is not None
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for found in self._events:
+            async with self._changed:
+                self.status = found.get("status", {})
+                self.seen += 1
+                self._changed.notify_all()
+
+    async def until(self, holds: Callable[[dict[str, Any]], bool], patience: float) -> None:
+        """Wait until the status is as it should be."""
+
+        def reached() -> bool:
+            return self.status is not None and holds(self.status)
+
+        async with asyncio.timeout(patience), self._changed:
+            await self._changed.wait_for(reached)
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nobody has written for so long."""
+        while True:
+            before = self.seen
+            await asyncio.sleep(seconds)
+            if self.seen == before:
+                return

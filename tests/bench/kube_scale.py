@@ -24,6 +24,8 @@ from bench.processes import (
     Prober,
     answer_at,
     envoy_command,
+    free_port,
+    own_address,
     probing,
     running,
     thread_cpu,
@@ -141,7 +143,8 @@ def run() -> Report | str:
 
 async def _measure(api: KubeApi, folder: Path) -> Found:
     found = Found()
-    backends = Backends(_own_address(), (_free_port(), _free_port()))
+    address = own_address()
+    backends = Backends(address, (free_port(address), free_port(address)))
     async with Writer(api) as writer:
         await writer.create(kube_objects.namespaces())
         await writer.create(kube_objects.common())
@@ -375,19 +378,6 @@ async def _fan(
         memory=controller.memory,
         size=sum(step.size for step in steps),
     )
-
-
-def _own_address() -> str:
-    """Return an address of this machine that is not of loopback; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.connect(("192.0.2.1", 9))
-        return str(made.getsockname()[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as made:
-        made.bind((_own_address(), 0))
-        return int(made.getsockname()[1])
 
 
 def _report(found: Found) -> Report:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -68,6 +69,19 @@ def answer_at(address: str, port: int, netns: str, body: str) -> dict[str, Any]:
         "address": {"socket_address": socket_address},
         "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
     }
+
+
+def own_address() -> str:
+    """Return an address of this machine that is not of loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.connect(("192.0.2.1", 9))
+        return str(made.getsockname()[0])
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as made:
+        made.bind((address, 0))
+        return int(made.getsockname()[1])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:

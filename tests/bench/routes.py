@@ -1,0 +1,323 @@
+"""Routes that come one by one, that change under load, and that come all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import route_objects
+from bench.kube_load import StatusWatch, Writer
+from bench.processes import answer_at, envoy_command, free_port, own_address, running, write_json
+from bench.report import Report, Table, number, samples
+from support.kube import (
+    KubeApi,
+    MissingProgramError,
+    etcd_program,
+    gateway_api_crds,
+    kubernetes_program,
+    policy_crds,
+)
+from support.real_envoy import eventually
+
+ONE_BY_ONE, SHARED, AT_ONCE = 3_000, 1_000, 1_000
+FLIPS, CONNECTIONS = 20, 4
+PATIENCE = 60.0
+REST = 0.25
+"""Seconds between flips under load."""
+_MS = 1e3
+
+ABOUT = f"""\
+A real etcd and kube-apiserver, `penstock controller`, `penstock agent` and a stock Envoy, all on
+this machine and without eBPF; the Gateway is on loopback. Every route has two header filters, and a
+second rule to a backend that does not exist.
+
+* **One by one**: a route is created, and a prober asks for it all the time until it is answered
+  200; then the next. *Sent* counts from when the POST is sent, *committed* from its answer. First
+  {ONE_BY_ONE:,} with a hostname each, then {SHARED:,} on paths of one hostname. Failed are answers
+  that are neither 200 nor 404.
+* **Under load**: {CONNECTIONS} connections ask without pause while the backend of their route is
+  changed {FLIPS} times.
+* **At once**: {AT_ONCE:,} routes over many connections; until `attachedRoutes` of the Gateway is
+  right, and how often its status was written, by a watch. Then all of them are deleted.
+"""
+
+
+class Arrivals(msgspec.Struct, kw_only=True):
+    """Routes that were created one by one."""
+
+    sent: list[float] = []
+    """Milliseconds from the POST to the first 200."""
+    committed: list[float] = []
+    """The same from the answer to the POST."""
+    asked: int = 0
+    failed: int = 0
+
+
+class Attached(msgspec.Struct, kw_only=True):
+    """Routes that came or went all at once."""
+
+    written: float
+    """Seconds until the API server had the last one."""
+    right: float
+    """Seconds until the number in the status was right."""
+    writes: int
+    """How often the status of the Gateway was written."""
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """All measurements."""
+
+    own: Arrivals
+    shared: Arrivals
+    statuses: dict[str, int]
+    """Answers under load by status."""
+    came: Attached
+    went: Attached
+
+
+def run() -> Report | str:
+    """Measure; about three minutes."""
+    try:
+        etcd_program()
+        kubernetes_program("kube-apiserver")
+    except MissingProgramError as error:
+        return str(error)
+    with tempfile.TemporaryDirectory(prefix="pst-") as name:
+        folder = Path(name)
+        (folder / "api").mkdir()
+        api = KubeApi(folder / "api")
+        try:
+            api.start()
+            api.install([*gateway_api_crds(), *policy_crds()])
+            found = asyncio.run(_measure(api, folder))
+        finally:
+            api.stop()
+    return _report(found)
+
+
+async def _measure(api: KubeApi, folder: Path) -> Found:
+    address, port = own_address(), free_port("127.0.0.1")
+    ports = (free_port(address), free_port(address))
+    async with Writer(api) as writer:
+        await writer.create(route_objects.common(address, ports, port))
+        with _serving(folder, address, ports), _penstock(api, folder / "run"):
+            async with _prober(port) as prober:
+                return await _all(writer, prober)
+
+
+async def _all(writer: Writer, prober: Prober) -> Found:
+    own = await _one_by_one(writer, prober, "own", route_objects.own_host, ONE_BY_ONE)
+    statuses = await _under_load(writer, prober)
+    await _remove(writer, "own", ONE_BY_ONE)
+    shared = await _one_by_one(writer, prober, "shared", route_objects.shared_host, SHARED)
+    await _remove(writer, "shared", SHARED)
+    names = [f"many-{index}" for index in range(AT_ONCE)]
+    objects = [
+        route_objects.route(name, route_objects.own_host(index)) for index, name in enumerate(names)
+    ]
+    came = await _attached(writer, AT_ONCE, functools.partial(writer.create, objects))
+    went = await _attached(writer, 0, functools.partial(writer.delete, objects))
+    return Found(own=own, shared=shared, statuses=statuses, came=came, went=went)
+
+
+async def _one_by_one(
+    writer: Writer,
+    prober: Prober,
+    prefix: str,
+    place: Callable[[int], tuple[str, str]],
+    count: int,
+) -> Arrivals:
+    found = Arrivals()
+    for index in range(count):
+        host, path = place(index)
+        await prober.ask(f"until {host} {path}")
+        start = time.monotonic()
+        await writer.create([route_objects.route(f"{prefix}-{index}", (host, path))])
+        committed = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            seen = await prober.answer()
+        served = seen["time_ns"] / 1e9
+        found.sent.append((served - start) * _MS)
+        found.committed.append((served - committed) * _MS)
+        found.asked += seen["asked"]
+        found.failed += seen["failed"]
+    return found
+
+
+async def _under_load(writer: Writer, prober: Prober) -> dict[str, int]:
+    place = route_objects.own_host(0)
+    await prober.ask(f"load {place[0]} {place[1]} {CONNECTIONS}")
+    for turn in range(FLIPS):
+        service = route_objects.SERVICES[(turn + 1) % 2]
+        await writer.replace(route_objects.route("own-0", place, service))
+        await asyncio.sleep(REST)
+    await prober.tell("end")
+    return msgspec.convert(await prober.answer(), dict[str, int])
+
+
+async def _remove(writer: Writer, prefix: str, count: int) -> None:
+    names = (f"{prefix}-{index}" for index in range(count))
+    await writer.delete(route_objects.route(name, ("", "/")) for name in names)
+    async with StatusWatch(writer, route_objects.gateway_path()) as watch:
+        await watch.until(lambda status: _attached_routes(status) == 0, PATIENCE)
+
+
+async def _attached(
+    writer: Writer, expected: int, act: Callable[[], Coroutine[Any, Any, int]]
+) -> Attached:
+    async with StatusWatch(writer, route_objects.gateway_path()) as watch:
+        await watch.until(lambda _: True, PATIENCE)
+        before = watch.seen
+        start = time.monotonic()
+        await act()
+        written = time.monotonic() - start
+        await watch.until(lambda status: _attached_routes(status) == expected, PATIENCE)
+        right = time.monotonic() - start
+        await watch.quiet(2.0)
+        return Attached(written=written, right=right, writes=watch.seen - before)
+
+
+class Prober:
+    """See `route_prober.py`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    async def ask(self, line: str) -> None:
+        """Begin something; return once it has been answered for the first time."""
+        await self.tell(line)
+        assert await self.answer() == "ready"
+
+    async def tell(self, line: str) -> None:
+        self._stdin.write(f"{line}\n".encode())
+        await self._stdin.drain()
+
+    async def answer(self) -> Any:
+        return json.loads(await self._stdout.readline())
+
+
+@contextlib.asynccontextmanager
+async def _prober(port: int) -> AsyncGenerator[Prober]:
+    await eventually(functools.partial(_listens, port), PATIENCE)
+    program = Path(__file__).with_name("route_prober.py")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-S", "-E", str(program), "127.0.0.1", str(port)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Prober(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as made:
+        return made.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def _penstock(api: KubeApi, run_folder: Path) -> Generator[None]:
+    """Run a controller, an agent and its Envoy."""
+    penstock = [sys.executable, "-m", "penstock.cli"]
+    common = ["--run-dir", str(run_folder), "--only-gateways"]
+    controller = [*penstock, "controller", *common, "--kubeconfig", str(api.kubeconfig)]
+    agent = [*penstock, "agent", *common, "--node", "lab", "--stop-envoy", "--concurrency", "1"]
+    folder = run_folder.parent
+    with (
+        running(controller, folder / "controller.log", end=signal.SIGTERM),
+        running(agent, folder / "agent.log", end=signal.SIGTERM),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _serving(folder: Path, address: str, ports: tuple[int, int]) -> Generator[None]:
+    """Run what the Services lead to."""
+    listeners = [
+        answer_at(address, port, "", f"backend-{index}.") for index, port in enumerate(ports)
+    ]
+    file = write_json(folder / "backends.json", {"static_resources": {"listeners": listeners}})
+    with running(envoy_command(file), folder / "backends.log"):
+        yield
+
+
+def _attached_routes(status: dict[str, Any]) -> int:
+    return sum(one.get("attachedRoutes", 0) for one in status.get("listeners", []))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _report(found: Found) -> Report:
+    return Report(
+        topic="routes",
+        title="Routes that come and change",
+        about=ABOUT,
+        tables=[_arrivals(found), _answers(found), _attachments(found)],
+        raw=msgspec.to_builtins(found),
+    )
+
+
+def _arrivals(found: Found) -> Table:
+    rows = {"with a hostname each": found.own, "on paths of one hostname": found.shared}
+    return Table(
+        title="One by one, ms",
+        header=[
+            *("routes", "sent to served", "mean", "most", "mean of the first and last 100"),
+            *("committed to served", "failed"),
+        ],
+        rows=[
+            [
+                f"{len(one.sent):,} {name}",
+                str(samples(one.sent)),
+                number(_mean(one.sent)),
+                number(max(one.sent)),
+                " / ".join(
+                    number(statistics.fmean(part)) for part in (one.sent[:100], one.sent[-100:])
+                ),
+                str(samples(one.committed)),
+                f"{one.failed} of {one.asked:,}",
+            ]
+            for name, one in rows.items()
+        ],
+        notes=["Aim: at most 8 ms in the mean, flat, and none failed."],
+    )
+
+
+def _answers(found: Found) -> Table:
+    return Table(
+        title="Under load",
+        header=["status", "answers"],
+        rows=[[status, f"{count:,}"] for status, count in sorted(found.statuses.items())],
+        notes=["Aim: 200 only."],
+    )
+
+
+def _attachments(found: Found) -> Table:
+    return Table(
+        title="At once",
+        header=["what", "last one written, s", "attachedRoutes right, s", "writes of the status"],
+        rows=[
+            [what, number(one.written), number(one.right), str(one.writes)]
+            for what, one in {"came": found.came, "deleted": found.went}.items()
+        ],
+        notes=["Aim: the status of the Gateway is written 10 times at most."],
+    )
