@@ -290,9 +290,7 @@ def _arrivals(found: Found) -> Table:
                 str(samples(one.sent)),
                 number(_mean(one.sent)),
                 number(max(one.sent)),
-                " / ".join(
-                    number(statistics.fmean(part)) for part in (one.sent[:100], one.sent[-100:])
-                ),
+                f"{number(_mean(one.sent[:100]))} / {number(_mean(one.sent[-100:]))}",
                 str(samples(one.committed)),
                 f"{one.failed} of {one.asked:,}",
             ]
