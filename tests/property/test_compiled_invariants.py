@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.gateways import GatewayPort
+from penstock.compiler.gateway_ports import GatewayPort
 from penstock.core.objects import Broken, Object
 from penstock.envoy import cluster as clusters
 from penstock.envoy import scope as scopes

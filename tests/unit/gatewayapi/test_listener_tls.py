@@ -116,12 +116,17 @@ def test_only_a_grant_that_fits_in_every_field_allows(grant: ReferenceGrant, all
 # Which Secrets are looked at
 
 
-def test_secrets_are_named_by_https_listeners_only() -> None:
+def test_secrets_are_named_by_listeners_that_end_tls() -> None:
     given = gateway(
         https({"name": "good"}, {"name": "there", "namespace": "certs"}),
         https({"name": "good"}, {"name": "k", "kind": "Other"}, name="again", hostname="a.test"),
         listener(),
-        listener("tls", 444, "TLS", tls={"certificateRefs": [{"name": "not-served"}]}),
+        listener(
+            "tls",
+            444,
+            "TLS",
+            tls={"mode": "Passthrough", "certificateRefs": [{"name": "not-served"}]},
+        ),
     )
     assert named_secrets(given) == {GOOD, THERE}
     assert referenced_secrets(given, lambda _: ()) == {GOOD}

@@ -27,16 +27,24 @@ from penstock.gatewayapi.resources import (
     RouteNamespaces,
 )
 from penstock.gatewayapi.salvage import salvaged_hostnames, salvaged_parents
+from penstock.gatewayapi.stream_resources import StreamRoute
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName
 
+HTTP_PROTOCOLS = ("HTTP", "HTTPS")
 SERVED: Mapping[str, tuple[RouteGroupKind, ...]] = {
-    protocol: (RouteGroupKind(kind="HTTPRoute"), RouteGroupKind(kind="GRPCRoute"))
-    for protocol in ("HTTP", "HTTPS")
+    **{
+        protocol: (RouteGroupKind(kind="HTTPRoute"), RouteGroupKind(kind="GRPCRoute"))
+        for protocol in HTTP_PROTOCOLS
+    },
+    "TLS": (RouteGroupKind(kind="TLSRoute"),),
+    "TCP": (RouteGroupKind(kind="TCPRoute"),),
+    "UDP": (RouteGroupKind(kind="UDPRoute"),),
 }
 """Kinds of routes that a listener of each protocol serves."""
+STREAM_KINDS = frozenset({"TLSRoute", "TCPRoute", "UDPRoute"})
+"""Kinds of routes that are no HTTP."""
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
-HTTP_PROTOCOLS = tuple(SERVED)
 
 
 class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +113,13 @@ class ServiceAttachment(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Condition
 
 
-def head_of(route: HTTPRoute | GRPCRoute | Broken) -> RouteHead:
+def head_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> RouteHead:
     """Return what attachment needs of *route*; of a broken one, what can still be read."""
     if isinstance(route, Broken):
-        parents, hostnames = salvaged_parents(route.raw), salvaged_hostnames(route.raw)
+        parents, hostnames = (
+            salvaged_parents(route.raw),
+            salvaged_hostnames(route.ref.kind, route.raw),
+        )
     else:
         parents, hostnames = route.spec.parent_refs, route.spec.hostnames
     return RouteHead(
@@ -198,6 +209,8 @@ def attach_to_service(
         condition = fails("Accepted", reason, route.generation, message)
         return ServiceAttachment(parent=parent, role=role, ports=(), accepted=condition)
 
+    if route.kind in STREAM_KINDS:
+        return refused("UnsupportedValue", f"{route.kind}s are served at Gateways only")
     if service is None:
         return refused("NoMatchingParent", f"there is no Service {target}")
     if service.headless or service.spec.type == "ExternalName":

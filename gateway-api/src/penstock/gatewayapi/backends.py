@@ -25,8 +25,12 @@ TLS_PROTOCOLS = frozenset({"https", "tls", "kubernetes.io/wss"})
 """Values of appProtocol that need TLS towards the backend, which is not spoken yet."""
 
 
-UNSPOKEN = {"GRPCRoute": frozenset({"kubernetes.io/ws"})}
-"""Values of appProtocol by which the calls of a kind of route cannot be forwarded."""
+UNSPOKEN = {
+    "HTTPRoute": TLS_PROTOCOLS,
+    "GRPCRoute": TLS_PROTOCOLS | {"kubernetes.io/ws"},
+}
+"""Values of appProtocol by which the requests of a kind of route cannot be forwarded."""
+_CARRIERS = {"UDPRoute": "UDP"}
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,12 +93,10 @@ def resolve_port(
     service = references.service(target)
     if service is None:
         return Unresolved("BackendNotFound", f"there is no Service {target}")
-    return _port(service, ref.port, UNSPOKEN.get(referrer.kind, frozenset()))
+    return _port(service, ref.port, referrer.kind)
 
 
-def _port(
-    service: kinds.Service, number: int, unspoken: frozenset[str]
-) -> ServicePort | Unresolved:
+def _port(service: kinds.Service, number: int, kind: str) -> ServicePort | Unresolved:
     name = service.key
     if service.spec.type == "ExternalName":
         # CVE-2021-25740: it would lead anywhere, also to where its owner may not go
@@ -102,14 +104,13 @@ def _port(
     candidates = [port for port in service.spec.ports if port.port == number]
     if not candidates:
         return Unresolved("BackendNotFound", f"Service {name} has no port {number}")
-    port = next((one for one in candidates if one.protocol == "TCP"), None)
+    carrier = _CARRIERS.get(kind, "TCP")
+    port = next((one for one in candidates if one.protocol == carrier), None)
     if port is None:
         protocol = candidates[0].protocol
         return Unresolved("UnsupportedProtocol", f"port {number} of Service {name} is {protocol}")
-    if port.app_protocol in TLS_PROTOCOLS:
-        text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: needs TLS"
-        return Unresolved("UnsupportedProtocol", text)
-    if port.app_protocol in unspoken:
-        text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: no gRPC"
+    if port.app_protocol in UNSPOKEN.get(kind, ()):
+        why = "needs TLS" if port.app_protocol in TLS_PROTOCOLS else "no gRPC"
+        text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: {why}"
         return Unresolved("UnsupportedProtocol", text)
     return ServicePort(service=name, port=number)

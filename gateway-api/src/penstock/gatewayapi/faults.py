@@ -14,11 +14,13 @@ class Refusal(msgspec.Struct, frozen=True):
     status: int
     """Of HTTP; Envoy tells clients of gRPC what it means to them."""
     words: str
-    """For messages."""
+    """For messages, behind "answers"."""
 
 
 HTTP_REFUSAL = Refusal(500, "500")
 GRPC_REFUSAL = Refusal(503, "UNAVAILABLE")
+STREAM_REFUSAL = Refusal(0, "nobody")
+"""Of what is no HTTP: it is refused."""
 
 
 class Fault(msgspec.Struct, frozen=True):

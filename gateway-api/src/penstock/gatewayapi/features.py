@@ -6,7 +6,15 @@ official suite runs the tests of exactly these. What v1.6 named otherwise has bo
 
 from __future__ import annotations
 
-CORE = ("GRPCRoute", "Gateway", "HTTPRoute", "ReferenceGrant")
+CORE = (
+    "GRPCRoute",
+    "Gateway",
+    "HTTPRoute",
+    "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+)
 GATEWAY = (
     "GatewayAddressEmpty",
     "GatewayFrontendClientCertificateValidation",
@@ -60,6 +68,7 @@ MESH = (
     "MeshHTTPRouteSchemeRedirect",
 )
 """Of routes on Services."""
+TLS_ROUTE = ("TLSRouteModeMixed", "TLSRouteModeTerminate")
 GRPC_ROUTE = ("GRPCRouteNamedRouteRule", "GRPCRouteRequestHeaderModifier")
 ON_SERVICES = (
     "GRPCRoute",
@@ -71,7 +80,9 @@ ON_SERVICES = (
     "HTTPRouteResponseHeaderModification",
 )
 """Of routes anywhere, what the official suite tests on Services."""
-SUPPORTED_FEATURES = tuple(sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE, *GRPC_ROUTE}))
+SUPPORTED_FEATURES = tuple(
+    sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE, *GRPC_ROUTE, *TLS_ROUTE})
+)
 """Of a GatewayClass, in the order that the API asks for."""
 MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))
 """Of an XMesh, in the same order. It and a GatewayClass say nothing about each other."""

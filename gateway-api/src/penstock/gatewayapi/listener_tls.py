@@ -18,7 +18,7 @@ from penstock.gatewayapi.listener_set import ListenerHolder
 from penstock.gatewayapi.resources import GatewaySpec, Listener, ReferenceGrant
 from penstock.meta.names import NamespacedName, ObjectRef
 
-HTTPS = "HTTPS"
+HTTPS, TLS = "HTTPS", "TLS"
 INVALID_CERTIFICATE_REF = "InvalidCertificateRef"
 REF_NOT_PERMITTED = "RefNotPermitted"
 _SECRET = "Secret"  # noqa: S105 - a kind
@@ -74,15 +74,27 @@ class ListenerCertificates(msgspec.Struct, frozen=True, kw_only=True):
     """Why clients refuse certificates at present."""
 
 
+def is_https(listener: Listener) -> bool:
+    """Return whether requests come to *listener* over TLS, which it ends."""
+    return listener.protocol == HTTPS
+
+
+def passes_tls(listener: Listener) -> bool:
+    """Return whether *listener* hands TLS on as it is."""
+    return (
+        listener.protocol == TLS and listener.tls is not None and listener.tls.mode == "Passthrough"
+    )
+
+
 def terminates_tls(listener: Listener) -> bool:
     """Return whether *listener* is one that ends TLS with certificates of its own."""
-    return listener.protocol == HTTPS
+    return is_https(listener) or (listener.protocol == TLS and not passes_tls(listener))
 
 
 def checks_clients(spec: GatewaySpec, listener: Listener) -> bool:
     """Return whether clients of *listener* must show certificates, as spec.tls.frontend says."""
     frontend = spec.tls.frontend if spec.tls is not None else None
-    if frontend is None or not terminates_tls(listener):
+    if frontend is None or not is_https(listener):
         return False
     for one in frontend.per_port:
         if one.port == listener.port:
@@ -148,7 +160,7 @@ def overlaps(listeners: Sequence[Listener]) -> dict[str, tuple[str, ...]]:
 
     Connections of one may be used for requests to another: HTTP/2 clients coalesce.
     """
-    secure = [one for one in listeners if terminates_tls(one) or one.protocol == "TLS"]
+    secure = [one for one in listeners if one.protocol in (HTTPS, TLS)]
     found = {
         one.name: tuple(other.name for other in secure if other is not one and _overlap(one, other))
         for one in secure

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.gatewayapi.attach import HTTP_PROTOCOLS, supported_kinds
+from penstock.gatewayapi.attach import SERVED, supported_kinds
 from penstock.gatewayapi.client_certificates import (
     NO_CHECKS,
     NO_VALID,
@@ -22,6 +22,7 @@ from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.listener_tls import (
     ListenerCertificates,
     checks_clients,
+    is_https,
     terminates_tls,
 )
 from penstock.gatewayapi.resources import (
@@ -39,8 +40,9 @@ OVERLAPPING = "OverlappingTLSConfig"
 CERTIFICATE_NOT_VALID = "CertificateNotValid"
 """Condition of ours: clients refuse a certificate because of the date."""
 
-_CLASSES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP"}
-"""What can share a port over TCP: plain HTTP, anything with a server name, or one TCP listener."""
+_CLASSES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP", "UDP": "UDP"}
+"""What can share a port: plain HTTP, anything with a server name, one TCP and one UDP listener."""
+_ALONE = ("TCP", "UDP")
 
 
 class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +66,10 @@ def conflicts(listeners: Iterable[Listener]) -> dict[str, str]:
 
     There is no winner: all of them are out. UDP has its own ports.
     """
-    by_port: defaultdict[int, list[Listener]] = defaultdict(list)
+    by_port: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
     for listener in listeners:
         if listener.protocol in _CLASSES:
-            by_port[listener.port].append(listener)
+            by_port[listener.port, listener.protocol == "UDP"].append(listener)
     return {
         name: reason
         for on_port in by_port.values()
@@ -99,8 +101,8 @@ def listener_fault(
     if conflict is not None:
         text = f"port {listener.port} has another listener that cannot be told from this one"
         return Reason(conflict, text)
-    if listener.protocol not in HTTP_PROTOCOLS:
-        text = f"protocol {listener.protocol} is not served; use {' or '.join(HTTP_PROTOCOLS)}"
+    if listener.protocol not in SERVED:
+        text = f"protocol {listener.protocol} is not served; use {' or '.join(SERVED)}"
         return Reason("UnsupportedProtocol", text)
     if checks_clients(spec, listener) and (clients is None or not clients.authorities):
         return Reason(NO_VALID, "spec.tls.frontend: no certificate to check those of clients by")
@@ -157,7 +159,7 @@ def listener_status(
     fault = listener_fault(spec, listener, conflict, tls.clients)
     return ListenerStatus(
         name=listener.name,
-        supported_kinds=supported_kinds(listener) if listener.protocol in HTTP_PROTOCOLS else (),
+        supported_kinds=supported_kinds(listener),
         attached_routes=attached_routes,
         conditions=(
             _accepted(fault, generation),
@@ -192,7 +194,7 @@ def _resolved_refs(listener: Listener, tls: Tls, generation: int) -> Condition:
     if certificates is not None and certificates.unusable:
         text = "; ".join(map(str, certificates.unusable))
         return fails("ResolvedRefs", certificates.unusable[0].reason, generation, text)
-    if terminates_tls(listener) and tls.clients is not None and tls.clients.faults:
+    if is_https(listener) and tls.clients is not None and tls.clients.faults:
         text = "; ".join(f"spec.tls.frontend: {one.message}" for one in tls.clients.faults)
         return fails("ResolvedRefs", tls.clients.faults[0].reason, generation, text)
     warnings = certificates.warnings if certificates is not None else ()
@@ -245,7 +247,7 @@ def _address_fault(address: GatewaySpecAddress) -> str:
 def _conflicts_on_port(listeners: Sequence[Listener]) -> Mapping[str, str]:
     if len(listeners) < 2:  # noqa: PLR2004 - a conflict takes two
         return {}
-    if len({_CLASSES[one.protocol] for one in listeners}) > 1 or listeners[0].protocol == "TCP":
+    if len({_CLASSES[one.protocol] for one in listeners}) > 1 or listeners[0].protocol in _ALONE:
         return {one.name: PROTOCOL_CONFLICT for one in listeners}
     by_hostname: defaultdict[str, list[Listener]] = defaultdict(list)
     for one in listeners:

@@ -14,7 +14,7 @@ import msgspec
 from penstock.gatewayapi.attach import NAMESPACE_NAME_LABEL, welcomes
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientCheck, ClientChecks
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
-from penstock.gatewayapi.listener_tls import terminates_tls
+from penstock.gatewayapi.listener_tls import is_https
 from penstock.gatewayapi.listeners import Reason, conflicts, gateway_fault, listener_fault
 from penstock.gatewayapi.resources import Gateway, Listener, RouteNamespaces
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -114,7 +114,7 @@ def _placed(
         place=place_of(holder.ref, listener.name),
         conflict=conflict,
         fault=listener_fault(gateway.spec, listener, conflict, check),
-        clients=check if terminates_tls(listener) else None,
+        clients=check if is_https(listener) else None,
     )
 
 

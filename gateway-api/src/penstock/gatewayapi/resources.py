@@ -396,10 +396,10 @@ def route_checks(
     matches = sum(len(rule.matches) for rule in rules)
     if matches > MAX_MATCHES_OF_ROUTE:
         yield Problem("rules", f"have {matches} matches together; at most {MAX_MATCHES_OF_ROUTE}")
-    yield from _parents_apart(parents)
+    yield from parents_apart(parents)
 
 
-def _parents_apart(parents: tuple[ParentReference, ...]) -> Iterator[Problem]:
+def parents_apart(parents: tuple[ParentReference, ...]) -> Iterator[Problem]:
     """Yield references to one parent that neither sectionName nor port tells apart."""
     yield from unique("parentRefs", parents, "the parent, with its sectionName and port,")
     shapes: dict[tuple[str, str, str | None, str], tuple[bool, bool]] = {}

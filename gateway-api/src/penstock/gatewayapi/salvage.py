@@ -1,4 +1,4 @@
-"""Read from a broken HTTPRoute what is needed to keep its traffic from going elsewhere.
+"""Read from a broken route what is needed to keep its traffic from going elsewhere.
 
 A parentRef or hostname that cannot be read is left out; nothing is guessed.
 """
@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 
 from penstock.core.plan import plan_of
+from penstock.gatewayapi import stream_resources
 from penstock.gatewayapi.fields import Hostname, ParentReference
 from penstock.gatewayapi.resources import MAX_HOSTNAMES, MAX_PARENTS, HTTPRouteSpec
+from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 
+LIMITS = {TLSRoute.kind: stream_resources.MAX_HOSTNAMES}
 UNREADABLE_HOSTNAME = "unreadable.invalid"
 """RFC 2606: no request is for this host."""
 
@@ -23,17 +26,22 @@ def salvaged_parents(raw: dict[str, Any]) -> tuple[ParentReference, ...]:
     return tuple(dict.fromkeys(one for one in readable if one is not None))
 
 
-def salvaged_hostnames(raw: dict[str, Any]) -> tuple[str, ...]:
-    """Return the readable hostnames of the object *raw*, each once.
+def salvaged_hostnames(kind: str, raw: dict[str, Any]) -> tuple[str, ...]:
+    """Return the readable hostnames of the object *raw* of a *kind*, each once.
 
     The empty tuple stands for every host. Where hostnames may have been meant and none can be
     read, the answer is UNREADABLE_HOSTNAME instead, so that the route harms nobody.
     """
     spec = _spec(raw)
+    if kind in (TCPRoute.kind, UDPRoute.kind):
+        return ()
     if spec.get("hostnames") in (None, []):
         unknown = spec.keys() - plan_of(HTTPRouteSpec).allowed
         return (UNREADABLE_HOSTNAME,) if unknown else ()
-    readable = [_converted(one, Hostname) for one in _list(raw, "hostnames")[:MAX_HOSTNAMES]]
+    readable = [
+        _converted(one, Hostname)
+        for one in _list(raw, "hostnames")[: LIMITS.get(kind, MAX_HOSTNAMES)]
+    ]
     found = tuple(dict.fromkeys(one for one in readable if one is not None))
     return found or (UNREADABLE_HOSTNAME,)
 

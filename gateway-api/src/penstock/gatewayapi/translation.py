@@ -62,6 +62,8 @@ class TranslatedRoute(msgspec.Struct, frozen=True, kw_only=True):
     key: NamespacedName
     age: Age
     routes: tuple[PlacedRoute, ...]
+    backends: tuple[Backend, ...] = ()
+    """Of a route that is no HTTP: where everything goes."""
     verdict: Verdict
     problems: tuple[Problem, ...]
 

@@ -27,6 +27,9 @@ def test_kinds_have_their_names_in_urls() -> None:
         "Pod": "pods",
         "ReferenceGrant": "referencegrants",
         "Service": "services",
+        "TCPRoute": "tcproutes",
+        "TLSRoute": "tlsroutes",
+        "UDPRoute": "udproutes",
         "XMesh": "xmeshes",
     }
 

@@ -15,8 +15,8 @@ Item = dict[str, Any]
 UNKNOWN = "-"
 KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
-    "GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "CiliumNetworkPolicy",
-    "XMesh",
+    "GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute",
+    "ReferenceGrant", "CiliumNetworkPolicy", "XMesh",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -204,6 +204,9 @@ _ROUTE = (
 _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "HTTPRoute": _ROUTE,
     "GRPCRoute": _ROUTE,
+    "TLSRoute": _ROUTE,
+    "TCPRoute": _ROUTE,
+    "UDPRoute": _ROUTE,
     "Gateway": (
         Column("CLASS", lambda item: _spec(item).get("gatewayClassName") or UNKNOWN),
         Column("ADDRESS", _gateway_address),

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from penstock.compiler.gateways import FIRST_UNPRIVILEGED_PORT, LOOPBACK
+from penstock.compiler.gateway_listeners import FIRST_UNPRIVILEGED_PORT, LOOPBACK
 from penstock.compiler.settings import Settings
 from penstock.controlplane.config import known_kinds
 from penstock.gatewayapi.resources import Gateway

@@ -18,7 +18,15 @@ from penstock.meta.paths import RunPaths
 from penstock.sources.file import FileSource
 from penstock.sources.source import SourceProblem
 
-KINDS = ("Gateway", "HTTPRoute", "GRPCRoute", "CiliumNetworkPolicy")
+KINDS = (
+    "Gateway",
+    "HTTPRoute",
+    "GRPCRoute",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
+    "CiliumNetworkPolicy",
+)
 """Kinds that have conditions."""
 MOST_OBJECTS = 2000
 """Where there are more, conditions are not asked for at each change; `penstock get` shows them."""

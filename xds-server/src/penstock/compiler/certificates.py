@@ -102,22 +102,26 @@ def tls_chains(
     found: list[TlsChain] = []
     clients = checks_of_clients(db, gateway)
     for one in listeners:
-        resolved = listener_certificates(db, ListenerOf(gateway, one.name))
-        if resolved is not None:
-            secrets = tuple(map(secret_name, resolved.usable))
-            check = clients.at(one.port)
-            found.append(
-                TlsChain(
-                    listener=one.name,
-                    hostname=one.hostname or "",
-                    secrets=secrets,
-                    authorities=check.authorities if check is not None else b"",
-                    strict=check is None or check.required,
-                )
+        chain = tls_chain(db, gateway, one)
+        check = clients.at(one.port)
+        if chain is not None and check is not None:
+            chain = msgspec.structs.replace(
+                chain, authorities=check.authorities, strict=check.required
             )
+        if chain is not None:
+            found.append(chain)
     found.sort(key=lambda one: one.listener)
     found.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
     return tuple(found)
+
+
+def tls_chain(db: Database, gateway: NamespacedName, listener: Listener) -> TlsChain | None:
+    """Return how a listener ends TLS, whoever its clients are; None if it does not."""
+    resolved = listener_certificates(db, ListenerOf(gateway, listener.name))
+    if resolved is None:
+        return None
+    secrets = tuple(map(secret_name, resolved.usable))
+    return TlsChain(listener=listener.name, hostname=listener.hostname or "", secrets=secrets)
 
 
 @query

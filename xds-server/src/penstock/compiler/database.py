@@ -11,11 +11,13 @@ from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Ser
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
-from penstock.gatewayapi.grpc_resources import GRPCRoute
+from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
+from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.gatewayapi.stream_resources import StreamRoute
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
 from penstock.ingress.derive import Derived
@@ -137,6 +139,7 @@ class GatewayCollections:
                 "consumer": _route_consumers,
                 "weighted": _weighted,
                 "grpc": _grpc,
+                "stream": _streams,
             },
         )
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
@@ -211,11 +214,9 @@ def _route_parents(
 def _route_backends(
     key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, ServicePort]]:
-    """Yield the Service ports that a route sends to, with the kinds of parents it does it for."""
-    if isinstance(route, Broken):
-        return
-    kinds = {served_as(kind_of(parent)) for parent in route.spec.parent_refs}
-    for rule in route.spec.rules:
+    """Yield the Service ports that requests go to, with the kinds of parents they come by."""
+    kinds = {served_as(kind_of(parent)) for parent in head_of(route).parents}
+    for rule in _http_rules(route):
         for backend in rule.backend_refs:
             if backend.port is not None:
                 name = NamespacedName(backend.namespace or key.namespace, backend.name)
@@ -225,7 +226,7 @@ def _route_backends(
 
 def _route_mirrors(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
     """Yield the Service ports that a route sends copies to."""
-    for rule in () if isinstance(route, Broken) else route.spec.rules:
+    for rule in _http_rules(route):
         for one in rule.filters:
             ref = None if one.request_mirror is None else one.request_mirror.backend_ref
             if ref is not None and ref.port is not None:
@@ -243,9 +244,21 @@ def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
 
 def _weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if some rule shares its requests among several backends."""
-    rules = () if isinstance(route, Broken) else route.spec.rules
-    if any(len(rule.backend_refs) > 1 for rule in rules):
+    if any(len(rule.backend_refs) > 1 for rule in _http_rules(route)):
         yield ALL
+
+
+def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:
+    """Return the rules of a route for requests; others, and what cannot be read, have none."""
+    return () if isinstance(route, StreamRoute | Broken) else route.spec.rules
+
+
+def _streams(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
+    """Yield the Services that connections or datagrams go to."""
+    if isinstance(route, StreamRoute):
+        for rule in route.spec.rules:
+            for backend in rule.backend_refs:
+                yield NamespacedName(backend.namespace or key.namespace, backend.name)
 
 
 def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:

@@ -10,7 +10,8 @@ import msgspec
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
-from penstock.compiler.gateways import GatewayPort, gateway_ref, port_holder
+from penstock.compiler.gateway_listeners import port_holder
+from penstock.compiler.gateway_ports import gateway_ref, port_of
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
@@ -65,8 +66,9 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
     closed: dict[str, str] = {}
     for one in served_listeners(db, gateway.key):
-        holder = port_holder(db, one.own.port)
-        if holder not in (None, GatewayPort(gateway.key, one.own.port)):
+        own = port_of(gateway.key, one.own)
+        holder = port_holder(db, own.host_port)
+        if holder is not None and holder != own:
             text = f"port {one.own.port} of the nodes is {gateway_ref(holder.gateway)}'s"
             closed[one.place] = text
     return _reached(db, gateway, addresses[:MAX_ADDRESSES], fault, closed)

@@ -13,17 +13,20 @@ import msgspec
 
 from penstock.compiler import (
     certificates,
+    gateway_listeners,
     gateways,
     kernel_services,
     load_balancers,
     nodes,
     scopes,
     services,
+    streams,
 )
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import Database
-from penstock.compiler.gateways import GatewayHost, ListenerOn
+from penstock.compiler.gateway_listeners import ListenerOn
+from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.kernel_services import KernelService
 from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.nodes import Answered
@@ -154,17 +157,18 @@ def of_identity(db: Database, identity: int) -> Outputs:
 def of_gateway(db: Database, name: NamespacedName) -> Outputs:
     """Return the outputs of a Gateway."""
     found: list[Output] = []
-    ref = gateways.gateway_ref(name)
+    ref = gateway_ref(name)
     on = sorted({place.node for place in nodes.places(db, ref)})
     # Only the node that answers for the Gateway has use for its routes, if it is one.
     where = on[0] if len(on) == 1 else EVERY_NODE
-    for at in gateways.ports(db, name):
+    for at in ports(db, name):
         if db.settings.reach is Reach.CLUSTER:
             found += (
-                Output(gateways.gateway_listener_on, ListenerOn(at, node), node) for node in on
+                Output(gateway_listeners.gateway_listener_on, ListenerOn(at, node), node)
+                for node in on
             )
         else:
-            found.append(Output(gateways.gateway_listener, at))
+            found.append(Output(gateway_listeners.gateway_listener, at))
         found.extend(
             Output(gateways.exact_scope, GatewayHost(at, host), where)
             for host in gateways.hostnames(db, at)
@@ -172,6 +176,9 @@ def of_gateway(db: Database, name: NamespacedName) -> Outputs:
         )
         if gateways.falls_back(db, at):
             found.append(Output(gateways.wildcard_scope, at, where))
+        for key in streams.stream_hosts(db, at):
+            found.append(Output(streams.stream_cluster, key, where))
+            found.append(Output(streams.stream_assignment, key, where))
     return (*found, *_answering(db, ref))
 
 

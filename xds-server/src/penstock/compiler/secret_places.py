@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from penstock.compiler.certificates import ListenerOf, listener_certificates
 from penstock.compiler.database import Database
-from penstock.compiler.gateways import (
-    GatewayPort,
-    gateway_ref,
-    listeners_on,
-    port_holder,
-    ports,
-)
+from penstock.compiler.gateway_listeners import port_holder
+from penstock.compiler.gateway_ports import GatewayPort, gateway_ref, listeners_on, ports
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Reach
 from penstock.incremental.query import query
@@ -28,7 +23,7 @@ def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
     users = [at for one in gateways for at in ports(db, one) if _serves_with(db, at, name)]
     if db.settings.reach is not Reach.CLUSTER:
         return (EVERY_NODE,) if users else ()
-    held = [at for at in users if port_holder(db, at.port) in (None, at)]
+    held = [at for at in users if port_holder(db, at.host_port) in (None, at)]
     found = (place.node for at in held for place in places(db, gateway_ref(at.gateway)))
     return tuple(sorted(set(found)))
 

@@ -147,7 +147,7 @@ def copying(
 
 
 def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
-    """Build a cluster for LoadBalancers: bytes or datagrams, nothing is looked at, and no mark.
+    """Build a cluster for bytes or datagrams at which nobody looks, and so without a mark.
 
     Args:
         name: of the cluster.

@@ -6,17 +6,27 @@ from collections.abc import Iterable
 
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
 
+Place = tuple[str, int]
+"""Address and port."""
+
 
 def load_assignment(
-    cluster: str, endpoints: Iterable[tuple[str, int]]
+    cluster: str, endpoints: Iterable[Place], weights: Iterable[int] = ()
 ) -> endpoint_pb2.ClusterLoadAssignment:
-    """Build the assignment of *cluster*: ready (address, port) pairs, equal weights.
+    """Build the assignment of *cluster*; an empty one is an answer too: requests get 503.
 
-    An empty one is an answer too: requests get 503.
+    Args:
+        cluster: its name.
+        endpoints: who is ready.
+        weights: of each of them, 1 or more; all are equal without.
     """
     result = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
     locality = result.endpoints.add()
+    shares = iter(weights)
     for address, port in endpoints:
-        place = locality.lb_endpoints.add().endpoint.address.socket_address
+        made = locality.lb_endpoints.add()
+        place = made.endpoint.address.socket_address
         place.address, place.port_value = address, port
+        if weight := next(shares, 0):
+            made.load_balancing_weight.value = weight
     return result

@@ -14,6 +14,7 @@ from penstock.envoy import cors
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
+from penstock.envoy.stream import StreamChain, stream_chain
 from penstock.envoy.tls import TlsChain, filter_chain, inspector, via
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
@@ -50,7 +51,9 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[tuple[str, int, str], ...]
     """(address, port, network namespace path or ""); the first is the listener's own."""
     chains: tuple[TlsChain, ...] = ()
-    """Those of HTTPS; none for plain HTTP."""
+    """Those of HTTPS."""
+    streams: tuple[StreamChain, ...] = ()
+    """Those that pass on what comes; without any chain it is plain HTTP."""
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
@@ -85,14 +88,16 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     """Build the listener of one port of a Gateway."""
     name = f"gateway/{listener.name}"
     addresses = [socket_address(*address) for address in listener.addresses]
-    if not listener.chains:
+    if not listener.chains and not listener.streams:
         return _listener(name, addresses, _gateway_filters(listener.name))
     result = _listener(name, addresses, ())
     del result.filter_chains[:]
     for chain in listener.chains:
         filters = _gateway_filters(listener.name, via(chain.listener))
         result.filter_chains.append(filter_chain(chain, filters))
-    result.listener_filters.append(inspector())
+    result.filter_chains.extend(map(stream_chain, listener.streams))
+    if listener.chains or any(one.over_tls for one in listener.streams):
+        result.listener_filters.append(inspector())
     return result
 
 

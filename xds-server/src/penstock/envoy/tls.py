@@ -36,7 +36,7 @@ CLOSED_CLUSTER = "penstock.closed"
 
 
 class TlsChain(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTPS listener of a port."""
+    """Connections to one listener of a port that ends their TLS."""
 
     listener: str
     hostname: str
@@ -47,6 +47,8 @@ class TlsChain(msgspec.Struct, frozen=True, kw_only=True):
     """Certificates in PEM by which those of clients are checked; empty: they are not."""
     strict: bool = True
     """Whether clients need a good certificate where they are checked."""
+    alpn: tuple[str, ...] = ALPN
+    """Protocols that clients may choose from."""
 
 
 def secret_name(secret: NamespacedName) -> str:
@@ -129,7 +131,7 @@ def _downstream(chain: TlsChain) -> tls_pb2.DownstreamTlsContext:
     result = tls_pb2.DownstreamTlsContext()
     common = result.common_tls_context
     common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
-    common.alpn_protocols.extend(ALPN)
+    common.alpn_protocols.extend(chain.alpn)
     for name in chain.secrets:
         common.tls_certificate_sds_secret_configs.add(name=name, sds_config=ads())
     if chain.authorities:

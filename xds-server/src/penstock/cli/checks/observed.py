@@ -51,6 +51,9 @@ LISTS: Mapping[str, str] = {
     "gateways": "/apis/gateway.networking.k8s.io/v1/gateways",
     "httproutes": "/apis/gateway.networking.k8s.io/v1/httproutes",
     "grpcroutes": "/apis/gateway.networking.k8s.io/v1/grpcroutes",
+    "tlsroutes": "/apis/gateway.networking.k8s.io/v1/tlsroutes",
+    "tcproutes": "/apis/gateway.networking.k8s.io/v1/tcproutes",
+    "udproutes": "/apis/gateway.networking.k8s.io/v1/udproutes",
     "policies": "/apis/cilium.io/v2/ciliumnetworkpolicies",
 }
 """What is read; Secrets are not."""

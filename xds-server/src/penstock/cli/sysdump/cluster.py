@@ -23,7 +23,8 @@ from penstock.sources.kubernetes.connection import ApiServer, UnreachableError
 
 KINDS = (
     "nodes", "pods", "daemonsets", "deployments", "leases", "gatewayclasses", "gateways",
-    "httproutes", "grpcroutes", "policies", "services", "servicecidrs",
+    "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "policies", "services",
+    "servicecidrs",
 )  # fmt: skip
 """Lists of `observed.LISTS` that are taken; of CRDs only the names, of ConfigMaps only the CA's."""
 LOG_LINES = 5000

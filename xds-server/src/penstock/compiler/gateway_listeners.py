@@ -1,0 +1,126 @@
+"""Queries about the Envoy listeners of Gateways: where they open, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.compiler.certificates import tls_chains
+from penstock.compiler.claims import assigned
+from penstock.compiler.database import ALL, Database
+from penstock.compiler.gateway_ports import (
+    GatewayPort,
+    HostPort,
+    gateway_ref,
+    http_listeners_on,
+    ports,
+)
+from penstock.compiler.nodes import places
+from penstock.compiler.settings import Addressing, Reach
+from penstock.compiler.streams import stream_chains
+from penstock.envoy import listener as listeners
+from penstock.envoy.listener import GatewayListener
+from penstock.envoy.load_balancer import BalancedListener, balanced_datagrams
+from penstock.incremental.query import query
+from penstock.meta.names import Origin
+from penstock.xds import types
+from penstock.xds.resource import Resource, ResourceName, encode_resource
+
+LOOPBACK = "127.0.0.1"
+FIRST_UNPRIVILEGED_PORT = 1024
+
+
+class ListenerOn(msgspec.Struct, frozen=True, order=True):
+    """The Envoy listener of a port of a Gateway on one node of a cluster."""
+
+    at: GatewayPort
+    node: str
+
+
+@query
+def published_at(db: Database, wanted: HostPort) -> GatewayPort | None:
+    """Return which Gateway gets a port of the host's loopback: the first by name."""
+    for name in db.gateways.bucket("all", ALL):
+        for at in ports(db, name):
+            if HostPort(published_port(db, at.port), at.datagrams) == wanted:
+                return at
+    return None
+
+
+def published_port(db: Database, port: int) -> int:
+    """Return the port of the host's loopback for a Gateway's port."""
+    return port if port >= FIRST_UNPRIVILEGED_PORT else port + db.settings.published_offset
+
+
+@query
+def gateway_listener(db: Database, at: GatewayPort) -> Resource | None:
+    """Return the Envoy listener of a port of a Gateway; None if it has no address at all."""
+    settings = db.settings
+    addresses: list[tuple[str, int, str]] = []
+    own = assigned(db, gateway_ref(at.gateway)).addresses
+    if settings.reach is Reach.NODE:
+        addresses += ((one, at.port, settings.node_netns) for one in own)
+    public = published_port(db, at.port)
+    if published_at(db, HostPort(public, at.datagrams)) == at:
+        netns = settings.host_netns if settings.reach is Reach.NODE else ""
+        addresses.append((LOOPBACK, public, netns))
+    return _listener(db, at, addresses)
+
+
+@query
+def gateway_listener_on(db: Database, key: ListenerOn) -> Resource | None:
+    """Return the Envoy listener of a port of a Gateway for one of the nodes that it is at.
+
+    It may open before its addresses are on a link of the node: then nobody ever meets a closed
+    port there.
+    """
+    netns, port = db.settings.host_netns, key.at.port
+    if port_holder(db, key.at.host_port) not in (None, key.at):
+        return None
+    found = [one for one in places(db, gateway_ref(key.at.gateway)) if one.node == key.node]
+    return _listener(db, key.at, [(one.address, port, netns) for one in found])
+
+
+@query
+def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
+    """Return which Gateway has a port of all nodes, the first by name; None: each has its own."""
+    if db.settings.reach is not Reach.CLUSTER or db.settings.addressing is Addressing.POOL:
+        return None
+    for name in db.gateways.bucket("all", ALL):
+        at = GatewayPort(name, wanted.port, wanted.datagrams)
+        if at in ports(db, name):
+            return at
+    return None
+
+
+def _listener(
+    db: Database, at: GatewayPort, addresses: Sequence[tuple[str, int, str]]
+) -> Resource | None:
+    if not addresses:
+        return None
+    streams = stream_chains(db, at)
+    origins = [Origin.of("Gateway", at.gateway)]
+    needs = [
+        ResourceName(kind, one.cluster)
+        for one in streams
+        for kind in (types.CLUSTER, types.ENDPOINTS)
+    ]
+    if at.datagrams:
+        (only,) = streams
+        name = f"gateway/{at}"
+        made = balanced_datagrams(
+            BalancedListener(name=name, cluster=only.cluster, addresses=tuple(addresses))
+        )
+    else:
+        made = listeners.gateway(
+            GatewayListener(
+                name=str(at),
+                addresses=tuple(addresses),
+                chains=tls_chains(db, at.gateway, http_listeners_on(db, at)),
+                streams=streams,
+            )
+        )
+    if db.settings.reach is Reach.CLUSTER:
+        made.freebind.value = True
+    return encode_resource(types.LISTENER, made.name, made, origins, needs)
