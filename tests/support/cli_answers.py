@@ -51,6 +51,17 @@ GATEWAY = item(
         "listeners": [{"name": "http", "attachedRoutes": 2}],
     },
 )
+INGRESS = item(
+    "Ingress",
+    "web",
+    {
+        "ingressClassName": "penstock",
+        "tls": [{"hosts": ["a.test"], "secretName": "a"}],
+        "rules": [{"host": "a.test"}, {"host": "b.test"}, {"host": "a.test"}],
+    },
+    {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+)
+PLAIN_INGRESS = item("Ingress", "plain", {"defaultBackend": {}}, {})
 ROUTES = [
     route("canary", *map(condition, ("Accepted", "ResolvedRefs", "DataPlaneAcked"))),
     route(
@@ -277,6 +288,7 @@ def controller() -> dict[str, Any]:
                 "kind=HTTPRoute": {"items": ROUTES},
                 "kind=HTTPRoute&namespace=shop": {"items": ROUTES},
                 "kind=Gateway": {"items": [GATEWAY]},
+                "kind=Ingress": {"items": [INGRESS, PLAIN_INGRESS]},
                 "kind=Pod": {"items": []},
             }
         },

@@ -320,6 +320,7 @@ async def test_rolling_update_goes_through_ready_pods(bench: Bench) -> None:
         await bench.lab.wait_for(note)
     assert min(lows) == 2
     assert old.isdisjoint(one.uid for one in bench.lab.status())
+    assert [one for one in bench.progress if one.kind == "pod-not-ready"] == []
 
 
 async def test_changed_bare_pod_is_replaced_at_its_address(bench: Bench) -> None:

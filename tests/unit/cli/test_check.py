@@ -25,13 +25,20 @@ from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
+from penstock.compiler.compile import KINDS
 from penstock.meta.paths import RunPaths
 from penstock.meta.version import VERSION
+from penstock.sources.kubernetes.requests import resource_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 NAMESPACE = "penstock-system"
 Json = dict[str, Any]
 GATEWAY_KINDS = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
+ALL_GATEWAY_KINDS = tuple(
+    resource_of(kind.kind)
+    for kind in KINDS
+    if kind.api_versions[0].startswith("gateway.networking.k8s.io/")
+)
 CLASS = {
     "metadata": {"name": "penstock"},
     "spec": {"controllerName": "penstock.dev/gateway-controller"},
@@ -119,7 +126,7 @@ def lease(holder: str = "one", age: float = 2.0) -> Json:
 
 def cluster(**changed: Any) -> Cluster:
     """A cluster in which all is well; lists by name replace its own, "_" stands for "-"."""
-    crds = [*map(crd, GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
+    crds = [*map(crd, ALL_GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
     lists: dict[str, Any] = {
         "crds": crds,
         "nodes": [
@@ -169,7 +176,9 @@ FORBIDDEN = Listed(refused="pods is forbidden")
         ({"crds": [crd("ciliumnetworkpolicies", "cilium.io")]}, "PC-CRD-001", "fail", "missing"),
         ({"crds": [crd(one, version="v0.8.0") for one in GATEWAY_KINDS]},
          "PC-CRD-001", "fail", "v0.8.0"),
-        ({"crds": [crd("gateways", version="v1.6.3"), *map(crd, GATEWAY_KINDS)]},
+        ({"crds": [crd(one) for one in ALL_GATEWAY_KINDS if one != "grpcroutes"]},
+         "PC-CRD-001", "warn", "missing, so not served: grpcroutes"),
+        ({"crds": [crd("gateways", version="v1.6.3"), *map(crd, ALL_GATEWAY_KINDS)]},
          "PC-CRD-001", "ok", "v1.7.0"),
         ({"crds": [*map(crd, GATEWAY_KINDS[:3]), crd("referencegrants", version="v1.6.3")]},
          "PC-CRD-001", "warn", "v1.6.3, v1.7.0"),

@@ -15,6 +15,7 @@ from penstock.cli.observe import Places, Wanted, observe
 from penstock.cli.processes import Processes, write_processes
 from penstock.cli.reach import reachable
 from penstock.cli.status import status
+from penstock.lab.state import LabRecord, PodRecord, write_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.runtime.processes import ProcessId, own_process
@@ -22,6 +23,10 @@ from support import cli_answers
 from support.fake_apis import FakeApi, served
 
 Golden = Callable[[str], None]
+POD = PodRecord(
+    uid="u", namespace="shop", name="web-0", netns="", cgroup="", addresses=(), phase="Running",
+    ready=True, restarts=0, reason="", message="", containers=(),
+)  # fmt: skip
 
 
 def test_routes_are_shown_with_their_conditions(paths: RunPaths, golden: Golden) -> None:
@@ -32,6 +37,11 @@ def test_routes_are_shown_with_their_conditions(paths: RunPaths, golden: Golden)
 def test_wide_adds_weights_and_the_place_in_the_file(paths: RunPaths, golden: Golden) -> None:
     assert get(paths, "route", "canary", namespace=None, form=Format.WIDE) == 0
     golden("get-httproute-wide")
+
+
+def test_ingresses_are_shown_as_kubectl_shows_them(paths: RunPaths, golden: Golden) -> None:
+    assert get(paths, "ing", "", namespace=None, form=Format.TABLE) == 0
+    golden("get-ingresses")
 
 
 def test_gateways_are_shown_with_address_and_ports(paths: RunPaths, golden: Golden) -> None:
@@ -68,8 +78,8 @@ def test_a_kind_has_many_names(word: str, kind: str) -> None:
 
 
 def test_an_unknown_kind_is_told_with_those_that_are_known() -> None:
-    with pytest.raises(PenstockError, match=r"no kind 'ingress'; known: CiliumNetworkPolicy"):
-        kind_named("ingress")
+    with pytest.raises(PenstockError, match=r"no kind 'widget'; known: BackendTLSPolicy"):
+        kind_named("widget")
 
 
 def test_status_is_one_page(paths: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +117,23 @@ def test_flows_as_json_carry_policy_and_place(paths: RunPaths, golden: Golden) -
     wanted = Wanted(pod="shop/frontend", verdict="denied")
     assert observe(paths, wanted, last=1, follow=False, form=Format.JSON) == 0
     golden("observe-json")
+
+
+def test_where_there_is_no_flow_one_line_says_so(
+    paths: RunPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = Wanted(pod="nope", verdict="denied")
+    assert observe(paths, wanted, last=20, follow=False, form=Format.TABLE) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "no flow of pod nope with verdict DENIED yet\n")
+
+
+def test_a_pod_that_the_lab_does_not_have_is_an_error_that_names_the_others(
+    paths: RunPaths,
+) -> None:
+    write_state(paths, LabRecord(process=own_process(), cgroup="", pods=(POD,)))
+    with pytest.raises(PenstockError, match=r"no pod 'nope'; there are: shop/"):
+        observe(paths, Wanted(pod="nope"), last=20, follow=False, form=Format.TABLE)
 
 
 def test_the_place_of_a_policy_is_asked_for_once(run_dir: Path) -> None:

@@ -155,3 +155,21 @@ def test_an_allowance_fills_up_with_time() -> None:
     assert left.take(10.0)
     assert not left.is_full(20.0)
     assert left.is_full(40.0)
+
+
+def balanced(*addresses: str) -> dict[str, Any]:
+    entries = [{"ip": one} for one in addresses]
+    return {"loadBalancer": {"ingress": entries} if entries else {}}
+
+
+def test_an_ingress_that_gets_an_address_and_loses_it_is_told() -> None:
+    told = follow({}, balanced(), balanced("192.0.2.1"), balanced("192.0.2.1"), balanced())
+    assert told == ["", "Normal AddressAssigned", "", "Warning AddressLost"]
+    one = transition({}, settled(balanced("192.0.2.1", "2001:db8::1"), OURS))
+    assert one is not None
+    assert one.note == "Address 192.0.2.1, 2001:db8::1"
+
+
+def test_a_route_that_others_go_before_is_told_as_a_warning() -> None:
+    told = follow(route(), route(condition("Overlapped", "True", "RouteGoesFirst", "a")), route())
+    assert told == ["Warning Overlapped", ""]

@@ -304,6 +304,8 @@ class Lab:
             state = pod.state()
             if state.ready != self._told_ready.get(uid, False):
                 self._told_ready[uid] = state.ready
+                if state.terminating:
+                    continue  # it is meant to end: that it has gone is told
                 kind: Literal["pod-ready", "pod-not-ready"] = (
                     "pod-ready" if state.ready else "pod-not-ready"
                 )

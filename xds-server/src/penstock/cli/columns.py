@@ -15,8 +15,9 @@ Item = dict[str, Any]
 UNKNOWN = "-"
 KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
-    "GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute",
-    "ReferenceGrant", "CiliumNetworkPolicy", "XMesh",
+    "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute",
+    "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "Ingress", "IngressClass",
+    "CiliumNetworkPolicy", "XMesh",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -29,6 +30,11 @@ ALIASES: Mapping[str, str] = {
     "gatewayclasses": "GatewayClass",
     "gc": "GatewayClass",
     "gtw": "Gateway",
+    "btlspolicy": "BackendTLSPolicy",
+    "ing": "Ingress",
+    "ingresses": "Ingress",
+    "ingressclasses": "IngressClass",
+    "lset": "ListenerSet",
     "gw": "Gateway",
     "no": "Node",
     "mesh": "XMesh",
@@ -131,6 +137,37 @@ def _routes(item: Item) -> str:
     return str(sum(one.get("attachedRoutes", 0) for one in listeners))
 
 
+def _ingress_class(item: Item) -> str:
+    notes = item["metadata"].get("annotations") or {}
+    named = _spec(item).get("ingressClassName") or notes.get("kubernetes.io/ingress.class")
+    return named or "<none>"
+
+
+def _ingress_hosts(item: Item) -> str:
+    """Return the hosts of the rules, as kubectl does: "*" if there is none."""
+    hosts = [one.get("host") for one in _spec(item).get("rules") or []]
+    return ",".join(dict.fromkeys(host for host in hosts if host)) or "*"
+
+
+def _ingress_address(item: Item) -> str:
+    balanced = _status(item).get("loadBalancer") or {}
+    entries = balanced.get("ingress") or []
+    return _joined([str(one.get("ip") or one.get("hostname")) for one in entries])
+
+
+def _ingress_ports(item: Item) -> str:
+    return "80, 443" if _spec(item).get("tls") else "80"
+
+
+def _listener_set_parent(item: Item) -> str:
+    return _parent(_spec(item).get("parentRef") or {})
+
+
+def _policy_targets(item: Item) -> str:
+    refs = _spec(item).get("targetRefs") or []
+    return _joined([f"{one.get('kind')}/{one.get('name')}" for one in refs])
+
+
 def _service_ports(item: Item) -> str:
     ports = _spec(item).get("ports") or []
     return _joined([f"{one.get('port')}/{one.get('protocol', 'TCP')}" for one in ports])
@@ -223,6 +260,27 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "XMesh": (
         Column("CONTROLLER", lambda item: _spec(item).get("controllerName") or UNKNOWN),
         Column("ACCEPTED", _condition("Accepted")),
+        _WHY,
+    ),
+    "Ingress": (
+        Column("CLASS", _ingress_class),
+        Column("HOSTS", _ingress_hosts),
+        Column("ADDRESS", _ingress_address),
+        Column("PORTS", _ingress_ports),
+    ),
+    "IngressClass": (Column("CONTROLLER", lambda item: _spec(item).get("controller") or UNKNOWN),),
+    "ListenerSet": (
+        Column("PARENT", _listener_set_parent),
+        Column("ACCEPTED", _condition("Accepted")),
+        Column("PROGRAMMED", _condition("Programmed")),
+        Column("PORTS", _gateway_ports),
+        Column("ROUTES", _routes, wide=True),
+        _WHY,
+    ),
+    "BackendTLSPolicy": (
+        Column("TARGETS", _policy_targets),
+        Column("ACCEPTED", _condition("Accepted")),
+        Column("RESOLVEDREFS", _condition("ResolvedRefs")),
         _WHY,
     ),
     "CiliumNetworkPolicy": (

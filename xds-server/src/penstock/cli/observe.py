@@ -12,8 +12,9 @@ from penstock.cli import client
 from penstock.cli.answers import FlowView, PeerView
 from penstock.cli.client import ApiClient, NotRunningError
 from penstock.cli.formats import Format
-from penstock.cli.output import say
+from penstock.cli.output import complain, say
 from penstock.ir.policy import Reserved
+from penstock.lab.state import read_state
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location
@@ -82,8 +83,11 @@ def observe(paths: RunPaths, wanted: Wanted, *, last: int, follow: bool, form: F
     def show(flow: FlowView) -> None:
         say(as_json(flow, places) if form is Format.JSON else line(flow, places))
 
-    for flow in past(paths, wanted, last):
+    found = past(paths, wanted, last)
+    for flow in found:
         show(flow)
+    if not found and (last or wanted.pod):
+        complain(nothing(paths, wanted, follow=follow))
     if follow:
         try:
             for flow in _flows(paths, {"last": "0", "follow": "1"}):
@@ -92,6 +96,30 @@ def observe(paths: RunPaths, wanted: Wanted, *, last: int, follow: bool, form: F
         except NotRunningError:
             raise PenstockError("the agent went away; `penstock status` tells more") from None
     return 0
+
+
+def nothing(paths: RunPaths, wanted: Wanted, *, follow: bool) -> str:
+    """Return what to say instead of flows, if there is none that is *wanted*.
+
+    Raises:
+        PenstockError: no pod of this lab is meant by its name, and none is waited for.
+    """
+    try:
+        pods = [f"{one.namespace}/{one.name}" for one in read_state(paths).pods]
+    except PenstockError:
+        pods = []
+    known = (
+        full.startswith(wanted.pod) or full.partition("/")[2].startswith(wanted.pod)
+        for full in pods
+    )
+    if wanted.pod and pods and not any(known):
+        text = f"there is no pod {wanted.pod!r}; there are: {', '.join(sorted(pods))}"
+        if not follow:
+            raise PenstockError(text)
+        return text
+    whose = f" of pod {wanted.pod}" if wanted.pod else ""
+    verdict = f" with verdict {wanted.verdict.upper()}" if wanted.verdict else ""
+    return f"no flow{whose}{verdict} yet"
 
 
 def past(paths: RunPaths, wanted: Wanted, count: int) -> list[FlowView]:

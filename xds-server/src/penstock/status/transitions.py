@@ -20,20 +20,24 @@ API_VERSION = "events.k8s.io/v1"
 LONGEST_NOTE = 1024
 """Bytes; Event.note."""
 CONTROLLER = "penstock.io/controller"
+Place = tuple[str, str]
+"""Where in the status (a parent, a listener, or "" for the object itself), and the type."""
 _GOOD_BAD = {
     "DataPlaneAcked": ("AcceptedByDataPlane", "RejectedByDataPlane"),
     "Valid": ("Valid", "Invalid"),
     "Accepted": ("Accepted", "NotAccepted"),
     "Programmed": ("Programmed", "NotProgrammed"),
     "ResolvedRefs": ("ResolvedRefs", "UnresolvedRefs"),
+    "Overlapped": ("Overlapped", "Overlapped"),
+    "Address": ("AddressAssigned", "AddressLost"),
 }
 """Type of a condition → reasons of Events, the most telling first."""
 _RANK = {name: rank for rank, name in enumerate(_GOOD_BAD)}
+_BAD_IF_TRUE = frozenset({"Overlapped"})
+_ADDRESS: Place = ("", "Address")
+"""No condition: that the status of an Ingress has addresses."""
 _SILENT = frozenset({"Pending", "NotReconciled"})
 """Reasons that mean: later."""
-
-Place = tuple[str, str]
-"""Where in the status (a parent, a listener, or "" for the object itself), and the type."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -71,9 +75,16 @@ def settled(
             if kind not in _GOOD_BAD:
                 continue
             if value in ("True", "False") and reason not in _SILENT:
-                found[place] = Said(value == "True", reason, one.get("message", ""))
+                good = (value == "True") is not (kind in _BAD_IF_TRUE)
+                found[place] = Said(good, reason, one.get("message", ""))
             elif before is not None and place in before:
                 found[place] = before[place]
+    if "loadBalancer" in status and "conditions" not in status:
+        addresses = _addresses(status["loadBalancer"] or {})
+        if addresses:
+            found[_ADDRESS] = Said(good=True, message=addresses)
+        elif before is not None and _ADDRESS in before:
+            found[_ADDRESS] = Said(good=False, reason="AddressLost", message="there is none")
     return found
 
 
@@ -96,7 +107,7 @@ def transition(before: Mapping[Place, Said], after: Mapping[Place, Said]) -> Tra
         reason = _GOOD_BAD[bad[0][0][1]][1]
         return Transition(type="Warning", reason=reason, note=_cut("; ".join(lines)))
     if good:
-        lines = (f"{kind}{_at(where)}" for (where, kind), _ in good)
+        lines = (_line(place, said) for place, said in good)
         reason = _GOOD_BAD[good[0][0][1]][0]
         return Transition(type="Normal", reason=reason, note=_cut(", ".join(lines)))
     return None
@@ -186,6 +197,17 @@ def _parent(ref: Mapping[str, Any]) -> str:
     section = f" {ref['sectionName']}" if ref.get("sectionName") else ""
     port = f":{ref['port']}" if ref.get("port") else ""
     return f"{ref.get('kind') or 'Gateway'} {namespace}{ref.get('name', '')}{section}{port}"
+
+
+def _addresses(balanced: Mapping[str, Any]) -> str:
+    """Return the addresses of a LoadBalancerStatus, separated by commas."""
+    entries = balanced.get("ingress") or ()
+    return ", ".join(str(one.get("ip") or one.get("hostname") or "") for one in entries)
+
+
+def _line(place: Place, said: Said) -> str:
+    where, kind = place
+    return f"{kind} {said.message}" if place == _ADDRESS else f"{kind}{_at(where)}"
 
 
 def _at(where: str) -> str:

@@ -22,6 +22,14 @@ OLDEST_KUBERNETES = (1, 30)
 OLDEST_GATEWAY_API = (1, 1)
 _GATEWAY_GROUP, _POLICY_GROUP = "gateway.networking.k8s.io", "cilium.io"
 _NEEDED = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
+"""Without these there is nothing to serve."""
+_WANTED = tuple(
+    resource_of(kind.kind)
+    for kind in KINDS
+    if kind.api_versions[0].startswith(f"{_GATEWAY_GROUP}/")
+    and resource_of(kind.kind) not in _NEEDED
+)
+"""Without one of these its kind is not served, and nothing else is missed."""
 _GET_CRDS = (
     "install standard-install.yaml of a release of Gateway API: kubectl apply --server-side -f FILE"
 )
@@ -95,11 +103,18 @@ def _gateway_api(cluster: Cluster) -> Finding:
             f"of several versions: {', '.join(sorted(versions))}",
             f"{_GET_CRDS}; all of one release",
         )
+    return _of_one_release(bundle, found, [name for name in _WANTED if name not in known])
+
+
+def _of_one_release(bundle: str, found: str, unserved: list[str]) -> Finding:
     if not bundle:
         return GATEWAY_API.warn(found, f"nobody says which release they are of; {_GET_CRDS}")
     if version_of(bundle) < OLDEST_GATEWAY_API:
         oldest = ".".join(map(str, OLDEST_GATEWAY_API))
         return GATEWAY_API.fail(found, f"Penstock needs v{oldest} or newer; {_GET_CRDS}")
+    if unserved:
+        text = f"{found}; missing, so not served: {', '.join(unserved)}"
+        return GATEWAY_API.warn(text, _GET_CRDS)
     return GATEWAY_API.ok(found)
 
 
