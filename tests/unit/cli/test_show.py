@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from penstock.cli import client
-from penstock.cli.answers import Health
+from penstock.cli.answers import ConditionView, Health
 from penstock.cli.client import ApiError, NotRunningError
 from penstock.cli.formats import Format
 from penstock.cli.get import get, kind_named
@@ -37,6 +37,18 @@ def test_routes_are_shown_with_their_conditions(paths: RunPaths, golden: Golden)
 def test_wide_adds_weights_and_the_place_in_the_file(paths: RunPaths, golden: Golden) -> None:
     assert get(paths, "route", "canary", namespace=None, form=Format.WIDE) == 0
     golden("get-httproute-wide")
+
+
+def test_a_condition_that_is_bad_if_it_is_true_is_why_not() -> None:
+    def of(kind: str, status: str) -> ConditionView:
+        return ConditionView(type=kind, status=status)
+
+    assert of("Overlapped", "True").is_bad
+    assert of("PartiallyInvalid", "True").is_bad
+    assert of("Accepted", "False").is_bad
+    assert not of("Accepted", "Unknown").is_bad
+    assert not of("Accepted", "Unknown").is_as_wanted
+    assert of("Accepted", "True").is_as_wanted
 
 
 def test_ingresses_are_shown_as_kubectl_shows_them(paths: RunPaths, golden: Golden) -> None:

@@ -62,7 +62,7 @@ def translate(route: GRPCRoute | Broken, references: References) -> TranslatedRo
 def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References) -> Rule:
     path = origin.path
     matches = tuple(
-        _translate_match(match, f"{path}.matches[{at}]")
+        translate_match(match, f"{path}.matches[{at}]")
         for at, match in enumerate(rule.matches or (GRPCRouteMatch(),))
     )
     effect = effect_on_rule([one.as_http for one in rule.filters], f"{path}.filters")
@@ -99,7 +99,8 @@ def _setting_faults(rule: GRPCRouteRule, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}.sessionPersistence", "is not supported")
 
 
-def _translate_match(given: GRPCRouteMatch, path: str) -> TranslatedMatch:
+def translate_match(given: GRPCRouteMatch, path: str) -> TranslatedMatch:
+    """Return what *given*, which is at *path* of its route, selects."""
     called = given.method or GRPCMethodMatch(service="", method="")
     faults = list(_faults(called, f"{path}.method"))
     # An expression that Envoy refuses is any call: no broader rule gets what was meant for it.

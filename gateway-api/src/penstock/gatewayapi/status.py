@@ -127,7 +127,10 @@ def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:
 
 
 def route_parent_status(
-    parent: ParentReference, accepted: Condition, verdict: Verdict
+    parent: ParentReference,
+    accepted: Condition,
+    verdict: Verdict,
+    overlapped: Condition | None = None,
 ) -> RouteParentStatus:
     """Return the status of a route at one parent.
 
@@ -135,11 +138,14 @@ def route_parent_status(
         parent: the parentRef.
         accepted: what attachment says.
         verdict: what translation says; it is worth telling only where the route is attached.
+        overlapped: that matches get nothing there; None if all may.
     """
     conditions = [accepted if accepted.status is False else _both(accepted, verdict.accepted)]
     conditions.append(verdict.resolved_refs)
     if verdict.partially_invalid is not None:
         conditions.append(verdict.partially_invalid)
+    if overlapped is not None:
+        conditions.append(overlapped)
     return RouteParentStatus(parent=parent, conditions=tuple(conditions))
 
 

@@ -36,6 +36,19 @@ class ConditionView(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
     message: str = ""
 
+    @property
+    def is_as_wanted(self) -> bool:
+        """Return whether it says nothing bad; what is not known yet does."""
+        return self.status == ("False" if self.type in _BAD_IF_TRUE else "True")
+
+    @property
+    def is_bad(self) -> bool:
+        """Return whether something is wrong for certain."""
+        return self.status in ("True", "False") and not self.is_as_wanted
+
+
+_BAD_IF_TRUE = frozenset({"Overlapped", "PartiallyInvalid"})
+
 
 class Items(msgspec.Struct, frozen=True):
     """GET /v1/objects of the controller: objects as Kubernetes writes them, with `location`."""

@@ -79,7 +79,7 @@ def _condition(name: str) -> Callable[[Item], str]:
 
 def _message(item: Item) -> str:
     """Return why a condition is not True: the first one that is not only waiting for others."""
-    wrong = [one for one in conditions_of(_status(item)).values() if one.status != "True"]
+    wrong = [one for one in conditions_of(_status(item)).values() if not one.is_as_wanted]
     for found in sorted(wrong, key=lambda one: one.reason == "Pending"):
         text = "; ".join(line for line in found.message.splitlines() if line)
         return f"{found.reason}: {text}".rstrip(": ")

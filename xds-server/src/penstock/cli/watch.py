@@ -121,7 +121,7 @@ def wrong(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield object and condition, and what it says, of each condition that is False."""
     meta, place = item["metadata"], location_of(item)
     for name, condition in conditions_of(item.get("status") or {}).items():
-        if condition.status == "False" and condition.reason != "Pending":
+        if condition.is_bad and condition.reason != "Pending":
             at = f" ({place})" if place is not None else ""
             text = "; ".join(line for line in condition.message.splitlines() if line)
             ref = f"{item['kind']} {meta.get('namespace', '')}/{meta['name']}"

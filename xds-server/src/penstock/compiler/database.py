@@ -17,6 +17,7 @@ from penstock.gatewayapi.listener_tls import named_secrets
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.gatewayapi.shadows import asked_by
 from penstock.gatewayapi.stream_resources import StreamRoute
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
@@ -139,6 +140,7 @@ class GatewayCollections:
                 "consumer": _route_consumers,
                 "weighted": _weighted,
                 "grpc": _grpc,
+                "asked": lambda _, route: asked_by(route),
                 "stream": _streams,
             },
         )

@@ -18,12 +18,14 @@ from penstock.compiler.routing import (
     service_attachment,
     translated,
 )
+from penstock.compiler.shadows import shadows
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
+from penstock.gatewayapi.shadows import problems as shadow_problems
 from penstock.gatewayapi.status import gateway_status, is_ours
 from penstock.incremental.query import query
 from penstock.ingress.resources import Ingress
@@ -66,6 +68,10 @@ def _of_route(db: Database, name: ObjectRef) -> Iterator[Problem]:
         rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
         if rules is not None and kind in kinds and not isinstance(known, Broken):
             yield from rules.problems
+    behind = {
+        one for index in range(len(route.parents)) for one in shadows(db, ParentOf(name, index))
+    }
+    yield from shadow_problems(sorted(behind))
     for index, parent in enumerate(route.parents):
         problem = _of_parent(db, ParentOf(name, index), parent)
         if problem is not None:

@@ -35,6 +35,7 @@ from penstock.compiler.routing import (
     service_attachment,
     translated,
 )
+from penstock.compiler.shadows import shadows
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
@@ -51,6 +52,7 @@ from penstock.gatewayapi.listeners import ListenerStatus
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.routes import ROUTE_KINDS
+from penstock.gatewayapi.shadows import condition as shadowed
 from penstock.gatewayapi.status import (
     CONTROLLER_NAME,
     RouteParentStatus,
@@ -168,7 +170,9 @@ def parent_statuses(db: Database, name: ObjectRef) -> tuple[RouteParentStatus, .
         accepted = _accepted(db, ParentOf(name, index), kind, target_of(parent, name.key))
         rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
         if accepted is not None and rules is not None:
-            found.append(route_parent_status(parent, accepted, rules.verdict))
+            behind = shadows(db, ParentOf(name, index))
+            overlapped = shadowed(behind, route.generation) if behind and route else None
+            found.append(route_parent_status(parent, accepted, rules.verdict, overlapped))
     return tuple(found)
 
 

@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from penstock.meta.names import Origin
+
 
 class Severity(enum.Enum):
     """How much a problem matters."""
@@ -24,6 +26,8 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     hint: str = ""
     """What to do, as "belongs inside toPorts[]"; "" if there is no good guess."""
     severity: Severity = Severity.ERROR
+    related: tuple[Origin, ...] = ()
+    """Places in other objects that the problem is about, too."""
 
     def __str__(self) -> str:
         """Return "path: message; hint"."""

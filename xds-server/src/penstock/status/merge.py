@@ -17,8 +17,8 @@ LONGEST_MESSAGE = 32768
 OURS = frozenset(
     {
         "Accepted", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
-        "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid", "Programmed",
-        "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
+        "InsecureFrontendValidationMode", "Overlapped", "OverlappingTLSConfig", "PartiallyInvalid",
+        "Programmed", "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""

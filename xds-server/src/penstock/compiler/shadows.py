@@ -1,0 +1,109 @@
+"""Queries about matches of routes that never see a request: which, and who goes before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from penstock.compiler.database import Database
+from penstock.compiler.merged_listeners import settled_attachment
+from penstock.compiler.routing import ParentOf, head, service_attachment
+from penstock.gatewayapi.attach import MeshRole, ParentKind, RouteHead, kind_of, target_of
+from penstock.gatewayapi.hostname import ANY
+from penstock.gatewayapi.shadows import Asked, MatchAt, Shadow, matches_of, own_shadows
+from penstock.incremental.query import query
+from penstock.meta.names import ObjectRef, Origin
+
+Places = dict[str, str]
+"""What a route has at a parent, each with the words for it: hostnames of listeners, or ports."""
+
+
+@query
+def shadows(db: Database, key: ParentOf) -> tuple[Shadow, ...]:
+    """Return the matches of a route that get nothing at one parent, sorted.
+
+    Only routes that ask for the same are looked at: the work does not grow with the others.
+    """
+    route, about = db.routes.get(key.route), head(db, key.route)
+    if route is None or about is None:
+        return ()
+    parent = about.parents[key.index]
+    kind, target = kind_of(parent), target_of(parent, key.route.key)
+    if kind is ParentKind.FOREIGN or not _is_attached(db, key):
+        return ()
+    found = list(own_shadows(route))
+    for one in matches_of(route):
+        for hostname in _hostnames(about, kind):
+            asked = Asked(key.route.kind, kind, target, hostname, one.selects)
+            found += _behind(db, key, about, asked, one)
+    return tuple(sorted(set(found)))
+
+
+def _behind(
+    db: Database, key: ParentOf, about: RouteHead, asked: Asked, own: MatchAt
+) -> Iterator[Shadow]:
+    """Yield who goes before *own*: the first at each place."""
+    first: dict[str, tuple[RouteHead, str]] = {}
+    mine = _places(db, key, asked.hostname)
+    for name in db.routes.bucket("asked", asked):
+        other = head(db, name) if name != key.route else None
+        if other is None or not other.age < about.age:
+            continue
+        for place, words in _all_places(db, name, other, asked).items():
+            if place in mine and (place not in first or other.age < first[place][0].age):
+                first[place] = (other, words)
+    for other, words in dict.fromkeys(first.values()):
+        ref = ObjectRef(other.kind, other.key.namespace, other.key.name)
+        path = _path(db, ref, asked)
+        yield Shadow(own.path, words, Origin(ref, path))
+
+
+def _path(db: Database, name: ObjectRef, asked: Asked) -> str:
+    route = db.routes.get(name)
+    every = () if route is None else matches_of(route)
+    return next((one.path for one in every if one.selects == asked.selects), "")
+
+
+def _all_places(db: Database, name: ObjectRef, about: RouteHead, asked: Asked) -> Places:
+    """Return what a route has at the parent in question, by whatever parentRef."""
+    found: Places = {}
+    for index, parent in enumerate(about.parents):
+        if (kind_of(parent), target_of(parent, name.key)) == (asked.parent, asked.target):
+            found |= _places(db, ParentOf(name, index), asked.hostname)
+    return found
+
+
+def _places(db: Database, key: ParentOf, hostname: str) -> Places:
+    if not hostname:
+        return _ports(db, key)
+    found = settled_attachment(db, key)
+    return {
+        f"{one.listener}|{one.hostname}": f"{one.hostname} at listener {one.listener}"
+        for one in (found.hostnames if found is not None else ())
+        if one.written == hostname
+    }
+
+
+def _ports(db: Database, key: ParentOf) -> Places:
+    found = service_attachment(db, key)
+    if found is None:
+        return {}
+    clients = key.route.namespace if found.role is MeshRole.CONSUMER else ""
+    return {f"{clients}|{port}": f"port {port}" for port in found.ports}
+
+
+def _is_attached(db: Database, key: ParentOf) -> bool:
+    """Tell whether a parent accepts the route, so that it could get something there."""
+    route = head(db, key.route)
+    if route is None:
+        return False
+    if kind_of(route.parents[key.index]) is ParentKind.SERVICE:
+        on_service = service_attachment(db, key)
+        return on_service is not None and bool(on_service.ports)
+    found = settled_attachment(db, key)
+    return found is not None and bool(found.hostnames)
+
+
+def _hostnames(about: RouteHead, kind: ParentKind) -> tuple[str, ...]:
+    if kind is ParentKind.SERVICE:
+        return ("",)
+    return tuple(dict.fromkeys(about.hostnames)) or (ANY,)
