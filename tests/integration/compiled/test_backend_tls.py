@@ -14,7 +14,7 @@ from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
-from support.pki import Issued, issue
+from support.pki import Issued, issue, tls_secret_raw
 
 FRONT = "gateway/shop/front/80"
 NAME = "web.internal"
@@ -47,6 +47,34 @@ async def server(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         yield (runner.addresses[0][0], runner.addresses[0][1]), authority, asked
+    finally:
+        await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def strict(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str]]]:
+    """A server that wants certificates of its authority; it notes whose they are."""
+    authority, seen = issue("authority"), list[str]()
+    own = issue(NAME, by=authority)
+    file = tmp_path / "strict.pem"
+    file.write_text(own.pem + own.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority.pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(file)
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        subject = request.transport.get_extra_info("peercert")["subject"]
+        seen.append(dict(pair for (pair,) in subject)["commonName"])
+        return web.Response(text="secret")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield (runner.addresses[0][0], runner.addresses[0][1]), authority, seen
     finally:
         await runner.cleanup()
 
@@ -87,6 +115,41 @@ async def _status(envoy: CompiledEnvoy, place: Place, world: list[Object | Broke
     assert compiler.failures == {}
     await envoy.run(compiler.resources("n1"), Surroundings(endpoints={"10.244.0.1": place}))
     return (await envoy.ask(FRONT)).status
+
+
+def _showing(chain: Issued) -> list[Object | Broken]:
+    """Return a Gateway that shows a certificate, and the certificate."""
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "front", "namespace": "shop"},
+        "spec": {
+            "gatewayClassName": "penstock",
+            "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}],
+            "tls": {"backend": {"clientCertificateRef": {"name": "client"}}},
+        },
+    }
+    return [objects.made(gateway), objects.made(tls_secret_raw("client", "shop", [chain]))]
+
+
+async def test_an_endpoint_that_wants_a_certificate_is_shown_that_of_the_gateway(
+    envoy: CompiledEnvoy, strict: tuple[Place, Issued, list[str]]
+) -> None:
+    place, authority, seen = strict
+    world = [one for one in _world(authority, NAME) if one.ref.kind != "Gateway"]
+    client = issue("gateway.shop", by=authority)
+    assert await _status(envoy, place, [*world, *_showing(client)]) == 200
+    assert seen == ["gateway.shop"]
+
+
+async def test_an_endpoint_that_wants_a_certificate_is_not_asked_without_a_good_one(
+    envoy: CompiledEnvoy, strict: tuple[Place, Issued, list[str]]
+) -> None:
+    place, authority, seen = strict
+    world = [one for one in _world(authority, NAME) if one.ref.kind != "Gateway"]
+    assert await _status(envoy, place, [*world, *_showing(issue("stranger"))]) == 503
+    assert await _status(envoy, place, _world(authority, NAME)) == 503
+    assert seen == []
 
 
 async def test_an_endpoint_is_asked_for_by_its_name_and_must_have_it(

@@ -15,11 +15,12 @@ from penstock.gatewayapi.fields import CORE_GROUP, SecretObjectReference
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.hostname import ANY, covers
 from penstock.gatewayapi.listener_set import ListenerHolder
-from penstock.gatewayapi.resources import GatewaySpec, Listener, ReferenceGrant
+from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener, ReferenceGrant
 from penstock.meta.names import NamespacedName, ObjectRef
 
 HTTPS, TLS = "HTTPS", "TLS"
 INVALID_CERTIFICATE_REF = "InvalidCertificateRef"
+INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef"
 REF_NOT_PERMITTED = "RefNotPermitted"
 _SECRET = "Secret"  # noqa: S105 - a kind
 
@@ -74,6 +75,15 @@ class ListenerCertificates(msgspec.Struct, frozen=True, kw_only=True):
     """Why clients refuse certificates at present."""
 
 
+class ClientCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clientCertificateRef of a Gateway came to."""
+
+    secret: NamespacedName | None = None
+    """None if it cannot be used: endpoints with TLS are not connected to."""
+    reason: str = ""
+    message: str = ""
+
+
 def is_https(listener: Listener) -> bool:
     """Return whether requests come to *listener* over TLS, which it ends."""
     return listener.protocol == HTTPS
@@ -105,25 +115,42 @@ def checks_clients(spec: GatewaySpec, listener: Listener) -> bool:
 def referenced_secrets(
     holder: ListenerHolder, grants: Callable[[str], Iterable[ReferenceGrant]]
 ) -> frozenset[NamespacedName]:
-    """Return the Secrets that listeners of *holder* may read, whether they exist or not."""
+    """Return the Secrets that *holder* and its listeners may read, whether they exist or not."""
     referrer = referrer_of(holder.ref)
     return frozenset(
         name
-        for listener in holder.spec.listeners
-        for reference in _references(listener)
+        for reference in _all_references(holder)
         for name in [_target(reference, referrer.namespace)]
         if _is_secret(reference) and _may_refer(referrer, reference, name, grants)
     )
 
 
 def named_secrets(holder: ListenerHolder) -> frozenset[NamespacedName]:
-    """Return the Secrets that listeners of *holder* name, permitted or not."""
+    """Return the Secrets that *holder* and its listeners name, permitted or not."""
     return frozenset(
         _target(reference, holder.metadata.namespace)
-        for listener in holder.spec.listeners
-        for reference in _references(listener)
+        for reference in _all_references(holder)
         if _is_secret(reference)
     )
+
+
+def shown_to_backends(gateway: Gateway) -> SecretObjectReference | None:
+    """Return the certificate that a Gateway shows to endpoints that it speaks TLS to."""
+    backend = gateway.spec.tls.backend if gateway.spec.tls is not None else None
+    return None if backend is None else backend.client_certificate_ref
+
+
+def resolve_shown(gateway: Gateway, sources: CertificateSources) -> ClientCertificate | None:
+    """Look up the certificate that *gateway* shows to endpoints; None if it shows none."""
+    reference = shown_to_backends(gateway)
+    if reference is None:
+        return None
+    found = _look_up(0, reference, referrer_of(gateway.ref), sources)
+    if isinstance(found, Usable):
+        return ClientCertificate(secret=_target(reference, gateway.metadata.namespace))
+    permitted_ = found.reason == REF_NOT_PERMITTED
+    reason = REF_NOT_PERMITTED if permitted_ else INVALID_CLIENT_CERTIFICATE_REF
+    return ClientCertificate(reason=reason, message=found.message)
 
 
 def referrer_of(holder: ObjectRef) -> Referrer:
@@ -176,6 +203,14 @@ def _overlap(one: Listener, other: Listener) -> bool:
 def _references(listener: Listener) -> Iterator[SecretObjectReference]:
     if terminates_tls(listener) and listener.tls is not None:
         yield from listener.tls.certificate_refs
+
+
+def _all_references(holder: ListenerHolder) -> Iterator[SecretObjectReference]:
+    for listener in holder.spec.listeners:
+        yield from _references(listener)
+    shown = shown_to_backends(holder) if isinstance(holder, Gateway) else None
+    if shown is not None:
+        yield shown
 
 
 def _target(reference: SecretObjectReference, namespace: str) -> NamespacedName:

@@ -16,7 +16,7 @@ from penstock.gatewayapi.attach import GatewayAttachment
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
-from penstock.gatewayapi.listener_tls import ListenerCertificates, overlaps
+from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates, overlaps
 from penstock.gatewayapi.listeners import (
     ListenerStatus,
     Reason,
@@ -75,6 +75,7 @@ def gateway_status(
     pending: Mapping[str, str] | None = None,
     address_fault: Reason | None = None,
     clients: ClientChecks = NO_CHECKS,
+    shown: ClientCertificate | None = None,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
@@ -86,6 +87,7 @@ def gateway_status(
         pending: why the data plane does not serve a listener yet, by its name.
         address_fault: why the Gateway has not the addresses that it should have.
         clients: how clients are checked.
+        shown: what the certificate for endpoints came to.
     """
     resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec, clients))
     conflicting = conflicts(gateway.spec.listeners)
@@ -113,7 +115,12 @@ def gateway_status(
     programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
     return GatewayStatus(
         addresses=tuple(addresses),
-        conditions=(accepted, programmed, *_insecure(gateway, clients)),
+        conditions=(
+            accepted,
+            programmed,
+            *_insecure(gateway, clients),
+            *_resolved_refs(gateway, shown),
+        ),
         listeners=listeners,
     )
 
@@ -124,6 +131,19 @@ def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:
         text = "mode AllowInsecureFallback lets clients pass without a good certificate"
         generation = gateway.metadata.generation
         yield holds("InsecureFrontendValidationMode", "ConfigurationChanged", generation, text)
+
+
+def _resolved_refs(gateway: Gateway, shown: ClientCertificate | None) -> Iterator[Condition]:
+    """Yield whether the Gateway's own references lead somewhere; nothing if it has none."""
+    generation = gateway.metadata.generation
+    if shown is None:
+        return
+    if shown.secret is None:
+        text = f"spec.tls.backend.clientCertificateRef: {shown.message}"
+        text += "; endpoints with TLS are not connected to"
+        yield fails("ResolvedRefs", shown.reason, generation, text)
+    else:
+        yield holds("ResolvedRefs", "ResolvedRefs", generation)
 
 
 def route_parent_status(

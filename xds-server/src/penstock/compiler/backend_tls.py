@@ -83,11 +83,12 @@ def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
     for spec in service.spec.ports if service is not None else ():
         key = (ParentKind.GATEWAY, ServicePort(name, spec.port))
         for route in db.routes.bucket("backend", key):
-            found.update(_gateways_of(db, route))
+            found.update(gateways_of(db, route))
     return found
 
 
-def _gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:
+def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:
+    """Return the Gateways of ours that a route names."""
     route = head(db, name)
     found: set[NamespacedName] = set()
     for parent in route.parents if route is not None else ():

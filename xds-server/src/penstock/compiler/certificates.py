@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import ours
 from penstock.compiler.merged_listeners import checks_of_clients, placed_listeners
 from penstock.core.objects import Broken
 from penstock.envoy.tls import TlsChain, secret, secret_name
@@ -20,10 +21,12 @@ from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_tls import (
     CertificateSources,
     CertificateState,
+    ClientCertificate,
     ListenerCertificates,
     Usable,
     referrer_of,
     resolve_certificates,
+    resolve_shown,
     terminates_tls,
 )
 from penstock.gatewayapi.resources import Listener, ReferenceGrant
@@ -82,6 +85,17 @@ def listener_certificates(db: Database, key: ListenerOf) -> ListenerCertificates
         grants=lambda namespace: grants_in(db, namespace),
     )
     return resolve_certificates(wanted[0].own, referrer_of(wanted[0].holder), sources)
+
+
+@query
+def client_certificate(db: Database, gateway: NamespacedName) -> ClientCertificate | None:
+    """Return the certificate that a Gateway shows to endpoints; None if it shows none."""
+    found = ours(db, gateway)
+    sources = CertificateSources(
+        certificate=lambda name: certificate_state(db, name),
+        grants=lambda namespace: grants_in(db, namespace),
+    )
+    return None if found is None else resolve_shown(found, sources)
 
 
 @query

@@ -13,7 +13,7 @@ from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.listener_tls import named_secrets
+from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
@@ -103,6 +103,7 @@ class GatewayCollections:
             {
                 "all": lambda _key, _gateway: (ALL,),
                 "secret": lambda _, gateway: named_secrets(gateway),
+                "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
             },
         )
         self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(

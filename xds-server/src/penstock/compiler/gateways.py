@@ -8,6 +8,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from penstock.compiler.database import Database
+from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
     Claim,
     GatewayHost,
@@ -19,9 +20,10 @@ from penstock.compiler.gateway_ports import (
     owner,
     scheme,
 )
-from penstock.compiler.routing import RankedFor, ranked_for, weights_in_runtime
+from penstock.compiler.routing import RankedFor, ranked_for
 from penstock.compiler.scopes import clusters_of
-from penstock.envoy.cluster import Role, cluster_name
+from penstock.compiler.weights import weights_in_runtime
+from penstock.envoy.cluster import Role
 from penstock.envoy.listener import EXACT, HOST_FILTER
 from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
@@ -103,7 +105,7 @@ def _built(
 ) -> route_pb2.VirtualHost:
     built = build_host(
         host,
-        lambda target: cluster_name(Role.GATEWAY, target),
+        functools.partial(cluster_towards, db, key.at.gateway),
         runtime_weights=weights_in_runtime(db, None),
         catch_all=catch_all,
         port=key.at.port,
@@ -127,7 +129,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     for route in built.routes:
         route.metadata.CopyFrom(_exact())
     made = scope(name, [built], per_filter)
-    return _resource(key.at, name, made, [host])
+    return _resource(db, key.at, name, made, [host])
 
 
 @functools.cache
@@ -151,12 +153,15 @@ def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
         name,
         [_built(db, key, host, catch_all=False) for key, host in zip(keys, hosts, strict=True)],
     )
-    return _resource(at, name, made, hosts)
+    return _resource(db, at, name, made, hosts)
 
 
-def _resource(at: GatewayPort, name: str, made: Message, hosts: list[VirtualHost]) -> Resource:
+def _resource(
+    db: Database, at: GatewayPort, name: str, made: Message, hosts: list[VirtualHost]
+) -> Resource:
     origins = sorted({route.origin for host in hosts for route in host.routes})
     needs = {need for host in hosts for need in clusters_of(host, Role.GATEWAY)}
+    needs.update(need for host in hosts for need in needs_of(db, at.gateway, host))
     return encode_resource(
         types.SCOPE, name, made, [*origins, Origin.of("Gateway", at.gateway)], needs
     )

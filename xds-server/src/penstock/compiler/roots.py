@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.compiler import (
     certificates,
+    gateway_clusters,
     gateway_listeners,
     gateways,
     kernel_services,
@@ -31,11 +32,12 @@ from penstock.compiler.kernel_services import KernelService
 from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
-from penstock.compiler.routing import routes_on, runtime_weights
+from penstock.compiler.routing import routes_on
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import secret_nodes
 from penstock.compiler.services import KernelPort, RoleOf
 from penstock.compiler.settings import Addressing, Reach
+from penstock.compiler.weights import runtime_weights
 from penstock.core.kinds import Service
 from penstock.envoy.cluster import Role, application
 from penstock.envoy.runtime import LAYER, runtime
@@ -116,6 +118,8 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.assignment, of)
+    for key in gateway_clusters.showing_towards(db, target):
+        yield Output(gateway_clusters.showing_cluster, key)
     if db.routes.bucket("mirror", target):
         of = RoleOf(Role.MIRROR.value, target)
         yield Output(services.cluster, of)

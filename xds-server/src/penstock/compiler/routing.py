@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-
 import msgspec
 
-from penstock.compiler.database import ALL, Database, served_as
+from penstock.compiler.database import Database
 from penstock.core.kinds import Service
-from penstock.envoy.cluster import Role, cluster_name
-from penstock.envoy.route import runtime_keys, weighted
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
     MeshRole,
@@ -43,7 +38,6 @@ from penstock.ir.route import (
     ServicePort,
     VirtualHost,
 )
-from penstock.meta.limits import INLINE_WEIGHTS_ABOVE
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 
 
@@ -244,36 +238,3 @@ def _to_itself(target: ServicePort) -> Route:
     action = Forward(backends=(backend,))
     place = f"service/{name}/{target.port}"
     return Route(name=place, match=RouteMatch(), action=action, origin=origin)
-
-
-@query
-def weights_in_runtime(db: Database, _: None) -> bool:
-    """Tell whether weights are runtime keys: so few routes share requests that it pays."""
-    return len(db.routes.bucket("weighted", ALL)) <= INLINE_WEIGHTS_ABOVE
-
-
-@query
-def route_weights(db: Database, name: ObjectRef) -> Mapping[str, int]:
-    """Return the runtime keys of one route, in the clusters of each kind of parent it has."""
-    route = head(db, name)
-    parents = route.parents if route is not None else ()
-    kinds = {served_as(kind_of(parent)) for parent in parents}
-    keys: dict[str, int] = {}
-    for kind, role in ((ParentKind.SERVICE, Role.MESH), (ParentKind.GATEWAY, Role.GATEWAY)):
-        mesh = kind is ParentKind.SERVICE
-        found = translated(db, RouteFor(name, mesh=mesh)) if kind in kinds else None
-        for one in found.rules if found is not None else ():
-            if isinstance(one.action, Forward) and weighted(one.action):
-                keys |= runtime_keys(one, functools.partial(cluster_name, role))
-    return keys
-
-
-@query
-def runtime_weights(db: Database, _: None) -> Mapping[str, int]:
-    """Return all runtime keys."""
-    keys: dict[str, int] = {}
-    if weights_in_runtime(db, None):
-        # One read for each route: this is the only query that grows with their number.
-        for name in db.routes.bucket("weighted", ALL):
-            keys |= route_weights(db, name)
-    return keys

@@ -16,8 +16,9 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
-from penstock.compiler.routing import mesh_host, weights_in_runtime
+from penstock.compiler.routing import mesh_host
 from penstock.compiler.services import unrestricted
+from penstock.compiler.weights import weights_in_runtime
 from penstock.envoy import cluster as clusters
 from penstock.envoy import listener as listeners
 from penstock.envoy import rbac

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.compiler.certificates import ListenerOf, listener_certificates
+from penstock.compiler.certificates import ListenerOf, client_certificate, listener_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_listeners import port_holder
 from penstock.compiler.gateway_ports import GatewayPort, gateway_ref, listeners_on, ports
@@ -32,4 +32,7 @@ def _serves_with(db: Database, at: GatewayPort, name: NamespacedName) -> bool:
     of_listeners = (
         listener_certificates(db, ListenerOf(at.gateway, one.name)) for one in listeners_on(db, at)
     )
-    return any(name in one.usable for one in of_listeners if one is not None)
+    shown = client_certificate(db, at.gateway)
+    return (shown is not None and shown.secret == name) or any(
+        name in one.usable for one in of_listeners if one is not None
+    )

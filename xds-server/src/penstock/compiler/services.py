@@ -21,8 +21,9 @@ from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
-from penstock.envoy.cluster import Protocol, Role, cluster_name
+from penstock.envoy.cluster import Protocol, Role, cluster_name, showing_name
 from penstock.envoy.endpoint import load_assignment
+from penstock.envoy.tls import secret_name
 from penstock.envoy.upstream_tls import secure
 from penstock.gatewayapi.attach import ParentKind
 from penstock.gatewayapi.grpc_resources import GRPCRoute
@@ -173,6 +174,24 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
         return encode_resource(types.CLUSTER, name, message, [origin])
     secure(message, tls, http2=protocol is Protocol.HTTP2)
     return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
+
+
+def gateway_cluster(db: Database, target: ServicePort, shown: NamespacedName) -> Resource | None:
+    """Return the Cluster of a Service port for Gateways that show the certificate *shown* there.
+
+    None if TLS is not spoken to it. Endpoints and rules are those of all Gateways.
+    """
+    service, tls = db.services.get(target.service), tls_towards(db, target)
+    spec = port_of(service, target.port) if service is not None else None
+    if spec is None or not isinstance(tls, BackendTls):
+        return None
+    protocol = _protocol(db, spec, RoleOf(Role.GATEWAY.value, target), tls)
+    made = clusters.policed(Role.GATEWAY, target, protocol, node_netns=db.settings.dial_netns)
+    made.eds_cluster_config.service_name = made.name
+    made.name = showing_name(target, shown)
+    secure(made, tls, http2=protocol is Protocol.HTTP2, shown=secret_name(shown))
+    origins = [Origin.of("Service", target.service), tls.origin, Origin.of("Secret", shown)]
+    return encode_resource(types.CLUSTER, made.name, made, origins)
 
 
 def _protocol(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.backend_tls import policy_state
-from penstock.compiler.certificates import gateway_certificates
+from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import ours
@@ -25,7 +25,7 @@ from penstock.compiler.merged_listeners import (
 )
 from penstock.compiler.statuses import attached_routes, parent_statuses
 from penstock.gatewayapi.client_certificates import ClientChecks
-from penstock.gatewayapi.listener_tls import ListenerCertificates
+from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
@@ -60,6 +60,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     certificates: dict[str, ListenerCertificates]
     placed: tuple[PlacedListener, ...]
     clients: ClientChecks
+    shown: ClientCertificate | None
 
 
 @query
@@ -73,6 +74,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         gateway_certificates(db, name),
         placed_listeners(db, name),
         checks_of_clients(db, name),
+        client_certificate(db, name),
     )
 
 

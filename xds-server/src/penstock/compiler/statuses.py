@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.backend_tls import policy_state
-from penstock.compiler.certificates import gateway_certificates
+from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
 from penstock.compiler.gateway_classes import ours
@@ -244,6 +244,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         pending=_pending(db, thing.key, acknowledged),
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
+        shown=client_certificate.once(db, thing.key),
     )
     return {
         "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],

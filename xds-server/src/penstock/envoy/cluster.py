@@ -19,6 +19,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from penstock.envoy.wire import ads, extension, pack, type_url
 from penstock.ir.route import ServicePort
 from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from penstock.pb.envoy.config.core.v3 import (
     address_pb2,
@@ -66,6 +67,11 @@ class Protocol(enum.Enum):
 def cluster_name(role: Role, target: ServicePort) -> str:
     """Return the name of the Cluster and of its ClusterLoadAssignment."""
     return f"{role.value}|{_place(target)}"
+
+
+def showing_name(target: ServicePort, secret: NamespacedName) -> str:
+    """Return the name of a Cluster for Gateways that show a certificate to the endpoints."""
+    return f"{cluster_name(Role.GATEWAY, target)}|{secret}"
 
 
 def egress_rules_name(target: ServicePort) -> str:

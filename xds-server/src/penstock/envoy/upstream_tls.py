@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.envoy.wire import exact, pack
+from penstock.envoy.wire import ads, exact, pack
 from penstock.ir.backend_tls import BackendTls
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3 import base_pb2
@@ -12,18 +12,23 @@ from penstock.pb.envoy.type.matcher.v3 import string_pb2
 _MATCHER = common_pb2.SubjectAltNameMatcher
 
 
-def secure(made: cluster_pb2.Cluster, tls: BackendTls, *, http2: bool) -> None:
+def secure(
+    made: cluster_pb2.Cluster, tls: BackendTls, *, http2: bool, shown: str | None = None
+) -> None:
     """Let the connections of a cluster be as *tls* says.
 
     Args:
         made: the cluster, which is changed.
         tls: who is met.
         http2: whether HTTP/2 is spoken.
+        shown: name of the secret with the certificate that is shown to endpoints.
     """
     context = tls_pb2.UpstreamTlsContext(sni=tls.server_name)
     common = context.common_tls_context
     common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
     common.alpn_protocols.append("h2" if http2 else "http/1.1")
+    if shown is not None:
+        common.tls_certificate_sds_secret_configs.add(name=shown, sds_config=ads())
     validation = common.validation_context
     validation.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=tls.authorities))
     for name in tls.hostnames:
