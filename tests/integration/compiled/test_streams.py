@@ -149,7 +149,9 @@ async def test_connections_are_shared_by_weight_and_the_share_of_nobody_is_refus
         around = Surroundings(endpoints={ENDPOINTS["one"]: one, ENDPOINTS["two"]: two})
         await envoy.run(compiler.resources(NODE), around)
         found = Counter([await answerer(envoy, TCP) for _ in range(80)])
-    assert found == {"one": 40, "two": 20, "": 20}
+    # By turns, of which the first is chosen at random.
+    assert found.keys() == {"one", "two", ""}
+    assert all(abs(found[name] - share) <= 2 for name, share in (("one", 40), ("two", 20)))
 
 
 async def test_no_change_of_routes_ends_a_connection(envoy: CompiledEnvoy) -> None:
@@ -231,4 +233,5 @@ async def test_tls_goes_where_its_server_name_leads_handed_on_or_ended(
         assert await answerer(envoy, TLS, trust, "x.passed.test") == "two"
         assert await answerer(envoy, TLS, trust, "ended.test") == "plain"
         assert await answerer(envoy, TLS, trust, "passed.test") == ""
-        assert await answerer(envoy, TLS) == ""
+        async with calling(envoy, TLS) as caller:
+            assert await caller.echo("this is no handshake") == ""
