@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from penstock.xds import types
@@ -18,6 +20,8 @@ SENT = {
     types.SCOPE,
     types.LISTENER,
 }
+NEWER = {"lua.9": "shared_vm_id"}
+"""Fields that the other's snapshot of the API does not have yet."""
 
 
 def _for_envoy(name: str) -> list[Resource]:
@@ -28,8 +32,15 @@ def _for_envoy(name: str) -> list[Resource]:
 def test_both_decoders_see_the_same_fields(name: str) -> None:
     for resource in _for_envoy(name):
         theirs, unknown = by_betterproto(resource.type_url, resource.body)
-        assert unknown == []
-        assert by_upb(resource.type_url, resource.body) == theirs
+        assert set(unknown) <= set(NEWER)
+        assert _without_newer(by_upb(resource.type_url, resource.body)) == theirs
+
+
+def _without_newer(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: one for name, one in value.items() if name not in NEWER.values()}
+        return {name: _without_newer(one) for name, one in kept.items()}
+    return [_without_newer(one) for one in value] if isinstance(value, list) else value
 
 
 def test_every_type_that_we_send_is_among_the_cases() -> None:

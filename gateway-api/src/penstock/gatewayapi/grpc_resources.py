@@ -38,9 +38,9 @@ from penstock.gatewayapi.rules import (
     MAX_CONDITIONS,
     MAX_FILTERS,
     MAX_MATCHES,
-    SessionPersistence,
     StringMatchType,
 )
+from penstock.gatewayapi.session_persistence import SessionPersistence
 from penstock.meta.problems import Problem
 
 _SERVICE = re.compile(r"\.?[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*\Z")

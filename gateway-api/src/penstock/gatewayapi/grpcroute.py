@@ -21,6 +21,7 @@ from penstock.gatewayapi.grpc_resources import (
 )
 from penstock.gatewayapi.matches import TranslatedMatch, first_of_each, named
 from penstock.gatewayapi.rules import StringMatchType
+from penstock.gatewayapi.sessions import kept_session
 from penstock.gatewayapi.translation import (
     Rule,
     TranslatedRoute,
@@ -68,11 +69,12 @@ def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References)
     effect = effect_on_rule([one.as_http for one in rule.filters], f"{path}.filters")
     refs = ((ref, [one.as_http for one in ref.filters]) for ref in rule.backend_refs)
     to = destinations(refs, effect, origin, references)
+    kept = kept_session(rule.session_persistence, rule.name, origin)
     faults = (
         *(fault for match in matches for fault in match.faults),
         *effect.faults,
         *to.faults,
-        *_setting_faults(rule, path),
+        *kept.faults,
         *(mesh_faults(effect) if references.mesh else ()),
     )
     valid = not faults
@@ -81,6 +83,7 @@ def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References)
         rewrite_host=effect.host,
         mirrors=to.mirrors,
         invalid_status=GRPC_REFUSAL.status,
+        session=kept.session,
     )
     return Rule(
         origin=origin,
@@ -92,11 +95,6 @@ def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References)
         lost_mirrors=to.lost_mirrors,
         faults=faults,
     )
-
-
-def _setting_faults(rule: GRPCRouteRule, path: str) -> Iterator[Fault]:
-    if rule.session_persistence is not None:
-        yield Fault(f"{path}.sessionPersistence", "is not supported")
 
 
 def translate_match(given: GRPCRouteMatch, path: str) -> TranslatedMatch:

@@ -15,6 +15,7 @@ from penstock.gatewayapi.faults import HTTP_REFUSAL, INCOMPATIBLE_FILTERS, Fault
 from penstock.gatewayapi.matches import translate_match
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.rules import HTTPRouteMatch, HTTPRouteRule, PathMatchType
+from penstock.gatewayapi.sessions import Kept, kept_session
 from penstock.gatewayapi.translation import (
     Destinations,
     Rule,
@@ -59,19 +60,21 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
     effect = effect_on_rule(rule.filters, f"{path}.filters")
     refs = ((ref, ref.filters) for ref in rule.backend_refs)
     to = destinations(refs, effect, origin, references)
+    kept = kept_session(rule.session_persistence, rule.name, origin)
     faults = (
         *(fault for match in matches for fault in match.faults),
         *effect.faults,
         *to.faults,
         *_combination_faults(rule, effect, path),
         *_setting_faults(rule, path),
+        *kept.faults,
         *(mesh_faults(effect) if references.mesh else ()),
     )
     valid = not faults
     return Rule(
         origin=origin,
         matches=matches,
-        action=effect.redirect or _forward(rule, effect, to) if valid else INVALID,
+        action=effect.redirect or _forward(rule, effect, to, kept) if valid else INVALID,
         request_headers=effect.request_headers if valid else HeaderChange(),
         response_headers=effect.response_headers if valid else HeaderChange(),
         cors=effect.cors if valid else None,
@@ -81,7 +84,7 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
     )
 
 
-def _forward(rule: HTTPRouteRule, effect: Effect, to: Destinations) -> Forward:
+def _forward(rule: HTTPRouteRule, effect: Effect, to: Destinations, kept: Kept) -> Forward:
     request, backend = _timeouts(rule)
     return Forward(
         backends=to.backends,
@@ -91,6 +94,7 @@ def _forward(rule: HTTPRouteRule, effect: Effect, to: Destinations) -> Forward:
         backend_timeout_ms=backend,
         mirrors=to.mirrors,
         retry=_retry(rule),
+        session=kept.session,
     )
 
 
@@ -128,9 +132,7 @@ def _combination_faults(rule: HTTPRouteRule, effect: Effect, path: str) -> Itera
 
 
 def _setting_faults(rule: HTTPRouteRule, path: str) -> Iterator[Fault]:
-    """Yield settings that contradict each other or are not served yet."""
+    """Yield settings that contradict each other ."""
     request, backend = _timeouts(rule)
     if request and backend is not None and backend > request:
         yield Fault(f"{path}.timeouts.backendRequest", "must not be longer than request")
-    if rule.session_persistence is not None:
-        yield Fault(f"{path}.sessionPersistence", "is not supported")

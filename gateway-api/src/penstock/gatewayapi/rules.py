@@ -21,10 +21,10 @@ from penstock.gatewayapi.fields import (
     ShortText,
     WeightedBackendReference,
     at_most,
-    one_of,
     unique,
 )
 from penstock.gatewayapi.filters import HTTPRouteFilter
+from penstock.gatewayapi.session_persistence import SessionPersistence
 from penstock.meta.problems import Problem
 
 MAX_MATCHES, MAX_FILTERS, MAX_BACKENDS, MAX_CONDITIONS = 64, 16, 16, 16
@@ -143,38 +143,6 @@ class HTTPRouteRetry(ApiStruct, frozen=True, kw_only=True):
     codes: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = ()
     attempts: Annotated[int, Meta(ge=0)] = 1
     backoff: Duration | None = None
-
-
-class CookieConfig(ApiStruct, frozen=True, kw_only=True):
-    """The cookie of a session."""
-
-    name: HeaderName | None = None
-    path: ShortText = "/"
-    lifetime_type: Literal["Permanent", "Session"] = "Session"
-
-
-class HeaderConfig(ApiStruct, frozen=True, kw_only=True):
-    """The header of a session."""
-
-    name: HeaderName
-
-
-class SessionPersistence(ApiStruct, frozen=True, kw_only=True):
-    """Requests of one session go to one backend."""
-
-    type: Literal["Cookie", "Header"] = "Cookie"
-    absolute_timeout: Duration | None = None
-    cookie: CookieConfig | None = None
-    header: HeaderConfig | None = None
-
-    @override
-    def checks(self) -> Iterator[Problem]:
-        """Yield what the CRD does not allow."""
-        members: dict[str, object | None] = {"cookie": self.cookie, "header": self.header}
-        yield from one_of(members, self.type, self.type.lower())
-        permanent = self.cookie is not None and self.cookie.lifetime_type == "Permanent"
-        if permanent and self.absolute_timeout is None:
-            yield Problem("absoluteTimeout", "required field is missing: the cookie is Permanent")
 
 
 class HTTPRouteRule(ApiStruct, frozen=True, kw_only=True):

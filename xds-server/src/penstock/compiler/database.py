@@ -143,6 +143,7 @@ class GatewayCollections:
                 "grpc": _grpc,
                 "asked": lambda _, route: asked_by(route),
                 "stream": _streams,
+                "session": _sessions,
             },
         )
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
@@ -262,6 +263,13 @@ def _streams(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedNam
         for rule in route.spec.rules:
             for backend in rule.backend_refs:
                 yield NamespacedName(backend.namespace or key.namespace, backend.name)
+
+
+def _sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
+    """Yield ALL if some rule with several backends keeps sessions."""
+    rules = _http_rules(route)
+    if any(one.session_persistence is not None and len(one.backend_refs) > 1 for one in rules):
+        yield ALL
 
 
 def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:

@@ -36,6 +36,7 @@ from penstock.compiler.routing import routes_on
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import secret_nodes
 from penstock.compiler.services import KernelPort, RoleOf
+from penstock.compiler.sessions import session_gates
 from penstock.compiler.settings import Addressing, Reach
 from penstock.compiler.weights import runtime_weights
 from penstock.core.kinds import Service
@@ -221,5 +222,6 @@ def application_cluster(_db: Database, _: None) -> Resource | None:
 
 @query
 def runtime_layer(db: Database, _: None) -> Resource | None:
-    """Return the runtime layer with the weights of routes."""
-    return encode_resource(types.RUNTIME, LAYER, runtime(runtime_weights(db, None)))
+    """Return the runtime layer: weights of routes, and which backends no session can stay at."""
+    keys = {**runtime_weights(db, None), **session_gates(db, None)}
+    return encode_resource(types.RUNTIME, LAYER, runtime(keys))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
-from penstock.envoy import cors
+from penstock.envoy import cors, session
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
@@ -65,7 +65,11 @@ def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="egress",
         scope=egress_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
-        filters=(http_filter(cors.FILTER, cors_pb2.Cors()), http_filter(RBAC_FILTER, pass_all())),
+        filters=(
+            http_filter(cors.FILTER, cors_pb2.Cors()),
+            http_filter(RBAC_FILTER, pass_all()),
+            *session.filters(),
+        ),
     )
     state = {IDENTITY_KEY: str(identity), NAMESPACE_KEY: namespace}
     return _in_pod(egress_name(uid), uid, EGRESS_PORT, state, manager)
@@ -109,6 +113,7 @@ def _gateway_filters(listener: str, end: str = "") -> list[listener_components_p
         filters=(
             http_filter(HOST_FILTER, _host_script(listener, end)),
             http_filter(cors.FILTER, cors_pb2.Cors()),
+            *session.filters(),
         ),
         gateway=True,
         strip_port=True,

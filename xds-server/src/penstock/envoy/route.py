@@ -6,13 +6,14 @@ Source: Gateway API, HTTPRouteRule and its filters; envoy.config.route.v3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import assert_never
 
+import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from penstock.envoy import cors
+from penstock.envoy import cors, session
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
@@ -93,9 +94,10 @@ def virtual_host(
     """
     # With the scheme's own port a Host has no port, and a Location should have none.
     shown = 0 if port == SCHEME_PORTS[scheme] else port
-    routes = [
-        _route(route, cluster, runtime_weights=runtime_weights, port=shown) for route in host.routes
-    ]
+    way = _Way(
+        cluster=cluster, runtime_weights=runtime_weights, port=shown, https=scheme == "https"
+    )
+    routes = [built for route in host.routes for built in _routes(route, way)]
     if catch_all:
         routes.append(
             route_pb2.Route(
@@ -144,9 +146,33 @@ def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
             assert_never(backend)
 
 
-def _route(
-    route: Route, cluster: ClusterName, *, runtime_weights: bool, port: int
-) -> route_pb2.Route:
+class _Way(msgspec.Struct, frozen=True, kw_only=True):
+    """Where routes are built for."""
+
+    cluster: ClusterName
+    runtime_weights: bool
+    port: int
+    """That redirects show; 0 is none."""
+    https: bool
+
+
+def _routes(route: Route, way: _Way) -> Iterator[route_pb2.Route]:
+    """Yield the routes that stand for *route*: those of its sessions, then that of new clients."""
+    action = route.action
+    if isinstance(action, Forward) and action.session is not None and weighted(action):
+        backends = {session.tag(one): one for one in reversed(action.backends)}
+        for backend in reversed(backends.values()):
+            if isinstance(backend, ServiceBackend):
+                to_one = msgspec.structs.replace(
+                    action, backends=(msgspec.structs.replace(backend, weight=1),)
+                )
+                made = _route(msgspec.structs.replace(route, action=to_one), way)
+                session.sticky(made.match, backend, way.cluster(backend.target))
+                yield made
+    yield _route(route, way)
+
+
+def _route(route: Route, way: _Way) -> route_pb2.Route:
     result = route_pb2.Route(
         name=route.name,
         match=_match(route.match),
@@ -159,9 +185,9 @@ def _route(
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
     match route.action:
         case Forward() as action:
-            _forward(result, route, action, cluster, runtime_weights=runtime_weights)
+            _forward(result, route, action, way)
         case Redirect() as action:
-            result.redirect.CopyFrom(_redirect(action, route.match.path, port))
+            result.redirect.CopyFrom(_redirect(action, route.match.path, way.port))
         case Respond(status=status, body=body):
             result.direct_response.status = status
             if body:
@@ -171,14 +197,7 @@ def _route(
     return result
 
 
-def _forward(
-    result: route_pb2.Route,
-    route: Route,
-    action: Forward,
-    cluster: ClusterName,
-    *,
-    runtime_weights: bool,
-) -> None:
+def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) -> None:
     if sum(backend.weight for backend in action.backends) == 0:
         result.direct_response.status = action.invalid_status
         return
@@ -195,16 +214,30 @@ def _forward(
     if action.rewrite_path is not None:
         _rewrite(to, action.rewrite_path, route.match.path)
     if len(action.backends) == 1:
-        _single(result, action.backends[0], cluster)
+        _single(result, action.backends[0], way.cluster)
+        _keep_session(result.typed_per_filter_config, action, action.backends[0], way)
         return
-    shares = _shares(action.backends, cluster)
-    by_runtime = runtime_weights and shares is not None
+    if action.session is not None:
+        session.configure(result.typed_per_filter_config, action.session, None, https=way.https)
+    shares = _shares(action.backends, way.cluster)
+    by_runtime = way.runtime_weights and shares is not None
     if by_runtime:
         to.weighted_clusters.runtime_key_prefix = f"route.{route.name}"
     for place, backend in enumerate(action.backends):
         # Without keys, which a rule may be for a moment as it ends, all goes to the first.
         weight = int(place == 0) if by_runtime else backend.weight
-        to.weighted_clusters.clusters.append(_weighted(backend, cluster, weight))
+        entry = _weighted(backend, way.cluster, weight)
+        _keep_session(entry.typed_per_filter_config, action, backend, way)
+        to.weighted_clusters.clusters.append(entry)
+
+
+def _keep_session(
+    per_filter: session.PerFilter, action: Forward, backend: Backend, way: _Way
+) -> None:
+    if action.session is not None:
+        session.configure(per_filter, action.session, backend, https=way.https)
+    elif isinstance(backend, ServiceBackend) and backend.session is not None:
+        session.keep(per_filter, backend.session, https=way.https)
 
 
 def _single(result: route_pb2.Route, backend: Backend, cluster: ClusterName) -> None:

@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from penstock.ir.session import Session
 from penstock.meta.names import NamespacedName, Origin
 
 
@@ -81,6 +82,8 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     """Share of requests, 0 to 1_000_000; 0 gets none."""
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
+    session: Session | None = None
+    """A session of this backend alone: it begins anew where the weights lead to another one."""
     origin: Origin
 
 
@@ -157,6 +160,8 @@ class Forward(Node, frozen=True, kw_only=True):
     """None repeats only what certainly did not reach the application."""
     invalid_status: int = 500
     """Answer to the share of invalid backends: 500 or 503."""
+    session: Session | None = None
+    """A session of the whole rule: it stays at its backend, whatever the weights are."""
 
 
 class Redirect(Node, frozen=True, kw_only=True):
