@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,5 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A change may need more of Envoy's messages than were generated before it came.
+    if not hasattr(config, "workerinput"):
+        runpy.run_path(str(ROOT / "xds-server" / "protogen.py"))["generate"]()
     if config.getoption("--golden-rewrite") and os.environ.get("CI", "").lower() in ("1", "true"):
         raise pytest.UsageError("--golden-rewrite is for people: in CI golden files are compared")

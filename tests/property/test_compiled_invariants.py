@@ -15,6 +15,7 @@ from penstock.compiler.gateway_ports import GatewayPort
 from penstock.core.objects import Broken, Object
 from penstock.envoy import cluster as clusters
 from penstock.envoy import scope as scopes
+from penstock.envoy import session
 from penstock.envoy.cluster import APP_CLUSTER, Role
 from penstock.envoy.listener import HOST_FILTER, RBAC_FILTER
 from penstock.envoy.route import INVALID_CLUSTER
@@ -38,6 +39,8 @@ from support import objects, populated
 from support.populated import NODES
 
 SO_MARK = 36
+
+SESSION_FILTERS = {session.SCRIPT_FILTER, session.STATE_FILTER}
 
 
 def _compiled(given_: list[Object | Broken]) -> Compiler:
@@ -134,7 +137,9 @@ def test_no_filter_of_policy_is_ever_open(given_: list[Object | Broken]) -> None
 
 @given(populated.clusters())
 @settings(max_examples=30, deadline=None)
-def test_only_the_filter_of_hosts_is_ever_switched_off(given_: list[Object | Broken]) -> None:
+def test_only_the_filter_of_hosts_is_ever_switched_off_and_routes_keep_sessions_only(
+    given_: list[Object | Broken],
+) -> None:
     for _, resource in _all(_compiled(given_)):
         if resource.type_url != types.SCOPE:
             continue
@@ -146,7 +151,13 @@ def test_only_the_filter_of_hosts_is_ever_switched_off(given_: list[Object | Bro
         assert role != "in" or names == {RBAC_FILTER}
         hosts = made.route_configuration.virtual_hosts
         assert not any(host.typed_per_filter_config for host in hosts)
-        assert not any(one.typed_per_filter_config for host in hosts for one in host.routes)
+        for one in (one for host in hosts for one in host.routes):
+            weighted = one.route.weighted_clusters.clusters
+            given_here = [
+                one.typed_per_filter_config,
+                *(w.typed_per_filter_config for w in weighted),
+            ]
+            assert {name for each in given_here for name in each} <= SESSION_FILTERS
 
 
 @given(populated.clusters())

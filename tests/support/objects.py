@@ -142,6 +142,7 @@ def http_route(
     namespace: str = "shop",
     hostnames: Iterable[str] = (),
     path: str = "/",
+    session: dict[str, Any] | None = None,
 ) -> Object | Broken:
     spec: dict[str, Any] = {
         "parentRefs": [parent],
@@ -152,6 +153,8 @@ def http_route(
             }
         ],
     }
+    if session is not None:
+        spec["rules"][0]["sessionPersistence"] = session
     if hostnames:
         spec["hostnames"] = list(hostnames)
     return made(

@@ -57,6 +57,11 @@ backends = st.lists(
 )
 
 
+sessions = st.sampled_from(
+    [None, None, {"cookie": {"name": "s"}}, {"type": "Header", "header": {"name": "x-s"}}]
+)
+
+
 def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return routes on Services, of producers and of consumers."""
     return st.builds(
@@ -66,6 +71,7 @@ def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         backends=backends,
         namespace=st.sampled_from(NAMESPACES),
         path=st.sampled_from(["/", "/x"]),
+        session=sessions,
     )
 
 
@@ -79,6 +85,7 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         backends=backends,
         hostnames=hosts,
         path=st.sampled_from(["/", "/x"]),
+        session=sessions,
     )
 
 

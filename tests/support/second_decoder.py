@@ -55,7 +55,7 @@ def _of_upb(message: Message) -> Any:
     if isinstance(message, Duration):
         return message.ToTimedelta()
     if full_name == "google.protobuf.Struct":
-        return {name: value.number_value for name, value in _entries(message, "fields")}
+        return {name: _scalar(value) for name, value in _entries(message, "fields")}
     if full_name == "google.protobuf.Any":
         url, value = _text(message, "type_url"), _bytes(message, "value")
         return {"@type": url, **by_upb(url, value)}
@@ -86,6 +86,12 @@ def _entries(message: Message, field: str) -> Iterator[tuple[str, Any]]:
     yield from getattr(message, field).items()
 
 
+def _scalar(value: Any) -> Any:
+    """Return a value of a Struct that is neither a list nor a Struct."""
+    kinds: tuple[Any, ...] = (value.bool_value, value.string_value, value.number_value)
+    return next((one for one in kinds if one), 0.0)
+
+
 def _text(message: Message, field: str) -> str:
     return str(getattr(message, field))
 
@@ -111,7 +117,7 @@ def _of_betterproto(message: Any, unknown: list[str]) -> Any:
         content = _of_betterproto(_class_of(message.type_url)().parse(message.value), unknown)
         return {"@type": message.type_url, **content}
     if name == "struct":
-        return {key: value.number_value for key, value in message.fields.items()}
+        return {key: _scalar(value) for key, value in message.fields.items()}
     found: dict[str, Any] = {"@message": name}
     for field, meta in message._betterproto.meta_by_field_name.items():
         value = getattr(message, field)

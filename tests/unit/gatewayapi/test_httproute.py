@@ -303,7 +303,11 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
             "filters[0]",
             UNSUPPORTED,
         ),
-        ({"sessionPersistence": {"cookie": {}}}, "sessionPersistence", UNSUPPORTED),
+        (
+            {"sessionPersistence": {"sessionName": "a b"}},
+            "sessionPersistence.sessionName",
+            UNSUPPORTED,
+        ),
         (
             {"backendRefs": [{**SERVICE, "filters": [MIRROR]}]},
             "backendRefs[0].filters[0]",

@@ -145,7 +145,11 @@ def test_misspelt_field_is_an_error_with_a_hint() -> None:
             ["filters[0].requestRedirect.scheme"],
         ),
         ({"retry": {"codes": [399]}}, ["retry.codes[0]"]),
-        ({"sessionPersistence": {"type": "Header"}}, ["sessionPersistence.header"]),
+        (
+            {"sessionPersistence": {"type": "Header", "cookie": {}, "cookieConfig": {}}},
+            ["sessionPersistence.cookie", "sessionPersistence.cookieConfig"],
+        ),
+        ({"sessionPersistence": {"header": {"name": "x"}}}, ["sessionPersistence.header"]),
         (
             {"sessionPersistence": {"cookie": {"lifetimeType": "Permanent"}}},
             ["sessionPersistence.absoluteTimeout"],

@@ -384,7 +384,7 @@ def summary(status: RouteParentStatus) -> dict[str, tuple[bool | None, str]]:
 
 
 GOOD: Json = {"backendRefs": [{"name": "svc", "port": 80}]}
-BAD: Json = {**GOOD, "sessionPersistence": {"cookie": {}}}
+BAD: Json = {**GOOD, "sessionPersistence": {"sessionName": "a b"}}
 
 
 def test_good_route_is_accepted_with_resolved_refs() -> None:

@@ -136,7 +136,9 @@ def _cookie(session: Session, *, https: bool) -> cookie_pb2.CookieBasedSessionSt
 @functools.lru_cache(maxsize=1024)
 def _script(session: Session, backend: str) -> AnyMessage:
     made = lua_pb2.LuaPerRoute(name=_SCRIPT)
-    about: dict[str, Any] = {"name": session.name, _BACKEND: backend}
+    about: dict[str, Any] = {"name": session.name}
+    if backend:
+        about[_BACKEND] = backend
     if session.kind is SessionKind.HEADER:
         about["header"] = True
     if session.lifetime_ms and not session.permanent:
@@ -158,7 +160,7 @@ local function take(handle, about, token)
   if last ~= "" and tonumber(last) < handle:timestamp() then
     return nil
   end
-  if about["backend"] ~= "0" then
+  if about:get("backend") ~= "0" then
     handle:streamInfo():dynamicMetadata():set("@FILTER@", "backend", backend)
     handle:clearRouteCache()
   end
@@ -167,8 +169,8 @@ end
 
 function envoy_on_request(handle)
   local about = handle:filterContext()
-  local name, headers = about["name"], handle:headers()
-  if about["header"] then
+  local name, headers = about:get("name"), handle:headers()
+  if about:get("header") then
     local token = headers:get(name)
     if token ~= nil then
       local value = take(handle, about, token)
@@ -209,18 +211,18 @@ end
 local failures = {["403"] = true, ["502"] = true, ["503"] = true, ["504"] = true}
 
 local function ending(handle, about)
-  local result = "." .. about["backend"]
-  if about["lifetime"] then
-    result = result .. string.format(".%.0f", handle:timestamp() + about["lifetime"])
+  local result = "." .. about:get("backend")
+  if about:get("lifetime") then
+    result = result .. string.format(".%.0f", handle:timestamp() + about:get("lifetime"))
   end
   return result
 end
 
 function envoy_on_response(handle)
   local about = handle:filterContext()
-  local name, headers = about["name"], handle:headers()
-  local begins = about["backend"] ~= "" and not failures[headers:get(":status")]
-  if about["header"] then
+  local name, headers = about:get("name"), handle:headers()
+  local begins = about:get("backend") ~= nil and not failures[headers:get(":status")]
+  if about:get("header") then
     local value = headers:get(name)
     if value ~= nil and not begins then
       headers:remove(name)
