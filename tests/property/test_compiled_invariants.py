@@ -17,6 +17,7 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy import scope as scopes
 from penstock.envoy import session
 from penstock.envoy.cluster import APP_CLUSTER, Role
+from penstock.envoy.copies import COPIES
 from penstock.envoy.listener import HOST_FILTER, RBAC_FILTER
 from penstock.envoy.route import INVALID_CLUSTER
 from penstock.ir.policy import TCP
@@ -97,7 +98,7 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
         by_role = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
         assert marks == by_role.get(role, [])
         assert _upstream_filters(made) == (expected if marks else [])
-        assert bool(marks) == (made.name != APP_CLUSTER)
+        assert bool(marks) == (role not in {APP_CLUSTER, COPIES})
 
 
 def _upstream_filters(cluster: cluster_pb2.Cluster) -> list[str]:
@@ -185,6 +186,41 @@ def _routed(resource: Resource) -> Iterator[str]:
             if action.cluster:
                 yield action.cluster
             yield from (each.name for each in action.weighted_clusters.clusters)
+            yield from (to for copy in action.request_mirror_policies for _, to in [_copied(copy)])
+
+
+def _copied(copy: route_components_pb2.RouteAction.RequestMirrorPolicy) -> tuple[str, str]:
+    """Return who sends a copy and to which cluster, after nothing that a client wrote is left."""
+    written: dict[str, str] = {}
+    removed: set[str] = set()
+    for mutation in copy.request_headers_mutations:
+        header = mutation.append.header
+        if mutation.remove:
+            removed.add(mutation.remove)
+        else:
+            assert header.key in removed
+            written[header.key] = header.value
+    return written["x-penstock-copy-identity"], written["x-penstock-copy-cluster"]
+
+
+@given(populated.clusters())
+@settings(max_examples=30, deadline=None)
+def test_a_copy_is_sent_by_whom_the_listener_says_and_gets_to_its_listener(
+    given_: list[Object | Broken],
+) -> None:
+    compiler = _compiled(given_)
+    for node in NODES:
+        resources = compiler.resources(node)
+        held = {one.key for one in resources}
+        for one in resources:
+            if one.type_url != types.SCOPE:
+                continue
+            made = scoped_route_pb2.ScopedRouteConfiguration.FromString(one.body)
+            for host in made.route_configuration.virtual_hosts:
+                for copy in (c for r in host.routes for c in r.route.request_mirror_policies):
+                    assert _copied(copy)[0] == "%FILTER_STATE(penstock.identity:PLAIN)%"
+                    assert ResourceName(types.CLUSTER, copy.cluster) in one.needs
+                    assert ResourceName(types.LISTENER, COPIES) in held
 
 
 @given(populated.clusters())

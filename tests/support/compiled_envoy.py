@@ -97,6 +97,8 @@ def scope_at(resource: Resource, key: str) -> Resource:
 def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener:
     made = listener_pb2.Listener.FromString(resource.body)
     made.ClearField("transparent")
+    if made.address.HasField("pipe"):
+        return made
     place = around.listeners.get(made.name)
     if place is not None:
         made.ClearField("additional_addresses")
@@ -120,6 +122,8 @@ def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener
 
 def _cluster(resource: Resource, around: Surroundings) -> cluster_pb2.Cluster:
     made = cluster_pb2.Cluster.FromString(resource.body)
+    if not made.HasField("upstream_bind_config"):
+        return made
     bind = made.upstream_bind_config
     del bind.socket_options[:]
     for source in (bind.source_address, *(extra.address for extra in bind.extra_source_addresses)):

@@ -143,18 +143,20 @@ def http_route(
     hostnames: Iterable[str] = (),
     path: str = "/",
     session: dict[str, Any] | None = None,
+    copies: Iterable[str] = (),
 ) -> Object | Broken:
-    spec: dict[str, Any] = {
-        "parentRefs": [parent],
-        "rules": [
-            {
-                "matches": [{"path": {"type": "PathPrefix", "value": path}}],
-                "backendRefs": [{"name": n, "port": 80, "weight": w} for n, w in backends],
-            }
-        ],
+    rule: dict[str, Any] = {
+        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+        "backendRefs": [{"name": n, "port": 80, "weight": w} for n, w in backends],
     }
     if session is not None:
-        spec["rules"][0]["sessionPersistence"] = session
+        rule["sessionPersistence"] = session
+    if copies:
+        rule["filters"] = [
+            {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": n, "port": 80}}}
+            for n in copies
+        ]
+    spec: dict[str, Any] = {"parentRefs": [parent], "rules": [rule]}
     if hostnames:
         spec["hostnames"] = list(hostnames)
     return made(

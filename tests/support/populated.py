@@ -52,6 +52,8 @@ def slices(app: str) -> st.SearchStrategy[Object | Broken]:
     return st.builds(objects.endpoint_slice, st.just(app), found)
 
 
+copies = st.lists(st.sampled_from((*APPS, "missing")), max_size=2)
+"""Where copies of requests go."""
 backends = st.lists(
     st.tuples(st.sampled_from((*APPS, "missing")), st.integers(0, 3)), min_size=1, max_size=3
 )
@@ -72,6 +74,7 @@ def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         namespace=st.sampled_from(NAMESPACES),
         path=st.sampled_from(["/", "/x"]),
         session=sessions,
+        copies=copies,
     )
 
 
@@ -86,6 +89,7 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         hostnames=hosts,
         path=st.sampled_from(["/", "/x"]),
         session=sessions,
+        copies=copies,
     )
 
 

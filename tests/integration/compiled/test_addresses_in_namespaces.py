@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-import subprocess
-import threading
 from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
 
-from penstock.bpf.syscalls import enter_netns
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Reach, Settings
 from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import NODE, compiled_envoy
+from support.namespaces import ip, linked, namespaces, socket_in
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
@@ -41,45 +37,13 @@ class Machines(msgspec.Struct, frozen=True):
     pod: str
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-def linked(there: str, here: str, addresses: tuple[str, str]) -> None:
-    """Link two namespaces: `there` gets the first address, `here` the second on eth0."""
-    ip("-n", there, "link", "add", here[-8:], "type", "veth", "peer", "name", "eth0", "netns", here)
-    for netns, link, address in ((there, here[-8:], addresses[0]), (here, "eth0", addresses[1])):
-        ip("-n", netns, "addr", "add", f"{address}/24", "dev", link)
-        ip("-n", netns, "link", "set", link, "up")
-
-
 @pytest.fixture
 def machines() -> Iterator[Machines]:
     made = Machines(*(f"pst{os.getpid()}{role}" for role in ("w", "n", "p")))
-    with contextlib.ExitStack() as stack:
-        for netns in (made.world, made.node, made.pod):
-            ip("netns", "add", netns)
-            stack.callback(ip, "netns", "del", netns)
-            ip("-n", netns, "link", "set", "lo", "up")
+    with namespaces((made.world, made.node, made.pod)):
         linked(made.world, made.node, ("172.31.9.1", "172.31.9.11"))
         linked(made.world, made.pod, (SERVER, ENVOY))
         yield made
-
-
-def socket_in(netns: str, kind: socket.SocketKind) -> socket.socket:
-    """Return a socket that lives in a network namespace."""
-    found: list[socket.socket] = []
-
-    def make() -> None:
-        with Path("/run/netns", netns).open("rb") as namespace:
-            enter_netns(namespace.fileno())
-        found.append(socket.socket(socket.AF_INET, kind))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    found[0].setblocking(False)
-    return found[0]
 
 
 async def _answer_datagrams(bound: socket.socket) -> None:

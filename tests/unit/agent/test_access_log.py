@@ -108,6 +108,16 @@ def test_the_egress_listener_says_which_pod_asked() -> None:
     )  # fmt: skip
 
 
+def test_a_copy_is_a_request_of_the_pod_whose_request_was_copied() -> None:
+    made = egress()
+    common = made.common_properties
+    for end in (common.downstream_local_address, common.downstream_remote_address):
+        end.pipe.path = "copies.sock"
+    copy = flow(made)
+    assert (copy.source.pod, copy.source.address) == ("front", "10.0.0.1")
+    assert (copy.destination.pod, copy.destination.service) == ("orders", "shop/orders")
+
+
 def test_the_destination_is_the_endpoint_that_was_chosen_and_the_service() -> None:
     made = flow(egress())
     assert (made.destination.pod, made.destination.identity) == ("orders", 200)

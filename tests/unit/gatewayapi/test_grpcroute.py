@@ -119,3 +119,11 @@ def test_without_rules_there_are_no_calls() -> None:
     found = translated()
     assert found.rules == ()
     assert found.verdict.accepted.status
+
+
+def test_copies_of_calls_are_http2() -> None:
+    copy = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "svc", "port": 80}}}
+    route = translated({**BACKENDS, "filters": [copy]})
+    (action,) = (one.action for one in route.rules)
+    assert isinstance(action, Forward)
+    assert [one.http2 for one in action.mirrors] == [True]

@@ -77,10 +77,12 @@ def test_a_copy_that_leads_nowhere_harms_nobody(mirror: Json, reason: str) -> No
     assert (problem.hint, problem.severity) == ("nothing is copied there", Severity.WARNING)
 
 
-def test_no_copies_are_sent_in_the_mesh() -> None:
-    accepted = _translated({"filters": [_mirror()]}, mesh=True).verdict.accepted
-    assert (accepted.status, accepted.reason) == (False, "UnsupportedValue")
-    assert "filter RequestMirror is not supported on a Service" in accepted.message
+def test_copies_are_sent_in_the_mesh_and_no_grant_is_asked_for() -> None:
+    route = _translated({"filters": [_mirror(), _mirror("far", namespace="data")]}, mesh=True)
+    (rule,) = route.rules
+    assert isinstance(rule.action, Forward)
+    assert [one.target.service.name for one in rule.action.mirrors] == ["copy", "far"]
+    assert route.verdict.resolved_refs.status is True
 
 
 @pytest.mark.parametrize(

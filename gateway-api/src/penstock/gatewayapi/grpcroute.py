@@ -28,7 +28,6 @@ from penstock.gatewayapi.translation import (
     assembled,
     default_gateways,
     destinations,
-    mesh_faults,
     refused,
 )
 from penstock.ir.regex import regex_fault
@@ -75,7 +74,6 @@ def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References)
         *effect.faults,
         *to.faults,
         *kept.faults,
-        *(mesh_faults(effect) if references.mesh else ()),
     )
     valid = not faults
     forward = Forward(

@@ -23,7 +23,6 @@ from penstock.gatewayapi.translation import (
     assembled,
     default_gateways,
     destinations,
-    mesh_faults,
     refused,
 )
 from penstock.ir.route import Forward, HeaderChange, Respond, Retry
@@ -68,7 +67,6 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
         *_combination_faults(rule, effect, path),
         *_setting_faults(rule, path),
         *kept.faults,
-        *(mesh_faults(effect) if references.mesh else ()),
     )
     valid = not faults
     return Rule(

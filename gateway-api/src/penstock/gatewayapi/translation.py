@@ -22,6 +22,7 @@ from penstock.gatewayapi.effects import Effect, MirrorFilter, effect_on_backend
 from penstock.gatewayapi.faults import Fault, Refusal
 from penstock.gatewayapi.fields import WeightedBackendReference
 from penstock.gatewayapi.filters import HTTPRequestMirrorFilter, HTTPRouteFilter
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.matches import TranslatedMatch
 from penstock.gatewayapi.precedence import Age, PathRank
 from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
@@ -112,12 +113,6 @@ def destinations(
     backends, faults = _backends(refs, origin, references)
     mirrors, lost = _mirrors(effect.mirrors, origin, references)
     return Destinations(backends=backends, mirrors=mirrors, lost_mirrors=lost, faults=faults)
-
-
-def mesh_faults(effect: Effect) -> Iterator[Fault]:
-    """Yield what is served at Gateways only: a copy does not leave from the client's pod."""
-    for one in effect.mirrors:
-        yield Fault(one.path, "filter RequestMirror is not supported on a Service")
 
 
 def assembled(
@@ -217,7 +212,10 @@ def _mirrors(
                 InvalidBackend(reason=found.reason, message=found.message, weight=0, origin=here)
             )
         elif (share := _share(one.given))[0]:
-            mirrors.append(Mirror(target=found, numerator=share[0], denominator=share[1]))
+            http2 = origin.object.kind == GRPCRoute.kind
+            mirrors.append(
+                Mirror(target=found, numerator=share[0], denominator=share[1], http2=http2)
+            )
     return tuple(mirrors), tuple(lost)
 
 

@@ -11,6 +11,7 @@ from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Ser
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
+from penstock.gatewayapi.fields import BackendObjectReference
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
@@ -137,7 +138,7 @@ class GatewayCollections:
             {
                 "parent": _route_parents,
                 "backend": _route_backends,
-                "mirror": _route_mirrors,
+                "copied": lambda _, route: (ALL,) if any(_copied_to(route)) else (),
                 "consumer": _route_consumers,
                 "weighted": _weighted,
                 "grpc": _grpc,
@@ -218,25 +219,30 @@ def _route_parents(
 def _route_backends(
     key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, ServicePort]]:
-    """Yield the Service ports that requests go to, with the kinds of parents they come by."""
+    """Yield the Service ports that requests, and copies of them, go to.
+
+    Each with the kinds of parents that they come by.
+    """
     kinds = {served_as(kind_of(parent)) for parent in head_of(route).parents}
+    for ref in (*_asked(route), *_copied_to(route)):
+        if ref.port is not None:
+            name = NamespacedName(ref.namespace or key.namespace, ref.name)
+            for kind in kinds:
+                yield kind, ServicePort(name, ref.port)
+
+
+def _asked(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
+    """Yield where requests go."""
     for rule in _http_rules(route):
-        for backend in rule.backend_refs:
-            if backend.port is not None:
-                name = NamespacedName(backend.namespace or key.namespace, backend.name)
-                for kind in kinds:
-                    yield kind, ServicePort(name, backend.port)
+        yield from rule.backend_refs
 
 
-def _route_mirrors(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
-    """Yield the Service ports that a route sends copies to."""
+def _copied_to(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
+    """Yield where copies of requests go."""
     for rule in _http_rules(route):
         for one in rule.filters:
-            ref = None if one.request_mirror is None else one.request_mirror.backend_ref
-            if ref is not None and ref.port is not None:
-                yield ServicePort(
-                    NamespacedName(ref.namespace or key.namespace, ref.name), ref.port
-                )
+            if one.request_mirror is not None:
+                yield one.request_mirror.backend_ref
 
 
 def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
@@ -276,4 +282,3 @@ def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
     """Yield the Service ports that are asked, and are sent copies, by gRPC only."""
     if isinstance(route, GRPCRoute):
         yield from (target for _, target in _route_backends(key, route))
-        yield from _route_mirrors(key, route)

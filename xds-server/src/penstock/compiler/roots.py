@@ -25,7 +25,7 @@ from penstock.compiler import (
 )
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
-from penstock.compiler.database import Database
+from penstock.compiler.database import ALL, Database
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.kernel_services import KernelService
@@ -40,7 +40,8 @@ from penstock.compiler.sessions import session_gates
 from penstock.compiler.settings import Addressing, Reach
 from penstock.compiler.weights import runtime_weights
 from penstock.core.kinds import Service
-from penstock.envoy.cluster import Role, application
+from penstock.envoy import copies
+from penstock.envoy.cluster import Protocol, Role, application
 from penstock.envoy.runtime import LAYER, runtime
 from penstock.gatewayapi.attach import ParentKind
 from penstock.incremental.query import Query, query
@@ -121,10 +122,6 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             yield Output(services.assignment, of)
     for key in gateway_clusters.showing_towards(db, target):
         yield Output(gateway_clusters.showing_cluster, key)
-    if db.routes.bucket("mirror", target):
-        of = RoleOf(Role.MIRROR.value, target)
-        yield Output(services.cluster, of)
-        yield Output(services.copies, of)
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
@@ -208,9 +205,13 @@ def of_secret(db: Database, name: NamespacedName) -> Outputs:
 
 
 @query
-def of_node(_db: Database, _: None) -> Outputs:
-    """Return the outputs that are always there."""
-    return (Output(application_cluster, None), Output(runtime_layer, None))
+def of_node(db: Database, _: None) -> Outputs:
+    """Return the outputs that belong to no object."""
+    always = (Output(application_cluster, None), Output(runtime_layer, None))
+    if not db.routes.bucket("copied", ALL):
+        return always
+    hops = (Output(copies_cluster, protocol.value) for protocol in copies.PROTOCOLS)
+    return (*always, *hops, Output(copies_listener, None))
 
 
 @query
@@ -218,6 +219,20 @@ def application_cluster(_db: Database, _: None) -> Resource | None:
     """Return the cluster of the applications."""
     made = application()
     return encode_resource(types.CLUSTER, made.name, made)
+
+
+@query
+def copies_cluster(_db: Database, protocol: str) -> Resource | None:
+    """Return the cluster by which copies of requests, in one protocol, get to their listener."""
+    made = copies.cluster(Protocol(protocol))
+    return encode_resource(types.CLUSTER, made.name, made)
+
+
+@query
+def copies_listener(_db: Database, _: None) -> Resource | None:
+    """Return the listener for copies of requests."""
+    made = copies.listener()
+    return encode_resource(types.LISTENER, made.name, made)
 
 
 @query

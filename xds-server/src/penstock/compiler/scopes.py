@@ -20,8 +20,8 @@ from penstock.compiler.routing import mesh_host
 from penstock.compiler.services import unrestricted
 from penstock.compiler.weights import weights_in_runtime
 from penstock.envoy import cluster as clusters
+from penstock.envoy import copies, rbac
 from penstock.envoy import listener as listeners
-from penstock.envoy import rbac
 from penstock.envoy.cluster import APP_CLUSTER, Role, cluster_name
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.route import virtual_host
@@ -65,9 +65,8 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
                 if isinstance(backend, ServiceBackend):
                     yield from _ready_cluster(backend.target, role)
             for mirror in route.action.mirrors:
-                name = cluster_name(Role.MIRROR, mirror.target)
-                yield ResourceName(types.CLUSTER, name)
-                yield ResourceName(types.ENDPOINTS, name)
+                yield from _ready_cluster(mirror.target, role)
+                yield ResourceName(types.CLUSTER, copies.cluster_name(http2=mirror.http2))
 
 
 def _ready_cluster(target: ServicePort, role: Role) -> Iterator[ResourceName]:

@@ -165,13 +165,10 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     tls = tls_towards(db, target) if role is not Role.MESH else None
     protocol, netns = _protocol(db, spec, of, tls), db.settings.dial_netns
     name, origin = cluster_name(role, target), Origin.of("Service", target.service)
-    if role is not Role.MIRROR and not isinstance(tls, BackendTls):
+    if not isinstance(tls, BackendTls):
         made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
         return make_resource(types.CLUSTER, name, made, [origin])
-    build = clusters.copying if role is Role.MIRROR else clusters.policed
-    message = build(role, target, protocol, node_netns=netns)
-    if not isinstance(tls, BackendTls):
-        return encode_resource(types.CLUSTER, name, message, [origin])
+    message = clusters.policed(role, target, protocol, node_netns=netns)
     secure(message, tls, http2=protocol is Protocol.HTTP2)
     return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
 
@@ -207,7 +204,7 @@ def _protocol(
         return Protocol.HTTP1
     others = db.routes.bucket("backend", (ParentKind.GATEWAY, of.target))
     mixed = any(name.kind != GRPCRoute.kind for name in others)
-    plain = role is Role.GATEWAY and tls is None
+    plain = tls is None
     return Protocol.SAME if mixed and plain else Protocol.HTTP2
 
 
@@ -229,34 +226,6 @@ def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
 def one_family(found: Sequence[Backend]) -> Sequence[Backend]:
     """Return the endpoints of one family, as two would count every pod twice: IPv4 if there is."""
     return [one for one in found if ":" not in one.address] or found
-
-
-@query
-def copies(db: Database, of: RoleOf) -> Resource:
-    """Return the ClusterLoadAssignment for copies of requests: who takes all from Gateways.
-
-    Envoy's upstream filters do not see copies, so policy is applied to the endpoints beforehand: a
-    copy that would depend on the request itself is not sent.
-    """
-    refused = isinstance(tls_towards(db, of.target), RefusedTls)
-    found = [
-        Backend(address, group.port)
-        for group in (() if refused else groups(db, of.target))
-        for address in (group.addresses if _open_to_gateways(_inbound(db, group)) else ())
-    ]
-    return _assignment(of, sorted(found))
-
-
-def _open_to_gateways(rule: HttpPort) -> bool:
-    gateways = int(Reserved.INGRESS)
-    return (
-        rule.denied is not None
-        and gateways not in rule.denied
-        and any(
-            not allow.rules and (allow.peers is None or gateways in allow.peers)
-            for allow in rule.allows
-        )
-    )
 
 
 @query

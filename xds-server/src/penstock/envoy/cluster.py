@@ -40,7 +40,7 @@ from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options
 APP_CLUSTER = "app"
 """The application of the pod whose ingress listener took the request."""
 
-_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SOL_SOCKET, _SO_MARK = 1, 36
 _CONNECT_TIMEOUT = Duration(seconds=2)
 _MANY = UInt32Value(value=1 << 16)
@@ -51,8 +51,6 @@ class Role(enum.Enum):
 
     MESH = "mesh"
     GATEWAY = "gw"
-    MIRROR = "mirror"
-    """For copies of requests, which leave from a Gateway."""
 
 
 class Protocol(enum.Enum):
@@ -133,22 +131,7 @@ def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> clu
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
     bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
     result.upstream_bind_config.CopyFrom(bind)
-    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, filters))
-    return result
-
-
-def copying(
-    role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
-) -> cluster_pb2.Cluster:
-    """Build a cluster for what upstream filters do not see: no filters, and so no mark.
-
-    The kernel of the server's node judges the connection as any other. Arguments as of `policed`.
-    """
-    result = _base(cluster_name(role, target))
-    result.type = cluster_pb2.Cluster.EDS
-    result.eds_cluster_config.eds_config.CopyFrom(ads())
-    result.upstream_bind_config.CopyFrom(_bind(0, node_netns))
-    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(protocol, []))
+    result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, filters))
     return result
 
 
@@ -175,7 +158,7 @@ def application() -> cluster_pb2.Cluster:
     result.type = cluster_pb2.Cluster.ORIGINAL_DST
     result.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
     result.upstream_bind_config.CopyFrom(_bind(0, None))
-    result.typed_extension_protocol_options[_OPTIONS].CopyFrom(_protocol(Protocol.SAME, []))
+    result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(Protocol.SAME, []))
     return result
 
 
@@ -228,7 +211,8 @@ def _bind(mark: int, netns: str | None) -> address_pb2.BindConfig:
     return result
 
 
-def _protocol(protocol: Protocol, filters: list[hcm_pb2.HttpFilter]) -> Any:
+def spoken(protocol: Protocol, filters: list[hcm_pb2.HttpFilter]) -> Any:
+    """Return the options of a cluster that speaks *protocol*, with upstream *filters* if any."""
     result = options_pb2.HttpProtocolOptions()
     match protocol:
         case Protocol.HTTP1:

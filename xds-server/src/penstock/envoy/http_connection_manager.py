@@ -34,6 +34,8 @@ from penstock.pb.envoy.extensions.http.early_header_mutation.header_mutation.v3 
 
 NODE_CLUSTER = "node-ads"
 """Static cluster of the bootstrap: the agent on its unix socket."""
+LISTENER_NAME = "%LISTENER_NAME%"
+"""Format string of the listener's name."""
 DENIED_BODY = "Access denied\r\n"
 """Body of every 403 that policy gives. Source: CiliumNetworkPolicy, HTTP denial."""
 
@@ -59,6 +61,11 @@ def http_filter(name: str, config: Message) -> hcm_pb2.HttpFilter:
     return hcm_pb2.HttpFilter(name=name, typed_config=pack(config))
 
 
+def router() -> hcm_pb2.HttpFilter:
+    """Return the router. Nobody is told of the proxy: no x-envoy-original-path, no timings."""
+    return http_filter("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
+
+
 def connection_manager(manager: Manager) -> hcm_pb2.HttpConnectionManager:
     """Build the connection manager."""
     result = _HCM(
@@ -73,7 +80,7 @@ def connection_manager(manager: Manager) -> hcm_pb2.HttpConnectionManager:
         request_headers_timeout=Duration(seconds=10),
         max_request_headers_kb=UInt32Value(value=60),
         stream_error_on_invalid_http_message=BoolValue(value=False),
-        access_log=[_access_log()],
+        access_log=[access_log()],
         early_header_mutation_extensions=[_scope_mutation(manager.scope)],
     )
     if manager.gateway:
@@ -94,11 +101,7 @@ def connection_manager(manager: Manager) -> hcm_pb2.HttpConnectionManager:
     _limit_http2(result.http2_protocol_options)
     _scoped_routes(result.scoped_routes, strip_port=manager.strip_port)
     _local_reply(result)
-    # Pods and clients are not told of the proxy: no x-envoy-original-path, no timings.
-    router = http_filter(
-        "envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)
-    )
-    result.http_filters.extend([*manager.filters, router])
+    result.http_filters.extend([*manager.filters, router()])
     return result
 
 
@@ -145,8 +148,12 @@ def _local_reply(manager: hcm_pb2.HttpConnectionManager) -> None:
     mapper.body.inline_string = DENIED_BODY
 
 
-def _access_log() -> accesslog_pb2.AccessLog:
-    """Log to the agent; the same bytes on every listener make one stream for each worker."""
+def access_log(listener: str = LISTENER_NAME) -> accesslog_pb2.AccessLog:
+    """Log to the agent; the same bytes on every listener make one stream for each worker.
+
+    Args:
+        listener: format string of the name of the listener that took the request.
+    """
     config = als_pb2.HttpGrpcAccessLogConfig()
     common = config.common_config
     common.log_name = "penstock"
@@ -154,5 +161,5 @@ def _access_log() -> accesslog_pb2.AccessLog:
     common.grpc_service.envoy_grpc.cluster_name = NODE_CLUSTER
     common.buffer_flush_interval.CopyFrom(Duration(nanos=100_000_000))
     common.filter_state_objects_to_log.append(IDENTITY_KEY)
-    common.custom_tags.add(tag="listener", value="%LISTENER_NAME%")
+    common.custom_tags.add(tag="listener", value=listener)
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pack(config))

@@ -37,10 +37,10 @@ host in lower case, then leads to the scope of wildcards. Exact scopes switch it
 EXACT = "exact"
 """Key in a route's metadata for that filter: the route is of an exact host."""
 
-_BUFFER = UInt32Value(value=32 * 1024)
+BUFFER = UInt32Value(value=32 * 1024)
 _LOOPBACKS = ("127.0.0.1", "::1")
 _NETNS_STATE = "envoy.network.network_namespace"
-_BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
+BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
 
 
 class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ def _listener(
     result = listener_pb2.Listener(
         name=name,
         address=addresses[0],
-        per_connection_buffer_limit_bytes=_BUFFER,
+        per_connection_buffer_limit_bytes=BUFFER,
         filter_chains=[listener_components_pb2.FilterChain(name=name, filters=filters)],
         enable_reuse_port=BoolValue(value=True),
     )
@@ -166,16 +166,16 @@ def _state(
         # "hashable": part of the key of upstream connection pools, so that no two pods share one.
         config.on_new_connection.append(
             value_pb2.FilterStateValue(
-                object_key=_BIND_STATE,
+                object_key=BIND_STATE,
                 factory_key="envoy.hashable_string",
                 shared_with_upstream=value_pb2.FilterStateValue.ONCE,
-                format_string=_format(f"%FILTER_STATE({_NETNS_STATE}:PLAIN)%"),
+                format_string=text(f"%FILTER_STATE({_NETNS_STATE}:PLAIN)%"),
             )
         )
     for key, value in sorted(constants.items()):
         config.on_new_connection.append(
             value_pb2.FilterStateValue(
-                object_key=key, factory_key="envoy.string", format_string=_format(value)
+                object_key=key, factory_key="envoy.string", format_string=text(value)
             )
         )
     return listener_components_pb2.Filter(
@@ -183,9 +183,12 @@ def _state(
     )
 
 
-def _format(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
+def text(
+    template: str,
+) -> substitution_format_string_pb2.SubstitutionFormatString:
+    """Return a format string."""
     return substitution_format_string_pb2.SubstitutionFormatString(
-        text_format_source=base_pb2.DataSource(inline_string=text)
+        text_format_source=base_pb2.DataSource(inline_string=template)
     )
 
 

@@ -13,8 +13,7 @@ import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from penstock.envoy import cors, session
-from penstock.envoy.cluster import Role, cluster_name
+from penstock.envoy import copies, cors, session
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
@@ -22,7 +21,6 @@ from penstock.ir.route import (
     Forward,
     HeaderChange,
     InvalidBackend,
-    Mirror,
     NamedMatch,
     PathKind,
     PathMatch,
@@ -39,7 +37,6 @@ from penstock.ir.route import (
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
-from penstock.pb.envoy.type.v3 import percent_pb2
 
 INVALID_CLUSTER = "penstock.invalid"
 """A cluster that never exists: requests for it are answered with an error."""
@@ -69,7 +66,6 @@ _RETRY = route_pb2.RetryPolicy(retry_on=_UNSEEN, num_retries=UInt32Value(value=2
 _LONGEST_BACKOFF = 10
 """In units of the shortest one."""
 _TIMED_OUT = 504
-_MILLION = 1_000_000
 
 
 def virtual_host(
@@ -208,7 +204,8 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
         to.idle_timeout.CopyFrom(_duration(action.idle_timeout_ms))
     if action.retry is not None:
         to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
-    to.request_mirror_policies.extend(map(_mirror, action.mirrors))
+    for mirror in action.mirrors:
+        to.request_mirror_policies.append(copies.policy(mirror, cluster(mirror.target)))
     if action.rewrite_host:
         to.host_rewrite_literal = action.rewrite_host
     if action.rewrite_path is not None:
@@ -292,17 +289,6 @@ def _retry_policy(retry: Retry, backend_timeout_ms: int | None) -> route_pb2.Ret
     if retry.backoff_ms:
         result.retry_back_off.base_interval.CopyFrom(_duration(retry.backoff_ms))
         result.retry_back_off.max_interval.CopyFrom(_duration(retry.backoff_ms * _LONGEST_BACKOFF))
-    return result
-
-
-def _mirror(mirror: Mirror) -> route_pb2.RouteAction.RequestMirrorPolicy:
-    result = route_pb2.RouteAction.RequestMirrorPolicy(
-        cluster=cluster_name(Role.MIRROR, mirror.target), disable_shadow_host_suffix_append=True
-    )
-    if mirror.numerator < mirror.denominator:
-        share = result.runtime_fraction.default_value
-        share.numerator = mirror.numerator * _MILLION // mirror.denominator
-        share.denominator = percent_pb2.FractionalPercent.MILLION
     return result
 
 

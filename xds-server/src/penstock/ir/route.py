@@ -115,6 +115,8 @@ class Mirror(Node, frozen=True, kw_only=True):
     numerator: int = 1
     denominator: int = 1
     """numerator / denominator is the share, at most 1."""
+    http2: bool = False
+    """Copies are HTTP/2, as calls of gRPC are; others are HTTP/1.1."""
 
 
 class Retry(Node, frozen=True, kw_only=True):

@@ -1,0 +1,56 @@
+"""Network namespaces of tests, which need root."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from penstock.bpf.syscalls import enter_netns
+
+
+def ip(*words: str) -> None:
+    """Run ip(8).
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def namespaces(names: Sequence[str]) -> Generator[None]:
+    """Make network namespaces, with loopback up, and take them away."""
+    with contextlib.ExitStack() as stack:
+        for netns in names:
+            ip("netns", "add", netns)
+            stack.callback(ip, "netns", "del", netns)
+            ip("-n", netns, "link", "set", "lo", "up")
+        yield
+
+
+def linked(there: str, here: str, addresses: tuple[str, str]) -> None:
+    """Link two namespaces: `there` gets the first address, `here` the second on eth0."""
+    ip("-n", there, "link", "add", here[-8:], "type", "veth", "peer", "name", "eth0", "netns", here)
+    for netns, link, address in ((there, here[-8:], addresses[0]), (here, "eth0", addresses[1])):
+        ip("-n", netns, "addr", "add", f"{address}/24", "dev", link)
+        ip("-n", netns, "link", "set", link, "up")
+
+
+def socket_in(netns: str, kind: socket.SocketKind) -> socket.socket:
+    """Return a socket that lives in a network namespace."""
+    found: list[socket.socket] = []
+
+    def make() -> None:
+        with Path("/run/netns", netns).open("rb") as namespace:
+            enter_netns(namespace.fileno())
+        found.append(socket.socket(socket.AF_INET, kind))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    found[0].setblocking(False)
+    return found[0]
