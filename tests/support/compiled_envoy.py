@@ -47,12 +47,17 @@ _BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
 Place = tuple[str, int]
 """Where a listener or an application is: address and port."""
 
+_ANYWHERE: Place = ("127.0.0.1", 0)
+
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What stands in for pods and their namespaces."""
 
     listeners: Mapping[str, Place] = {}
-    """Listeners with a loopback address of their own; all others get unix sockets."""
+    """Listeners with a loopback address of their own; others get unix sockets.
+
+    Of those for datagrams the others get a port that nobody knows.
+    """
     app: Place | None = None
     """The application behind every ingress listener."""
     endpoints: Mapping[str, Place] = {}
@@ -100,6 +105,11 @@ def _listener(resource: Resource, around: Surroundings) -> listener_pb2.Listener
     if made.address.HasField("pipe"):
         return made
     place = around.listeners.get(made.name)
+    if made.HasField("udp_listener_config"):
+        made.ClearField("additional_addresses")
+        made.address.CopyFrom(_address(place or _ANYWHERE))
+        made.address.socket_address.protocol = address_pb2.SocketAddress.UDP
+        return made
     if place is not None:
         made.ClearField("additional_addresses")
         made.address.CopyFrom(_address(place))

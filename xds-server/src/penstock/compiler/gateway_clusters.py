@@ -20,7 +20,7 @@ from penstock.envoy.tls import CLOSED_CLUSTER
 from penstock.gatewayapi.attach import ParentKind
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls
-from penstock.ir.route import Forward, ServiceBackend, ServicePort, VirtualHost
+from penstock.ir.route import Forward, ServicePort, VirtualHost
 from penstock.meta.names import NamespacedName
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName
@@ -51,11 +51,10 @@ def needs_of(db: Database, gateway: NamespacedName, host: VirtualHost) -> Iterat
     if not any_shows(db):
         return
     for route in host.routes:
-        for backend in route.action.backends if isinstance(route.action, Forward) else ():
-            if isinstance(backend, ServiceBackend):
-                name = cluster_towards(db, gateway, backend.target)
-                if name != CLOSED_CLUSTER:
-                    yield ResourceName(types.CLUSTER, name)
+        for target in route.action.targets if isinstance(route.action, Forward) else ():
+            name = cluster_towards(db, gateway, target)
+            if name != CLOSED_CLUSTER:
+                yield ResourceName(types.CLUSTER, name)
 
 
 @query

@@ -29,7 +29,7 @@ from penstock.envoy.scope import destination, egress_key, inbound_key, scope
 from penstock.envoy.wire import pack
 from penstock.incremental.query import query
 from penstock.ir.policy import Direction, Verdict
-from penstock.ir.route import Forward, ServiceBackend, ServicePort, VirtualHost
+from penstock.ir.route import Forward, ServicePort, VirtualHost
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -61,11 +61,9 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
     """
     for route in host.routes:
         if isinstance(route.action, Forward):
-            for backend in route.action.backends:
-                if isinstance(backend, ServiceBackend):
-                    yield from _ready_cluster(backend.target, role)
+            for target in route.action.targets:
+                yield from _ready_cluster(target, role)
             for mirror in route.action.mirrors:
-                yield from _ready_cluster(mirror.target, role)
                 yield ResourceName(types.CLUSTER, copies.cluster_name(http2=mirror.http2))
 
 

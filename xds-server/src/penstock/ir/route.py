@@ -165,6 +165,12 @@ class Forward(Node, frozen=True, kw_only=True):
     session: Session | None = None
     """A session of the whole rule: it stays at its backend, whatever the weights are."""
 
+    @property
+    def targets(self) -> tuple[ServicePort, ...]:
+        """Return the Service ports that requests, and copies of them, go to."""
+        asked = (one.target for one in self.backends if isinstance(one, ServiceBackend))
+        return (*asked, *(one.target for one in self.mirrors))
+
 
 class Redirect(Node, frozen=True, kw_only=True):
     """Answer with a redirect; "" and 0 keep that part of the request's URL."""
