@@ -204,8 +204,9 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
         to.idle_timeout.CopyFrom(_duration(action.idle_timeout_ms))
     if action.retry is not None:
         to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
-    for mirror in action.mirrors:
-        to.request_mirror_policies.append(copies.policy(mirror, cluster(mirror.target)))
+    to.request_mirror_policies.extend(
+        copies.policy(mirror, way.cluster(mirror.target)) for mirror in action.mirrors
+    )
     if action.rewrite_host:
         to.host_rewrite_literal = action.rewrite_host
     if action.rewrite_path is not None:
