@@ -144,7 +144,7 @@ def test_without_a_ready_node_addresses_stay_where_they_were_and_the_status_says
     for at, name in enumerate(NODES):
         change(compiler, objects.node(name, f"172.31.0.1{at}", ready=False))
     assert opened(compiler, "gateway/shop/gw/80") == before
-    assert programmed(compiler, gateway)[:2] == ("False", "AddressNotAssigned")
+    assert programmed(compiler, gateway)[:2] == ("False", "NoResources")
     assert len(addresses(compiler, gateway)) == 1
 
 
@@ -152,7 +152,7 @@ def test_without_nodes_a_gateway_is_not_programmed() -> None:
     gateway = objects.gateway("gw")
     compiler = compiled([objects.gateway_class(), gateway])
     assert opened(compiler, "gateway/shop/gw/80") == {}
-    assert programmed(compiler, gateway)[:2] == ("False", "AddressNotAssigned")
+    assert programmed(compiler, gateway)[:2] == ("False", "NoResources")
 
 
 def test_a_heartbeat_of_a_node_costs_nothing() -> None:

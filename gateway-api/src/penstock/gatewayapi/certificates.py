@@ -41,6 +41,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """The same; the earliest of the chain."""
     warnings: tuple[str, ...] = ()
     """What some clients will stumble over."""
+    names: tuple[str, ...] = ()
+    """DNS names of the server's own certificate, in lower case, sorted."""
 
     def __repr__(self) -> str:
         """Return nothing of the key."""
@@ -111,6 +113,7 @@ def _read(secret: Secret) -> Certificate:
         not_before=int(chain[0].not_valid_before_utc.timestamp()),
         not_after=int(min(one.not_valid_after_utc for one in chain).timestamp()),
         warnings=tuple(_order_warnings(chain)),
+        names=_dns_names(chain[0]),
     )
 
 
@@ -135,6 +138,14 @@ def _certificate(pem: bytes, index: int) -> x509.Certificate:
     except (ValueError, UnsupportedAlgorithm):
         raise _FaultError(f"{CERTIFICATE_KEY}: certificate {index + 1} cannot be read") from None
     return certificate
+
+
+def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(sorted({one.lower() for one in names.get_values_for_type(x509.DNSName)}))
 
 
 def _private_key(content: bytes) -> tuple[bytes, PrivateKeyTypes]:

@@ -8,8 +8,20 @@ import msgspec
 
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.listener_tls import ListenerCertificates, overlaps
-from penstock.gatewayapi.listeners import ListenerStatus, Tls, gateway_fault, listener_status
+from penstock.gatewayapi.listener_tls import (
+    ListenerCertificates,
+    covered_by_certificates,
+    overlaps,
+)
+from penstock.gatewayapi.listeners import (
+    PORT_UNAVAILABLE,
+    TOO_MANY,
+    ListenerStatus,
+    Reason,
+    Tls,
+    gateway_fault,
+    listener_status,
+)
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway
 from penstock.meta.conditions import Condition
@@ -24,6 +36,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     certificates: Mapping[str, ListenerCertificates]
     pending: Mapping[str, str]
     """Why the data plane does not serve one yet."""
+    taken: Mapping[str, Reason] = {}
+    """What keeps one from being accepted that it does not say itself."""
 
 
 class ListenerSetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +71,21 @@ def listener_set_status(
         placed: all listeners of the Gateway.
         around: what they come to.
     """
-    sharing = overlaps([one.listener for one in placed if one.fault is None])
+    accepted = [one.listener for one in placed if one.fault is None]
+    sharing, covered = overlaps(accepted), covered_by_certificates(accepted, around.certificates)
     listeners = tuple(
-        _entry(added, gateway, one, around, sharing.get(one.place, ()))
+        _entry(
+            added,
+            gateway,
+            one,
+            around,
+            Tls(
+                certificates=around.certificates.get(one.place),
+                overlapping=sharing.get(one.place, ()),
+                covered=covered.get(one.place, ()),
+                clients=one.clients,
+            ),
+        )
         for one in placed
         if one.holder == added.ref
     )
@@ -68,10 +94,15 @@ def listener_set_status(
     )
 
 
-def is_valid(one: PlacedListener, certificates: Mapping[str, ListenerCertificates]) -> bool:
+def is_valid(
+    one: PlacedListener,
+    certificates: Mapping[str, ListenerCertificates],
+    taken: Mapping[str, Reason],
+) -> bool:
     """Return whether a listener is accepted and has what it serves with."""
     found = certificates.get(one.place)
-    return one.fault is None and (found is None or bool(found.usable))
+    good = one.fault is None and one.place not in taken
+    return good and (found is None or bool(found.usable))
 
 
 def _entry(
@@ -79,7 +110,7 @@ def _entry(
     gateway: Gateway,
     one: PlacedListener,
     around: Surroundings,
-    sharing: tuple[str, ...],
+    tls: Tls,
 ) -> ListenerStatus:
     fault = gateway_fault(gateway.spec)
     found = listener_status(
@@ -88,12 +119,9 @@ def _entry(
         generation=added.metadata.generation,
         conflict=one.conflict,
         attached_routes=around.attached_routes.get(one.place, 0),
-        tls=Tls(
-            certificates=around.certificates.get(one.place),
-            overlapping=sharing,
-            clients=one.clients,
-        ),
+        tls=tls,
         pending=around.pending.get(one.place) if fault is None else fault.message,
+        outer=_outer(one, around),
     )
     if one.conflict is None:
         return found
@@ -105,6 +133,13 @@ def _entry(
         for each in found.conditions
     )
     return msgspec.structs.replace(found, conditions=conditions)
+
+
+def _outer(one: PlacedListener, around: Surroundings) -> Reason | None:
+    """Return what keeps a listener from being accepted that it does not say itself."""
+    if one.fault is not None and one.fault.reason == TOO_MANY:
+        return one.fault
+    return around.taken.get(one.place)
 
 
 def _conditions(
@@ -123,12 +158,15 @@ def _conditions(
             fails("Programmed", "ParentNotProgrammed", generation, text),
         )
     own = [one for one in placed if one.holder == added.ref]
-    invalid = [one.own.name for one in own if not is_valid(one, around.certificates)]
+    invalid = [one.own.name for one in own if not is_valid(one, around.certificates, around.taken)]
     text = f"not valid: listener {', '.join(invalid)}"
     if len(invalid) == len(own):
+        taken = all(one.place in around.taken for one in own)
         return (
             fails("Accepted", LISTENERS_NOT_VALID, generation, text),
-            fails("Programmed", LISTENERS_NOT_VALID, generation, text),
+            fails(
+                "Programmed", PORT_UNAVAILABLE if taken else LISTENERS_NOT_VALID, generation, text
+            ),
         )
     accepted = (
         holds("Accepted", LISTENERS_NOT_VALID, generation, text)

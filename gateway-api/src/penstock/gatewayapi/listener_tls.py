@@ -6,7 +6,8 @@ OverlappingTLSConfig.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +20,8 @@ from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener, Refere
 from penstock.meta.names import NamespacedName, ObjectRef
 
 HTTPS, TLS = "HTTPS", "TLS"
+SHOWN = 5
+"""So many listeners are named that a certificate is good for, too."""
 INVALID_CERTIFICATE_REF = "InvalidCertificateRef"
 INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef"
 REF_NOT_PERMITTED = "RefNotPermitted"
@@ -32,6 +35,8 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
     """What some clients will stumble over."""
     refused: str = ""
     """Why clients refuse the certificate at present, "" if they do not."""
+    names: tuple[str, ...] = ()
+    """DNS names for which the certificate is good."""
 
 
 CertificateState = Usable | CertificateFault | None
@@ -73,6 +78,8 @@ class ListenerCertificates(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     """Why clients refuse certificates at present."""
+    names: tuple[str, ...] = ()
+    """DNS names for which one of the certificates is good, sorted."""
 
 
 class ClientCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +186,7 @@ def resolve_certificates(
         unusable=tuple(unusable),
         warnings=tuple(f"Secret {n}: {text}" for n, one in usable.items() for text in one.warnings),
         refused=tuple(f"Secret {n}: {one.refused}" for n, one in usable.items() if one.refused),
+        names=tuple(sorted({name for one in usable.values() for name in one.names})),
     )
 
 
@@ -193,6 +201,52 @@ def overlaps(listeners: Sequence[Listener]) -> dict[str, tuple[str, ...]]:
         for one in secure
     }
     return {name: others for name, others in found.items() if others}
+
+
+def covered_by_certificates(
+    listeners: Sequence[Listener], certificates: Mapping[str, ListenerCertificates]
+) -> dict[str, tuple[str, ...]]:
+    """Return listener → others on its port whose names a certificate of one of both is good for.
+
+    Args:
+        listeners: those that are served, by their names in *certificates*.
+        certificates: what each serves with.
+    """
+    by_port: defaultdict[int, list[Listener]] = defaultdict(list)
+    for one in listeners:
+        if certificates.get(one.name, _NO_CERTIFICATES).names:
+            by_port[one.port].append(one)
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for here in by_port.values():
+        _cover(here, certificates, found)
+    return {name: tuple(sorted(others)) for name, others in found.items()}
+
+
+def _cover(
+    here: Sequence[Listener],
+    certificates: Mapping[str, ListenerCertificates],
+    found: defaultdict[str, set[str]],
+) -> None:
+    """Add to *found* for each listener of a port some of those that it shares names with."""
+    good_for: defaultdict[str, set[str]] = defaultdict(set)
+    having: defaultdict[str, set[str]] = defaultdict(set)
+    for one in here:
+        for name in certificates[one.name].names:
+            good_for[name].add(one.name)
+        for name in {*certificates[one.name].names, one.hostname or ANY}:
+            having[name].add(one.name)
+            if not name.startswith("*"):
+                having[f"*.{name.partition('.')[2]}"].add(one.name)
+    for name, certain in good_for.items():
+        members, certified = sorted(having[name]), sorted(certain)
+        for member in members:
+            others = members if member in certain else certified
+            found[member].update([one for one in others[: SHOWN + 1] if one != member][:SHOWN])
+            if not found[member]:
+                del found[member]
+
+
+_NO_CERTIFICATES = ListenerCertificates()
 
 
 def _overlap(one: Listener, other: Listener) -> bool:

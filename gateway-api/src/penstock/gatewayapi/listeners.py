@@ -37,12 +37,13 @@ HOSTNAME_CONFLICT = "HostnameConflict"
 PROTOCOL_CONFLICT = "ProtocolConflict"
 
 OVERLAPPING = "OverlappingTLSConfig"
+PORT_UNAVAILABLE, TOO_MANY = "PortUnavailable", "TooManyListeners"
 CERTIFICATE_NOT_VALID = "CertificateNotValid"
 """Condition of ours: clients refuse a certificate because of the date."""
 
-_CLASSES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP", "UDP": "UDP"}
+CLASSES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP", "UDP": "UDP"}
 """What can share a port: plain HTTP, anything with a server name, one TCP and one UDP listener."""
-_ALONE = ("TCP", "UDP")
+ALONE = ("TCP", "UDP")
 
 
 class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ def conflicts(listeners: Iterable[Listener]) -> dict[str, str]:
     """
     by_port: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
     for listener in listeners:
-        if listener.protocol in _CLASSES:
+        if listener.protocol in CLASSES:
             by_port[listener.port, listener.protocol == "UDP"].append(listener)
     return {
         name: reason
@@ -83,6 +84,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     certificates: ListenerCertificates | None = None
     overlapping: tuple[str, ...] = ()
     """Listeners that share server names with it."""
+    covered: tuple[str, ...] = ()
+    """Listeners with names for which a certificate of one of both is good, too."""
     clients: ClientCheck | None = None
     """How clients are checked."""
 
@@ -144,6 +147,7 @@ def listener_status(
     attached_routes: int,
     tls: Tls,
     pending: str | None = None,
+    outer: Reason | None = None,
 ) -> ListenerStatus:
     """Return the state of one listener.
 
@@ -155,8 +159,9 @@ def listener_status(
         attached_routes: how many accepted routes joined it.
         tls: what is known of its certificates and server names.
         pending: why it does not get traffic although it is accepted, None if it does.
+        outer: what else keeps it from being accepted: the port, or how many there are.
     """
-    fault = listener_fault(spec, listener, conflict, tls.clients)
+    fault = listener_fault(spec, listener, conflict, tls.clients) or outer
     return ListenerStatus(
         name=listener.name,
         supported_kinds=supported_kinds(listener),
@@ -227,6 +232,9 @@ def _of_tls(
     if tls.overlapping:
         text = f"server names are shared with listener {', '.join(tls.overlapping)}"
         yield holds(OVERLAPPING, "OverlappingHostnames", generation, text)
+    elif tls.covered:
+        text = f"a certificate is good for names of listener {', '.join(tls.covered)}, too"
+        yield holds(OVERLAPPING, "OverlappingCertificates", generation, text)
     refused = tls.certificates.refused if tls.certificates is not None else ()
     if refused:
         yield holds(CERTIFICATE_NOT_VALID, "OutOfDate", generation, "; ".join(refused))
@@ -247,7 +255,7 @@ def _address_fault(address: GatewaySpecAddress) -> str:
 def _conflicts_on_port(listeners: Sequence[Listener]) -> Mapping[str, str]:
     if len(listeners) < 2:  # noqa: PLR2004 - a conflict takes two
         return {}
-    if len({_CLASSES[one.protocol] for one in listeners}) > 1 or listeners[0].protocol in _ALONE:
+    if len({CLASSES[one.protocol] for one in listeners}) > 1 or listeners[0].protocol in ALONE:
         return {one.name: PROTOCOL_CONFLICT for one in listeners}
     by_hostname: defaultdict[str, list[Listener]] = defaultdict(list)
     for one in listeners:

@@ -7,7 +7,7 @@ winner; a ListenerSet's listener loses against all that come before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -15,8 +15,19 @@ from penstock.gatewayapi.attach import NAMESPACE_NAME_LABEL, welcomes
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientCheck, ClientChecks
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import is_https
-from penstock.gatewayapi.listeners import Reason, conflicts, gateway_fault, listener_fault
+from penstock.gatewayapi.listeners import (
+    ALONE,
+    CLASSES,
+    HOSTNAME_CONFLICT,
+    PROTOCOL_CONFLICT,
+    TOO_MANY,
+    Reason,
+    conflicts,
+    gateway_fault,
+    listener_fault,
+)
 from penstock.gatewayapi.resources import Gateway, Listener, RouteNamespaces
+from penstock.meta.limits import LISTENERS_OF_A_GATEWAY
 from penstock.meta.names import NamespacedName, ObjectRef
 
 
@@ -63,7 +74,10 @@ def lets_in(gateway: Gateway, added: ListenerSet, namespace_labels: Mapping[str,
 
 
 def merged(
-    gateway: Gateway, added: Iterable[ListenerSet], checks: ClientChecks = NO_CHECKS
+    gateway: Gateway,
+    added: Iterable[ListenerSet],
+    checks: ClientChecks = NO_CHECKS,
+    limit: int = LISTENERS_OF_A_GATEWAY,
 ) -> tuple[PlacedListener, ...]:
     """Return all listeners of *gateway*, with what keeps them from being served.
 
@@ -71,13 +85,22 @@ def merged(
         gateway: one of ours.
         added: the ListenerSets that it lets in, in any order.
         checks: how its clients are checked.
+        limit: so many listeners are taken.
     """
     found = list(_own(gateway, checks))
+    ports = _Ports(each.own for each in found if each.conflict is None)
+    taken = len(found)
     for one in sorted(added, key=lambda each: (each.metadata.creation_timestamp, str(each.key))):
         for listener in one.spec.listeners:
-            kept = [each.own for each in found if each.conflict is None]
-            check = checks.at(listener.port)
-            found.append(_placed(gateway, one, listener, _clash(listener, kept), check))
+            conflict = ports.clash(listener)
+            placed = _placed(gateway, one, listener, conflict, checks.at(listener.port))
+            if conflict is None and taken >= limit:
+                text = f"the Gateway has {limit} listeners already, which is the most"
+                placed = msgspec.structs.replace(placed, fault=Reason(TOO_MANY, text))
+            elif conflict is None:
+                ports.keep(listener)
+                taken += 1
+            found.append(placed)
     return tuple(found)
 
 
@@ -118,11 +141,34 @@ def _placed(
     )
 
 
-def _clash(listener: Listener, kept: Sequence[Listener]) -> str | None:
-    """Return the reason if *listener* cannot be told from one of *kept*."""
-    newcomer = msgspec.structs.replace(listener, name="")
-    for one in kept:
-        reason = conflicts((one, newcomer)).get("")
-        if reason is not None:
-            return reason
-    return None
+class _Ports:
+    """What the listeners of a Gateway use, so that a newcomer is compared with its port only."""
+
+    def __init__(self, kept: Iterable[Listener]) -> None:
+        """Begin with *kept*, which can be told apart."""
+        self._used: dict[tuple[int, bool], dict[str, str]] = {}
+        """(port, whether it is one of UDP) → hostname → protocol."""
+        for one in kept:
+            self.keep(one)
+
+    def keep(self, listener: Listener) -> None:
+        """Take *listener*, which `clash` found to be no conflict."""
+        if listener.protocol in CLASSES:
+            self._used.setdefault(_port(listener), {})[listener.hostname or ""] = listener.protocol
+
+    def clash(self, listener: Listener) -> str | None:
+        """Return the reason if *listener* cannot be told from one that was taken."""
+        used = self._used.get(_port(listener))
+        if not used or listener.protocol not in CLASSES:
+            return None
+        first = next(iter(used.values()))
+        if CLASSES[first] != CLASSES[listener.protocol] or first in ALONE:
+            return PROTOCOL_CONFLICT
+        same = used.get(listener.hostname or "")
+        if same is None:
+            return None
+        return HOSTNAME_CONFLICT if same == listener.protocol else PROTOCOL_CONFLICT
+
+
+def _port(listener: Listener) -> tuple[int, bool]:
+    return listener.port, listener.protocol == "UDP"

@@ -16,7 +16,12 @@ from penstock.gatewayapi.attach import GatewayAttachment
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
-from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates, overlaps
+from penstock.gatewayapi.listener_tls import (
+    ClientCertificate,
+    ListenerCertificates,
+    covered_by_certificates,
+    overlaps,
+)
 from penstock.gatewayapi.listeners import (
     ListenerStatus,
     Reason,
@@ -33,6 +38,7 @@ from penstock.meta.conditions import Condition
 CONTROLLER_NAME = "penstock.dev/gateway-controller"
 """GatewayClasses with this controllerName are ours, and no others."""
 ADDRESS_NOT_USABLE, ADDRESS_NOT_ASSIGNED = "AddressNotUsable", "AddressNotAssigned"
+NO_RESOURCES = "NoResources"
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +79,7 @@ def gateway_status(
     addresses: Sequence[str],
     certificates: Mapping[str, ListenerCertificates] | None = None,
     pending: Mapping[str, str] | None = None,
+    taken: Mapping[str, Reason] | None = None,
     address_fault: Reason | None = None,
     clients: ClientChecks = NO_CHECKS,
     shown: ClientCertificate | None = None,
@@ -85,11 +92,13 @@ def gateway_status(
         addresses: IP addresses that the Gateway has.
         certificates: what the certificateRefs of each HTTPS listener came to, by its name.
         pending: why the data plane does not serve a listener yet, by its name.
+        taken: what keeps a listener from being accepted that it does not say, by its name.
         address_fault: why the Gateway has not the addresses that it should have.
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
     """
     resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec, clients))
+    covered = covered_by_certificates(served_listeners(gateway.spec, clients), resolved)
     conflicting = conflicts(gateway.spec.listeners)
     fault = gateway_fault(gateway.spec)
     waiting = pending or {}
@@ -103,9 +112,11 @@ def gateway_status(
             tls=Tls(
                 certificates=resolved.get(one.name),
                 overlapping=overlapping.get(one.name, ()),
+                covered=covered.get(one.name, ()),
                 clients=clients.at(one.port),
             ),
             pending=waiting.get(one.name) if fault is None else fault.message,
+            outer=(taken or {}).get(one.name),
         )
         for one in gateway.spec.listeners
     )

@@ -60,7 +60,7 @@ def certificate_state(db: Database, name: NamespacedName) -> CertificateState:
         return found
     now = db.time.get(NOW)
     refused = "" if now is None else validity_warning(found, now)
-    return Usable(warnings=found.warnings, refused=refused)
+    return Usable(warnings=found.warnings, refused=refused, names=found.names)
 
 
 NOW = "now"

@@ -15,9 +15,9 @@ from penstock.compiler.gateway_ports import gateway_ref, port_of
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
-from penstock.gatewayapi.listeners import Reason, gateway_fault
+from penstock.gatewayapi.listeners import PORT_UNAVAILABLE, Reason, gateway_fault
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
-from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE
+from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE, NO_RESOURCES
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -29,7 +29,9 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
     fault: Reason | None = None
     """Why it has not the addresses that it should have."""
     closed: dict[str, str] = {}
-    """Places of listeners that are not open anywhere, and why."""
+    """Places of listeners that are not open anywhere yet, and why."""
+    taken: dict[str, Reason] = {}
+    """Places of listeners whose port is somebody else's, and whose."""
 
 
 @query
@@ -49,8 +51,8 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     elif assignment.lacking:
         fault = Reason(ADDRESS_NOT_ASSIGNED, assignment.lacking)
     elif settings.reach is Reach.CLUSTER and not somebody_serves(db, None):
-        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
-    return _reached(db, gateway, assignment.addresses, fault, {})
+        fault = Reason(NO_RESOURCES, NOBODY_SERVES)
+    return _reached(db, gateway, assignment.addresses, fault)
 
 
 def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> ReachedAt:
@@ -63,24 +65,22 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         text = f"{', '.join(strange)}: Gateways here have the addresses of the nodes"
         fault = Reason(ADDRESS_NOT_USABLE, text)
     elif not addresses or not somebody_serves(db, None):
-        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
-    closed: dict[str, str] = {}
+        fault = Reason(NO_RESOURCES, NOBODY_SERVES)
+    taken: dict[str, Reason] = {}
     for one in served_listeners(db, gateway.key):
         own = port_of(gateway.key, one.own)
         holder = port_holder(db, own.host_port)
         if holder is not None and holder != own:
             text = f"port {one.own.port} of the nodes is {gateway_ref(holder.gateway)}'s"
-            closed[one.place] = text
-    return _reached(db, gateway, addresses[:MAX_ADDRESSES], fault, closed)
+            taken[one.place] = Reason(PORT_UNAVAILABLE, text)
+    reached = _reached(db, gateway, addresses[:MAX_ADDRESSES], fault)
+    return msgspec.structs.replace(reached, taken=taken)
 
 
 def _reached(
-    db: Database,
-    gateway: Gateway,
-    addresses: tuple[str, ...],
-    fault: Reason | None,
-    closed: dict[str, str],
+    db: Database, gateway: Gateway, addresses: tuple[str, ...], fault: Reason | None
 ) -> ReachedAt:
+    closed: dict[str, str] = {}
     if fault is not None and not addresses:
         closed = {one.place: fault.message for one in placed_listeners(db, gateway.key)}
     return ReachedAt(addresses=addresses, fault=fault, closed=closed)

@@ -206,7 +206,9 @@ def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
 def accepted_sets(db: Database, name: NamespacedName) -> int:
     """Return how many ListenerSets of a Gateway have a listener that is served."""
     certificates = gateway_certificates(db, name)
-    valid = {one.holder for one in placed_listeners(db, name) if is_valid(one, certificates)}
+    taken = reached_at(db, name).taken
+    placed = placed_listeners(db, name)
+    valid = {one.holder for one in placed if is_valid(one, certificates, taken)}
     return sum(one.ref in valid for one in sets_of(db, name))
 
 
@@ -242,6 +244,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         addresses=at.addresses,
         certificates=gateway_certificates.once(db, thing.key),
         pending=_pending(db, thing.key, acknowledged),
+        taken=at.taken,
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
@@ -291,6 +294,7 @@ def _listener_set(
             attached_routes=attached_routes.once(db, gateway.key),
             certificates=gateway_certificates.once(db, gateway.key),
             pending=_pending(db, gateway.key, acknowledged),
+            taken=reached_at.once(db, gateway.key).taken,
         )
         placed = placed_listeners.once(db, gateway.key)
         status = listener_set_status(thing, gateway, placed, around)

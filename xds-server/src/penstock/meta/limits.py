@@ -9,5 +9,8 @@ INLINE_WEIGHTS_ABOVE = 512
 """Up to so many HTTPRoutes that share requests, weights are runtime keys; with more, all stand in
 their routes, because Envoy's cost of a runtime update grows with all keys."""
 
+LISTENERS_OF_A_GATEWAY = 10_000
+"""A Gateway takes so many, its own and those of ListenerSets; later ones are TooManyListeners."""
+
 BACKENDS_JUDGED_AT_CONNECT = 16
 """A proxied Service with more endpoints is never refused at connect; the same stands in abi.h."""
