@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from penstock.compiler.compile import KINDS
+from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import EventType
 from penstock.core.kinds import ConfigMap, Deployment, Node
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.resources import HTTPRoute
+from penstock.gatewayapi.versions import BUNDLE_VERSION, NEWEST, release_of
 from penstock.meta.back_off import BackOff
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Severity
@@ -32,6 +34,7 @@ from support.source_suite import Recorder, config_map, eventually, running
 
 QUICK = Pace(absent=0.1, denied=0.1, back_off=BackOff(first=0.05, longest=0.2), vanished=1.0)
 PAGES = msgspec.structs.replace(QUICK, stream_snapshots=False)
+GATEWAYS = "gateways.gateway.networking.k8s.io"
 ROUTE = ObjectRef("HTTPRoute", "shop", "r")
 
 
@@ -180,3 +183,24 @@ async def test_examples_are_accepted_and_understood_with_every_default(api: Kube
         for raw in made:
             if raw["kind"] != "Namespace":
                 api.delete(raw)
+
+
+@pytest.mark.parametrize("pace", [QUICK, PAGES], ids=["stream", "pages"])
+async def test_of_definitions_of_kinds_the_metadata_alone_is_read(api: KubeApi, pace: Pace) -> None:
+    source = source_at(api.access, (CustomResourceDefinition,), pace)
+    async with running(source) as seen:
+        found = seen.objects[ObjectRef("CustomResourceDefinition", "", GATEWAYS)]
+        version = found.metadata.annotations[BUNDLE_VERSION]
+        assert release_of(version) <= NEWEST
+        assert source.problems() == ()
+        body = {"metadata": {"annotations": {"penstock.dev/test": str(pace.stream_snapshots)}}}
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{GATEWAYS}"
+        status, _ = api.request("PATCH", path, body, "application/merge-patch+json")
+        assert status == 200
+
+        def changed() -> bool:
+            now = seen.objects[ObjectRef("CustomResourceDefinition", "", GATEWAYS)]
+            notes = now.metadata.annotations
+            return notes.get("penstock.dev/test") == str(pace.stream_snapshots)
+
+        await eventually(changed)

@@ -7,7 +7,7 @@ acknowledged is an argument; times of transition belong to whoever writes a stat
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from penstock.gatewayapi.listeners import (
 )
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
+from penstock.gatewayapi.versions import UNSUPPORTED_VERSION, supported, too_old
 from penstock.meta.conditions import Condition
 
 CONTROLLER_NAME = "penstock.dev/gateway-controller"
@@ -62,14 +63,29 @@ def is_ours(gateway_class: GatewayClass) -> bool:
     return gateway_class.spec.controller_name == CONTROLLER_NAME
 
 
-def gateway_class_conditions(gateway_class: GatewayClass) -> tuple[Condition, ...]:
-    """Return the conditions of a GatewayClass that is ours."""
+def gateway_class_conditions(
+    gateway_class: GatewayClass, versions: Collection[str] = ()
+) -> tuple[Condition, ...]:
+    """Return the conditions of a GatewayClass that is ours.
+
+    Args:
+        gateway_class: the class.
+        versions: releases that the CRDs are of; none where there are no CRDs.
+    """
+    generation = gateway_class.metadata.generation
+    accepted = _class_accepted(gateway_class, versions)
+    return (accepted, supported(versions, generation)) if versions else (accepted,)
+
+
+def _class_accepted(gateway_class: GatewayClass, versions: Collection[str]) -> Condition:
     reference = gateway_class.spec.parameters_ref
     generation = gateway_class.metadata.generation
+    if text := too_old(versions):
+        return fails("Accepted", UNSUPPORTED_VERSION, generation, text)
     if reference is None:
-        return (holds("Accepted", "Accepted", generation),)
+        return holds("Accepted", "Accepted", generation)
     text = f"parametersRef: there are no parameters of kind {reference.kind}; remove the reference"
-    return (fails("Accepted", "InvalidParameters", generation, text),)
+    return fails("Accepted", "InvalidParameters", generation, text)
 
 
 def gateway_status(

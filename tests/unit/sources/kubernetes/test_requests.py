@@ -27,6 +27,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "Pod": "pods",
         "ReferenceGrant": "referencegrants",
         "Service": "services",
+        "CustomResourceDefinition": "customresourcedefinitions",
         "TCPRoute": "tcproutes",
         "TLSRoute": "tlsroutes",
         "UDPRoute": "udproutes",

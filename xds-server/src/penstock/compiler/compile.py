@@ -16,6 +16,7 @@ from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.settings import Settings
 from penstock.compiler.status_goals import StatusGoal, StatusGoals
 from penstock.compiler.workloads import WorkloadTable
+from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
@@ -40,6 +41,7 @@ RootQuery = Query[Database, Any, Outputs]
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
     ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh,
+    CustomResourceDefinition,
     *INGRESS_KINDS,
 )  # fmt: skip
 """Kinds that change what nodes get, or have a status of ours."""
@@ -153,6 +155,7 @@ class Compiler:
             "Service": db.services,
             "EndpointSlice": db.slices,
             "GatewayClass": db.gateway_classes,
+            "CustomResourceDefinition": db.crds,
             "Gateway": db.gateways,
             "ListenerSet": db.listener_sets,
             "BackendTLSPolicy": db.backend_tls,

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 import msgspec
 
 from penstock.compiler.settings import Settings
+from penstock.core.crds import CustomResourceDefinition
 from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
@@ -20,6 +21,7 @@ from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
 from penstock.gatewayapi.shadows import asked_by
 from penstock.gatewayapi.stream_resources import StreamRoute
+from penstock.gatewayapi.versions import GROUPS
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
 from penstock.ingress.derive import Derived
@@ -99,6 +101,9 @@ class GatewayCollections:
     def __init__(self, engine: Engine) -> None:
         """Make empty collections."""
         self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(engine)
+        self.crds: Collection[NamespacedName, CustomResourceDefinition] = Collection(
+            engine, {"gateway api": lambda _, crd: (ALL,) if crd.group in GROUPS else ()}
+        )
         self.gateways: Collection[NamespacedName, Gateway] = Collection(
             engine,
             {

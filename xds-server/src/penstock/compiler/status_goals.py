@@ -14,7 +14,7 @@ from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import crd_versions, ours
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
@@ -89,8 +89,15 @@ def listener_set_basis(
     return gateway, is_let_in(db, name), gateway_basis(db, gateway.key)
 
 
+@query
+def class_basis(db: Database, _: NamespacedName) -> frozenset[str]:
+    """Return what the status of a GatewayClass is made of."""
+    return crd_versions(db, None)
+
+
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
+    "GatewayClass": class_basis,
     "ListenerSet": listener_set_basis,
     "BackendTLSPolicy": policy_state,
     "Ingress": ingress_status,

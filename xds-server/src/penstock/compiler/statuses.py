@@ -15,7 +15,7 @@ from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import reached_at
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import crd_versions, ours
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
@@ -88,7 +88,7 @@ def status_of(
         case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet):
             return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
-            return _of_class(thing)
+            return _of_class(db, thing)
         case "BackendTLSPolicy" | "Ingress" | "Service":
             return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
@@ -97,12 +97,13 @@ def status_of(
             return None
 
 
-def _of_class(thing: GatewayClass | XMesh) -> dict[str, Any] | None:
+def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | None:
     features: Sequence[str]
     if isinstance(thing, XMesh):
         is_served, conditions, features = is_our_mesh(thing), mesh_conditions(thing), MESH_FEATURES
     else:
-        is_served, conditions = is_ours(thing), gateway_class_conditions(thing)
+        versions = crd_versions.once(db, None)
+        is_served, conditions = is_ours(thing), gateway_class_conditions(thing, versions)
         features = SUPPORTED_FEATURES
     if not is_served:
         return None

@@ -87,6 +87,8 @@ class Object(ApiStruct, frozen=True, kw_only=True):
     """Accepted apiVersions, the preferred one first."""
     kind: ClassVar[str]
     namespaced: ClassVar[bool] = True
+    metadata_only: ClassVar[bool] = False
+    """Whether an API server is asked for the metadata alone."""
 
     metadata: ObjectMeta
 

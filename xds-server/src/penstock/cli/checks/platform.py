@@ -10,6 +10,7 @@ from penstock.cli.checks.observed import Cluster, Json, Review
 from penstock.compiler.compile import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.core.objects import Object
+from penstock.gatewayapi.versions import OLDEST
 from penstock.sources.kubernetes.requests import resource_of
 
 API = Check("PC-API-001", "API server")
@@ -19,7 +20,6 @@ RIGHTS = Check("PC-RBA-001", "rights of our accounts")
 KUBE_PROXY = Check("PC-KPX-001", "kube-proxy")
 
 OLDEST_KUBERNETES = (1, 30)
-OLDEST_GATEWAY_API = (1, 1)
 _GATEWAY_GROUP, _POLICY_GROUP = "gateway.networking.k8s.io", "cilium.io"
 _NEEDED = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
 """Without these there is nothing to serve."""
@@ -109,8 +109,8 @@ def _gateway_api(cluster: Cluster) -> Finding:
 def _of_one_release(bundle: str, found: str, unserved: list[str]) -> Finding:
     if not bundle:
         return GATEWAY_API.warn(found, f"nobody says which release they are of; {_GET_CRDS}")
-    if version_of(bundle) < OLDEST_GATEWAY_API:
-        oldest = ".".join(map(str, OLDEST_GATEWAY_API))
+    if version_of(bundle) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
         return GATEWAY_API.fail(found, f"Penstock needs v{oldest} or newer; {_GET_CRDS}")
     if unserved:
         text = f"{found}; missing, so not served: {', '.join(unserved)}"

@@ -21,6 +21,8 @@ from penstock.sources.kubernetes.reflector import Reflector
 from penstock.sources.kubernetes.requests import ListRequest, Pause, Request
 
 CONNECT_SECONDS = 10.0
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LONGEST_ERROR = 64 << 10
 """Bytes of an error's body that are read."""
 _KEEPALIVE = (
@@ -151,7 +153,7 @@ class ApiServer:
         """Make one request and give its answer to *reflector*, piece by piece."""
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._within(reflector, self._send(session, "GET", request.target))
+            response = await self._within(reflector, self._ask(session, reflector, request))
             if response.status != HTTPStatus.OK:
                 await self._refused(reflector, response, deliver)
             elif isinstance(request, ListRequest):
@@ -166,6 +168,14 @@ class ApiServer:
         finally:
             if response is not None:
                 _abandon(response)
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, reflector: Reflector, request: Request
+    ) -> aiohttp.ClientResponse:
+        accept = ""
+        if reflector.kind.metadata_only:
+            accept = METADATA_LIST if isinstance(request, ListRequest) else METADATA
+        return await self._send(session, "GET", request.target, accept=accept)
 
     async def _stream(
         self, reflector: Reflector, response: aiohttp.ClientResponse, deliver: Deliver
@@ -191,10 +201,18 @@ class ApiServer:
         await deliver(reflector, reflector.refused(response.status, body, now, seconds))
 
     async def _send(
-        self, session: aiohttp.ClientSession, method: str, target: str, body: object = None
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        target: str,
+        body: object = None,
+        *,
+        accept: str = "",
     ) -> aiohttp.ClientResponse:
         context = await self._credentials.context()
         headers = await self._credentials.headers()
+        if accept:
+            headers = {**headers, "Accept": accept}
         if body is not None:
             content = "application/merge-patch+json" if method == "PATCH" else "application/json"
             headers = {**headers, "Content-Type": content}

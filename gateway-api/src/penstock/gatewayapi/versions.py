@@ -1,0 +1,47 @@
+"""Which release of Gateway API the CustomResourceDefinitions are of, and whether we know it.
+
+Source: Gateway API v1.7, GatewayClassConditionStatusSupportedVersion: every CRD of the group says
+its release in an annotation; unknown ones may be served as far as possible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from penstock.gatewayapi.conditions import fails, holds
+from penstock.meta.conditions import Condition
+
+BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
+GROUPS = ("gateway.networking.k8s.io", "gateway.networking.x-k8s.io")
+OLDEST, NEWEST = (1, 1), (1, 7)
+"""Major and minor; what lies between is understood in full."""
+SUPPORTED_VERSION, UNSUPPORTED_VERSION = "SupportedVersion", "UnsupportedVersion"
+
+
+def release_of(text: str) -> tuple[int, ...]:
+    """Return major and minor of "v1.7.0"; () if there are none."""
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else ()
+
+
+def supported(versions: Collection[str], generation: int) -> Condition:
+    """Return whether all *versions* are understood; "" is a CRD that says none."""
+    strange = sorted({one for one in versions if not OLDEST <= release_of(one) <= NEWEST})
+    if not strange:
+        text = f"CRDs of {', '.join(sorted(versions))}"
+        return holds(SUPPORTED_VERSION, SUPPORTED_VERSION, generation, text)
+    named = ", ".join(one or "no version" for one in strange)
+    text = f"CRDs of {named}: served as far as possible; {_wanted()} are understood in full"
+    return fails(SUPPORTED_VERSION, UNSUPPORTED_VERSION, generation, text)
+
+
+def too_old(versions: Collection[str]) -> str:
+    """Return why no Gateway can be promised anything, "" if all *versions* are new enough."""
+    old = sorted(one for one in versions if release_of(one) and release_of(one) < OLDEST)
+    return f"CRDs of {', '.join(old)} are too old; install {_wanted()}" if old else ""
+
+
+def _wanted() -> str:
+    oldest, newest = (".".join(map(str, one)) for one in (OLDEST, NEWEST))
+    return f"v{oldest} to v{newest}"
