@@ -42,8 +42,8 @@ def test_penstocks_own_pods_are_in_a_namespace_of_their_own() -> None:
     [
         ("pool:", "write networks, ranges"),
         ("pool:192.0.2.1/26", "host bits"),
-        ("nodes:x", "neither nodes nor pool"),
-        ("everywhere", "neither nodes nor pool"),
+        ("nodes:x", "none of nodes, loadbalancer"),
+        ("everywhere", "none of nodes, loadbalancer"),
     ],
 )
 def test_addresses_that_make_no_sense_are_refused(addresses: str, said: str) -> None:

@@ -16,6 +16,7 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP, ParentReference
+from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.hostname import ANY, intersection, specificity
 from penstock.gatewayapi.precedence import Age
@@ -213,6 +214,9 @@ def attach_to_service(
         return refused("UnsupportedValue", f"{route.kind}s are served at Gateways only")
     if service is None:
         return refused("NoMatchingParent", f"there is no Service {target}")
+    if is_generated(service.metadata.labels):
+        text = f"Service {target} leads to a Gateway; name the Gateway as the parent"
+        return refused("UnsupportedValue", text)
     if service.headless or service.spec.type == "ExternalName":
         what = "headless" if service.headless else "of type ExternalName"
         text = f"Service {target} is {what}; only one with a cluster IP can be a parent"

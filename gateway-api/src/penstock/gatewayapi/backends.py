@@ -16,6 +16,7 @@ from penstock.gatewayapi.fields import (
     BackendObjectReference,
     WeightedBackendReference,
 )
+from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.ir.route import Backend, InvalidBackend, ServiceBackend, ServicePort
@@ -98,6 +99,10 @@ def resolve_port(
 
 def _port(service: kinds.Service, number: int, kind: str) -> ServicePort | Unresolved:
     name = service.key
+    if is_generated(service.metadata.labels):
+        return Unresolved(
+            "InvalidKind", f"Service {name} leads to a Gateway, which has routes itself"
+        )
     if service.spec.type == "ExternalName":
         # CVE-2021-25740: it would lead anywhere, also to where its owner may not go
         return Unresolved("InvalidKind", f"Service {name} is of type ExternalName")

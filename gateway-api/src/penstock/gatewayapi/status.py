@@ -46,7 +46,7 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Gateway.status."""
 
     addresses: tuple[str, ...]
-    """IP addresses, sorted as assigned."""
+    """IP addresses and names, sorted as assigned."""
     conditions: tuple[Condition, ...]
     listeners: tuple[ListenerStatus, ...]
 
@@ -105,7 +105,7 @@ def gateway_status(
     Args:
         gateway: the Gateway.
         attached_routes: accepted routes of each listener, by name; none if it is missing.
-        addresses: IP addresses that the Gateway has.
+        addresses: IP addresses that the Gateway has, and names.
         certificates: what the certificateRefs of each HTTPS listener came to, by its name.
         pending: why the data plane does not serve a listener yet, by its name.
         taken: what keeps a listener from being accepted that it does not say, by its name.
@@ -243,12 +243,20 @@ def _gateway_programmed(
 
 
 def _address_fault(gateway: Gateway, addresses: Sequence[str]) -> Reason | None:
-    have = set(map(ipaddress.ip_address, addresses))
+    have = {_parsed(one) for one in addresses}
     wanted = (one.value for one in gateway.spec.addresses if one.value)
     unusable = sorted(one for one in wanted if ipaddress.ip_address(one) not in have)
     if unusable:
         return Reason(ADDRESS_NOT_USABLE, f"{', '.join(unusable)} cannot be used here")
     return None if addresses else Reason(ADDRESS_NOT_ASSIGNED, "there is no address")
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an IP address, None if it is a name."""
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError:
+        return None
 
 
 def _reason(listener: ListenerStatus, condition: str) -> str:

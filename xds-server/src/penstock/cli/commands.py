@@ -327,7 +327,10 @@ ControllerDrainSeconds = Annotated[
     float, typer.Option("--drain-seconds", help="From SIGTERM to the end of streams.")
 ]
 ControllerGatewayAddresses = Annotated[
-    str, typer.Option("--gateway-addresses", help="nodes, or pool:192.0.2.0/26 (cluster).")
+    str,
+    typer.Option(
+        "--gateway-addresses", help="nodes, loadbalancer, or pool:192.0.2.0/26 (cluster)."
+    ),
 ]
 ControllerSystemNamespace = Annotated[
     str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")

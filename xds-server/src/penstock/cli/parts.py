@@ -145,17 +145,17 @@ def settings_of(cluster: ClusterOptions, published_offset: int, *, only_gateways
     system = cluster.system_namespace or _own_namespace(cluster) or "penstock-system"
     mode, _, pool = cluster.gateway_addresses.partition(":")
     match mode:
-        case "nodes" if not pool:
+        case "nodes" | "loadbalancer" if not pool:
             return Settings(
-                reach=Reach.CLUSTER, addressing=Addressing.NODES, system_namespace=system
+                reach=Reach.CLUSTER, addressing=Addressing(mode), system_namespace=system
             )
         case "pool":
             text = str(AddressRanges(pool))
             return Settings(reach=Reach.CLUSTER, gateway_pool=text, system_namespace=system)
         case _:
             raise PenstockError(
-                f"--gateway-addresses {cluster.gateway_addresses!r} is neither nodes nor pool:… "
-                "with addresses; write pool:192.0.2.0/26"
+                f"--gateway-addresses {cluster.gateway_addresses!r} is none of nodes, "
+                "loadbalancer, and pool:… with addresses; write pool:192.0.2.0/26"
             )
 
 

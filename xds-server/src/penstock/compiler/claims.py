@@ -18,6 +18,7 @@ from penstock.compiler.gateway_classes import ours
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.core.ranges import AddressRanges
+from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.listeners import gateway_fault
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -74,7 +75,7 @@ def assigned(db: Database, ref: ObjectRef) -> Assignment:
 def assignments(db: Database, _: None) -> dict[ObjectRef, Assignment]:
     """Return what everybody gets from the pool."""
     settings = db.settings
-    if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:
+    if settings.reach is Reach.CLUSTER and settings.addressing is not Addressing.POOL:
         return {}
     pool = AddressRanges(settings.gateway_pool)
     never = frozenset[int]() if settings.reach is Reach.CLUSTER else frozenset({0})
@@ -129,7 +130,8 @@ def is_balanced(service: Service) -> bool:
     """Return whether a Service is a LoadBalancer that we are asked to be."""
     spec = service.spec
     ours_ = spec.load_balancer_class in ("", LOAD_BALANCER_CLASS)
-    return spec.type == "LoadBalancer" and ours_ and bool(service.addresses)
+    users = not is_generated(service.metadata.labels)
+    return spec.type == "LoadBalancer" and ours_ and users and bool(service.addresses)
 
 
 def share_out(

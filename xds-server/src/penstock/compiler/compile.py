@@ -10,6 +10,7 @@ import msgspec
 from penstock.compiler import roots
 from penstock.compiler.certificates import NOW
 from penstock.compiler.database import Database
+from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
 from penstock.compiler.nodes import set_node
 from penstock.compiler.roots import Output, Outputs
@@ -72,6 +73,8 @@ class Compiler:
         """What could not be compiled because of a mistake of ours; the last good version stays."""
         self.statuses = StatusGoals(self.db)
         """Filled by whoever writes statuses."""
+        self.generated = GeneratedObjects(self.db)
+        """Followed by whoever makes them."""
         self._roots: dict[_Root, engine.Node] = {}
         self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
         self._outputs: dict[_Root, Outputs] = {}
@@ -225,6 +228,8 @@ class Compiler:
             self._publish(goal, node.value)
         elif isinstance(goal, StatusGoal):
             self.statuses.note(goal)
+        elif isinstance(goal, GeneratedGoal):
+            self.generated.note(node.value)
 
     def _reconcile(self, root: _Root, outputs: Outputs) -> None:
         """Want exactly *outputs* because of *root*."""

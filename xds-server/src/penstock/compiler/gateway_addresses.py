@@ -10,8 +10,8 @@ import msgspec
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
-from penstock.compiler.gateway_listeners import port_holder
-from penstock.compiler.gateway_ports import gateway_ref, port_of
+from penstock.compiler.gateway_ports import gateway_ref, port_holder, port_of
+from penstock.compiler.generated_services import current, name_taken, open_port, purpose
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
@@ -26,6 +26,7 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
     """How a Gateway is reached, or why it is not."""
 
     addresses: tuple[str, ...] = ()
+    """IP addresses, and where a load balancer is reached by names, these."""
     fault: Reason | None = None
     """Why it has not the addresses that it should have."""
     closed: dict[str, str] = {}
@@ -43,6 +44,8 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     settings = db.settings
     if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:
         return _at_nodes(db, gateway, places(db, gateway_ref(name)))
+    if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.LOAD_BALANCER:
+        return _at_load_balancer(db, gateway)
     assignment = assigned(db, gateway_ref(name))
     fault = None
     if assignment.refused:
@@ -77,6 +80,34 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
     return msgspec.structs.replace(reached, taken=taken)
 
 
+def _at_load_balancer(db: Database, gateway: Gateway) -> ReachedAt:
+    """Return what the load balancer of the generated Service says."""
+    found, about = current(db, gateway.key), purpose(db, gateway.key)
+    entries = found.status.load_balancer.ingress if found is not None else ()
+    addresses = tuple(dict.fromkeys(text for one in entries if (text := one.ip or one.hostname)))
+    known = frozenset(_number(one) for one in addresses if is_ip(one))
+    wanted = [one.value for one in gateway.spec.addresses if one.value]
+    lacking = [one for one in wanted if _number(one) not in known]
+    fault = None
+    if about is None or found is None:
+        text = name_taken(db, gateway.key) or "its Service is not there yet"
+        fault = Reason(ADDRESS_NOT_ASSIGNED, text)
+    elif addresses and lacking:
+        text = f"{', '.join(lacking)} is not what the load balancer of Service {about.service} has"
+        fault = Reason(ADDRESS_NOT_USABLE, text)
+    elif not addresses:
+        text = f"the load balancer of Service {about.service} has no address yet"
+        fault = Reason(ADDRESS_NOT_ASSIGNED, text)
+    elif not somebody_serves(db, None):
+        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
+    closed = {
+        one.place: f"port {one.own.port} has no node port yet"
+        for one in served_listeners(db, gateway.key)
+        if not open_port(db, port_of(gateway.key, one.own))
+    }
+    return _reached(db, gateway, addresses[:MAX_ADDRESSES], fault, closed)
+
+
 def _reached(
     db: Database, gateway: Gateway, addresses: tuple[str, ...], fault: Reason | None
 ) -> ReachedAt:
@@ -84,6 +115,15 @@ def _reached(
     if fault is not None and not addresses:
         closed = {one.place: fault.message for one in placed_listeners(db, gateway.key)}
     return ReachedAt(addresses=addresses, fault=fault, closed=closed)
+
+
+def is_ip(address: str) -> bool:
+    """Return whether *address* is an IP address, and not a name."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(address: str) -> tuple[int, int]:

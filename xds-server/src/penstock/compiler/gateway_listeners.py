@@ -14,10 +14,12 @@ from penstock.compiler.gateway_ports import (
     HostPort,
     gateway_ref,
     http_listeners_on,
+    port_holder,
     ports,
 )
+from penstock.compiler.generated_services import open_port
 from penstock.compiler.nodes import places
-from penstock.compiler.settings import Addressing, Reach
+from penstock.compiler.settings import Reach
 from penstock.compiler.streams import stream_chains
 from penstock.envoy import listener as listeners
 from penstock.envoy.listener import GatewayListener
@@ -75,23 +77,11 @@ def gateway_listener_on(db: Database, key: ListenerOn) -> Resource | None:
     It may open before its addresses are on a link of the node: then nobody ever meets a closed
     port there.
     """
-    netns, port = db.settings.host_netns, key.at.port
-    if port_holder(db, key.at.host_port) not in (None, key.at):
+    netns, port = db.settings.host_netns, open_port(db, key.at)
+    if not port or port_holder(db, key.at.host_port) not in (None, key.at):
         return None
     found = [one for one in places(db, gateway_ref(key.at.gateway)) if one.node == key.node]
     return _listener(db, key.at, [(one.address, port, netns) for one in found])
-
-
-@query
-def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
-    """Return which Gateway has a port of all nodes, the first by name; None: each has its own."""
-    if db.settings.reach is not Reach.CLUSTER or db.settings.addressing is Addressing.POOL:
-        return None
-    for name in db.gateways.bucket("all", ALL):
-        at = GatewayPort(name, wanted.port, wanted.datagrams)
-        if at in ports(db, name):
-            return at
-    return None
 
 
 def _listener(

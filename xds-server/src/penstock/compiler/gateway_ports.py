@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.compiler.database import Database
+from penstock.compiler.database import ALL, Database
 from penstock.compiler.merged_listeners import attachments, served_listeners
+from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, covers, specificity
 from penstock.gatewayapi.listener_tls import is_https
@@ -120,3 +121,15 @@ def owner(db: Database, key: GatewayHost) -> Listener | None:
 def scheme(db: Database, at: GatewayPort) -> str:
     """Return by which scheme clients come to a port."""
     return "https" if any(map(is_https, listeners_on(db, at))) else "http"
+
+
+@query
+def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
+    """Return which Gateway has a port of all nodes, the first by name; None: each has its own."""
+    if db.settings.reach is not Reach.CLUSTER or db.settings.addressing is not Addressing.NODES:
+        return None
+    for name in db.gateways.bucket("all", ALL):
+        at = GatewayPort(name, wanted.port, wanted.datagrams)
+        if at in ports(db, name):
+            return at
+    return None

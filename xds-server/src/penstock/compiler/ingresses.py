@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_addresses import reached_at
+from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.routing import RouteFor, translated
 from penstock.compiler.settings import Addressing
 from penstock.core.events import Event, EventType
@@ -142,7 +142,7 @@ def ingress_status(db: Database, name: NamespacedName) -> dict[str, Any] | None:
     if found is None:
         return None
     addresses = reached_at(db, found.entry).addresses
-    entries = [{"ip": address} for address in addresses]
+    entries = [{"ip" if is_ip(one) else "hostname": one} for one in addresses]
     return {"loadBalancer": {"ingress": entries} if entries else {}}
 
 

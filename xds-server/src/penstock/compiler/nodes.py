@@ -123,7 +123,7 @@ def places(db: Database, ref: ObjectRef) -> tuple[Place, ...]:
     settings = db.settings
     if settings.reach is not Reach.CLUSTER:
         return ()
-    if settings.addressing is Addressing.NODES:
+    if settings.addressing is not Addressing.POOL:
         return _on_every_node(db, ref)
     found = ((owner(db, address), address) for address in assigned(db, ref).addresses)
     return tuple(sorted(Place(node, address) for node, address in found if node is not None))

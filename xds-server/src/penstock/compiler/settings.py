@@ -28,6 +28,9 @@ class Addressing(enum.Enum):
     """From a pool; one node answers for each address."""
     NODES = "nodes"
     """The addresses of the nodes, each of which serves every Gateway."""
+    LOAD_BALANCER = "loadbalancer"
+    """From a Service of type LoadBalancer that somebody else gives an address: a cloud. Every node
+    serves every Gateway at the node ports of its Service."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from penstock.compiler.certificates import client_certificate, gateway_certifica
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import crd_versions, ours
+from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
@@ -57,6 +58,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
 
     attached_routes: dict[str, int]
     reached_at: ReachedAt
+    name_taken: str
     certificates: dict[str, ListenerCertificates]
     placed: tuple[PlacedListener, ...]
     clients: ClientChecks
@@ -71,6 +73,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
     return GatewayBasis(
         attached_routes(db, name),
         reached_at(db, name),
+        name_taken(db, name),
         gateway_certificates(db, name),
         placed_listeners(db, name),
         checks_of_clients(db, name),

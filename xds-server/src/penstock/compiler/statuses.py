@@ -6,7 +6,7 @@ A status is computed when somebody asks; nothing of it is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ import msgspec
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_addresses import reached_at
+from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.gateway_classes import crd_versions, ours
+from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
@@ -39,6 +40,7 @@ from penstock.compiler.shadows import shadows
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.conditions import fails
 from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
 from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
@@ -73,6 +75,7 @@ from penstock.policy.status import VALID
 from penstock.policy.status import conditions as policy_conditions
 
 DATA_PLANE_ACKED = "DataPlaneAcked"
+SERVICE_GENERATED = "penstock.dev/ServiceGenerated"
 
 Acknowledged = Callable[[ObjectRef], Condition | None]
 """What the data plane says of the resources of an object; None if it has none."""
@@ -251,11 +254,24 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         shown=client_certificate.once(db, thing.key),
     )
     return {
-        "addresses": [{"type": "IPAddress", "value": one} for one in status.addresses],
-        "conditions": _with_acknowledged(status.conditions, thing, acknowledged),
+        "addresses": [
+            {"type": "IPAddress" if is_ip(one) else "Hostname", "value": one}
+            for one in status.addresses
+        ],
+        "conditions": _with_acknowledged(
+            (*status.conditions, *_unnamed(db, thing)), thing, acknowledged
+        ),
         "listeners": _listeners(status.listeners),
         "attachedListenerSets": accepted_sets.once(db, thing.key),
     }
+
+
+def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:
+    """Yield a condition that is only there when it is false: whether a Gateway has its Service."""
+    taken = name_taken.once(db, gateway.key)
+    if taken:
+        generation = gateway.metadata.generation
+        yield fails(SERVICE_GENERATED, "NameTaken", generation, taken)
 
 
 def _pending(db: Database, gateway: NamespacedName, acknowledged: Acknowledged) -> dict[str, str]:

@@ -66,7 +66,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         writing: list[Coroutine[Any, Any, None]] = []
         if isinstance(source, KubernetesSource) and config.access is not None:
             feed = StatusFeed(world, clock, source.outdated)
-            writer = status_writer(config, config.access, clock, feed.statuses)
+            writer = status_writer(config, config.access, clock, feed.statuses, feed.objects)
             metrics.watch(source, writer)
             writing.append(feed.run(writer))
         await _until_stopped(work, writing, endpoint, stop)

@@ -33,6 +33,7 @@ from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.followed import Referenced
+from penstock.sources.kubernetes.object_writer import Objects, ObjectWriter
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import Statuses, StatusWriter
 from penstock.sources.merged import MergedSource, WithoutKind
@@ -104,8 +105,10 @@ def source_of(config: Config, clock: Clock) -> Source:
     return MergedSource([_written(config.sources, clock), made])
 
 
-def status_writer(config: Config, access: Access, clock: Clock, statuses: Statuses) -> StatusWriter:
-    """Return what writes statuses, and Events about them, into the API server."""
+def status_writer(
+    config: Config, access: Access, clock: Clock, statuses: Statuses, objects: Objects
+) -> StatusWriter:
+    """Return what writes statuses, Events about them, and objects into the API server."""
     identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
     return StatusWriter(
         access,
@@ -116,6 +119,7 @@ def status_writer(config: Config, access: Access, clock: Clock, statuses: Status
         namespace=config.lease_namespace,
         environment=config.environment,
         events=EventWriter(clock, random.random, instance=identity, controller=statuses.controller),
+        objects=ObjectWriter(clock, random.random, objects),
     )
 
 

@@ -11,6 +11,7 @@ import structlog
 from penstock.compiler.compile import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated
+from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
@@ -18,6 +19,7 @@ from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
+from penstock.sources.kubernetes.object_writer import Objects
 from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter
 from penstock.sources.kubernetes.table import Seen
 
@@ -52,6 +54,12 @@ class StatusFeed:
         self._writer: StatusWriter | None = None
         self._leads = False
         self._acknowledged: dict[ObjectRef, Condition] = {}
+        self._objects = ObjectFeed(world)
+
+    @property
+    def objects(self) -> Objects:
+        """Return what a writer of generated objects asks."""
+        return self._objects.objects
 
     @property
     def statuses(self) -> Statuses:
@@ -89,6 +97,8 @@ class StatusFeed:
     def _turn(self, leads: bool) -> None:  # noqa: FBT001  # the writer's callback
         """Look at every object if it is our turn; follow nothing if it is not."""
         self._leads = leads
+        if self._writer is not None and self._writer.objects is not None:
+            self._objects.turn(self._writer.objects, leads=leads)
         if not leads:
             self._world.compiler.statuses.clear()
             return
@@ -113,6 +123,8 @@ class StatusFeed:
                 self._mark(ref, event.object.metadata.resource_version)
         for ref in goals.take():
             self._mark(ref)
+        if self._writer is not None and self._writer.objects is not None:
+            self._objects.take(self._writer.objects, batch)
 
     async def _sum_up(self) -> None:
         """Look at objects of which nodes say something else than before."""

@@ -34,13 +34,13 @@ class Namespace(Object, frozen=True, kw_only=True):
 class ServicePort(ApiStruct, frozen=True, kw_only=True):
     """One port of a Service."""
 
-    known_unused: ClassVar[frozenset[str]] = names("nodePort")
-
     port: Port
     name: str = ""
     protocol: Protocol = "TCP"
     app_protocol: str = ""
     target_port: IntOrString | None = None
+    node_port: int = 0
+    """By which it is reached at every node, 0 if it is not."""
 
     @property
     def target(self) -> IntOrString:
@@ -109,9 +109,10 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
 class LoadBalancerIngress(ApiStruct, frozen=True, kw_only=True):
     """An address by which a LoadBalancer is reached."""
 
-    known_unused: ClassVar[frozenset[str]] = names("hostname ipMode ports")
+    known_unused: ClassVar[frozenset[str]] = names("ipMode ports")
 
     ip: str = ""
+    hostname: str = ""
 
 
 class LoadBalancerStatus(ApiStruct, frozen=True, kw_only=True):

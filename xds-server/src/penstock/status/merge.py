@@ -19,6 +19,7 @@ OURS = frozenset(
         "Accepted", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
         "InsecureFrontendValidationMode", "Overlapped", "OverlappingTLSConfig", "PartiallyInvalid",
         "Programmed", "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
+        "penstock.dev/ServiceGenerated",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""

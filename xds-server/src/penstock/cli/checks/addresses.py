@@ -51,7 +51,8 @@ def _pool(cluster: Cluster) -> Finding:
     if mode is None:
         return POOL.skip("the Deployment penstock-controller is not there or cannot be read")
     if not mode.startswith("pool:"):
-        return POOL.ok(f"those of the nodes ({mode})")
+        by = "the cloud's, by Services" if mode == "loadbalancer" else "those of the nodes"
+        return POOL.ok(f"{by} ({mode})")
     try:
         pool = list(_networks(mode.removeprefix("pool:")))
     except ValueError as error:

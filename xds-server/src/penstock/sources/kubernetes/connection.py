@@ -57,6 +57,8 @@ class Call(msgspec.Struct, frozen=True):
     """Path and query."""
     body: object = None
     """JSON value; None for none."""
+    content: str = ""
+    """Content type of the body; "" for a merge patch with PATCH, else plain JSON."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +112,9 @@ class ApiServer:
         """
         try:
             async with asyncio.timeout(seconds):
-                response = await self._send(session, call.method, call.target, call.body)
+                response = await self._send(
+                    session, call.method, call.target, call.body, content=call.content
+                )
                 async with response:
                     body = await response.read()
             if response.status == HTTPStatus.UNAUTHORIZED:
@@ -208,14 +212,15 @@ class ApiServer:
         body: object = None,
         *,
         accept: str = "",
+        content: str = "",
     ) -> aiohttp.ClientResponse:
         context = await self._credentials.context()
         headers = await self._credentials.headers()
         if accept:
             headers = {**headers, "Accept": accept}
         if body is not None:
-            content = "application/merge-patch+json" if method == "PATCH" else "application/json"
-            headers = {**headers, "Content-Type": content}
+            usual = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            headers = {**headers, "Content-Type": content or usual}
         return await session.request(
             method,
             URL(self._access.server + target, encoded=True),

@@ -22,6 +22,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, UnreachableError
 from penstock.sources.kubernetes.event_writer import EventWriter, Send
+from penstock.sources.kubernetes.object_writer import ObjectWriter
 from penstock.sources.kubernetes.requests import object_target
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
 from penstock.status.merge import merged
@@ -75,6 +76,7 @@ class StatusWriter:
         terms: Terms | None = None,
         environment: Mapping[str, str],
         events: EventWriter | None = None,
+        objects: ObjectWriter | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -88,10 +90,13 @@ class StatusWriter:
             terms: of the Lease.
             environment: what a credential plugin is started with.
             events: told of each status that is written; None for no Events.
+            objects: writes other things while we hold the Lease; None for nothing.
         """
         self._server = ApiServer(access, clock, environment)
         self.events = events
         """Told of each status that is written."""
+        self.objects = objects
+        """Writes while we may."""
         self._clock = clock
         self._statuses = statuses
         self._terms = terms or Terms()
@@ -131,6 +136,8 @@ class StatusWriter:
                     tasks.create_task(self._write_all(session))
                     if self.events is not None:
                         tasks.create_task(self.events.run(self._sender(session)))
+                    if self.objects is not None:
+                        tasks.create_task(self.objects.run(self._sender(session), self._may_begin))
             finally:
                 await self._release(session)
 
@@ -179,6 +186,8 @@ class StatusWriter:
             self._written.clear()
             if self.events is not None:
                 self.events.clear()
+            if self.objects is not None:
+                self.objects.clear()
             _log.info("not writing statuses any more", holder=self._election.holder)
         self._statuses.leading(leads)
         self._woken.set()
@@ -222,6 +231,9 @@ class StatusWriter:
         finally:
             woken.cancel()
             timer.cancel()
+
+    def _may_begin(self) -> bool:
+        return self._may_write(self._clock.monotonic())
 
     def _may_write(self, now: float) -> bool:
         """Return whether a write that begins now ends while we are the one to write."""
@@ -270,7 +282,7 @@ class StatusWriter:
 
     def _sender(self, session: aiohttp.ClientSession) -> Send:
         async def send(call: Call) -> Answer:
-            return await self._server.call(session, call, CALL_SECONDS)
+            return await self._server.call(session, call, self._call_seconds)
 
         return send
 
