@@ -74,7 +74,7 @@ def there(
     made: Generated, *, ip: str = "10.96.0.7", entry: LoadBalancerIngress | None = None
 ) -> Service:
     """Return a generated Service as the server has it."""
-    body = {**made.body, "spec": {**made.body["spec"], "clusterIP": ip}}
+    body: dict[str, Any] = {**made.body, "spec": made.body["spec"] | {"clusterIP": ip}}
     ports = [{**one, "nodePort": 30000 + at} for at, one in enumerate(body["spec"]["ports"], 1)]
     body["spec"]["ports"] = ports
     found = objects.made(body)
