@@ -99,13 +99,14 @@ def _at_load_balancer(db: Database, gateway: Gateway) -> ReachedAt:
         text = f"the load balancer of Service {about.service} has no address yet"
         fault = Reason(ADDRESS_NOT_ASSIGNED, text)
     elif not somebody_serves(db, None):
-        fault = Reason(ADDRESS_NOT_ASSIGNED, NOBODY_SERVES)
-    closed = {
+        fault = Reason(NO_RESOURCES, NOBODY_SERVES)
+    unopened = {
         one.place: f"port {one.own.port} has no node port yet"
         for one in served_listeners(db, gateway.key)
         if not open_port(db, port_of(gateway.key, one.own))
     }
-    return _reached(db, gateway, addresses[:MAX_ADDRESSES], fault, closed)
+    reached = _reached(db, gateway, addresses[:MAX_ADDRESSES], fault)
+    return msgspec.structs.replace(reached, closed=unopened | reached.closed)
 
 
 def _reached(
