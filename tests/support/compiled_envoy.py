@@ -61,7 +61,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     app: Place | None = None
     """The application behind every ingress listener."""
     endpoints: Mapping[str, Place] = {}
-    """By the address of an endpoint: where it really is."""
+    """By the address of an endpoint, or its "address:port": where it really is."""
 
 
 def socket_name(listener: str, index: int = 0) -> str:
@@ -153,7 +153,9 @@ def _assignment(resource: Resource, around: Surroundings) -> endpoint_pb2.Cluste
     for locality in made.endpoints:
         for one in locality.lb_endpoints:
             address = one.endpoint.address
-            place = around.endpoints.get(address.socket_address.address)
+            written = address.socket_address
+            at_port = around.endpoints.get(f"{written.address}:{written.port_value}")
+            place = at_port or around.endpoints.get(written.address)
             if place is not None:
                 address.CopyFrom(_address(place))
     return made
@@ -243,12 +245,15 @@ class CompiledEnvoy:
         host: str = "a.test",
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
+        body: str = "",
         index: int = 0,
     ) -> Answer:
         """Make a request, byte for byte as given, on the unix socket of a listener."""
         lines = [f"{method} {path} HTTP/1.1", f"host: {host}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        request = "\r\n".join([*lines, "", ""]).encode()
+        if body:
+            lines.append(f"content-length: {len(body)}")
+        request = "\r\n".join([*lines, "", body]).encode()
         return await exchange(self.folder / socket_name(listener, index), request)
 
     def log(self) -> str:

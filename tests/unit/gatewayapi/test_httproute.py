@@ -292,18 +292,6 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
         ({"filters": [EXTENSION]}, "filters[0]", UNSUPPORTED),
         ({"filters": [EXTENSION, EXTENSION]}, "filters[0]", UNSUPPORTED),
         (
-            {
-                "filters": [
-                    {
-                        "type": "ExternalAuth",
-                        "externalAuth": {"protocol": "GRPC", "backendRef": SERVICE, "grpc": {}},
-                    }
-                ]
-            },
-            "filters[0]",
-            UNSUPPORTED,
-        ),
-        (
             {"sessionPersistence": {"sessionName": "a b"}},
             "sessionPersistence.sessionName",
             UNSUPPORTED,

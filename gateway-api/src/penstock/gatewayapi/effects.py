@@ -12,6 +12,7 @@ import msgspec
 from penstock.gatewayapi.faults import INCOMPATIBLE_FILTERS, Fault
 from penstock.gatewayapi.filters import (
     FilterType,
+    HTTPExternalAuthFilter,
     HTTPHeaderFilter,
     HTTPRequestMirrorFilter,
     HTTPRouteFilter,
@@ -25,6 +26,7 @@ ON_RULES = ON_BACKENDS | {
     FilterType.URL_REWRITE,
     FilterType.REQUEST_MIRROR,
     FilterType.CORS,
+    FilterType.EXTERNAL_AUTH,
 }
 
 
@@ -32,6 +34,13 @@ class MirrorFilter(msgspec.Struct, frozen=True):
     """A filter that copies requests, and where it is, as "spec.rules[0].filters[1]"."""
 
     given: HTTPRequestMirrorFilter
+    path: str
+
+
+class AuthFilter(msgspec.Struct, frozen=True):
+    """A filter that asks a server, and where it is, as "spec.rules[0].filters[1]"."""
+
+    given: HTTPExternalAuthFilter
     path: str
 
 
@@ -45,6 +54,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     redirect: Redirect | None = None
     cors: Cors | None = None
     mirrors: tuple[MirrorFilter, ...] = ()
+    auth: AuthFilter | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -85,6 +95,7 @@ def _effect(filters: Sequence[HTTPRouteFilter], path: str, served: frozenset[Fil
         redirect=answer if isinstance(answer, Redirect) else None,
         cors=_cors(single),
         mirrors=_mirrors(placed) if FilterType.REQUEST_MIRROR in served else (),
+        auth=_auth(single),
         faults=(
             *_not_served(placed, served),
             *request.faults,
@@ -144,6 +155,12 @@ def _cors(single: _Single) -> Cors | None:
     placed = single.get(FilterType.CORS)
     given = None if placed is None else placed.filter.cors
     return None if given is None else cors(given)
+
+
+def _auth(single: _Single) -> AuthFilter | None:
+    placed = single.get(FilterType.EXTERNAL_AUTH)
+    given = None if placed is None else placed.filter.external_auth
+    return None if placed is None or given is None else AuthFilter(given, placed.path)
 
 
 def _mirrors(placed: Sequence[_Placed]) -> tuple[MirrorFilter, ...]:

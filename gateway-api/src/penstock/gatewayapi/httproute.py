@@ -25,7 +25,7 @@ from penstock.gatewayapi.translation import (
     destinations,
     refused,
 )
-from penstock.ir.route import Forward, HeaderChange, Respond, Retry
+from penstock.ir.route import ExternalAuth, Forward, HeaderChange, Respond, Retry
 from penstock.meta.names import Origin
 
 INVALID = Respond(status=HTTP_REFUSAL.status)
@@ -69,15 +69,18 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
         *kept.faults,
     )
     valid = not faults
+    served = valid and to.lost_auth is None
     return Rule(
         origin=origin,
         matches=matches,
-        action=effect.redirect or _forward(rule, effect, to, kept) if valid else INVALID,
+        action=effect.redirect or _forward(rule, effect, to, kept) if served else INVALID,
         request_headers=effect.request_headers if valid else HeaderChange(),
         response_headers=effect.response_headers if valid else HeaderChange(),
         cors=effect.cors if valid else None,
+        auth=to.auth if valid and isinstance(to.auth, ExternalAuth) else None,
         backends=to.backends,
         lost_mirrors=to.lost_mirrors,
+        lost_auth=to.lost_auth,
         faults=faults,
     )
 

@@ -19,6 +19,7 @@ from penstock.gatewayapi.backends import (
     resolve_port,
 )
 from penstock.gatewayapi.effects import Effect, MirrorFilter, effect_on_backend
+from penstock.gatewayapi.external_auth import external_auth
 from penstock.gatewayapi.faults import Fault, Refusal
 from penstock.gatewayapi.fields import WeightedBackendReference
 from penstock.gatewayapi.filters import HTTPRequestMirrorFilter, HTTPRouteFilter
@@ -30,6 +31,7 @@ from penstock.ir.route import (
     Action,
     Backend,
     Cors,
+    ExternalAuth,
     HeaderChange,
     InvalidBackend,
     Mirror,
@@ -83,9 +85,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
     cors: Cors | None = None
+    auth: ExternalAuth | None = None
     backends: tuple[Backend, ...]
     lost_mirrors: tuple[InvalidBackend, ...]
     """Where copies should go and cannot."""
+    lost_auth: InvalidBackend | None = None
+    """Who should be asked and cannot; `action` is the refusal then, too."""
     faults: tuple[Fault, ...]
 
 
@@ -95,8 +100,15 @@ class Destinations(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...]
     mirrors: tuple[Mirror, ...]
     lost_mirrors: tuple[InvalidBackend, ...]
+    auth: ExternalAuth | InvalidBackend | None
+    """Who is asked whether a request may pass."""
     faults: tuple[Fault, ...]
     """What is wrong with the filters of backends."""
+
+    @property
+    def lost_auth(self) -> InvalidBackend | None:
+        """Return who should be asked and cannot."""
+        return self.auth if isinstance(self.auth, InvalidBackend) else None
 
 
 def destinations(
@@ -112,7 +124,10 @@ def destinations(
     """
     backends, faults = _backends(refs, origin, references)
     mirrors, lost = _mirrors(effect.mirrors, origin, references)
-    return Destinations(backends=backends, mirrors=mirrors, lost_mirrors=lost, faults=faults)
+    auth = None if effect.auth is None else external_auth(effect.auth, origin, references)
+    return Destinations(
+        backends=backends, mirrors=mirrors, lost_mirrors=lost, auth=auth, faults=faults
+    )
 
 
 def assembled(
@@ -126,7 +141,12 @@ def assembled(
         refusal: how it answers what cannot be served.
         problems: what else its author should know.
     """
-    backends = [one for rule in rules for one in (*rule.backends, *rule.lost_mirrors)]
+    backends = [
+        one
+        for rule in rules
+        for one in (*rule.backends, *rule.lost_mirrors, rule.lost_auth)
+        if one is not None
+    ]
     generation = route.metadata.generation
     return TranslatedRoute(
         key=route.key,
@@ -173,6 +193,7 @@ def _route(rule: Rule, match: RouteMatch, name: str) -> Route:
         request_headers=rule.request_headers,
         response_headers=rule.response_headers,
         cors=rule.cors,
+        auth=rule.auth,
         origin=rule.origin,
     )
 
@@ -240,6 +261,10 @@ def _problems(rules: Sequence[Rule], refusal: Refusal) -> Iterator[Problem]:
         for mirror in rule.lost_mirrors:
             text = f"{mirror.reason}: {mirror.message}"
             yield Problem(mirror.origin.path, text, "nothing is copied there", Severity.WARNING)
+        if rule.lost_auth is not None:
+            lost = rule.lost_auth
+            hint = f"the rule answers {refusal.words}: nobody can be asked"
+            yield Problem(lost.origin.path, f"{lost.reason}: {lost.message}", hint)
 
 
 def default_gateways(asked: str | None) -> Iterator[Problem]:

@@ -10,9 +10,11 @@ from penstock.compiler.settings import Settings
 from penstock.core.crds import CustomResourceDefinition
 from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
+from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.fields import BackendObjectReference
+from penstock.gatewayapi.filters import HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
@@ -144,11 +146,11 @@ class GatewayCollections:
                 "parent": _route_parents,
                 "backend": _route_backends,
                 "copied": lambda _, route: (ALL,) if any(_copied_to(route)) else (),
+                "authority": _authorities,
                 "consumer": _route_consumers,
                 "weighted": _weighted,
                 "grpc": _grpc,
                 "asked": lambda _, route: asked_by(route),
-                "stream": _streams,
                 "session": _sessions,
             },
         )
@@ -250,6 +252,18 @@ def _copied_to(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
                 yield one.request_mirror.backend_ref
 
 
+def _authorities(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service ports that are asked whether requests may pass."""
+    for rule in _http_rules(route):
+        for one in rule.filters:
+            asked = one.external_auth if isinstance(one, HTTPRouteFilter) else None
+            if asked is not None and asked.backend_ref.port is not None:
+                role = Role.AUTH_GRPC if asked.protocol == "GRPC" else Role.AUTH
+                ref = asked.backend_ref
+                name = NamespacedName(ref.namespace or key.namespace, ref.name)
+                yield role, ServicePort(name, asked.backend_ref.port)
+
+
 def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if the route is written for clients of its own namespace only."""
     for kind, target in _route_parents(key, route):
@@ -266,14 +280,6 @@ def _weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
 def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:
     """Return the rules of a route for requests; others, and what cannot be read, have none."""
     return () if isinstance(route, StreamRoute | Broken) else route.spec.rules
-
-
-def _streams(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
-    """Yield the Services that connections or datagrams go to."""
-    if isinstance(route, StreamRoute):
-        for rule in route.spec.rules:
-            for backend in rule.backend_refs:
-                yield NamespacedName(backend.namespace or key.namespace, backend.name)
 
 
 def _sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:

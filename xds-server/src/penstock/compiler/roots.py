@@ -122,6 +122,11 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             yield Output(services.assignment, of)
     for key in gateway_clusters.showing_towards(db, target):
         yield Output(gateway_clusters.showing_cluster, key)
+    for role in (Role.AUTH, Role.AUTH_GRPC):
+        if db.routes.bucket("authority", (role, target)):
+            of = RoleOf(role.value, target)
+            yield Output(services.cluster, of)
+            yield Output(services.authorities, of)
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)

@@ -22,7 +22,7 @@ from penstock.compiler.weights import weights_in_runtime
 from penstock.envoy import cluster as clusters
 from penstock.envoy import copies, rbac
 from penstock.envoy import listener as listeners
-from penstock.envoy.cluster import APP_CLUSTER, Role, cluster_name
+from penstock.envoy.cluster import APP_CLUSTER, Role, auth_cluster_name, cluster_name
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.route import virtual_host
 from penstock.envoy.scope import destination, egress_key, inbound_key, scope
@@ -60,6 +60,10 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
     The rules belong to it: a cluster whose rules have not come answers 503.
     """
     for route in host.routes:
+        if route.auth is not None:
+            name = auth_cluster_name(route.auth.target, route.auth.grpc)
+            yield ResourceName(types.CLUSTER, name)
+            yield ResourceName(types.ENDPOINTS, name)
         if isinstance(route.action, Forward):
             for target in route.action.targets:
                 yield from _ready_cluster(target, role)

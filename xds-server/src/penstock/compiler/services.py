@@ -21,7 +21,7 @@ from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
-from penstock.envoy.cluster import Protocol, Role, cluster_name, showing_name
+from penstock.envoy.cluster import JUDGED, Protocol, Role, cluster_name, showing_name
 from penstock.envoy.endpoint import load_assignment
 from penstock.envoy.tls import secret_name
 from penstock.envoy.upstream_tls import secure
@@ -165,10 +165,13 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     tls = tls_towards(db, target) if role is not Role.MESH else None
     protocol, netns = _protocol(db, spec, of, tls), db.settings.dial_netns
     name, origin = cluster_name(role, target), Origin.of("Service", target.service)
-    if not isinstance(tls, BackendTls):
+    if role in JUDGED and not isinstance(tls, BackendTls):
         made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
         return make_resource(types.CLUSTER, name, made, [origin])
-    message = clusters.policed(role, target, protocol, node_netns=netns)
+    build = clusters.policed if role in JUDGED else clusters.asked
+    message = build(role, target, protocol, node_netns=netns)
+    if not isinstance(tls, BackendTls):
+        return encode_resource(types.CLUSTER, name, message, [origin])
     secure(message, tls, http2=protocol is Protocol.HTTP2)
     return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
 
@@ -196,10 +199,12 @@ def _protocol(
 ) -> Protocol:
     """Return what the endpoints are spoken to in; calls of gRPC are HTTP/2 always."""
     role = Role(of.role)
-    if spec.app_protocol in HTTP2_PROTOCOLS:
+    if spec.app_protocol in HTTP2_PROTOCOLS or role is Role.AUTH_GRPC:
         return Protocol.HTTP2
     if role is Role.MESH:
         return Protocol.SAME
+    if role is Role.AUTH:
+        return Protocol.HTTP1
     if not db.routes.bucket("grpc", of.target):
         return Protocol.HTTP1
     others = db.routes.bucket("backend", (ParentKind.GATEWAY, of.target))
@@ -226,6 +231,34 @@ def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
 def one_family(found: Sequence[Backend]) -> Sequence[Backend]:
     """Return the endpoints of one family, as two would count every pod twice: IPv4 if there is."""
     return [one for one in found if ":" not in one.address] or found
+
+
+@query
+def authorities(db: Database, of: RoleOf) -> Resource:
+    """Return the ClusterLoadAssignment for questions: who takes all from Gateways.
+
+    Envoy's upstream filters do not see these, so policy is applied to the endpoints beforehand:
+    what would depend on the request itself is not sent.
+    """
+    refused = isinstance(tls_towards(db, of.target), RefusedTls)
+    found = [
+        Backend(address, group.port)
+        for group in (() if refused else groups(db, of.target))
+        for address in (group.addresses if _open_to_gateways(_inbound(db, group)) else ())
+    ]
+    return _assignment(of, sorted(found))
+
+
+def _open_to_gateways(rule: HttpPort) -> bool:
+    gateways = int(Reserved.INGRESS)
+    return (
+        rule.denied is not None
+        and gateways not in rule.denied
+        and any(
+            not allow.rules and (allow.peers is None or gateways in allow.peers)
+            for allow in rule.allows
+        )
+    )
 
 
 @query

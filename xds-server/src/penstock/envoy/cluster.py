@@ -51,6 +51,13 @@ class Role(enum.Enum):
 
     MESH = "mesh"
     GATEWAY = "gw"
+    AUTH = "auth"
+    AUTH_GRPC = "auth-grpc"
+    """For questions whether a request may pass, by HTTP and by gRPC; they leave from a Gateway."""
+
+
+JUDGED = frozenset({Role.MESH, Role.GATEWAY})
+"""Roles whose requests the upstream filters of the cluster see."""
 
 
 class Protocol(enum.Enum):
@@ -70,6 +77,11 @@ def cluster_name(role: Role, target: ServicePort) -> str:
 def showing_name(target: ServicePort, secret: NamespacedName) -> str:
     """Return the name of a Cluster for Gateways that show a certificate to the endpoints."""
     return f"{cluster_name(Role.GATEWAY, target)}|{secret}"
+
+
+def auth_cluster_name(target: ServicePort, grpc: bool) -> str:  # noqa: FBT001 - of a callback
+    """Return the name of the Cluster in which a Service port is asked whether requests may pass."""
+    return cluster_name(Role.AUTH_GRPC if grpc else Role.AUTH, target)
 
 
 def egress_rules_name(target: ServicePort) -> str:
@@ -132,6 +144,18 @@ def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> clu
     bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
     result.upstream_bind_config.CopyFrom(bind)
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, filters))
+    return result
+
+
+def asked(
+    role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
+) -> cluster_pb2.Cluster:
+    """Build a cluster for questions, which upstream filters do not see: no filters, and no mark.
+
+    The kernel of the server's node judges the connection as any other. Arguments as of `policed`.
+    """
+    result = balanced(cluster_name(role, target), node_netns=node_netns)
+    result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, []))
     return result
 
 

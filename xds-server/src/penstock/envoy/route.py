@@ -13,7 +13,8 @@ import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from penstock.envoy import copies, cors, session
+from penstock.envoy import copies, cors, external_auth, session
+from penstock.envoy.cluster import auth_cluster_name
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
@@ -179,6 +180,9 @@ def _route(route: Route, way: _Way) -> route_pb2.Route:
     )
     if route.cors is not None:
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
+    if route.auth is not None:
+        filter_ = external_auth.per_route(route.auth, auth_cluster_name)
+        result.typed_per_filter_config[external_auth.FILTER].CopyFrom(pack(filter_))
     match route.action:
         case Forward() as action:
             _forward(result, route, action, way)

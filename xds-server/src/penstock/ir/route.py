@@ -142,6 +142,25 @@ class Cors(Node, frozen=True, kw_only=True):
     max_age_seconds: int = 5
 
 
+class ExternalAuth(Node, frozen=True, kw_only=True):
+    """Who is asked whether a request may pass; without an answer it may not."""
+
+    target: ServicePort
+    grpc: bool
+    """By Envoy's gRPC protocol; otherwise the request is asked for again there, by HTTP."""
+    path: str = ""
+    """Before the path of the request, by HTTP."""
+    headers: tuple[str, ...] = ()
+    """Names of request headers that are shown, in lower case.
+
+    None is all of them by gRPC, and by HTTP those only that are always shown.
+    """
+    response_headers: tuple[str, ...] = ()
+    """Names of headers of the answer that the request gets, by HTTP; none is all of them."""
+    max_body: int = 0
+    """Bytes of the body that are shown; a longer one is refused with 413. 0 shows none."""
+
+
 class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
@@ -206,6 +225,7 @@ class Route(Node, frozen=True, kw_only=True):
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
     cors: Cors | None = None
+    auth: ExternalAuth | None = None
     origin: Origin
     """The rule: "spec.rules[0]"."""
 

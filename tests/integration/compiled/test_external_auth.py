@@ -1,0 +1,198 @@
+"""Requests that somebody is asked about before they pass, at a Gateway with a real Envoy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from penstock.pb.envoy.service.auth.v3 import external_auth_pb2
+from penstock.pb.envoy.type.v3 import http_status_pb2
+from support import golden
+from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
+from support.raw_http import Answer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FRONT = "gateway/shop/front/80"
+
+
+class Guard:
+    """Lets pass what has the header `x-pass` or the token; notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.http: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.grpc: list[external_auth_pb2.CheckRequest] = []
+
+    async def by_http(self, request: web.Request) -> web.Response:
+        self.http.append(request)
+        self.bodies.append(await request.read())
+        if request.headers.get("authorization") == "let-me":
+            headers = {"x-user": "ann", "x-other": "seen", "x-penstock-scope": "elsewhere"}
+            return web.Response(headers=headers, text="five!")
+        return web.Response(status=401, headers={"www-authenticate": "Basic"}, text="who?")
+
+    async def by_grpc(self, request: bytes, _: Any) -> bytes:
+        asked = external_auth_pb2.CheckRequest.FromString(request)
+        self.grpc.append(asked)
+        answer = external_auth_pb2.CheckResponse()
+        if asked.attributes.request.http.headers.get("x-shown") != "let-me":
+            answer.status.code = 7
+            answer.denied_response.status.code = http_status_pb2.PaymentRequired
+            answer.denied_response.body = "pay"
+        else:
+            header = answer.ok_response.headers.add().header
+            header.key, header.value = "x-user", "ben"
+            header = answer.ok_response.headers.add().header
+            header.key, header.value = "x-penstock-scope", "elsewhere"
+        return answer.SerializeToString()
+
+
+class Lab:
+    def __init__(self, envoy: CompiledEnvoy) -> None:
+        self.envoy = envoy
+        self.guard = Guard()
+        self.served: list[web.Request] = []
+
+    async def application(self, request: web.Request) -> web.Response:
+        self.served.append(request)
+        return web.Response(text="here")
+
+    async def ask(self, path: str, body: str = "", **headers: str) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        method = "POST" if body else "GET"
+        return await self.envoy.ask(FRONT, path, method=method, headers=named, body=body)
+
+    def seen(self, path: str) -> list[web.Request]:
+        """Return what the application was asked."""
+        return [one for one in self.served if one.path == path]
+
+
+async def _serving(handler: Any) -> tuple[web.AppRunner, Place]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, (runner.addresses[0][0], runner.addresses[0][1])
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
+    async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
+        made = Lab(envoy)
+        runner, place = await _serving(made.application)
+        guard, guarded = await _serving(made.guard.by_http)
+        server = grpc.aio.server()
+        check: Any = grpc.unary_unary_rpc_method_handler(made.guard.by_grpc)
+        service = "envoy.service.auth.v3.Authorization"
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"Check": check}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            case = golden.compiled("external-auth")
+            places = {
+                "10.244.0.1": place,
+                "10.244.0.2:80": guarded,
+                "10.244.0.2:9000": ("127.0.0.1", port),
+            }
+            await envoy.run(case.resources, Surroundings(endpoints=places))
+            yield made
+        finally:
+            await server.stop(0)
+            await runner.cleanup()
+            await guard.cleanup()
+
+
+async def test_what_the_server_lets_pass_is_served_with_its_headers(lab: Lab) -> None:
+    answer = await lab.ask("/http/x", authorization="let-me", x_shown="1", x_hidden="2")
+    assert (answer.status, answer.body) == (200, "here")
+    asked = lab.guard.http[-1]
+    assert (asked.method, asked.path) == ("GET", "/check/http/x")
+    assert (asked.headers["host"], asked.headers["x-shown"]) == ("a.test", "1")
+    assert "x-hidden" not in asked.headers
+    (request,) = lab.seen("/http/x")
+    assert request.headers["x-user"] == "ann"
+    assert "x-other" not in request.headers
+
+
+async def test_what_it_refuses_is_answered_in_its_words_and_not_served(lab: Lab) -> None:
+    answer = await lab.ask("/http/refused")
+    assert (answer.status, answer.body) == (401, "who?")
+    assert answer.header("www-authenticate") == "Basic"
+    assert lab.seen("/http/refused") == []
+
+
+async def test_the_body_is_shown_where_that_is_wanted_and_a_longer_one_refused(lab: Lab) -> None:
+    assert (await lab.ask("/http/body", "0123456789", authorization="let-me")).status == 200
+    assert lab.guard.bodies[-1] == b"0123456789"
+    before = len(lab.guard.http)
+    assert (await lab.ask("/http/long", "0" * 17, authorization="let-me")).status == 413
+    assert len(lab.guard.http) == before
+    assert (await lab.ask("/plain/body", "0123456789", authorization="let-me")).status == 200
+    assert lab.guard.bodies[-1] == b""
+    (request,) = lab.seen("/plain/body")
+    assert request.headers["content-length"] == "10"
+
+
+async def test_without_a_list_all_headers_of_the_answer_come_but_those_of_framing(
+    lab: Lab,
+) -> None:
+    assert (await lab.ask("/plain/x", authorization="let-me", x_shown="1")).status == 200
+    assert lab.guard.http[-1].path == "/plain/x"
+    assert "x-shown" not in lab.guard.http[-1].headers
+    (request,) = lab.seen("/plain/x")
+    assert (request.headers["x-user"], request.headers["x-other"]) == ("ann", "seen")
+    assert request.headers["host"] == "a.test"
+    assert "content-length" not in request.headers
+    assert request.headers.get("x-penstock-scope") != "elsewhere"
+
+
+async def test_pages_of_other_origins_may_ask_before_they_have_a_token(lab: Lab) -> None:
+    before = len(lab.guard.http)
+    answer = await lab.envoy.ask(
+        FRONT,
+        "/plain/page",
+        method="OPTIONS",
+        headers={"origin": "https://a.test", "access-control-request-method": "GET"},
+    )
+    assert answer.status == 200
+    assert answer.header("access-control-allow-origin") == "https://a.test"
+    assert len(lab.guard.http) == before
+
+
+async def test_a_server_that_speaks_grpc_is_asked_by_grpc(lab: Lab) -> None:
+    assert (await lab.ask("/grpc/x", x_shown="let-me", x_hidden="2")).status == 200
+    http = lab.guard.grpc[-1].attributes.request.http
+    assert (http.path, http.headers["x-shown"]) == ("/grpc/x", "let-me")
+    assert "x-hidden" not in http.headers
+    (request,) = lab.seen("/grpc/x")
+    assert request.headers["x-user"] == "ben"
+    refused = await lab.ask("/grpc/refused")
+    assert (refused.status, refused.body) == (402, "pay")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/asleep/x", 503), ("/missing/x", 500)])
+async def test_without_anybody_to_ask_nothing_passes(lab: Lab, path: str, status: int) -> None:
+    assert (await lab.ask(path, authorization="let-me")).status == status
+    assert lab.seen(path) == []
+
+
+async def test_redirects_are_for_those_only_who_may_pass(lab: Lab) -> None:
+    assert (await lab.ask("/moved/x")).status == 401
+    moved = await lab.ask("/moved/x", authorization="let-me")
+    assert (moved.status, moved.header("location")) == (302, "http://b.test/moved/x")
+
+
+async def test_rules_without_the_filter_ask_nobody(lab: Lab) -> None:
+    before = len(lab.guard.http)
+    assert (await lab.ask("/open/x")).status == 200
+    assert len(lab.guard.http) == before
