@@ -193,3 +193,31 @@ def test_a_consumer_route_touches_no_listener_and_no_other_service(compiler: Com
     assert "eg|10.96.0.1:80" in touched
     assert {name for name in touched if name.startswith("eg|10.")} == {"eg|10.96.0.1:80"}
     assert _listener(compiler, "uid-Pod/team-a/c") == before
+
+
+def _traffic(**spec: object) -> Object | Broken:
+    target = {"group": "", "kind": "Service", "name": "orders"}
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+            "kind": "XBackendTrafficPolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {"targetRefs": [target], **spec},
+        }
+    )
+
+
+def test_a_retry_budget_touches_the_clusters_of_its_service_only(compiler: Compiler) -> None:
+    policy = _traffic(retryConstraint={})
+    assert _apply(compiler, policy, EventType.ADDED) == ({"Cluster"}, set())
+    assert _apply(compiler, policy, EventType.DELETED) == ({"Cluster"}, set())
+
+
+def test_a_session_touches_the_routes_to_its_service_only(compiler: Compiler) -> None:
+    policy = _traffic(sessionPersistence={"cookie": {"name": "a"}})
+    assert _apply(compiler, policy, EventType.ADDED) == ({"ScopedRouteConfiguration"}, set())
+    kept = {"sessionPersistence": {"cookie": {"name": "b"}}}
+    assert _apply(compiler, _traffic(**kept), EventType.MODIFIED) == (
+        {"ScopedRouteConfiguration"},
+        set(),
+    )

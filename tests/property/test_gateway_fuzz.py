@@ -22,6 +22,8 @@ from penstock.gatewayapi.attach import (
     head_of,
     kind_of,
 )
+from penstock.gatewayapi.backend_traffic import retry_budget, session_of, target_condition
+from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.filters import (
     FilterType,
     HTTPPathModifier,
@@ -41,6 +43,7 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
+from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
 from support.gateway_objects import API, grant, listener, references, service
 from support.gateway_objects import gateway as make_gateway
@@ -205,6 +208,17 @@ def test_any_gateway_has_a_status(document: dict[str, Any]) -> None:
             if any(each.type == "Programmed" and each.status for each in one.conditions)
         }
         assert {one.name for one in served_listeners(found.spec)} == accepted
+
+
+@QUICK
+@given(objects(XBackendTrafficPolicy))
+def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> None:
+    found = decode(XBackendTrafficPolicy, document)
+    if isinstance(found, XBackendTrafficPolicy):
+        retry_budget(found)
+        session_of(found, NamespacedName("app", "svc"))
+        for target in found.spec.target_refs:
+            assert target_condition(found, target, (), there=True).type == "Accepted"
 
 
 @QUICK

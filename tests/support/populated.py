@@ -195,6 +195,35 @@ def classes() -> st.SearchStrategy[Object | Broken]:
     return st.builds(objects.gateway_class, controller=controllers)
 
 
+def traffic_policies(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return policies for traffic to Services, several of which may be for one."""
+    return st.builds(
+        _traffic_policy,
+        st.just(f"t{number}"),
+        apps,
+        st.sampled_from([{}, {"budget": {"percent": 5}}, {"budget": {"percent": 101}}, None]),
+        sessions,
+    )
+
+
+def _traffic_policy(
+    name: str, app: str, budget: dict[str, Any] | None, session: dict[str, Any] | None
+) -> Object | Broken:
+    spec: dict[str, Any] = {"targetRefs": [{"group": "", "kind": "Service", "name": app}]}
+    if budget is not None:
+        spec["retryConstraint"] = budget
+    if session is not None:
+        spec["sessionPersistence"] = session
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+            "kind": "XBackendTrafficPolicy",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": spec,
+        }
+    )
+
+
 def policies(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return policies of either direction, with and without HTTP; some cannot be read."""
     return st.builds(
@@ -238,6 +267,7 @@ def clusters(draw: st.DrawFn) -> Things:
         *(gateway_routes(number) for number in range(draw(some))),
         *(grpc_routes(number) for number in range(draw(some))),
         *(policies(number) for number in range(draw(st.integers(1, 4)))),
+        *(traffic_policies(number) for number in range(draw(st.integers(0, 2)))),
     ]
     return [draw(one) for one in strategies]
 
@@ -250,4 +280,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         apps.flatmap(services), apps.flatmap(slices),
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
+        few.flatmap(traffic_policies),
     )  # fmt: skip

@@ -20,6 +20,7 @@ from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.ir.route import Backend, InvalidBackend, ServiceBackend, ServicePort
+from penstock.ir.session import Session
 from penstock.meta.names import NamespacedName, Origin
 
 TLS_PROTOCOLS = frozenset({"https", "tls", "kubernetes.io/wss"})
@@ -40,6 +41,8 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     service: Callable[[NamespacedName], kinds.Service | None]
     grants: Callable[[str], Iterable[ReferenceGrant]]
     """Grants in a namespace."""
+    session: Callable[[NamespacedName], Session | None] = lambda _: None
+    """The session that a Service has of its own."""
     mesh: bool = False
     """True for parents that are Services: no grant is needed."""
 
@@ -65,7 +68,8 @@ def resolve(ref: WeightedBackendReference, origin: Origin, references: Reference
         return InvalidBackend(
             reason=found.reason, message=found.message, weight=ref.weight, origin=origin
         )
-    return ServiceBackend(target=found, weight=ref.weight, origin=origin)
+    own = references.session(found.service)
+    return ServiceBackend(target=found, weight=ref.weight, session=own, origin=origin)
 
 
 def referrer_of(origin: Origin) -> Referrer:

@@ -17,7 +17,7 @@ KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
     "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute",
     "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "Ingress", "IngressClass",
-    "CiliumNetworkPolicy", "XMesh",
+    "CiliumNetworkPolicy", "XBackendTrafficPolicy", "XMesh",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -41,6 +41,7 @@ ALIASES: Mapping[str, str] = {
     "ns": "Namespace",
     "po": "Pod",
     "policy": "CiliumNetworkPolicy",
+    "xbtrafficpolicy": "XBackendTrafficPolicy",
     "refgrant": "ReferenceGrant",
     "route": "HTTPRoute",
     "svc": "Service",
@@ -281,6 +282,11 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("TARGETS", _policy_targets),
         Column("ACCEPTED", _condition("Accepted")),
         Column("RESOLVEDREFS", _condition("ResolvedRefs")),
+        _WHY,
+    ),
+    "XBackendTrafficPolicy": (
+        Column("TARGETS", _policy_targets),
+        Column("ACCEPTED", _condition("Accepted")),
         _WHY,
     ),
     "CiliumNetworkPolicy": (

@@ -23,6 +23,7 @@ from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.mesh import XMesh
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
@@ -41,7 +42,7 @@ RootQuery = Query[Database, Any, Outputs]
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
-    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh,
+    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh, XBackendTrafficPolicy,
     CustomResourceDefinition,
     *INGRESS_KINDS,
 )  # fmt: skip
@@ -162,6 +163,7 @@ class Compiler:
             "Gateway": db.gateways,
             "ListenerSet": db.listener_sets,
             "BackendTLSPolicy": db.backend_tls,
+            "XBackendTrafficPolicy": db.backend_traffic,
             "ConfigMap": db.config_maps,
             "ReferenceGrant": db.grants,
         }

@@ -13,6 +13,7 @@ from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
+from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.fields import BackendObjectReference
 from penstock.gatewayapi.filters import HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
@@ -126,6 +127,10 @@ class GatewayCollections:
             },
         )
         """Policies that are not understood; their Services are not connected to."""
+        self.backend_traffic: Collection[NamespacedName, XBackendTrafficPolicy] = Collection(
+            engine,
+            {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
+        )
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             engine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from penstock.compiler.backend_traffic import session_of
 from penstock.compiler.database import Database
 from penstock.core.kinds import Service
 from penstock.gatewayapi.attach import (
@@ -38,6 +39,7 @@ from penstock.ir.route import (
     ServicePort,
     VirtualHost,
 )
+from penstock.ir.session import Session
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
 
 
@@ -84,7 +86,10 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         names = db.grants.bucket("namespace", namespace)
         return [grant for name in names if (grant := db.grants.get(name)) is not None]
 
-    references = References(service=service, grants=grants, mesh=key.mesh)
+    def session(name: NamespacedName) -> Session | None:
+        return session_of(db, name)
+
+    references = References(service=service, grants=grants, session=session, mesh=key.mesh)
     return as_ingress(route, translate(route, references))
 
 
@@ -213,7 +218,7 @@ def mesh_host(db: Database, target: ServicePort) -> VirtualHost:
         routes.extend(_for_clients_of(namespace, route) for route in (own.routes if own else ()))
         routes.append(_nothing_else(target, namespace))
     common = service_virtual_host(found, None)
-    routes.extend(common.routes if common is not None else (_to_itself(target),))
+    routes.extend(common.routes if common is not None else (_to_itself(db, target),))
     return VirtualHost(hostname="*", routes=tuple(routes))
 
 
@@ -231,10 +236,10 @@ def _nothing_else(target: ServicePort, namespace: str) -> Route:
     )
 
 
-def _to_itself(target: ServicePort) -> Route:
+def _to_itself(db: Database, target: ServicePort) -> Route:
     name = target.service
     origin = Origin.of("Service", name)
-    backend = ServiceBackend(target=target, origin=origin)
+    backend = ServiceBackend(target=target, session=session_of(db, name), origin=origin)
     action = Forward(backends=(backend,))
     place = f"service/{name}/{target.port}"
     return Route(name=place, match=RouteMatch(), action=action, origin=origin)

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.compiler.addresses import identity_at
 from penstock.compiler.backend_tls import tls_towards
+from penstock.compiler.backend_traffic import retry_budget
 from penstock.compiler.database import Database
 from penstock.compiler.policies import (
     PortOf,
@@ -23,6 +24,7 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import JUDGED, Protocol, Role, cluster_name, showing_name
 from penstock.envoy.endpoint import load_assignment
+from penstock.envoy.retry_budget import limit_retries
 from penstock.envoy.tls import secret_name
 from penstock.envoy.upstream_tls import secure
 from penstock.gatewayapi.attach import ParentKind
@@ -165,15 +167,20 @@ def cluster(db: Database, of: RoleOf) -> Resource | None:
     tls = tls_towards(db, target) if role is not Role.MESH else None
     protocol, netns = _protocol(db, spec, of, tls), db.settings.dial_netns
     name, origin = cluster_name(role, target), Origin.of("Service", target.service)
-    if role in JUDGED and not isinstance(tls, BackendTls):
+    budget = retry_budget(db, target.service) if role in JUDGED else None
+    if role in JUDGED and budget is None and not isinstance(tls, BackendTls):
         made = clusters.policed_bytes(role, target, protocol, node_netns=netns)
         return make_resource(types.CLUSTER, name, made, [origin])
     build = clusters.policed if role in JUDGED else clusters.asked
     message = build(role, target, protocol, node_netns=netns)
-    if not isinstance(tls, BackendTls):
-        return encode_resource(types.CLUSTER, name, message, [origin])
-    secure(message, tls, http2=protocol is Protocol.HTTP2)
-    return encode_resource(types.CLUSTER, name, message, [origin, tls.origin])
+    origins = [origin]
+    if budget is not None:
+        limit_retries(message, budget)
+        origins.append(budget.origin)
+    if isinstance(tls, BackendTls):
+        secure(message, tls, http2=protocol is Protocol.HTTP2)
+        origins.append(tls.origin)
+    return encode_resource(types.CLUSTER, name, message, origins)
 
 
 def gateway_cluster(db: Database, target: ServicePort, shown: NamespacedName) -> Resource | None:
@@ -191,6 +198,10 @@ def gateway_cluster(db: Database, target: ServicePort, shown: NamespacedName) ->
     made.name = showing_name(target, shown)
     secure(made, tls, http2=protocol is Protocol.HTTP2, shown=secret_name(shown))
     origins = [Origin.of("Service", target.service), tls.origin, Origin.of("Secret", shown)]
+    budget = retry_budget(db, target.service)
+    if budget is not None:
+        limit_retries(made, budget)
+        origins.append(budget.origin)
     return encode_resource(types.CLUSTER, made.name, made, origins)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.backend_tls import policy_state
+from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
@@ -37,7 +38,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 STATUS_KINDS = frozenset(
     {
         "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Ingress", "Service", "XMesh", *ROUTE_KINDS,
+        "Ingress", "Service", "XBackendTrafficPolicy", "XMesh", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""
@@ -103,6 +104,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "GatewayClass": class_basis,
     "ListenerSet": listener_set_basis,
     "BackendTLSPolicy": policy_state,
+    "XBackendTrafficPolicy": traffic_state,
     "Ingress": ingress_status,
     "Service": balanced_status,
 }

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.backend_tls import policy_state
+from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import is_ip, reached_at
@@ -40,6 +41,7 @@ from penstock.compiler.shadows import shadows
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.conditions import fails
 from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
 from penstock.gatewayapi.fields import GATEWAY_GROUP
@@ -92,7 +94,7 @@ def status_of(
             return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
             return _of_class(db, thing)
-        case "BackendTLSPolicy" | "Ingress" | "Service":
+        case "BackendTLSPolicy" | "Ingress" | "Service" | "XBackendTrafficPolicy":
             return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
@@ -326,7 +328,24 @@ def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
         return balanced_status.once(db, thing.key)
     if isinstance(thing, Ingress):
         return status_of_ingress(db, thing)
+    if thing.ref.kind == XBackendTrafficPolicy.kind:
+        return _ancestors(traffic_state.once(db, thing.key))
     return _backend_tls(db, thing)
+
+
+def _ancestors(
+    found: Iterable[tuple[dict[str, Any], Condition]] | None,
+) -> dict[str, Any] | None:
+    """Return the status of a policy that is for its targets themselves."""
+    ancestors = [
+        {
+            "ancestorRef": reference,
+            "controllerName": CONTROLLER_NAME,
+            "conditions": _written((accepted,)),
+        }
+        for reference, accepted in found or ()
+    ]
+    return {"ancestors": ancestors} if ancestors else None
 
 
 def _backend_tls(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
