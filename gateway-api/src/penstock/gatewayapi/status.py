@@ -146,7 +146,7 @@ def gateway_status(
             accepted,
             programmed,
             *_insecure(gateway, clients),
-            *_resolved_refs(gateway, shown),
+            *_resolved_refs(gateway, shown, listeners),
         ),
         listeners=listeners,
     )
@@ -160,16 +160,24 @@ def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:
         yield holds("InsecureFrontendValidationMode", "ConfigurationChanged", generation, text)
 
 
-def _resolved_refs(gateway: Gateway, shown: ClientCertificate | None) -> Iterator[Condition]:
-    """Yield whether the Gateway's own references lead somewhere; nothing if it has none."""
+def _resolved_refs(
+    gateway: Gateway, shown: ClientCertificate | None, listeners: Sequence[ListenerStatus]
+) -> Iterator[Condition]:
+    """Yield whether references lead somewhere; nothing if there is nothing to say."""
     generation = gateway.metadata.generation
-    if shown is None:
-        return
-    if shown.secret is None:
+    lost = [
+        one.name
+        for one in listeners
+        if any(each.type == "ResolvedRefs" and each.status is False for each in one.conditions)
+    ]
+    if shown is not None and shown.secret is None:
         text = f"spec.tls.backend.clientCertificateRef: {shown.message}"
         text += "; endpoints with TLS are not connected to"
         yield fails("ResolvedRefs", shown.reason, generation, text)
-    else:
+    elif lost:
+        text = f"references are not resolved: listener {', '.join(lost)}"
+        yield fails("ResolvedRefs", "ListenersNotResolved", generation, text)
+    elif shown is not None:
         yield holds("ResolvedRefs", "ResolvedRefs", generation)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
+from penstock.compiler.broken import broken_conditions
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import is_ip, reached_at
@@ -90,7 +91,7 @@ def status_of(
     match thing.ref.kind:
         case kind if kind in ROUTE_KINDS:
             return _route(db, thing, acknowledged)
-        case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet):
+        case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet | Broken):
             return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
             return _of_class(db, thing)
@@ -233,8 +234,11 @@ def _route(
 
 
 def _of_listeners(
-    db: Database, thing: ListenerHolder, acknowledged: Acknowledged
+    db: Database, thing: ListenerHolder | Broken, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:
+    if isinstance(thing, Broken):
+        invalid = broken_conditions(db, thing)
+        return None if invalid is None else {"conditions": _written(invalid)}
     if isinstance(thing, Gateway):
         return _gateway(db, thing, acknowledged)
     return _listener_set(db, thing, acknowledged)

@@ -1,0 +1,150 @@
+"""Every reason that a route can be given, provoked; the list of them is gateway.md's, §5.4."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import objects
+from support.reasons import Case, Json, Thing, case, check, conditions, given, raw
+
+GATEWAY = objects.gateway("gw", [
+    {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "*.a.test"},
+    {"name": "tcp", "protocol": "TCP", "port": 90},
+])  # fmt: skip
+WEB = objects.service("web", "10.96.0.1")
+BACKEND: Json = {"name": "web", "port": 80}
+BAD_PATH: Json = {"path": {"type": "RegularExpression", "value": "("}}
+
+
+def route(
+    *rules: Json, kind: str = "HTTPRoute", parent: Json | None = None, **spec: object
+) -> Thing:
+    written = [rule or {"backendRefs": [BACKEND]} for rule in rules or ({},)]
+    parents = [{"name": "gw"} | (parent or {})]
+    return raw(kind, "r", {"parentRefs": parents, "rules": written, **spec})
+
+
+def redirecting(*more: Json) -> Json:
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "b.test"}}
+    return {"filters": [redirect, *more]}
+
+
+REWRITE: Json = {"type": "URLRewrite", "urlRewrite": {"hostname": "c.test"}}
+
+CASES = (
+    case("a route that its listener takes is accepted",
+         "Route Accepted True Accepted", route(), GATEWAY, WEB),
+    case("a route of another namespace is not admitted",
+         "Route Accepted False NotAllowedByListeners",
+         raw("HTTPRoute", "r", {"parentRefs": [{"name": "gw", "namespace": "shop"}],
+                                "rules": [{"backendRefs": [BACKEND]}]}, "other"), GATEWAY),
+    case("an HTTPRoute is not admitted by a listener for TCP",
+         "Route Accepted False NotAllowedByListeners",
+         route(parent={"sectionName": "tcp"}), GATEWAY, WEB),
+    case("a TCPRoute is not admitted by a listener for HTTP",
+         "Route Accepted False NotAllowedByListeners",
+         route(kind="TCPRoute", parent={"sectionName": "web"}), GATEWAY, WEB),
+    case("a route for other hosts has no hostname in common with the listener",
+         "Route Accepted False NoMatchingListenerHostname",
+         route(hostnames=["b.test"]), GATEWAY, WEB),
+    case("a section that the Gateway has not is no parent",
+         "Route Accepted False NoMatchingParent",
+         route(parent={"sectionName": "none"}), GATEWAY, WEB),
+    case("a port that the Gateway has not is no parent",
+         "Route Accepted False NoMatchingParent", route(parent={"port": 9}), GATEWAY, WEB),
+    case("a route whose only rule cannot be served is not accepted",
+         "Route Accepted False UnsupportedValue",
+         route({"matches": [BAD_PATH], "backendRefs": [BACKEND]}), GATEWAY, WEB),
+    case("a route that cannot be read is not accepted",
+         "Route Accepted False UnsupportedValue", route({"noSuchField": 1}), GATEWAY, WEB),
+    case("filters that contradict each other are incompatible",
+         "Route Accepted False IncompatibleFilters", route(redirecting(REWRITE)), GATEWAY, WEB),
+    case("of two kinds of routes for one hostname the older one's is accepted alone",
+         "Route Accepted False Conflicted", route(kind="GRPCRoute"),
+         raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+    case("references that lead somewhere are resolved",
+         "Route ResolvedRefs True ResolvedRefs", route(), GATEWAY, WEB),
+    case("a backend of another namespace needs a grant",
+         "Route ResolvedRefs False RefNotPermitted",
+         route({"backendRefs": [BACKEND | {"namespace": "other"}]}), GATEWAY, WEB),
+    case("a backend is a Service",
+         "Route ResolvedRefs False InvalidKind",
+         route({"backendRefs": [BACKEND | {"kind": "ConfigMap"}]}), GATEWAY, WEB),
+    case("a Service that is not there is not found",
+         "Route ResolvedRefs False BackendNotFound", route(), GATEWAY),
+    case("a port that the Service has not is not found",
+         "Route ResolvedRefs False BackendNotFound",
+         route({"backendRefs": [BACKEND | {"port": 81}]}), GATEWAY, WEB),
+    case("a protocol of the Service that Gateways do not speak is not supported",
+         "Route ResolvedRefs False UnsupportedProtocol",
+         route(kind="GRPCRoute"), GATEWAY,
+         objects.service("web", "10.96.0.1", app_protocol="kubernetes.io/ws")),
+    case("references of a route that cannot be read are not known",
+         "Route ResolvedRefs Unknown Pending", route({"noSuchField": 1}), GATEWAY, WEB),
+    case("one rule of two with a bad expression is dropped",
+         "Route PartiallyInvalid True UnsupportedValue",
+         route({}, {"matches": [BAD_PATH], "backendRefs": [BACKEND]}), GATEWAY, WEB),
+    case("one rule of two with contradicting filters is dropped",
+         "Route PartiallyInvalid True IncompatibleFilters",
+         route({}, redirecting(REWRITE)), GATEWAY, WEB),
+    case("a match behind an equal one of an older route is shadowed",
+         "Route Overlapped True Shadowed", route(),
+         raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+    case("a mesh of ours is accepted", "XMesh Accepted True Accepted",
+         objects.made({"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XMesh",
+                       "metadata": {"name": "m"},
+                       "spec": {"controllerName": objects.CONTROLLER}})),
+    case("a mesh takes no parameters", "XMesh Accepted False InvalidParameters",
+         objects.made({"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XMesh",
+                       "metadata": {"name": "m"},
+                       "spec": {"controllerName": objects.CONTROLLER,
+                                "parametersRef": {"group": "", "kind": "ConfigMap",
+                                                  "name": "c"}}})),
+)  # fmt: skip
+
+LISTED = {
+    "Route": """
+        Accepted True Accepted
+        Accepted False NotAllowedByListeners NoMatchingListenerHostname NoMatchingParent
+        Accepted False UnsupportedValue IncompatibleFilters Conflicted
+        Accepted Unknown Pending
+        ResolvedRefs True ResolvedRefs
+        ResolvedRefs False RefNotPermitted InvalidKind BackendNotFound UnsupportedProtocol
+        ResolvedRefs Unknown Pending
+        PartiallyInvalid True UnsupportedValue IncompatibleFilters
+        Overlapped True Shadowed""",
+    "XMesh": """
+        Accepted True Accepted
+        Accepted False InvalidParameters
+        Accepted Unknown Pending""",
+}
+NEVER = {
+    ("Route", "Accepted", "Unknown", "Pending"): "attachment is decided before anything is written",
+    ("XMesh", "Accepted", "Unknown", "Pending"): "the API server's default, which ours replaces",
+}
+"""What is never said, and why."""
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.fact)
+def test_reason(one: Case) -> None:
+    check(one)
+
+
+@pytest.mark.parametrize("whose", LISTED)
+def test_every_reason_that_is_listed_is_provoked_or_has_a_cause_never_to_be(whose: str) -> None:
+    listed = {
+        (whose, kind, status, reason)
+        for kind, status, *reasons in map(str.split, LISTED[whose].strip().splitlines())
+        for reason in reasons
+    }
+    never = {one for one in NEVER if one[0] == whose}
+    assert given(CASES, whose) | never == listed
+    assert not given(CASES, whose) & never
+
+
+def test_partially_invalid_begins_with_the_words_of_the_specification() -> None:
+    for one in CASES:
+        if one.reason[1] == "PartiallyInvalid":
+            said = {each["type"]: each["message"] for each in conditions(one)}
+            assert said["PartiallyInvalid"].startswith("Dropped Rule 1, answered with 500: ")
+            assert "spec.rules[1]." in said["PartiallyInvalid"]

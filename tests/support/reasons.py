@@ -1,0 +1,95 @@
+"""Reasons of conditions: worlds that provoke them, and what a status says there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Settings
+from penstock.compiler.statuses import status_of
+from penstock.core.objects import Broken, Object
+from penstock.meta.conditions import Condition
+from penstock.meta.names import ObjectRef
+from support import objects
+
+Json = dict[str, Any]
+Thing = Object | Broken
+GATEWAY_API = "gateway.networking.k8s.io/v1"
+
+Reason = tuple[str, str, str, str]
+"""Whose, type, status, reason."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A world, and what is said in it about its first object."""
+
+    fact: str
+    reason: Reason
+    world: tuple[Thing, ...]
+    """The object in question first."""
+    at: str = ""
+    """Name of the listener; "" is the object itself, or its first parent or ancestor."""
+    settings: Settings | None = None
+    acked: Condition | None = None
+    """What the data plane says of the objects."""
+
+
+def case(
+    fact: str,
+    reason: str,
+    *world: Thing,
+    at: str = "",
+    settings: Settings | None = None,
+    acked: Condition | None = None,
+) -> Case:
+    """Return a case; *reason* is written "Gateway Accepted False Invalid"."""
+    whose, kind, status, said = reason.split()
+    return Case(fact, (whose, kind, status, said), world, at, settings, acked)
+
+
+def raw(kind: str, name: str, spec: Json, namespace: str = "shop", **metadata: Any) -> Thing:
+    """Return an object of Gateway API."""
+    head = {"name": name, **({"namespace": namespace} if namespace else {}), **metadata}
+    return objects.made({"apiVersion": GATEWAY_API, "kind": kind, "metadata": head, "spec": spec})
+
+
+def conditions(one: Case) -> list[Json]:
+    """Return the conditions that the case is about."""
+    compiler = Compiler(one.settings)
+    compiler.apply(objects.added([objects.gateway_class(), *one.world]))
+    assert compiler.failures == {}
+
+    def acknowledged(_: ObjectRef) -> Condition | None:
+        return one.acked
+
+    status = status_of(compiler.db, one.world[0], acknowledged)
+    assert status is not None, "there is no status"
+    if one.at:
+        return _named(status["listeners"], one.at)
+    for shared in ("parents", "ancestors"):
+        if shared in status:
+            return list(status[shared][0]["conditions"])
+    return list(status["conditions"])
+
+
+def check(one: Case) -> None:
+    """Fail if the reason is not given, or the condition says nothing of the generation."""
+    found = conditions(one)
+    _, kind, status, reason = one.reason
+    said = [(each["status"], each["reason"]) for each in found if each["type"] == kind]
+    assert said == [(status, reason)], found
+    generation = one.world[0].metadata.generation
+    assert {each["observedGeneration"] for each in found} == {generation}
+
+
+def given(cases: Iterable[Case], whose: str) -> set[Reason]:
+    """Return the reasons that *cases* provoke for one kind of object."""
+    return {one.reason for one in cases if one.reason[0] == whose}
+
+
+def _named(listeners: Iterable[Json], name: str) -> list[Json]:
+    (found,) = [one for one in listeners if one["name"] == name]
+    return list(found["conditions"])
