@@ -154,7 +154,8 @@ LISTENERS = (
          gw({"name": "l", "protocol": "x.test/y", "port": 81}), at="l"),
     case("filters of listeners are not supported", "Listener Accepted False UnsupportedValue",
          gw({**HTTP, "filters": {"requests": [
-             {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x"]}}]}}),
+             {"type": "ExtensionRef",
+              "extensionRef": {"group": "x.test", "kind": "X", "name": "x"}}]}}),
          at="l"),
     case("without any authority clients cannot be checked",
          "Listener Accepted False NoValidCACertificate",

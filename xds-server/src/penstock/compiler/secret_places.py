@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from penstock.compiler.certificates import ListenerOf, client_certificate, listener_certificates
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_listeners import port_holder
-from penstock.compiler.gateway_ports import GatewayPort, gateway_ref, listeners_on, ports
+from penstock.compiler.gateway_ports import (
+    GatewayPort,
+    gateway_ref,
+    listeners_on,
+    port_holder,
+    ports,
+)
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Reach
 from penstock.incremental.query import query
