@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bench import live, scale
+from bench import arrivals, live, scale
 from bench.encode import NODE, Encoder, Encoding, total_bytes
 from bench.live import Latency, Rig, Sync
 from bench.report import Report, Samples, Table, number, samples
@@ -32,6 +32,8 @@ to its neighbour (RTDS keys while at most 512 rules are weighted, inline in the 
 
 * **Encoding**: CPU of the controller's thread from the decoded event to the bytes of the response:
   compile and `DeltaStream`. No socket.
+* **Comes and goes**: a route on a Gateway that has others, with the answers of a client that takes
+  everything, and with what the status of the Gateway is made of.
 * **Live**: compiler and ADS server in one process, a unix socket, stock Envoy with
   `--concurrency 1`; a prober in a process of its own asks on one keep-alive connection with 0.1 ms
   pauses. Envoy has the product's clusters, upstream rules and scopes, and in place of the pods'
@@ -70,6 +72,7 @@ class Size(msgspec.Struct, kw_only=True):
 def run() -> Report:
     """Measure every size; about two minutes."""
     found = [_measure(routes) for routes in SIZES]
+    came = {routes: arrivals.measure(routes) for routes in SIZES}
     return Report(
         topic="change",
         title="A change among many routes",
@@ -77,11 +80,15 @@ def run() -> Report:
         tables=[
             _encoding(found),
             _flatness(found),
+            arrivals.table(came),
             _latencies(found),
             _whole(found),
             _initial(found),
         ],
-        raw={str(size.routes): _raw(size) for size in found},
+        raw={
+            **{str(size.routes): _raw(size) for size in found},
+            "arrivals": {str(routes): msgspec.to_builtins(one) for routes, one in came.items()},
+        },
     )
 
 

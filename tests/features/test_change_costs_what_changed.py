@@ -7,6 +7,7 @@ import pytest
 from penstock.compiler.compile import Compiler, NodeChange
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
+from penstock.meta.names import ObjectRef
 from support import mesh, objects
 
 SMALL, LARGE = 100, 5_000
@@ -70,3 +71,83 @@ def test_one_weight_is_one_scope_where_many_routes_share_requests(
 ) -> None:
     _, changes = _changed(clusters[1], mesh.route(9, weight=10))
     assert _names(changes) == ["ScopedRouteConfiguration eg|10.96.0.10:80"]
+
+
+GATEWAY = ObjectRef("Gateway", "shop", "edge")
+
+
+def _gateway_route(name: str, hostname: str, kind: str = "HTTPRoute") -> Object | Broken:
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"name": "edge"}],
+                "hostnames": [hostname],
+                "rules": [{"backendRefs": [{"name": "app", "port": 80}]}],
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def gateways() -> tuple[Compiler, Compiler]:
+    """Return a small and a large Gateway whose statuses, and those of routes, are followed."""
+    made = Compiler(), Compiler()
+    for compiler, count in zip(made, (SMALL, LARGE), strict=True):
+        common = [
+            objects.gateway_class(),
+            objects.gateway("edge"),
+            objects.service("app", "10.96.0.1"),
+            objects.endpoint_slice("app", ["10.244.0.1"]),
+        ]
+        routes = [_gateway_route(f"r-{i}", f"app-{i}.example.test") for i in range(count)]
+        compiler.apply(objects.added([*common, *routes]))
+        assert compiler.failures == {}
+        for ref in (GATEWAY, *(route.ref for route in routes)):
+            compiler.statuses.follow(ref)
+        compiler.statuses.take()
+    return made
+
+
+def _came_and_went(compiler: Compiler, route: Object | Broken) -> list[tuple[int, list[str]]]:
+    """Return how many queries a route more takes, and a route less, and what changes."""
+    found: list[tuple[int, list[str]]] = []
+    for kind in (EventType.ADDED, EventType.DELETED):
+        before = compiler.db.engine.runs
+        changes = compiler.apply([Event(kind, route)])
+        removed = [f"-{one.name}" for change in changes for one in change.delta.removals]
+        found.append((compiler.db.engine.runs - before, [*_names(changes), *removed]))
+        assert GATEWAY in compiler.statuses.take()
+    return found
+
+
+@pytest.mark.parametrize("hostname", ["new.example.test", "app-7.example.test", "*.new.test"])
+def test_one_more_route_of_a_gateway(gateways: tuple[Compiler, Compiler], hostname: str) -> None:
+    new = _gateway_route("new", hostname)
+    few, many = (_came_and_went(compiler, new) for compiler in gateways)
+    assert [names for _, names in few] == [names for _, names in many]
+    for (small, _), (large, _) in zip(few, many, strict=True):
+        assert large <= small + 2  # the parts of parts of the routes in which it is counted
+
+
+def test_one_more_hostname_is_one_scope(gateways: tuple[Compiler, Compiler]) -> None:
+    came, went = _came_and_went(gateways[1], _gateway_route("new", "new.example.test"))
+    scope = "gw|shop/edge/80|new.example.test"
+    assert (came[1], went[1]) == ([f"ScopedRouteConfiguration {scope}"], [f"-{scope}"])
+
+
+def test_a_second_kind_of_routes_looks_for_contests_once(
+    gateways: tuple[Compiler, Compiler],
+) -> None:
+    first, second = (
+        _gateway_route(f"grpc-{i}", f"grpc-{i}.example.test", "GRPCRoute") for i in range(2)
+    )
+    found: list[list[int]] = []
+    for compiler in gateways:
+        compiler.apply([Event(EventType.ADDED, first)])
+        found.append([runs for runs, _ in _came_and_went(compiler, second)])
+        compiler.apply([Event(EventType.DELETED, first)])
+    small, large = found
+    assert all(b <= a + 2 for a, b in zip(small, large, strict=True))

@@ -38,19 +38,10 @@ class Owner(msgspec.Struct, frozen=True, order=True):
         return f"{self.kind} {self.age.name}"
 
 
-def owners(asked: Iterable[tuple[RouteHead, GatewayAttachment]]) -> dict[Place, Owner]:
-    """Return who has each hostname of a listener of a Gateway for which several kinds ask."""
-    found: dict[Place, Owner] = {}
-    contested: set[Place] = set()
-    for route, attachment in asked:
-        own = Owner(route.age, route.kind)
-        for one in attachment.hostnames:
-            place = Place(one.listener, one.hostname)
-            first = found.setdefault(place, own)
-            if first.kind != own.kind:
-                contested.add(place)
-            found[place] = min(first, own)
-    return {place: found[place] for place in contested}
+def owner_of(asking: Iterable[RouteHead]) -> Owner | None:
+    """Return who has a hostname of a listener; None if not several kinds ask for it."""
+    found = [Owner(route.age, route.kind) for route in asking]
+    return min(found) if len({one.kind for one in found}) > 1 else None
 
 
 def settled(

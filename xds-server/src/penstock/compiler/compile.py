@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -80,6 +81,8 @@ class Compiler:
         self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
         self._outputs: dict[_Root, Outputs] = {}
         self._goals: dict[Output, engine.Node] = {}
+        self._more: Counter[Output] = Counter()
+        """How many roots want an output beside the first one."""
         self._owners: dict[tuple[str, ResourceName], Output] = {}
         self._sent: dict[Output, Resource] = {}
         self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
@@ -133,6 +136,7 @@ class Compiler:
         db.workloads.on_key = follow(roots.of_workload)
         db.identities.on_key = follow(roots.of_identity)
         db.gateways.on_key = follow(roots.of_gateway)
+        db.hostnames.on_key = follow(roots.of_hostname)
         db.secrets.on_key = follow(roots.of_secret)
         db.peers.on_key = follow(roots.of_peer)
 
@@ -234,21 +238,34 @@ class Compiler:
             self.generated.note(node.value)
 
     def _reconcile(self, root: _Root, outputs: Outputs) -> None:
-        """Want exactly *outputs* because of *root*."""
+        """Want exactly *outputs* because of *root*, beside what other roots want."""
         before = self._outputs.pop(root, ())
         if outputs:
             self._outputs[root] = outputs
-        kept = frozenset(outputs)
+        had, kept = frozenset(before), frozenset(outputs)
+        for output in outputs:
+            if output not in had:
+                self._want(output)
         for output in before:
             if output not in kept:
-                node = self._goals.pop(output)
-                self._publish(output, None)
-                self.db.engine.unwant(node)
-        for output in outputs:
-            if output not in self._goals:
-                node = self._goals[output] = output.query.node(self.db, output.key)
-                self.db.engine.want(node, output)
-                self._goal_changed(node)
+                self._unwant(output)
+
+    def _want(self, output: Output) -> None:
+        if output in self._goals:
+            self._more[output] += 1
+            return
+        node = self._goals[output] = output.query.node(self.db, output.key)
+        self.db.engine.want(node, output)
+        self._goal_changed(node)
+
+    def _unwant(self, output: Output) -> None:
+        if more := self._more.pop(output, 0):
+            if more > 1:
+                self._more[output] = more - 1
+            return
+        node = self._goals.pop(output)
+        self._publish(output, None)
+        self.db.engine.unwant(node)
 
     def _publish(self, output: Output, resource: Resource | None) -> None:
         """Replace what *output* stands for; another output may have taken over its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Hashable, Iterator
 
 import msgspec
@@ -11,12 +12,13 @@ from penstock.core.crds import CustomResourceDefinition
 from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
-from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, target_of
+from penstock.gatewayapi.attach import ParentKind, RouteHead, head_of, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
-from penstock.gatewayapi.fields import BackendObjectReference
+from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
 from penstock.gatewayapi.filters import HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
+from penstock.gatewayapi.hostname import ANY
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
@@ -78,6 +80,34 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     ports: tuple[tuple[str, int], ...]
     """Named container ports of any of them."""
+
+
+class HostnameAt(msgspec.Struct, frozen=True, order=True):
+    """A hostname as routes write it for a listener of a Gateway or a ListenerSet, or for all.
+
+    Only those of one parent are in an order.
+    """
+
+    kind: ParentKind
+    parent: NamespacedName
+    section: str
+    """Name of the listener; "" for all of them."""
+    hostname: str
+    """ANY for routes that write none."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of the routes of a Gateway or a ListenerSet, always the same one for a route."""
+
+    kind: ParentKind
+    parent: NamespacedName
+    path: tuple[int, ...]
+    """Number of the part, of a part of that, and so on; each below PARTS."""
+
+
+PARTS, PART_DEPTH = 8, 3
+"""So many parts are added up, so deep: a change costs a small part, however many routes there are.
+"""
 
 
 class ServiceCollections:
@@ -149,6 +179,9 @@ class GatewayCollections:
             engine,
             {
                 "parent": _route_parents,
+                "kind": _route_kinds,
+                "hostname": _route_hostnames,
+                "part": _route_parts,
                 "backend": _route_backends,
                 "copied": lambda _, route: (ALL,) if any(_copied_to(route)) else (),
                 "authority": _authorities,
@@ -159,9 +192,20 @@ class GatewayCollections:
                 "session": _sessions,
             },
         )
+        self.hostnames: Collection[HostnameAt, bool] = Collection(
+            engine, {"parent": _of_parent, "wide": _wide}
+        )
+        """Those for which there is a route, True each."""
+        self.routes.follow("hostname", self._follow_hostname)
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
             engine, {"namespace": lambda key, _: (key.namespace,)}
         )
+
+    def _follow_hostname(self, one: HostnameAt, there: bool) -> None:  # noqa: FBT001 - Collection.follow
+        if there:
+            self.hostnames.set(one, there)
+        else:
+            self.hostnames.remove(one)
 
 
 class NodeCollections:
@@ -226,6 +270,50 @@ def _route_parents(
     """Yield the parents that a route names, whether they accept it or not."""
     for parent in head_of(route).parents:
         yield kind_of(parent), target_of(parent, key.key)
+
+
+def _route_kinds(
+    key: ObjectRef, route: AnyRoute | Broken
+) -> Iterator[tuple[ParentKind, NamespacedName, str]]:
+    """Yield the parents that a route names, each with the kind of the route."""
+    for kind, target in _route_parents(key, route):
+        yield kind, target, key.kind
+
+
+def _at_gateways(head: RouteHead) -> Iterator[tuple[ParentReference, ParentKind]]:
+    """Yield the parentRefs to Gateways and to parts of them, with what they point at."""
+    for parent in head.parents:
+        kind = kind_of(parent)
+        if served_as(kind) is ParentKind.GATEWAY:
+            yield parent, kind
+
+
+def _route_hostnames(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[HostnameAt]:
+    """Yield what a route writes for listeners."""
+    head = head_of(route)
+    for parent, kind in _at_gateways(head):
+        target, section = target_of(parent, key.key), parent.section_name or ""
+        for hostname in head.hostnames or (ANY,):
+            yield HostnameAt(kind, target, section, hostname)
+
+
+def _route_parts(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[Part]:
+    """Yield the parts of Gateways that a route belongs to."""
+    digest = zlib.crc32(f"{key.kind} {key.key}".encode())
+    path = tuple(digest // PARTS**depth % PARTS for depth in range(PART_DEPTH))
+    for parent, kind in _at_gateways(head_of(route)):
+        for depth in range(1, PART_DEPTH + 1):
+            yield Part(kind, target_of(parent, key.key), path[:depth])
+
+
+def _of_parent(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName]]:  # noqa: FBT001 - the index protocol
+    yield key.kind, key.parent
+
+
+def _wide(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName]]:  # noqa: FBT001 - the index protocol
+    """Yield the parent of a hostname that stands for several."""
+    if key.hostname.startswith("*"):
+        yield key.kind, key.parent
 
 
 def _route_backends(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.merged_listeners import attachments, served_listeners
+from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, covers, specificity
 from penstock.gatewayapi.listener_tls import is_https
+from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway, Listener
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -52,15 +53,6 @@ class GatewayHost(msgspec.Struct, frozen=True, order=True):
     hostname: str
 
 
-class Claim(msgspec.Struct, frozen=True, order=True):
-    """A route that asks for a hostname at a listener."""
-
-    hostname: str
-    listener: str
-    route: ObjectRef
-    written: str
-
-
 def gateway_ref(name: NamespacedName) -> ObjectRef:
     """Return the Gateway with this name as an object."""
     return ObjectRef(Gateway.kind, name.namespace, name.name)
@@ -75,8 +67,7 @@ def ports(db: Database, name: NamespacedName) -> tuple[GatewayPort, ...]:
 @query
 def listeners_on(db: Database, at: GatewayPort) -> tuple[Listener, ...]:
     """Return the accepted listeners of a port, whether they have a certificate or not."""
-    served = served_listeners(db, at.gateway)
-    return tuple(one.listener for one in served if port_of(at.gateway, one.own) == at)
+    return tuple(one.listener for one in placed_on(db, at))
 
 
 @query
@@ -86,28 +77,10 @@ def http_listeners_on(db: Database, at: GatewayPort) -> tuple[Listener, ...]:
 
 
 @query
-def claims(db: Database, at: GatewayPort) -> tuple[Claim, ...]:
-    """Return who asks for which hostname on a port, sorted."""
-    here = {one.name for one in listeners_on(db, at)}
-    return tuple(
-        sorted(
-            {
-                Claim(one.hostname, one.listener, attachment.route, one.written)
-                for attachment in attachments(db, at.gateway)
-                for one in attachment.found.hostnames
-                if one.listener in here
-            }
-        )
-    )
-
-
-@query
-def claims_by_hostname(db: Database, at: GatewayPort) -> dict[str, tuple[Claim, ...]]:
-    """Return who asks on a port, by hostname."""
-    found: dict[str, list[Claim]] = {}
-    for claim in claims(db, at):
-        found.setdefault(claim.hostname, []).append(claim)
-    return {hostname: tuple(same) for hostname, same in found.items()}
+def placed_on(db: Database, at: GatewayPort) -> tuple[PlacedListener, ...]:
+    """Return the accepted listeners of a port with whose they are."""
+    served = served_listeners(db, at.gateway)
+    return tuple(one for one in served if port_of(at.gateway, one.own) == at)
 
 
 def owner(db: Database, key: GatewayHost) -> Listener | None:

@@ -7,17 +7,16 @@ import functools
 import msgspec
 from google.protobuf.message import Message
 
+from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
-    Claim,
     GatewayHost,
     GatewayPort,
-    claims,
-    claims_by_hostname,
     http_listeners_on,
     listeners_on,
     owner,
+    placed_on,
     scheme,
 )
 from penstock.compiler.routing import RankedFor, ranked_for
@@ -29,7 +28,7 @@ from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
-from penstock.gatewayapi.hostname import ANY, covering
+from penstock.gatewayapi.hostname import ANY, covering, covers
 from penstock.gatewayapi.merge import virtual_host
 from penstock.incremental.query import query
 from penstock.ir.route import VirtualHost
@@ -40,29 +39,52 @@ from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
 
 
-@query
-def hostnames(db: Database, at: GatewayPort) -> tuple[str, ...]:
-    """Return the hostnames that are asked for by HTTP on a port, sorted.
+def claimed_on(db: Database, key: GatewayHost) -> bool:
+    """Tell whether some route asks for just this hostname by HTTP on a port."""
+    return any(
+        claims_at(db, PlaceAt(key.at.gateway, one.name, key.hostname))
+        for one in http_listeners_on(db, key.at)
+        if covers(one.hostname or ANY, key.hostname)
+    )
+
+
+def listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
+    """Return the hostnames of listeners that are asked for by HTTP on a port, sorted.
 
     Where there are several listeners, theirs are among them: what is one listener's is never
     another's, routes or not.
     """
-    http = {one.name for one in http_listeners_on(db, at)}
+    http = http_listeners_on(db, at)
     if not http:
         return ()
-    asked = {claim.hostname for claim in claims(db, at) if claim.listener in http}
-    listeners_here = listeners_on(db, at)
-    if len(listeners_here) > 1:
-        asked.update(one.hostname for one in listeners_here if one.hostname)
+    here = listeners_on(db, at)
+    own = {one.hostname or ANY for one in http}
+    found = {name for name in own if claimed_on(db, GatewayHost(at, name))}
+    if len(here) > 1:
+        found.update(one.hostname for one in here if one.hostname)
         secure = scheme(db, at) == "https"
-        asked.update(ANY for one in listeners_here if not one.hostname and secure)
-    return tuple(sorted(asked))
+        found.update(ANY for one in here if not one.hostname and secure)
+    return tuple(sorted(found))
 
 
 @query
-def falls_back(db: Database, at: GatewayPort) -> bool:
-    """Tell whether requests without an exact host can have a route."""
-    return any(name.startswith("*") for name in hostnames(db, at))
+def exact_listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
+    """Return those of them that stand for one host."""
+    return tuple(name for name in listeners_hosts(db, at) if not name.startswith("*"))
+
+
+@query
+def wide_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
+    """Return the hostnames that stand for several hosts and are asked for on a port, sorted."""
+    found = {name for name in listeners_hosts(db, at) if name.startswith("*")}
+    if http_listeners_on(db, at):
+        for placed in placed_on(db, at):
+            found.update(
+                one.hostname
+                for one in db.hostnames.bucket("wide", parent_at(placed))
+                if claimed_on(db, GatewayHost(at, one.hostname))
+            )
+    return tuple(sorted(found))
 
 
 @query
@@ -81,11 +103,15 @@ def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
     listener = owner(db, key)
     if listener is None:
         return ()
-    asked = claims_by_hostname(db, key.at)
-    found = [claim for wide in covering(key.hostname) for claim in asked.get(wide, ())]
-    here = [claim for claim in found if claim.listener == listener.name]
+    own = listener.hostname or ANY
+    here = [
+        claim
+        for wide in covering(key.hostname)
+        if covers(own, wide)
+        for claim in claims_at(db, PlaceAt(key.at.gateway, listener.name, wide))
+    ]
     kind = here[0].route.kind if here else ""
-    return tuple(sorted(claim for claim in here if claim.route.kind == kind))
+    return tuple(claim for claim in here if claim.route.kind == kind)
 
 
 @query
@@ -146,7 +172,7 @@ _DISABLED = pack(route_pb2.FilterConfig(disabled=True))
 @query
 def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     """Return the scope of all hostnames that are not exact."""
-    keys = [GatewayHost(at, name) for name in hostnames(db, at) if name.startswith("*")]
+    keys = [GatewayHost(at, name) for name in wide_hosts(db, at)]
     hosts = [gateway_host(db, key) for key in keys]
     name = gateway_key(str(at), "*")
     made = scope(

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from penstock.compiler.attached import settled_attachment
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
 from penstock.compiler.ingresses import ingress_problems
-from penstock.compiler.merged_listeners import checks_of_clients, settled_attachment
+from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
     ParentOf,

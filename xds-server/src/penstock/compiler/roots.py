@@ -25,11 +25,12 @@ from penstock.compiler import (
 )
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import ALL, Database, HostnameAt
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.kernel_services import KernelService
 from penstock.compiler.load_balancers import BalancedOn
+from penstock.compiler.merged_listeners import parent_of
 from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.routing import routes_on
@@ -112,8 +113,8 @@ def governed(db: Database, target: ServicePort) -> bool:
 
 def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[Output]:
     kinds = {
-        Role.MESH: proxied or bool(db.routes.bucket("backend", (ParentKind.SERVICE, target))),
-        Role.GATEWAY: bool(db.routes.bucket("backend", (ParentKind.GATEWAY, target))),
+        Role.MESH: proxied or db.routes.holds("backend", (ParentKind.SERVICE, target)),
+        Role.GATEWAY: db.routes.holds("backend", (ParentKind.GATEWAY, target)),
     }
     for role, wanted in kinds.items():
         if wanted:
@@ -123,7 +124,7 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
     for key in gateway_clusters.showing_towards(db, target):
         yield Output(gateway_clusters.showing_cluster, key)
     for role in (Role.AUTH, Role.AUTH_GRPC):
-        if db.routes.bucket("authority", (role, target)):
+        if db.routes.holds("authority", (role, target)):
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.authorities, of)
@@ -165,9 +166,7 @@ def of_gateway(db: Database, name: NamespacedName) -> Outputs:
     """Return the outputs of a Gateway."""
     found: list[Output] = []
     ref = gateway_ref(name)
-    on = sorted({place.node for place in nodes.places(db, ref)})
-    # Only the node that answers for the Gateway has use for its routes, if it is one.
-    where = on[0] if len(on) == 1 else EVERY_NODE
+    on, where = _nodes_of(db, name), routes_at(db, name)
     for at in ports(db, name):
         if db.settings.reach is Reach.CLUSTER:
             found += (
@@ -178,15 +177,46 @@ def of_gateway(db: Database, name: NamespacedName) -> Outputs:
             found.append(Output(gateway_listeners.gateway_listener, at))
         found.extend(
             Output(gateways.exact_scope, GatewayHost(at, host), where)
-            for host in gateways.hostnames(db, at)
-            if not host.startswith("*")
+            for host in gateways.exact_listeners_hosts(db, at)
         )
-        if gateways.falls_back(db, at):
+        if gateways.wide_hosts(db, at):
             found.append(Output(gateways.wildcard_scope, at, where))
         for key in streams.stream_hosts(db, at):
             found.append(Output(streams.stream_cluster, key, where))
             found.append(Output(streams.stream_assignment, key, where))
     return (*found, *_answering(db, ref))
+
+
+def _nodes_of(db: Database, gateway: NamespacedName) -> list[str]:
+    return sorted({place.node for place in nodes.places(db, gateway_ref(gateway))})
+
+
+@query
+def routes_at(db: Database, gateway: NamespacedName) -> str:
+    """Return the only node that has use for the routes of a Gateway: the one that answers for it.
+
+    EVERY_NODE if that is not one node.
+    """
+    on = _nodes_of(db, gateway)
+    return on[0] if len(on) == 1 else EVERY_NODE
+
+
+@query
+def of_hostname(db: Database, asked: HostnameAt) -> Outputs:
+    """Return the outputs of a hostname that routes write: the scope of an exact one."""
+    gateway = asked.parent
+    if asked.kind is ParentKind.LISTENER_SET:
+        added_to = parent_of(db, asked.parent)
+        if added_to is None:
+            return ()
+        gateway = added_to.key
+    exact = not asked.hostname.startswith("*")
+    hosts = (GatewayHost(at, asked.hostname) for at in (ports(db, gateway) if exact else ()))
+    return tuple(
+        Output(gateways.exact_scope, host, routes_at(db, gateway))
+        for host in hosts
+        if gateways.claimed_on(db, host)
+    )
 
 
 def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:

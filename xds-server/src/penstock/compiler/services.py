@@ -216,7 +216,7 @@ def _protocol(
         return Protocol.SAME
     if role is Role.AUTH:
         return Protocol.HTTP1
-    if not db.routes.bucket("grpc", of.target):
+    if not db.routes.holds("grpc", of.target):
         return Protocol.HTTP1
     others = db.routes.bucket("backend", (ParentKind.GATEWAY, of.target))
     mixed = any(name.kind != GRPCRoute.kind for name in others)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock.compiler.attached import settled_attachment
 from penstock.compiler.database import Database
-from penstock.compiler.merged_listeners import settled_attachment
 from penstock.compiler.routing import ParentOf, head, service_attachment
 from penstock.gatewayapi.attach import MeshRole, ParentKind, RouteHead, kind_of, target_of
 from penstock.gatewayapi.hostname import ANY

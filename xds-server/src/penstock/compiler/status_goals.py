@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.attached import attached_routes
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
@@ -25,7 +26,7 @@ from penstock.compiler.merged_listeners import (
     parent_of,
     placed_listeners,
 )
-from penstock.compiler.statuses import attached_routes, parent_statuses
+from penstock.compiler.statuses import parent_statuses
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates
 from penstock.gatewayapi.merged import PlacedListener

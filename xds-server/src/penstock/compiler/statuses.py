@@ -5,12 +5,12 @@ A status is computed when somebody asks; nothing of it is kept.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from penstock.compiler.attached import attached_routes, settled_attachment
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.broken import broken_conditions
@@ -22,13 +22,11 @@ from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
-    attachments,
     checks_of_clients,
     is_let_in,
     parent_of,
     placed_listeners,
     sets_of,
-    settled_attachment,
 )
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
@@ -61,7 +59,6 @@ from penstock.gatewayapi.shadows import condition as shadowed
 from penstock.gatewayapi.status import (
     CONTROLLER_NAME,
     RouteParentStatus,
-    counted_listeners,
     gateway_class_conditions,
     gateway_status,
     is_ours,
@@ -195,18 +192,6 @@ def _accepted(
         return None
     on_gateway = settled_attachment(db, at)
     return None if on_gateway is None else on_gateway.accepted
-
-
-@query
-def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
-    """Return the number of accepted routes of each listener of a Gateway, by its place."""
-    joined: dict[ObjectRef, set[str]] = {}
-    for one in attachments(db, name):
-        rules = translated(db, RouteFor(one.route, mesh=False))
-        if rules is not None:
-            here = counted_listeners(one.found, rules.verdict)
-            joined.setdefault(one.route, set()).update(here)
-    return dict(Counter(place for places in joined.values() for place in places))
 
 
 @query

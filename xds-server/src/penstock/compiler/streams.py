@@ -17,16 +17,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
 from penstock.compiler.certificates import tls_chain
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_ports import (
-    Claim,
-    GatewayHost,
-    GatewayPort,
-    claims_by_hostname,
-    listeners_on,
-    owner,
-)
+from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, placed_on
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.services import KernelPort, backends, one_family
 from penstock.envoy import cluster as clusters
@@ -54,13 +48,15 @@ def stream_hosts(db: Database, at: GatewayPort) -> tuple[GatewayHost, ...]:
 
     A listener has one for its own hostname, routes or not: what is its is nobody else's.
     """
-    here = {one.name: one for one in listeners_on(db, at) if one.protocol not in HTTP_PROTOCOLS}
-    found = {one.hostname or ANY for one in here.values()}
-    for hostname, claims in claims_by_hostname(db, at).items():
-        key = GatewayHost(at, hostname)
-        listener = owner(db, key) if any(one.listener in here for one in claims) else None
-        if listener is not None and listener.name in here:
-            found.add(hostname)
+    here = [one for one in placed_on(db, at) if one.own.protocol not in HTTP_PROTOCOLS]
+    places = {one.place for one in here}
+    found = {one.own.hostname or ANY for one in here}
+    for placed in here:
+        for hostname in {one.hostname for one in db.hostnames.bucket("parent", parent_at(placed))}:
+            listener = owner(db, GatewayHost(at, hostname))
+            asked = claims_at(db, PlaceAt(at.gateway, placed.place, hostname))
+            if asked and listener is not None and listener.name in places:
+                found.add(hostname)
     return tuple(GatewayHost(at, hostname) for hostname in sorted(found))
 
 
@@ -101,8 +97,9 @@ def stream_name(key: GatewayHost) -> str:
 def stream_route(db: Database, key: GatewayHost) -> ObjectRef | None:
     """Return the route that has a filter chain: of the narrowest hostname, then the oldest."""
     listener = owner(db, key)
-    asked = claims_by_hostname(db, key.at).get(key.hostname, ())
-    here = [one for one in asked if listener is not None and one.listener == listener.name]
+    if listener is None:
+        return None
+    here = list(claims_at(db, PlaceAt(key.at.gateway, listener.name, key.hostname)))
     here.sort(key=functools.partial(_seniority, db))
     narrowest = max(here, key=lambda one: specificity(one.written), default=None)
     return None if narrowest is None else narrowest.route

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from typing_extensions import override
@@ -36,45 +36,88 @@ class _Cell(Node, eq=False, kw_only=True):
 
 
 class _Index(Generic[K, V]):
-    """Keys of each bucket; buckets that somebody reads are kept sorted as well."""
+    """Keys of each bucket; buckets that somebody reads are kept sorted as well.
+
+    It is filled when it is first asked for: nobody pays for what nobody reads.
+    """
 
     def __init__(self, function: IndexFunction[K, V]) -> None:
         self.function = function
+        self.filled = False
         self.cells: dict[Hashable, Node] = {}
-        self._buckets: dict[Hashable, set[K]] = {}
+        self.presence: dict[Hashable, Node] = {}
+        """Whether a bucket has any key, for those who ask for no more."""
+        self.on_bucket: Callable[[Any, bool], None] | None = None
+        self._buckets: dict[Hashable, K | set[K]] = {}
+        """The only key, or several."""
 
     def keys(self, bucket: Hashable) -> Keys:
         """Return the keys of one bucket, sorted."""
         cell = self.cells.get(bucket)
-        return tuple(sorted(self._buckets.get(bucket, ()))) if cell is None else cell.value
+        if cell is not None:
+            keys: Keys = cell.value
+            return keys
+        found = self._buckets.get(bucket)
+        if isinstance(found, set):
+            return tuple(sorted(found))
+        return () if found is None else (found,)
 
-    def add(self, key: K, buckets: Iterable[Hashable]) -> Iterator[Node]:
-        """Put a new *key* into *buckets*; yield the cells that change."""
+    def __contains__(self, bucket: Hashable) -> bool:
+        """Return whether a bucket has any key."""
+        return bucket in self._buckets
+
+    def buckets(self) -> tuple[Hashable, ...]:
+        """Return the buckets that have a key."""
+        return tuple(self._buckets)
+
+    def add(self, key: K, buckets: Iterable[Hashable], changed: list[Node]) -> None:
+        """Put a new *key* into *buckets*; add the cells that change to *changed*."""
         for bucket in dict.fromkeys(buckets):
-            keys = self._buckets.get(bucket)
-            if keys is None:
-                self._buckets[bucket] = {key}
-            else:
-                keys.add(key)
-            cell = self.cells.get(bucket)
-            if cell is not None:
-                cell.value = _with(cell.value, key)
-                yield cell
+            self._put(bucket, key, changed)
 
-    def move(self, key: K, old: frozenset[Hashable], new: frozenset[Hashable]) -> Iterator[Node]:
-        """Take *key* from the buckets *old* to *new*; yield the cells that change."""
+    def move(
+        self, key: K, old: frozenset[Hashable], new: frozenset[Hashable], changed: list[Node]
+    ) -> None:
+        """Take *key* from the buckets *old* to *new*; add the cells that change to *changed*."""
         for bucket in old - new:
-            keys = self._buckets[bucket]
-            keys.remove(key)
-            if not keys:
-                del self._buckets[bucket]
+            self._take(bucket, key, changed)
         for bucket in new - old:
-            self._buckets.setdefault(bucket, set()).add(key)
-        for bucket in old ^ new:
-            cell = self.cells.get(bucket)
-            if cell is not None:
-                cell.value = _without(cell.value, key) if bucket in old else _with(cell.value, key)
-                yield cell
+            self._put(bucket, key, changed)
+
+    def _put(self, bucket: Hashable, key: K, changed: list[Node]) -> None:
+        keys = self._buckets.get(bucket)
+        if keys is None:
+            self._buckets[bucket] = key
+            self._appears(bucket, changed, there=True)
+        elif isinstance(keys, set):
+            keys.add(key)
+        else:
+            self._buckets[bucket] = {keys, key}
+        cell = self.cells.get(bucket)
+        if cell is not None:
+            cell.value = _with(cell.value, key)
+            changed.append(cell)
+
+    def _take(self, bucket: Hashable, key: K, changed: list[Node]) -> None:
+        keys = self._buckets[bucket]
+        if isinstance(keys, set):
+            keys.remove(key)
+        if not isinstance(keys, set) or not keys:
+            del self._buckets[bucket]
+            self._appears(bucket, changed, there=False)
+        cell = self.cells.get(bucket)
+        if cell is not None:
+            cell.value = _without(cell.value, key)
+            changed.append(cell)
+
+    def _appears(self, bucket: Hashable, changed: list[Node], *, there: bool) -> None:
+        """Note that a bucket has a key now, or none any more."""
+        if self.on_bucket is not None:
+            self.on_bucket(bucket, there)
+        cell = self.presence.get(bucket)
+        if cell is not None:
+            cell.value = there
+            changed.append(cell)
 
 
 def _with(keys: Keys, key: Any) -> Keys:
@@ -128,12 +171,28 @@ class Collection(Generic[K, V]):
 
     def bucket(self, index: str, bucket: Hashable) -> tuple[K, ...]:
         """Return the keys in one bucket of an index, sorted; a read of this bucket only."""
-        by = self._indexes[index]
+        by = self._index(index)
         cell = by.cells.get(bucket)
         if cell is None:
             cell = by.cells[bucket] = _Cell(value=by.keys(bucket), cells=by.cells, key=bucket)
         keys: tuple[K, ...] = self._engine.read(cell)
         return keys
+
+    def holds(self, index: str, bucket: Hashable) -> bool:
+        """Return whether a bucket has any key; a read of just that, whatever keys there are."""
+        by = self._index(index)
+        cell = by.presence.get(bucket)
+        if cell is None:
+            cell = by.presence[bucket] = _Cell(value=bucket in by, cells=by.presence, key=bucket)
+        there: bool = self._engine.read(cell)
+        return there
+
+    def follow(self, index: str, on_bucket: Callable[[Any, bool], None]) -> None:
+        """Tell *on_bucket* (bucket, whether it has any key now) from now on. Not a read."""
+        by = self._index(index)
+        by.on_bucket = on_bucket
+        for bucket in by.buckets():
+            on_bucket(bucket, True)  # noqa: FBT003 - as Collection.on_key is called
 
     def snapshot(self) -> dict[K, V]:
         """Return all values. Not a read: for use outside of queries."""
@@ -152,10 +211,21 @@ class Collection(Generic[K, V]):
             cell.value = new
             changed.append(cell)
         for index in self._indexes.values():
+            if not index.filled:
+                continue
             if old is None and new is not None:
-                changed.extend(index.add(key, index.function(key, new)))
+                index.add(key, index.function(key, new), changed)
                 continue
             before = frozenset(index.function(key, old)) if old is not None else frozenset()
             after = frozenset(index.function(key, new)) if new is not None else frozenset()
-            changed.extend(index.move(key, before, after))
+            index.move(key, before, after, changed)
         self._engine.changed(changed)
+
+    def _index(self, name: str) -> _Index[K, V]:
+        """Return an index, filled."""
+        index = self._indexes[name]
+        if not index.filled:
+            index.filled = True
+            for key, value in self._values.items():
+                index.add(key, index.function(key, value), [])
+        return index
