@@ -27,6 +27,7 @@ VERSIONS: list[Object | Broken] = [
     ingress("a", rule("a.test", path()), tls=_TLS),
     ingress("a", rule("a.test", path("/", to=backend("one", "http"))), annotations=_DEDICATED),
     ingress("a", rule("*.a.test", path("/", to=backend("two"))), ingressClassName="other"),
+    ingress("a", rule("a.test", path()), annotations={NGINX + "affinity": "cookie"}),
     ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_CANARY),
     ingress("b", rule("a.test", path("/x", "Exact")), ingressClassName=None),
     ingress("c", defaultBackend=backend(), namespace="other", tls=[{"secretName": "cert"}]),

@@ -17,7 +17,9 @@ from support.objects import added, endpoint_slice, service
 _TEXT = st.one_of(
     st.text(max_size=12),
     st.text(alphabet="/abc.*+?()[]{}|$\\%#12", max_size=12),
-    st.sampled_from(["/(.*)", "/a(/|$)(.*)", "/$2", "/b/$1", "true", "20", "https://a.test"]),
+    st.sampled_from(
+        ["/(.*)", "/a(/|$)(.*)", "/$2", "/b/$1", "true", "20", "https://a.test", "cookie", "Lax"]
+    ),
 )
 _NAMES = st.sampled_from(
     [
@@ -35,6 +37,8 @@ _NAMES = st.sampled_from(
         "cors-max-age",
         "proxy-read-timeout",
         "backend-protocol",
+        *("affinity", "session-cookie-name", "session-cookie-path", "session-cookie-max-age"),
+        *("session-cookie-samesite", "session-cookie-domain", "session-cookie-secure"),
         "auth-url",
         "force-ssl-redirect",
     ]

@@ -311,3 +311,23 @@ async def test_limits_of_time_are_kept(lab: Lab) -> None:
     text = str(scopes)
     assert "'timeout': '0.100s'" in text
     assert "'idle_timeout': '60s'" in text
+
+
+async def test_a_session_stays_at_its_pod_and_survives_a_canary(lab: Lab) -> None:
+    affinity = {
+        f"{NGINX}affinity": "cookie",
+        f"{NGINX}session-cookie-name": "seat",
+        f"{NGINX}session-cookie-samesite": "Lax",
+        f"{NGINX}session-cookie-max-age": "60",
+    }
+    main = ingress("a", rule("a.test", path("/a")), annotations=affinity)
+    await lab.show(main)
+    first = await lab.plain("/a")
+    token, *attributes = first.header("set-cookie").split("; ")
+    assert token.startswith("seat=")
+    assert {"Max-Age=60", "Path=/a", "SameSite=Lax", "HttpOnly"} == set(attributes)
+    canary = {f"{NGINX}canary": "true", f"{NGINX}canary-weight": "100"}
+    to_two = ingress("b", rule("a.test", path("/a", to=backend("two"))), annotations=canary)
+    await lab.show(main, to_two)
+    assert await lab.ask("/a") == (200, "two")
+    assert await lab.ask("/a", headers={"cookie": token}) == (200, "one")

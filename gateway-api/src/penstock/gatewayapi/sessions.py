@@ -21,7 +21,7 @@ from penstock.ir.session import Session, SessionKind
 from penstock.meta.names import Origin
 
 _NAME = re.compile(TOKEN + r"\Z")
-_PATH = re.compile(r"/[!-:<-~]*\Z")
+COOKIE_PATH = re.compile(r"/[!-:<-~]*\Z")
 _SPOKEN_FOR = HOP_BY_HOP | {HOST, "cookie", "set-cookie", "date", "location", "content-type"}
 """Headers that mean something else."""
 _SECOND = 1000
@@ -84,7 +84,7 @@ def _faults(given: SessionPersistence, path: str) -> Iterator[Fault]:
     reserved = given.name.lower() in _SPOKEN_FOR or given.name.lower().startswith(RESERVED_PREFIX)
     if given.type == "Header" and reserved:
         yield Fault(f"{path}.{given.name_path}", f"the header {given.name} cannot be a session's")
-    if given.cookie is not None and not _PATH.match(given.cookie.path):
+    if given.cookie is not None and not COOKIE_PATH.match(given.cookie.path):
         text = "must start with '/' and hold neither ';' nor spaces"
         yield Fault(f"{path}.cookie.path", text)
     timeout = given.absolute_timeout

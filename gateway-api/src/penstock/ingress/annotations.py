@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.core import jsonpath
 from penstock.gatewayapi.rules import path_faults
+from penstock.ingress.affinity import Affinity, affinity
 from penstock.ingress.resources import Ingress
 from penstock.meta.problems import Problem, Severity
 
@@ -34,8 +35,6 @@ _RESTRICTING = (
 )  # fmt: skip
 """Beginnings of the names of annotations that keep clients out."""
 _HINTS = {
-    "affinity": "requests are balanced one by one; keep sessions where every pod finds them",
-    "session-cookie": "requests are balanced one by one",
     "proxy-body-size": "bodies of any size pass; let the application limit them",
     "proxy-connect-timeout": "connecting may take 2 s",
     "proxy-send-timeout": "",
@@ -92,6 +91,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     regex: bool = False
     cors: Cors | None = None
     canary: Canary | None = None
+    affinity: Affinity | None = None
     protocol: str = "HTTP"
     closed: str = ""
     """Why nobody is let in, "" if somebody is."""
@@ -211,6 +211,7 @@ def _of_nginx(reader: _Reader, asked: Options) -> Options:
         regex=bool(reader.flag(NGINX + "use-regex", read("use-regex"))),
         cors=_cors(reader),
         canary=_canary(reader),
+        affinity=affinity(reader),
         protocol=protocol,
     )
 

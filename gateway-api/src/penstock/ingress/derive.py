@@ -31,6 +31,7 @@ from penstock.gatewayapi.resources import (
     RouteNamespaces,
 )
 from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.ingress.affinity import Affinity
 from penstock.ingress.annotations import Options, options
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import Canaries, Place, redirecting, serving, to_default
@@ -51,6 +52,8 @@ class IngressRoute(HTTPRoute, frozen=True, kw_only=True):
     places: tuple[str, ...]
     """Of each rule the path in the Ingress, as "spec.rules[0].http.paths[1]"."""
     idle_timeout_ms: int = 0
+    affinity: Affinity | None = None
+    """What its sessions are like."""
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +208,7 @@ class _Writer(msgspec.Struct, frozen=True):
             ingress=self.ingress.ref,
             places=tuple(place for place, _ in rules),
             idle_timeout_ms=self.asked.idle_timeout_ms,
+            affinity=self.asked.affinity,
         )
 
 

@@ -12,6 +12,7 @@ from penstock.core.objects import Object, ObjectMeta
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
+from penstock.ingress.affinity import lost
 from penstock.ingress.derive import Derived, age, gateway
 from penstock.ingress.problems import problems
 from penstock.ingress.rules import AUTHORITY
@@ -118,6 +119,10 @@ def _lost(one: Derived) -> Iterator[Problem]:
     if any(route.idle_timeout_ms for route in one.routes):
         text = "proxy-read-timeout and proxy-send-timeout, limits of silence, have no equal"
         yield Problem("metadata.annotations", text, "exchanges end after 300 s of silence")
+    found = next((route.affinity for route in one.routes), None)
+    cookie = None if found is None else lost(found)
+    if cookie is not None:
+        yield cookie
 
 
 def written(thing: Object) -> Json:

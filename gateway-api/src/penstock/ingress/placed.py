@@ -32,5 +32,8 @@ def _placed(route: IngressRoute, placed: PlacedRoute) -> PlacedRoute:
         action = msgspec.structs.replace(
             action, backends=tuple(backends), idle_timeout_ms=route.idle_timeout_ms
         )
+        if action.session is not None and route.affinity is not None:
+            session = route.affinity.applied(action.session)
+            action = msgspec.structs.replace(action, session=session)
     one = msgspec.structs.replace(placed.route, origin=origin, action=action)
     return msgspec.structs.replace(placed, route=one)

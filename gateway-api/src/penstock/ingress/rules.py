@@ -29,6 +29,7 @@ from penstock.gatewayapi.rules import (
     StringMatchType,
     path_faults,
 )
+from penstock.gatewayapi.session_persistence import SessionPersistence
 from penstock.ingress.annotations import Canary, Cors, Options
 from penstock.ingress.resources import HTTPIngressPath, Ingress, IngressBackend, IngressRule
 from penstock.meta.names import NamespacedName
@@ -74,7 +75,12 @@ def serving(at: Place, rule: IngressRule, index: int) -> Iterator[tuple[str, HTT
 def to_default(at: Place, backend: IngressBackend) -> tuple[str, HTTPRouteRule]:
     """Return the rule of the default backend."""
     refs = () if at.asked.closed else (backend_ref(at, backend),)
-    rule = HTTPRouteRule(backend_refs=refs, filters=_cors(at.asked), timeouts=_timeouts(at.asked))
+    rule = HTTPRouteRule(
+        backend_refs=refs,
+        filters=_cors(at.asked),
+        timeouts=_timeouts(at.asked),
+        session_persistence=_session(at.asked, "/"),
+    )
     return "spec.defaultBackend", rule
 
 
@@ -128,6 +134,7 @@ def _of_path(at: Place, host: str, path: HTTPIngressPath) -> Iterator[HTTPRouteR
             filters=filters,
             backend_refs=refs,
             timeouts=_timeouts(at.asked),
+            session_persistence=_session(at.asked, path.path or "/"),
         )
 
     own = backend_ref(at, path.backend)
@@ -253,6 +260,10 @@ def _cors(asked: Options) -> _Filters:
         max_age=given.max_age,
     )
     return (HTTPRouteFilter(type=FilterType.CORS, cors=made),)
+
+
+def _session(asked: Options, path: str) -> SessionPersistence | None:
+    return None if asked.affinity is None else asked.affinity.persistence(path)
 
 
 def _timeouts(asked: Options) -> HTTPRouteTimeouts | None:
