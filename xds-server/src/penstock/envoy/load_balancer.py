@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value, UInt64Value
 
 from penstock.envoy.wire import pack, socket_address
-from penstock.pb.envoy.config.core.v3 import address_pb2
+from penstock.pb.envoy.config.core.v3 import address_pb2, udp_socket_config_pb2
 from penstock.pb.envoy.config.listener.v3 import (
     listener_components_pb2,
     listener_pb2,
@@ -23,6 +23,8 @@ _BUFFER = UInt32Value(value=32 * 1024)
 _ATTEMPTS = UInt32Value(value=3)
 """Endpoints that are tried: one that went a moment ago costs no connection."""
 _IDLE = Duration(seconds=3600)
+_LARGEST = UInt64Value(value=65_535)
+"""Bytes of a datagram: all there are. By itself Envoy drops what is larger than 1,500."""
 
 
 class BalancedListener(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +67,15 @@ def balanced_datagrams(listener: BalancedListener) -> listener_pb2.Listener:
     It lets in all sources, whatever `listener` says.
     """
     proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix="load_balancer")
+    proxy.upstream_socket_config.max_rx_datagram_size.CopyFrom(_LARGEST)
     action = proxy.matcher.on_no_match.action
     action.name = "route"
     action.typed_config.CopyFrom(pack(route_pb2.Route(cluster=listener.cluster)))
     result = _opened(listener, address_pb2.SocketAddress.UDP)
-    result.udp_listener_config.CopyFrom(udp_listener_config_pb2.UdpListenerConfig())
+    sizes = udp_socket_config_pb2.UdpSocketConfig(max_rx_datagram_size=_LARGEST)
+    result.udp_listener_config.CopyFrom(
+        udp_listener_config_pb2.UdpListenerConfig(downstream_socket_config=sizes)
+    )
     result.listener_filters.append(
         listener_components_pb2.ListenerFilter(
             name="envoy.filters.udp_listener.udp_proxy", typed_config=pack(proxy)
