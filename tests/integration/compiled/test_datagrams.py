@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -46,8 +46,7 @@ class Echo(asyncio.DatagramProtocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     @override
     def datagram_received(self, data: bytes, addr: Any) -> None:
