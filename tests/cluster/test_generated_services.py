@@ -122,7 +122,8 @@ def datagram(mesh: Mesh, address: str, port: int) -> str:
 
 
 def found_service(mesh: Mesh, namespace: str) -> dict[str, Any]:
-    return mesh.cluster.get("-n", namespace, "service", "gw-penstock")
+    found: dict[str, Any] = mesh.cluster.get("-n", namespace, "service", "gw-penstock")
+    return found
 
 
 def programmed(mesh: Mesh, namespace: str) -> tuple[str, str]:

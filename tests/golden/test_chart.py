@@ -94,6 +94,7 @@ def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
         ({"gatewayAddresses": {"mode": "nodes", "pool": ["192.0.2.0/24"]}}, "pool"),
         ({"gatewayAddresses": {"mode": "pool", "pool": ["192.0.2.1 192.0.2.2"]}}, "pool"),
         ({"gatewayAddresses": {"mode": "dhcp"}}, "mode"),
+        ({"gatewayAddresses": {"mode": "loadbalancer", "pool": ["192.0.2.0/24"]}}, "pool"),
         ({"images": {"envoy": {"digest": "sha256:1"}}}, "digest"),
         ({"logLevel": "verbose"}, "logLevel"),
         ({"cniBinDir": "opt/cni/bin"}, "cniBinDir"),

@@ -41,10 +41,14 @@ LEASE = {
 }
 
 
+def _nothing(_: Call) -> None:
+    """Do nothing before a request."""
+
+
 class InterposedWriter(ObjectWriter):
     """Lets a test do something just before a request."""
 
-    before: Callable[[Call], None] = staticmethod(lambda _: None)
+    before: Callable[[Call], None] = staticmethod(_nothing)
 
     async def run(self, send: Send, may_write: Callable[[], bool]) -> None:
         """Tell `before` of each request."""

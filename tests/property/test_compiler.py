@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.generated_services import every_generated
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
@@ -141,6 +142,13 @@ nodes = st.builds(
     ip=st.sampled_from(["172.31.0.11", "172.31.0.12", "10.244.0.1"]),
     ready=st.booleans(),
 )
+generated = st.builds(
+    objects.generated_service,
+    gateway=st.sampled_from(["gw", "h1"]),
+    node_port=st.integers(30001, 30002),
+    given=few,
+    label=st.sampled_from(["gw", "h1", ""]),
+)
 classes = st.builds(
     objects.gateway_class, controller=st.sampled_from([objects.CONTROLLER, "x.test/other"])
 )
@@ -155,7 +163,7 @@ broken = st.builds(objects.policy, name=policy_names, spec=st.just(_broken()))
 namespace_objects = st.builds(_namespace, st.sampled_from(["x", "y"]))
 things = st.one_of(
     pods, services, slices, mesh_routes, gateway_routes, gateways, classes, policies, broken,
-    namespace_objects, more_gateways, balanced, nodes,
+    namespace_objects, more_gateways, balanced, nodes, generated,
 )  # fmt: skip
 edits = st.lists(st.tuples(things, st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -171,6 +179,7 @@ SETTINGS = (
     Settings(),
     Settings(reach=Reach.CLUSTER, gateway_pool="172.31.0.128/30", system_namespace="other"),
     Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
+    Settings(reach=Reach.CLUSTER, addressing=Addressing.LOAD_BALANCER),
 )
 
 
@@ -186,6 +195,7 @@ def test_incremental_equals_from_scratch(
     configured: Settings, changes: list[tuple[Object | Broken, int]]
 ) -> None:
     compiler = Compiler(configured)
+    compiler.generated.follow()
     present: dict[ObjectRef, Object | Broken] = {}
     held: dict[tuple[str, ResourceName], Resource] = {}
     for thing, dice in changes:
@@ -208,6 +218,12 @@ def test_incremental_equals_from_scratch(
         _from_scratch(forwards[::-1], configured),
     )
     assert _all(compiler) == _all(fresh) == _all(backwards)
+    wanted = every_generated.once(fresh.db, None)
+    assert every_generated.once(backwards.db, None) == wanted
+    assert {ref: compiler.generated.wanted(ref) for ref in wanted} == wanted
+    assert {ref for ref in compiler.generated.take() if compiler.generated.wanted(ref)} <= set(
+        wanted
+    )
     told = {(node, name): r.version for (node, name), r in held.items()}
     have = {
         (node, r.key): r.version

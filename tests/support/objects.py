@@ -210,6 +210,29 @@ def gateway(
     )
 
 
+def generated_service(
+    gateway: str, node_port: int, given: Iterable[str], label: str = ""
+) -> Object | Broken:
+    """Return the Service of a Gateway as a server has it; *label* says for which one it is."""
+    return made(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": f"{gateway}-penstock",
+                "namespace": "shop",
+                "labels": {"penstock.dev/generated-for": label} if label else {},
+            },
+            "spec": {
+                "type": "LoadBalancer",
+                "clusterIP": "10.96.0.200" if gateway == "gw" else "10.96.0.201",
+                "ports": [{"name": "tcp-80", "port": 80, "protocol": "TCP", "nodePort": node_port}],
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": one} for one in given]}},
+        }
+    )
+
+
 def policy(name: str, spec: dict[str, Any], namespace: str = "shop") -> Object | Broken:
     return made(
         {
