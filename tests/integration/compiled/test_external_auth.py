@@ -10,8 +10,8 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from penstock.pb.envoy.service.auth.v3 import external_auth_pb2
 
+from penstock.pb.envoy.service.auth.v3 import external_auth_pb2
 from penstock.pb.envoy.type.v3 import http_status_pb2
 from support import golden
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy

@@ -27,6 +27,8 @@ def test_without_an_api_server_it_is_a_lab() -> None:
 def test_gateways_of_a_cluster_are_at_the_nodes_unless_there_is_a_pool() -> None:
     found = settings()
     assert (found.reach, found.addressing) == (Reach.CLUSTER, Addressing.NODES)
+    found = settings("loadbalancer")
+    assert (found.reach, found.addressing) == (Reach.CLUSTER, Addressing.LOAD_BALANCER)
     found = settings("pool:192.0.2.0/26,192.0.2.100-192.0.2.110")
     assert (found.reach, found.addressing) == (Reach.CLUSTER, Addressing.POOL)
     assert found.gateway_pool == "192.0.2.0/26,192.0.2.100-192.0.2.110"

@@ -68,6 +68,9 @@ class _Reader(Collector):
         if writer is not None:
             yield _gauge("status_leader", "1 if this controller writes.", {"": writer.leads})
             yield _counter("status_writes", "Statuses written.", {"": writer.writes})
+            if writer.objects is not None:
+                writes = {"": writer.objects.writes}
+                yield _counter("object_writes", "Generated objects written or deleted.", writes)
             if writer.events is not None:
                 results = {"written": writer.events.writes, "left_out": writer.events.left_out}
                 yield _counter("events", "Kubernetes Events.", results, "result")

@@ -1,0 +1,155 @@
+"""The pace and the manners of the writer of generated objects, with a server that is a function."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from penstock.gatewayapi.generated import GENERATED_FOR, Generated
+from penstock.meta.names import ObjectRef
+from penstock.sources.kubernetes.connection import Answer, Call, UnreachableError
+from penstock.sources.kubernetes.object_writer import Objects, ObjectWriter
+from support.fake_clock import FakeClock
+
+ONE = ObjectRef("Service", "shop", "one")
+TWO = ObjectRef("Service", "shop", "two")
+
+
+def wanted(ref: ObjectRef) -> Generated:
+    metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {GENERATED_FOR: ref.name}}
+    spec = {"ports": [{"port": 80, "protocol": "TCP"}]}
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    return Generated(ref=ref, body=body)
+
+
+class Server:
+    """Keeps objects by their paths; `refuses` may answer a request instead."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
+        self.refuses: Callable[[Call], int] = lambda _: 0
+        self.leads = True
+
+    async def send(self, call: Call) -> Answer:
+        path = call.target.partition("?")[0]
+        self.calls.append(f"{call.method} {path.rpartition('/')[2]}")
+        status = self.refuses(call)
+        if status < 0:
+            raise UnreachableError("nobody there")
+        if status:
+            return Answer(status=status, body={})
+        if call.method == "GET":
+            found = self.objects.get(path)
+            return Answer(status=200 if found else 404, body=found or {})
+        assert isinstance(call.body, dict)
+        before = self.objects.get(path)
+        metadata = {"uid": "u", **call.body["metadata"], "resourceVersion": str(len(self.calls))}
+        self.objects[path] = {**call.body, "metadata": metadata}
+        return Answer(status=200 if before else 201, body=self.objects[path])
+
+
+@contextlib.asynccontextmanager
+async def writing(server: Server, clock: FakeClock) -> AsyncGenerator[ObjectWriter]:
+    objects = Objects(concerns=lambda _: True, wanted=wanted)
+    writer = ObjectWriter(clock, lambda: 0.5, objects)
+    task = asyncio.create_task(writer.run(server.send, lambda: server.leads))
+    try:
+        yield writer
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(clock: FakeClock, condition: Callable[[], object], step: float = 0.1) -> None:
+    """Let time pass until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            for _ in range(10):
+                await asyncio.sleep(0)
+            clock.advance(step)
+
+
+async def test_an_object_is_read_then_made_and_not_written_again() -> None:
+    server, clock = Server(), FakeClock()
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        await until(clock, lambda: writer.writes == 1)
+        assert server.calls == ["GET one", "PATCH one"]
+        writer.mark(ONE)
+        await until(clock, lambda: not writer.waiting)
+        assert server.calls[2:] == ["GET one"]
+        assert writer.writes == 1
+
+
+async def test_who_does_not_lead_asks_nothing() -> None:
+    server, clock = Server(), FakeClock()
+    server.leads = False
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        began = clock.monotonic()
+        await until(clock, lambda: clock.monotonic() > began + 5)
+        assert server.calls == []
+        server.leads = True
+        await until(clock, lambda: writer.writes == 1)
+
+
+async def test_who_leads_no_longer_after_reading_does_not_write() -> None:
+    server, clock = Server(), FakeClock()
+
+    def loses(call: Call) -> int:
+        server.leads = server.leads and call.method != "GET"
+        return 0
+
+    server.refuses = loses
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        await until(clock, lambda: server.calls)
+        began = clock.monotonic()
+        await until(clock, lambda: clock.monotonic() > began + 5)
+        assert server.calls == ["GET one"]
+
+
+async def test_an_object_that_is_refused_holds_up_no_other() -> None:
+    server, clock = Server(), FakeClock()
+    server.refuses = lambda call: 422 if call.method == "PATCH" and "one" in call.target else 0
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        writer.mark(TWO)
+        await until(clock, lambda: writer.writes == 1)
+        assert list(server.objects) == ["/api/v1/namespaces/shop/services/two"]
+        server.refuses = lambda _: 0
+        await until(clock, lambda: writer.writes == 2)
+
+
+async def test_after_an_outage_everything_is_made_up_for() -> None:
+    server, clock = Server(), FakeClock()
+    server.refuses = lambda _: -1
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        writer.mark(TWO)
+        await until(clock, lambda: len(server.calls) > 3)
+        server.refuses = lambda call: 503 if call.method == "PATCH" else 0
+        await until(clock, lambda: "PATCH one" in server.calls)
+        server.refuses = lambda _: 0
+        await until(clock, lambda: writer.writes == 2)
+
+
+async def test_an_object_that_came_meanwhile_gets_back_what_we_said_of_it() -> None:
+    server, clock = Server(), FakeClock()
+    path = "/api/v1/namespaces/shop/services/one"
+
+    def somebody(call: Call) -> int:
+        if call.method == "PATCH" and path not in server.objects:
+            server.objects[path] = {"metadata": {"uid": "theirs"}}
+        return 0
+
+    server.refuses = somebody
+    async with writing(server, clock) as writer:
+        writer.mark(ONE)
+        await until(clock, lambda: writer.writes == 1)
+        assert server.calls == ["GET one", "PATCH one", "PATCH one"]
+        assert "labels" not in server.objects[path]["metadata"]
