@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.formats import Format, LintFormat
+from penstock.cli.formats import Format, LintFormat, Target
 from penstock.cli.nodes import agent, cni_app, leave
 from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
 from penstock.meta.paths import RunPaths
@@ -116,6 +116,10 @@ def get(
     namespace: Namespace = "",
     output: Output = Format.TABLE,
     *,
+    files: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="DIR", help="Folder or file; nothing need run."),
+    ] = None,
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
     ] = False,
@@ -124,7 +128,7 @@ def get(
     from penstock.cli.get import get as run
 
     where = None if all_namespaces or not namespace else namespace
-    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=output))
+    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=output, files=files))
 
 
 @app.command()
@@ -132,11 +136,13 @@ def translate(
     folder: Annotated[Path, typer.Option("--file", "-f", metavar="DIR", help="Folder or file.")],
     node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "",
     output: Output = Format.JSON,
+    to: Annotated[Target, typer.Option("--to", help="Resources, or statuses.")] = Target.XDS,
 ) -> None:
-    """Show the resources that YAML becomes; needs no rights and no network."""
+    """Show the resources, or the statuses, that YAML becomes; needs no rights and no network."""
+    from penstock.cli.translate import statuses
     from penstock.cli.translate import translate as run
 
-    _exit(run(folder, output, node))
+    _exit(run(folder, output, node) if to is Target.XDS else statuses(folder, output))
 
 
 @app.command()
@@ -145,11 +151,15 @@ def lint(
     output: Annotated[LintFormat, typer.Option("--output", "-o", help="How to show it.")] = (
         LintFormat.TEXT
     ),
+    crds: Annotated[
+        Path | None,
+        typer.Option("--crds", metavar="DIR", help="CRDs: judge as an API server with them would."),
+    ] = None,
 ) -> None:
     """Find mistakes in YAML; exit status 1 if something is an error."""
     from penstock.cli.lint import lint as run
 
-    _exit(run(files, output))
+    _exit(run(files, output, crds))
 
 
 migrations = typer.Typer(help="Write YAML of other APIs as YAML of the Gateway API.")

@@ -14,6 +14,13 @@ class Format(enum.StrEnum):
     WIDE = "wide"
 
 
+class Target(enum.StrEnum):
+    """What YAML is translated to."""
+
+    XDS = "xds"
+    STATUS = "status"
+
+
 class LintFormat(enum.StrEnum):
     """Of problems."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from penstock.cli import client
 from penstock.cli.answers import Items
 from penstock.cli.columns import ALIASES, KINDS, Item, columns_of
+from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format
+from penstock.cli.offline import items
 from penstock.cli.output import complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -30,7 +34,15 @@ def kind_named(word: str) -> str:
     return found
 
 
-def get(paths: RunPaths, word: str, name: str, *, namespace: str | None, form: Format) -> int:
+def get(
+    paths: RunPaths,
+    word: str,
+    name: str,
+    *,
+    namespace: str | None,
+    form: Format,
+    files: Path | None = None,
+) -> int:
     """Show the objects of a kind and return the exit status.
 
     Args:
@@ -39,11 +51,11 @@ def get(paths: RunPaths, word: str, name: str, *, namespace: str | None, form: F
         name: of one object; "" is all.
         namespace: None is all.
         form: how to show them.
+        files: a folder or file to look in, instead of asking an instance.
     """
     kind = kind_named(word)
-    query = {"kind": kind} | ({"namespace": namespace} if namespace else {})
-    answer = client.controller(paths).get("/v1/objects", Items, query)
-    found = [item for item in answer.items if name in ("", item["metadata"]["name"])]
+    every = _asked(paths, kind, namespace) if files is None else _read(files, kind, namespace)
+    found = [item for item in every if name in ("", item["metadata"]["name"])]
     if form in (Format.JSON, Format.YAML):
         show_value(found[0] if name and len(found) == 1 else {"items": found}, form)
     elif found:
@@ -52,6 +64,23 @@ def get(paths: RunPaths, word: str, name: str, *, namespace: str | None, form: F
         where = f"namespace {namespace}" if namespace else "any namespace"
         complain(f"no {kind}{f' {name!r}' if name else ''} in {where}")
     return NOT_FOUND if name and not found else 0
+
+
+def _asked(paths: RunPaths, kind: str, namespace: str | None) -> list[Item]:
+    query = {"kind": kind} | ({"namespace": namespace} if namespace else {})
+    return client.controller(paths).get("/v1/objects", Items, query).items
+
+
+def _read(files: Path, kind: str, namespace: str | None) -> list[Item]:
+    """Return the objects of a kind in files; what is wrong with the files is told."""
+    compiled = compile_files([files])
+    for problem in compiled.loaded.problems:
+        complain(str(problem))
+    return [
+        item
+        for item in items(compiled)
+        if item["kind"] == kind and namespace in (None, item["metadata"].get("namespace"))
+    ]
 
 
 def show_objects(kind: str, items: list[Item], *, wide: bool) -> None:

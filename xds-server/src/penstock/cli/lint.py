@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.cli.compiled import Compiled, compile_files
+from penstock.cli.crds.folder import definitions_in, judged
 from penstock.cli.formats import Format, LintFormat
 from penstock.cli.output import complain, say, show_value
 from penstock.cli.sarif import sarif
@@ -15,6 +16,7 @@ from penstock.controlplane.mistakes import mistakes
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
 from penstock.runtime.clock import SystemClock
+from penstock.sources.source import SourceProblem
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, kw_only=True):
@@ -39,11 +41,18 @@ class Finding(msgspec.Struct, frozen=True, order=True, kw_only=True):
         return f"{place}: {self.severity}: {about}{path}{self.message}{hint}"
 
 
-def lint(files: Iterable[Path], form: LintFormat) -> int:
-    """Show what is wrong in *files* and return 1 if anything is an error, else 0."""
+def lint(files: Iterable[Path], form: LintFormat, crds: Path | None = None) -> int:
+    """Show what is wrong in *files* and return 1 if anything is an error, else 0.
+
+    Args:
+        files: files and folders.
+        form: how to show it.
+        crds: folder with CustomResourceDefinitions, by which objects are judged, too.
+    """
+    files = tuple(files)
     compiled = compile_files(files)
     compiled.compiler.tell_time(int(SystemClock().now()))
-    findings = findings_of(compiled)
+    findings = findings_of(compiled, () if crds is None else _by_crds(files, crds))
     errors = sum(one.severity == Severity.ERROR.value for one in findings)
     match form:
         case LintFormat.JSON:
@@ -61,10 +70,21 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
 
 
-def findings_of(compiled: Compiled) -> list[Finding]:
-    """Return everything that is wrong, sorted by place, each thing once."""
+def _by_crds(files: Iterable[Path], crds: Path) -> list[SourceProblem]:
+    return list(judged(files, definitions_in(crds)))
+
+
+def findings_of(compiled: Compiled, more: Iterable[SourceProblem] = ()) -> list[Finding]:
+    """Return everything that is wrong, sorted by place, each thing once.
+
+    Args:
+        compiled: the files, compiled.
+        more: what others found; where an error is known at the same place, that one is told.
+    """
     loaded = compiled.loaded
     found = mistakes(loaded.problems, loaded.objects, compiled.compiler.db, loaded.locate)
+    known = {(one.ref, one.problem.path) for one in found if one.is_error}
+    found += [one for one in more if (one.ref, one.problem.path) not in known]
     return sorted({_finding(one.ref, one.problem, one.location) for one in found})
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
 
+from penstock.cli.columns import Item
 from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format
+from penstock.cli.offline import items
 from penstock.cli.output import complain, show_table, show_value
+from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.envoy.tls import redacted
 from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import secret_pb2
@@ -44,6 +48,45 @@ def translate(folder: Path, form: Format, node: str = "") -> int:
             ],
         )
     return int(any(problem.is_error for problem in compiled.loaded.problems))
+
+
+def statuses(folder: Path, form: Format) -> int:
+    """Show the statuses that the objects in *folder* would have and return the exit status."""
+    compiled = compile_files([folder])
+    for problem in compiled.loaded.problems:
+        complain(str(problem))
+    found = [item for item in items(compiled) if item.get("status") and _has_ours(item)]
+    if form in (Format.JSON, Format.YAML):
+        show_value({"items": [_status_alone(item) for item in found]}, form)
+    else:
+        rows = [row for item in found for row in _conditions(item)]
+        show_table(("OBJECT", "AT", "CONDITION", "STATUS", "REASON", "MESSAGE"), rows)
+    return int(any(problem.is_error for problem in compiled.loaded.problems))
+
+
+def _has_ours(item: Item) -> bool:
+    return item["kind"] in STATUS_KINDS
+
+
+def _status_alone(item: Item) -> Item:
+    names = ("namespace", "name", "generation")
+    metadata = {name: item["metadata"][name] for name in names if item["metadata"].get(name)}
+    head = {name: item[name] for name in ("apiVersion", "kind")}
+    return {**head, "metadata": metadata, "status": item["status"]}
+
+
+def _conditions(item: Item) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each condition of an object."""
+    meta, status = item["metadata"], item["status"]
+    name = "/".join(filter(None, (meta.get("namespace"), meta["name"])))
+    about = f"{item['kind']} {name}"
+    places = [("-", status)]
+    places += [(str(one["parentRef"].get("name")), one) for one in status.get("parents") or ()]
+    places += [(str(one["ancestorRef"].get("name")), one) for one in status.get("ancestors") or ()]
+    places += [(str(one["name"]), one) for one in status.get("listeners") or ()]
+    for place, holder in places:
+        for one in holder.get("conditions") or ():
+            yield about, place, one["type"], one["status"], one["reason"], one["message"] or "-"
 
 
 def as_json(resource: Resource) -> dict[str, Any]:

@@ -92,13 +92,13 @@ class _Api:
 
     def _object(self, ref: ObjectRef, thing: Object | Broken) -> dict[str, Any]:
         place = self._source.locate(ref, "")
-        shown = _shown(thing)
+        shown = shown_object(thing)
         shown["status"] = self._world.status(thing) or shown.get("status") or {}
         where = None if place is None else {"file": place.file, "line": place.line}
         return shown | {"location": where}
 
 
-def _shown(thing: Object | Broken) -> dict[str, Any]:
+def shown_object(thing: Object | Broken) -> dict[str, Any]:
     """Return an object as it is written, values of Secrets left out."""
     if isinstance(thing, Broken):
         kind, fields = thing.of_kind, dict(thing.raw)

@@ -120,7 +120,7 @@ def read_manifests(
     for document, value in enumerate(parse(text.text, text.file)):
         if value is None:
             continue
-        for prefix, raw in _expand(value, ""):
+        for prefix, raw in expand(value, ""):
             match _read(raw, _Place(text, document, prefix), registry, known):
                 case Manifest() as manifest:
                     manifests.append(manifest)
@@ -131,7 +131,7 @@ def read_manifests(
     return FileContent(tuple(manifests), tuple(ignored), tuple(problems))
 
 
-def _expand(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def expand(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     """Yield (path, object); the items of a List take its kind if they have none."""
     kind = value.get("kind") if isinstance(value, dict) else None
     items = value.get("items") if isinstance(value, dict) else None
@@ -144,7 +144,7 @@ def _expand(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(one, dict) and "kind" not in one and inherited["kind"]:
             yield place, {**inherited, **one}
         else:
-            yield from _expand(one, place)
+            yield from expand(one, place)
 
 
 def _read(

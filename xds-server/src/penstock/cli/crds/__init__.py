@@ -1,0 +1,1 @@
+"""Objects judged by the files of CustomResourceDefinitions, as an API server would judge them."""
