@@ -45,23 +45,30 @@ def targets(draw: st.DrawFn) -> list[Resource]:
 class World:
     """One server side, one client, and what is under way between them."""
 
-    def __init__(self, *, eds: bool) -> None:
+    def __init__(self, *, eds: bool, many: int) -> None:
         wildcards: tuple[str, ...] = (types.CLUSTER, types.SCOPE, types.LISTENER)
         if not eds:
             wildcards = (types.CLUSTER, types.ENDPOINTS, types.SCOPE, types.LISTENER)
-        self.snapshot = Snapshot()
+        self.base, self.many = Snapshot(), many
+        self.snapshot = Snapshot(over=self.base)
         self.envoy = FakeEnvoy(refuse_bad, wildcards, eds=eds)
         self.had: set[tuple[ResourceName, ResourceName]] = set()
         self.reconnect()
 
     def reconnect(self) -> None:
-        self.stream = DeltaStream(self.snapshot)
+        self.stream = DeltaStream(self.snapshot, many=self.many)
         self.wire: deque[Response] = deque()
         self.envoy.zombies.clear()  # one that nobody wants any more could not be found
         self.envoy.connect()
 
     def change(self, target: Iterable[Resource]) -> None:
-        self.stream.on_change(self.snapshot.apply(self.snapshot.difference(target)))
+        """Let the base have what has a name of the first half, the node the rest."""
+        every = list(target)
+        shared = [one for one in every if one.name in NAMES[:2]]
+        below = self.base.apply(self.base.difference(shared))
+        self.stream.on_change(self.snapshot.seen(below))
+        own = [one for one in every if one.name not in NAMES[:2]]
+        self.stream.on_change(self.snapshot.apply(self.snapshot.difference(own)))
 
     def server_reads(self) -> None:
         if self.envoy.requests:
@@ -107,11 +114,11 @@ STEPS = st.lists(st.one_of(OPS, OPS, OPS, targets()), max_size=60)
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps=STEPS, last=targets(), eds=st.booleans())
+@given(steps=STEPS, last=targets(), eds=st.booleans(), many=st.sampled_from([0, 3, 1000]))
 def test_any_order_of_events_ends_in_the_snapshot(
-    steps: list[str | list[Resource]], last: list[Resource], *, eds: bool
+    steps: list[str | list[Resource]], last: list[Resource], *, eds: bool, many: int
 ) -> None:
-    world = World(eds=eds)
+    world = World(eds=eds, many=many)
     moves = {
         "read": world.server_reads,
         "write": world.server_writes,

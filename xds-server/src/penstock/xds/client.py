@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from penstock.xds import types
+from penstock.xds.checkpoint import Checkpoint, Difference
 from penstock.xds.deadlines import Deadlines
 from penstock.xds.needs import HeldNeeds
 from penstock.xds.resource import ResourceName
@@ -25,6 +27,35 @@ class Client:
         self.verdicts: list[Verdict] = []
         """What it said and nobody was told yet."""
         self._waiters: dict[ResourceName, dict[ResourceName, None]] = {}
+
+    def brought(
+        self, subscription: Subscription, versions: Mapping[str, str]
+    ) -> tuple[Mapping[str, str], AbstractSet[str]] | None:
+        """Take what a client has that asks for all of a type; None if that is like no other client.
+
+        Returns what it has otherwise than others, and the names of those to look at: all the rest
+        is as it should be, and held once for all clients.
+        """
+        point, changed = self.snapshot.checkpoint(subscription.type_url)
+        difference = point.compare(versions)
+        if subscription.acked or len(difference) > len(point.versions) // 2:
+            return None
+        self._rebase(subscription, point, difference)
+        return difference.other, changed | difference.missing
+
+    def share(self, subscription: Subscription) -> None:
+        """Hold what the client has together with others, if that is much and all is at rest."""
+        acked = subscription.acked
+        if acked.own < acked.due or subscription.dirty or subscription.in_flight:
+            return
+        point, _ = self.snapshot.checkpoint(subscription.type_url)
+        self._rebase(subscription, point, point.compare(acked))
+
+    def _rebase(
+        self, subscription: Subscription, point: Checkpoint, difference: Difference
+    ) -> None:
+        subscription.acked.rebase(point, difference)
+        self.held.rebase(subscription.type_url, point, difference)
 
     def settled(self, key: ResourceName) -> bool:
         """Return whether the client has the current version of *key*, and its endpoints.

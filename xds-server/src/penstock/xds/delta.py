@@ -40,12 +40,14 @@ Source: xDS REST and gRPC protocol, incremental xDS; behaviour of Envoy 1.40 as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import chain
 
 import msgspec
 
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds import framing, types
+from penstock.xds.checkpoint import MANY
 from penstock.xds.client import Client
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta, Snapshot
@@ -73,11 +75,13 @@ class Response(msgspec.Struct, frozen=True):
 class DeltaStream:
     """What one client gets, from its first request to the end of its stream."""
 
-    def __init__(self, snapshot: Snapshot, *, patience: float = PATIENCE) -> None:
+    def __init__(self, snapshot: Snapshot, *, patience: float = PATIENCE, many: int = MANY) -> None:
         """Serve *snapshot*, whose later changes are told by `on_change`.
 
-        A resource waits for another, and a type for an answer, *patience* seconds at most.
+        A resource waits for another, and a type for an answer, *patience* seconds at most. Once the
+        client has *many* resources of a type they are held together with those of others.
         """
+        self._many = many
         self._client = Client(snapshot)
         self._patience = patience
         self._changed_clusters: set[str] = set()
@@ -133,7 +137,7 @@ class DeltaStream:
         subscription = self._client.subscriptions.get(request.type_url)
         first = subscription is None
         if subscription is None:
-            subscription = Subscription(request.type_url)
+            subscription = Subscription(request.type_url, self._many)
             self._client.subscriptions[request.type_url] = subscription
         sent = subscription.landed(request.response_nonce) if request.response_nonce else None
         if sent is not None:
@@ -142,11 +146,12 @@ class DeltaStream:
             else:
                 self._accepted(subscription, sent)
         self._unsubscribe(subscription, request.resource_names_unsubscribe)
-        self._brought(subscription, request.initial_resource_versions)
         names = list(request.resource_names_subscribe)
         if first and not names and request.type_url in types.LEGACY_WILDCARD:
             names = [_WILDCARD]
-        self._subscribe(subscription, names, request.initial_resource_versions)
+        brought = dict(request.initial_resource_versions)
+        rest = self._brought(subscription, brought, everything=_WILDCARD in names)
+        self._subscribe(subscription, names, brought, rest)
 
     def on_change(self, delta: Delta) -> None:
         """Take a change that the snapshot has already undergone."""
@@ -185,6 +190,7 @@ class DeltaStream:
                 continue
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
+            self._client.share(subscription)
         if not any(one.removals for one in self._client.subscriptions.values()):
             return out
         for type_url in self._order(types.REMOVAL_ORDER):
@@ -206,12 +212,18 @@ class DeltaStream:
     # Requests
 
     def _subscribe(
-        self, subscription: Subscription, names: Iterable[str], brought: Mapping[str, str]
+        self,
+        subscription: Subscription,
+        names: Iterable[str],
+        brought: Mapping[str, str],
+        rest: Iterable[str] | None,
     ) -> None:
+        """Take what the client asks for; of everything, *rest* may be otherwise than brought."""
         for name in names:
             if name == _WILDCARD:
                 subscription.wildcard = subscription.answer_owed = True
-                for each in self._client.snapshot.of_type(subscription.type_url):
+                every = self._client.snapshot.of_type(subscription.type_url)
+                for each in every if rest is None else rest:
                     subscription.touch(each)
             else:
                 subscription.names.add(name)
@@ -230,23 +242,30 @@ class DeltaStream:
             if subscription.wildcard and name != _WILDCARD:
                 subscription.forced.add(name)  # the client forgot it, and wants it as one of all
 
-    def _brought(self, subscription: Subscription, versions: Mapping[str, str]) -> None:
-        if versions:
-            had = Accepted(subscription.type_url, dict(versions), brought=True)
-            self._client.verdicts.append(had)
-        for name, version in versions.items():
-            resource = self._client.snapshot.get(subscription.type_url, name)
+    def _brought(
+        self, subscription: Subscription, versions: dict[str, str], *, everything: bool
+    ) -> AbstractSet[str] | None:
+        """Take what the client has; return what else to look at, None for all there is."""
+        if not versions:
+            return None
+        type_url = subscription.type_url
+        self._client.verdicts.append(Accepted(type_url, versions, brought=True))
+        if type_url == types.ENDPOINTS and (changed := self._changed_clusters & versions.keys()):
+            subscription.forced |= changed
+            subscription.dirty.update(dict.fromkeys(sorted(changed)))
+        shared = self._client.brought(subscription, versions) if everything else None
+        for name, version in (versions if shared is None else shared[0]).items():
+            resource = self._client.snapshot.get(type_url, name)
             if resource is not None and resource.version == version:
                 # All streams share these words; those of the request are its own.
-                key, needs = ResourceName(subscription.type_url, resource.name), resource.needs
+                key, needs = ResourceName(type_url, resource.name), resource.needs
                 subscription.acked[resource.name] = resource.version
             else:
-                key, needs = ResourceName(subscription.type_url, name), None
+                key, needs = ResourceName(type_url, name), None
                 subscription.acked[name] = version
             self._client.held.brought(key, needs)
             self._client.touch(key)
-            if key.type_url == types.ENDPOINTS and name in self._changed_clusters:
-                subscription.forced.add(name)
+        return None if shared is None else shared[1]
 
     def _accepted(self, subscription: Subscription, sent: Sent) -> None:
         versions: dict[str, str] = {}

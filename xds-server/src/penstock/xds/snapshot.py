@@ -12,6 +12,7 @@ once; `seen` says which part of it a snapshot over it shows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from types import MappingProxyType
 
@@ -19,8 +20,11 @@ import msgspec
 
 from penstock.meta.problems import Problem, Severity
 from penstock.xds import types
+from penstock.xds.checkpoint import Checkpoint
 from penstock.xds.resource import Resource, ResourceName
 
+RENEWED_AFTER = 8
+"""A checkpoint is renewed when an eighth of it has changed."""
 _NOTHING: Mapping[str, Resource] = MappingProxyType({})
 
 
@@ -42,6 +46,9 @@ class Snapshot:
         """Hold *resources*; of two with one name, the later. Show the rest of *over* as well."""
         self._types: dict[str, dict[str, Resource]] = {}
         self._base = over
+        self._points: dict[str, Checkpoint] = {}
+        self._since: dict[str, set[str]] = {}
+        """Names of each type that changed since its checkpoint."""
         self.apply(Delta(tuple(resources)))
 
     def __iter__(self) -> Iterator[Resource]:
@@ -65,6 +72,21 @@ class Snapshot:
         if self._base is not None:
             return _Layers(self, self._base, type_url)
         return MappingProxyType(self._types.get(type_url, {}))
+
+    def checkpoint(self, type_url: str) -> tuple[Checkpoint, AbstractSet[str]]:
+        """Return a checkpoint of a type, shared by all snapshots of one base.
+
+        Also the names that may be otherwise here: those of our own, and those that changed since.
+        """
+        if self._base is not None:
+            below, changed = self._base.checkpoint(type_url)
+            return below, changed | self.own(type_url).keys()
+        known, since = self._points.get(type_url), self._since.setdefault(type_url, set())
+        if known is not None and len(since) * RENEWED_AFTER <= len(known.versions) + RENEWED_AFTER:
+            return known, since
+        since.clear()
+        point = self._points[type_url] = Checkpoint(self.own(type_url))
+        return point, since
 
     def type_urls(self) -> set[str]:
         """Return the types that there may be resources of."""
@@ -128,10 +150,18 @@ class Snapshot:
         if old is not None and old.version == resource.version:
             return False
         named[resource.name] = resource
+        self._note(resource.type_url, resource.name)
         return True
 
     def _remove(self, key: ResourceName) -> bool:
+        self._note(key.type_url, key.name)
         return self._types.get(key.type_url, {}).pop(key.name, None) is not None
+
+    def _note(self, type_url: str, name: str) -> None:
+        """Note that a resource is not that of the checkpoint any more, if there is one."""
+        changed = self._since.get(type_url)
+        if changed is not None:
+            changed.add(name)
 
 
 class _Layers(Mapping[str, Resource]):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from penstock.xds.checkpoint import MANY, Held
 from penstock.xds.resource import Resource
 from penstock.xds.verdict import Rejection
 
@@ -26,15 +27,15 @@ class Sent(msgspec.Struct):
 class Subscription:
     """The state of one type on one stream; `penstock.xds.delta` has the rules."""
 
-    def __init__(self, type_url: str) -> None:
-        """Start with nothing asked for and nothing known."""
+    def __init__(self, type_url: str, many: int = MANY) -> None:
+        """Start with nothing asked for and nothing known; see `Held` for *many*."""
         self.type_url = type_url
         self.wildcard = False
         self.names: set[str] = set()
         self.answer_owed = False
         """The client waits for a first response, though there may be nothing to put into it."""
 
-        self.acked: dict[str, str] = {}
+        self.acked = Held(many)
         """Name to the version that the client has."""
         self.rejected: dict[str, Rejection] = {}
         self.in_flight: dict[str, Sent] = {}
