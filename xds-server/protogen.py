@@ -31,6 +31,7 @@ ROOTS = (
     "envoy/extensions/clusters/dns/v3/dns_cluster.proto",
     "envoy/extensions/filters/common/matcher/action/v3/skip_action.proto",
     "envoy/extensions/common/matching/v3/extension_matcher.proto",
+    "envoy/extensions/filters/http/buffer/v3/buffer.proto",
     "envoy/extensions/filters/http/composite/v3/composite.proto",
     "envoy/extensions/filters/http/cors/v3/cors.proto",
     "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",

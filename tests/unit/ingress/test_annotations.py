@@ -63,7 +63,7 @@ def test_what_restricts_and_is_not_served_closes(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "n_proxy_body_size",
+        "n_proxy_body_size_of_something",
         "n_affinity",
         "n_proxy_connect_timeout",
         "n_something_new",

@@ -28,10 +28,12 @@ from penstock.gatewayapi.matches import TranslatedMatch
 from penstock.gatewayapi.precedence import Age, PathRank
 from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
 from penstock.ir.route import (
+    NO_GUARDS,
     Action,
     Backend,
     Cors,
     ExternalAuth,
+    Guards,
     HeaderChange,
     InvalidBackend,
     Mirror,
@@ -193,7 +195,7 @@ def _route(rule: Rule, match: RouteMatch, name: str) -> Route:
         request_headers=rule.request_headers,
         response_headers=rule.response_headers,
         cors=rule.cors,
-        auth=rule.auth,
+        guards=NO_GUARDS if rule.auth is None else Guards(auth=rule.auth),
         origin=rule.origin,
     )
 

@@ -7,44 +7,22 @@ Ingress instead of opening them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import msgspec
 
-from penstock.core import jsonpath
 from penstock.gatewayapi.rules import path_faults
 from penstock.ingress.affinity import Affinity, affinity
+from penstock.ingress.guards import guards
+from penstock.ingress.reader import NGINX, Reader
 from penstock.ingress.resources import Ingress
-from penstock.meta.problems import Problem, Severity
+from penstock.ir.route import NO_GUARDS, Guards
+from penstock.meta.problems import Problem
 
-CILIUM = "ingress.cilium.io/"
-LEGACY_CILIUM = "io.cilium.ingress/"
-NGINX = "nginx.ingress.kubernetes.io/"
 _DURATION = re.compile(r"([0-9]{1,5}(h|ms|m|s)){1,4}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z")
 _ORIGIN = re.compile(r"[a-z]+://(\*|(\*\.)?[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?\Z")
-_TRUE = {"true", "enabled"}
-_FALSE = {"false", "disabled"}
-
-_RESTRICTING = (
-    "whitelist-source-range", "allowlist-source-range", "denylist-source-range", "auth-",
-    "configuration-snippet", "server-snippet", "satisfy", "enable-modsecurity", "modsecurity-",
-    "enable-global-auth", "limit-", "global-rate-limit", "enable-opentelemetry-auth",
-    "stream-snippet", "enable-owasp",
-)  # fmt: skip
-"""Beginnings of the names of annotations that keep clients out."""
-_HINTS = {
-    "proxy-body-size": "bodies of any size pass; let the application limit them",
-    "proxy-connect-timeout": "connecting may take 2 s",
-    "proxy-send-timeout": "",
-}
-_CILIUM_UNSERVED = {
-    "loadbalancer-class", "service-type", "service-external-traffic-policy",
-    "insecure-node-port", "secure-node-port", "host-listener-port",
-}  # fmt: skip
-
-
 CorsMethod = Literal[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"
 ]
@@ -93,6 +71,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary | None = None
     affinity: Affinity | None = None
     protocol: str = "HTTP"
+    guards: Guards = NO_GUARDS
+    """What requests have to pass."""
     closed: str = ""
     """Why nobody is let in, "" if somebody is."""
     problems: tuple[Problem, ...] = ()
@@ -100,7 +80,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def options(ingress: Ingress) -> Options:
     """Return what the annotations of *ingress* ask for."""
-    reader = _Reader(ingress.metadata.annotations)
+    reader = Reader(ingress.metadata.annotations)
     asked = _of_nginx(reader, _of_cilium(reader))
     reader.rest()
     return msgspec.structs.replace(
@@ -108,75 +88,7 @@ def options(ingress: Ingress) -> Options:
     )
 
 
-class _Reader:
-    """Annotations, which of them were read, and what is to be said about them."""
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        """Read *given*."""
-        self.given = given
-        self.read: set[str] = set()
-        self.told: list[Problem] = []
-        self.closing: list[str] = []
-
-    def text(self, name: str) -> str | None:
-        """Return the value of an annotation, None if it is not there."""
-        self.read.add(name)
-        return self.given.get(name)
-
-    def cilium(self, name: str) -> tuple[str, str | None]:
-        """Return name and value of an annotation of ingress.cilium.io or of its older name."""
-        older = self.text(LEGACY_CILIUM + name)
-        newer = self.text(CILIUM + name)
-        return (LEGACY_CILIUM + name, older) if newer is None else (CILIUM + name, newer)
-
-    def flag(self, name: str, value: str | None) -> bool | None:
-        """Return an annotation that is true or false, None if it is not there or neither."""
-        if value is None:
-            return None
-        if value.lower() in _TRUE | _FALSE:
-            return value.lower() in _TRUE
-        self.tell(name, f"{value!r} is neither true nor false", "it is without effect")
-        return None
-
-    def number(self, name: str) -> int | None:
-        """Return an annotation that is a number of at most nine digits, 0 or more."""
-        value = self.text(name)
-        if value is None or re.fullmatch(r"[0-9]{1,9}", value):
-            return None if value is None else int(value)
-        self.tell(name, f"{value!r} is not a number", "it is without effect")
-        return None
-
-    def tell(self, name: str, text: str, hint: str) -> None:
-        """Note a warning about an annotation."""
-        path = jsonpath.member("metadata.annotations", name)
-        self.told.append(Problem(path, text, hint, Severity.WARNING))
-
-    def close(self, name: str, text: str) -> None:
-        """Note that an annotation closes the rules."""
-        self.closing.append(f"{name}: {text}")
-        path = jsonpath.member("metadata.annotations", name)
-        hint = "every rule of this Ingress answers 500; remove the annotation to open them"
-        self.told.append(Problem(path, text, hint))
-
-    def rest(self) -> None:
-        """Tell about all annotations that nobody read."""
-        for name in sorted(set(self.given) - self.read):
-            if name.startswith(NGINX):
-                self._unserved(name, name.removeprefix(NGINX))
-            elif name.startswith((CILIUM, LEGACY_CILIUM)):
-                known = name.partition("/")[2] in _CILIUM_UNSERVED
-                text = "is not served" if known else "is not known"
-                self.tell(name, text, "it is without effect")
-
-    def _unserved(self, name: str, short: str) -> None:
-        if short.startswith(_RESTRICTING):
-            self.close(name, "keeps clients out in a way that is not served")
-            return
-        hint = next((text for start, text in _HINTS.items() if short.startswith(start)), "")
-        self.tell(name, "is not served", hint or "it is without effect")
-
-
-def _of_cilium(reader: _Reader) -> Options:
+def _of_cilium(reader: Reader) -> Options:
     name, mode = reader.cilium("loadbalancer-mode")
     if mode not in (None, "shared", "dedicated"):
         reader.tell(name, f"{mode!r} is neither shared nor dedicated", "it is shared")
@@ -193,7 +105,7 @@ def _of_cilium(reader: _Reader) -> Options:
     )
 
 
-def _of_nginx(reader: _Reader, asked: Options) -> Options:
+def _of_nginx(reader: Reader, asked: Options) -> Options:
     read = _short(reader)
     protocol = (read("backend-protocol") or "HTTP").upper()
     if protocol not in ("HTTP", "GRPC"):
@@ -213,14 +125,15 @@ def _of_nginx(reader: _Reader, asked: Options) -> Options:
         canary=_canary(reader),
         affinity=affinity(reader),
         protocol=protocol,
+        guards=guards(reader),
     )
 
 
-def _short(reader: _Reader) -> Callable[[str], str | None]:
+def _short(reader: Reader) -> Callable[[str], str | None]:
     return lambda name: reader.text(NGINX + name)
 
 
-def _redirect(reader: _Reader) -> bool | None:
+def _redirect(reader: Reader) -> bool | None:
     read = _short(reader)
     name, value = reader.cilium("force-https")
     of_cilium = reader.flag(name, value)
@@ -234,7 +147,7 @@ def _redirect(reader: _Reader) -> bool | None:
     return False if plain is False else None
 
 
-def _cors(reader: _Reader) -> Cors | None:
+def _cors(reader: Reader) -> Cors | None:
     read = _short(reader)
     names = ("origin", "methods", "headers", "credentials")
     values = {one: read(f"cors-allow-{one}") for one in names}
@@ -262,7 +175,7 @@ def _cors(reader: _Reader) -> Cors | None:
     return found
 
 
-def _canary(reader: _Reader) -> Canary | None:
+def _canary(reader: Reader) -> Canary | None:
     read = _short(reader)
     header, value, cookie = (
         read(f"canary-by-{one}") for one in ("header", "header-value", "cookie")

@@ -35,6 +35,7 @@ from penstock.ingress.affinity import Affinity
 from penstock.ingress.annotations import Options, options
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import Canaries, Place, redirecting, serving, to_default
+from penstock.ir.route import NO_GUARDS, Guards
 from penstock.meta.names import NamespacedName, ObjectRef
 
 ENTRY_NAMESPACE = "~ingress"
@@ -54,6 +55,7 @@ class IngressRoute(HTTPRoute, frozen=True, kw_only=True):
     idle_timeout_ms: int = 0
     affinity: Affinity | None = None
     """What its sessions are like."""
+    guards: Guards = NO_GUARDS
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +211,7 @@ class _Writer(msgspec.Struct, frozen=True):
             places=tuple(place for place, _ in rules),
             idle_timeout_ms=self.asked.idle_timeout_ms,
             affinity=self.asked.affinity,
+            guards=self.asked.guards,
         )
 
 
@@ -238,7 +241,8 @@ def _of_host(
         yield writer.route(part, (host,), rules, 0)
         return
     answers = [(place, redirecting(rule)) for place, rule in rules]
-    yield writer.route(f"{part}-http", (host,), answers, HTTP)
+    redirects = writer.route(f"{part}-http", (host,), answers, HTTP)
+    yield msgspec.structs.replace(redirects, guards=NO_GUARDS)
     yield writer.route(part, (host,), rules, HTTPS)
 
 

@@ -13,7 +13,7 @@ from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
 from penstock.ingress.affinity import lost
-from penstock.ingress.derive import Derived, age, gateway
+from penstock.ingress.derive import Derived, IngressRoute, age, gateway
 from penstock.ingress.problems import problems
 from penstock.ingress.rules import AUTHORITY
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -49,7 +49,12 @@ def migrate(found: Iterable[Derived]) -> Migrated:
             lost.append((made.ref, Problem("spec.listeners", text, "use ListenerSets")))
         for one in reached:
             objects += _grants(one, made)
-            objects += (route for each in one.routes for route in _routes(each, one, made.key))
+            objects += (
+                route
+                for each in one.routes
+                if not _is_guarded(each)
+                for route in _routes(each, one, made.key)
+            )
     for one in ordered:
         lost += ((one.ingress.ref, problem) for problem in _lost(one))
     return Migrated(tuple(objects), tuple(lost))
@@ -96,6 +101,12 @@ def _routes(route: HTTPRoute, of: Derived, to: NamespacedName) -> Iterator[HTTPR
         yield HTTPRoute(metadata=ObjectMeta(name=name, namespace=meta.namespace), spec=spec)
 
 
+def _is_guarded(route: IngressRoute) -> bool:
+    """Return whether a route keeps somebody out."""
+    guards = route.guards
+    return bool(guards.sources or guards.denied_sources or guards.auth)
+
+
 def _writable(rule: HTTPRouteRule) -> HTTPRouteRule:
     matches = tuple(
         msgspec.structs.replace(
@@ -116,6 +127,14 @@ def _lost(one: Derived) -> Iterator[Problem]:
             if path.backend.resource is not None:
                 place = f"spec.rules[{index}].http.paths[{number}].backend.resource"
                 yield Problem(place, "is not served", "the rule answers 500")
+    if any(map(_is_guarded, one.routes)):
+        text = "source ranges and auth-url have no equal: the routes would be open"
+        yield Problem(
+            "metadata.annotations", text, "they are left out; use the filter ExternalAuth"
+        )
+    if any(route.guards.max_body for route in one.routes):
+        text = "proxy-body-size has no equal"
+        yield Problem("metadata.annotations", text, "bodies of any size pass")
     if any(route.idle_timeout_ms for route in one.routes):
         text = "proxy-read-timeout and proxy-send-timeout, limits of silence, have no equal"
         yield Problem("metadata.annotations", text, "exchanges end after 300 s of silence")

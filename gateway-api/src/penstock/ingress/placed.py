@@ -35,5 +35,5 @@ def _placed(route: IngressRoute, placed: PlacedRoute) -> PlacedRoute:
         if action.session is not None and route.affinity is not None:
             session = route.affinity.applied(action.session)
             action = msgspec.structs.replace(action, session=session)
-    one = msgspec.structs.replace(placed.route, origin=origin, action=action)
+    one = msgspec.structs.replace(placed.route, origin=origin, action=action, guards=route.guards)
     return msgspec.structs.replace(placed, route=one)

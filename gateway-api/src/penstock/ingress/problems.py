@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.core import jsonpath
-from penstock.ingress.annotations import NGINX, options
+from penstock.ingress.annotations import options
+from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import path_fault, rewrite_fault
 from penstock.meta.problems import Problem, Severity

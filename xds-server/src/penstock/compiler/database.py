@@ -29,7 +29,7 @@ from penstock.gatewayapi.stream_resources import StreamRoute
 from penstock.gatewayapi.versions import GROUPS
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
-from penstock.ingress.derive import Derived
+from penstock.ingress.derive import Derived, IngressRoute
 from penstock.ingress.resources import IngressClass
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
@@ -347,6 +347,8 @@ def _copied_to(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
 
 def _authorities(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[tuple[Role, ServicePort]]:
     """Yield the Service ports that are asked whether requests may pass."""
+    if isinstance(route, IngressRoute) and route.guards.auth is not None:
+        yield Role.AUTH, route.guards.auth.target
     for rule in _http_rules(route):
         for one in rule.filters:
             asked = one.external_auth if isinstance(one, HTTPRouteFilter) else None

@@ -29,7 +29,7 @@ from penstock.envoy.scope import destination, egress_key, inbound_key, scope
 from penstock.envoy.wire import pack
 from penstock.incremental.query import query
 from penstock.ir.policy import Direction, Verdict
-from penstock.ir.route import Forward, ServicePort, VirtualHost
+from penstock.ir.route import ExternalAuth, Forward, ServicePort, VirtualHost
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -60,8 +60,10 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
     The rules belong to it: a cluster whose rules have not come answers 503.
     """
     for route in host.routes:
-        if route.auth is not None:
-            name = auth_cluster_name(route.auth.target, route.auth.grpc)
+        auth = route.guards.auth
+        if auth is not None:
+            by_grpc = isinstance(auth, ExternalAuth) and auth.grpc
+            name = auth_cluster_name(auth.target, by_grpc)
             yield ResourceName(types.CLUSTER, name)
             yield ResourceName(types.ENDPOINTS, name)
         if isinstance(route.action, Forward):

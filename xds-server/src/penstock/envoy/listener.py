@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
-from penstock.envoy import cors, external_auth, session
+from penstock.envoy import cors, guards, session
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
@@ -67,7 +67,7 @@ def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
         scope=egress_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
         filters=(
             http_filter(cors.FILTER, cors_pb2.Cors()),
-            external_auth.place(),
+            *guards.places(),
             http_filter(RBAC_FILTER, pass_all()),
             *session.filters(),
         ),
@@ -114,7 +114,7 @@ def _gateway_filters(listener: str, end: str = "") -> list[listener_components_p
         filters=(
             http_filter(HOST_FILTER, _host_script(listener, end)),
             http_filter(cors.FILTER, cors_pb2.Cors()),
-            external_auth.place(),
+            *guards.places(),
             *session.filters(),
         ),
         gateway=True,

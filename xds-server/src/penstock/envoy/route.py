@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from penstock.envoy import copies, cors, external_auth, session
+from penstock.envoy import copies, cors, guards, session
 from penstock.envoy.cluster import auth_cluster_name
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
@@ -180,9 +180,8 @@ def _route(route: Route, way: _Way) -> route_pb2.Route:
     )
     if route.cors is not None:
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
-    if route.auth is not None:
-        filter_ = external_auth.per_route(route.auth, auth_cluster_name)
-        result.typed_per_filter_config[external_auth.FILTER].CopyFrom(pack(filter_))
+    for name, filters in guards.per_route(route.guards, auth_cluster_name):
+        result.typed_per_filter_config[name].CopyFrom(pack(filters))
     match route.action:
         case Forward() as action:
             _forward(result, route, action, way)

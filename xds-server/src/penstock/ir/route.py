@@ -161,6 +161,34 @@ class ExternalAuth(Node, frozen=True, kw_only=True):
     """Bytes of the body that are shown; a longer one is refused with 413. 0 shows none."""
 
 
+class Subrequest(Node, frozen=True, kw_only=True):
+    """Who is asked as ingress-nginx asks: one address for all requests, 2xx lets pass."""
+
+    target: ServicePort
+    host: str
+    path: str
+    """With the query."""
+    method: str = "GET"
+    signin: str = ""
+    """Where those are redirected to who are not known (401); "" answers 401."""
+    response_headers: tuple[str, ...] = ()
+    """Names of headers of the answer that the request gets, in lower case."""
+
+
+class Guards(Node, frozen=True, kw_only=True):
+    """What a request has to pass before anything is done with it."""
+
+    sources: tuple[str, ...] = ()
+    """Networks that clients may come from; none is all."""
+    denied_sources: tuple[str, ...] = ()
+    max_body: int = 0
+    """Bytes; a longer one is answered with 413. 0 is no limit."""
+    auth: ExternalAuth | Subrequest | None = None
+
+
+NO_GUARDS = Guards()
+
+
 class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
@@ -225,7 +253,7 @@ class Route(Node, frozen=True, kw_only=True):
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
     cors: Cors | None = None
-    auth: ExternalAuth | None = None
+    guards: Guards = NO_GUARDS
     origin: Origin
     """The rule: "spec.rules[0]"."""
 

@@ -1,32 +1,40 @@
-"""External authorization: a filter that every listener has, and that routes fill.
+"""What a request passes before anything is done with it: who it comes from, its size, a question.
 
-What a listener has is a place for a filter; the route says which filter stands there, so that
-listeners do not change with routes, and every route has a filter with settings of its own.
+What a listener has is a place for filters; the route says which filters stand there, so that
+listeners do not change with routes, and every route has filters with settings of its own.
 
 Source: Gateway API, GEP-1494; envoy.extensions.filters.http.ext_authz.v3, composite.v3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import UInt32Value
 
+from penstock.envoy import subrequest
 from penstock.envoy.scope import SCOPE_HEADER
 from penstock.envoy.wire import exact, extension, pack, regex
-from penstock.ir.route import ExternalAuth, ServicePort
-from penstock.pb.envoy.config.core.v3 import config_source_pb2
+from penstock.ir.route import ExternalAuth, Guards, ServicePort, Subrequest
+from penstock.pb.envoy.config.core.v3 import config_source_pb2, extension_pb2
+from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
 from penstock.pb.envoy.extensions.common.matching.v3 import extension_matcher_pb2
 from penstock.pb.envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2
+from penstock.pb.envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from penstock.pb.envoy.extensions.filters.http.composite.v3 import composite_pb2
 from penstock.pb.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
+from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
 from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
 from penstock.pb.envoy.type.matcher.v3 import string_pb2
 from penstock.pb.envoy.type.v3 import http_status_pb2
 
-FILTER = "penstock.auth"
+PLACES = ("penstock.clients", "penstock.auth", "penstock.passed")
+"""Names of the places, in order. A filter that waits is the last one at its place: after it Envoy
+goes on behind the place, whatever else stands there."""
 UNREACHABLE = http_status_pb2.ServiceUnavailable
 """Answer while nobody can be asked."""
 _SECONDS = 5
@@ -39,8 +47,8 @@ _FRAMING = frozenset(
 """Headers of the answer that belong to the answer, and never to the request (RFC 9110, 7.6.1)."""
 
 
-def place() -> hcm_pb2.HttpFilter:
-    """Return the place for the filter, as every listener has it: nobody is asked."""
+def places() -> tuple[hcm_pb2.HttpFilter, ...]:
+    """Return the places for filters, as every listener has them: nothing stands there."""
     nothing = extension_matcher_pb2.ExtensionWithMatcher()
     skip = nothing.xds_matcher.on_no_match.action
     skip.name = "skip"
@@ -48,26 +56,74 @@ def place() -> hcm_pb2.HttpFilter:
     nothing.extension_config.CopyFrom(
         extension("envoy.filters.http.composite", composite_pb2.Composite())
     )
-    return hcm_pb2.HttpFilter(name=FILTER, typed_config=pack(nothing))
+    packed = pack(nothing)
+    return tuple(hcm_pb2.HttpFilter(name=name, typed_config=packed) for name in PLACES)
 
 
 def per_route(
-    auth: ExternalAuth, cluster: Callable[[ServicePort, bool], str]
-) -> extension_matcher_pb2.ExtensionWithMatcherPerRoute:
-    """Build what stands at the place for the requests of a route.
+    guards: Guards, cluster: Callable[[ServicePort, bool], str]
+) -> Iterator[tuple[str, extension_matcher_pb2.ExtensionWithMatcherPerRoute]]:
+    """Yield the places at which something stands for the requests of a route, and what.
 
     Args:
-        auth: who is asked.
-        cluster: name of a Service port's cluster; the flag says by gRPC.
+        guards: what they have to pass.
+        cluster: name of the cluster in which a Service port is asked; the flag says by gRPC.
     """
-    made = _filter(auth, cluster(auth.target, auth.grpc))
-    action = composite_pb2.ExecuteFilterAction(
-        typed_config=extension("envoy.filters.http.ext_authz", made)
-    )
-    result = extension_matcher_pb2.ExtensionWithMatcherPerRoute()
-    result.xds_matcher.on_no_match.action.name = "auth"
-    result.xds_matcher.on_no_match.action.typed_config.CopyFrom(pack(action))
-    return result
+    asking, passed = _asking(guards.auth, cluster)
+    for name, filters in zip(PLACES, (_clients(guards), asking, passed), strict=True):
+        if filters:
+            action = composite_pb2.ExecuteFilterAction()
+            action.filter_chain.typed_config.extend(filters)
+            made = extension_matcher_pb2.ExtensionWithMatcherPerRoute()
+            made.xds_matcher.on_no_match.action.name = name
+            made.xds_matcher.on_no_match.action.typed_config.CopyFrom(pack(action))
+            yield name, made
+
+
+_Filters = list[extension_pb2.TypedExtensionConfig]
+
+
+def _clients(guards: Guards) -> _Filters:
+    found: _Filters = []
+    if guards.denied_sources:
+        found.append(_sources(guards.denied_sources, rbac_pb2.RBAC.DENY))
+    if guards.sources:
+        found.append(_sources(guards.sources, rbac_pb2.RBAC.ALLOW))
+    if guards.max_body:
+        # Before the question: what has come during a wait is not counted.
+        limit = buffer_pb2.Buffer(max_request_bytes=UInt32Value(value=guards.max_body))
+        found.append(extension("envoy.filters.http.buffer", limit))
+    return found
+
+
+def _asking(
+    auth: ExternalAuth | Subrequest | None, cluster: Callable[[ServicePort, bool], str]
+) -> tuple[_Filters, _Filters]:
+    """Return the filter that asks, and the one that lets pass what it has marked."""
+    match auth:
+        case ExternalAuth():
+            made = _filter(auth, cluster(auth.target, auth.grpc))
+            return [extension("envoy.filters.http.ext_authz", made)], []
+        case Subrequest():
+            script = subrequest.script(auth, cluster(auth.target, False))  # noqa: FBT003 - by HTTP
+            return [script], [subrequest.passed()]
+        case None:
+            return [], []
+
+
+def _sources(
+    networks: Iterable[str], action: rbac_pb2.RBAC.Action
+) -> extension_pb2.TypedExtensionConfig:
+    """Return a filter for requests from *networks*: the client's own address, not what it says."""
+    made = http_rbac_pb2.RBAC()
+    made.rules.action = action
+    policy = made.rules.policies["sources"]
+    policy.permissions.add(any=True)
+    for one in map(ipaddress.ip_network, networks):
+        source = policy.principals.add().direct_remote_ip
+        source.address_prefix = str(one.network_address)
+        source.prefix_len.value = one.prefixlen
+    return extension("envoy.filters.http.rbac", made)
 
 
 def _filter(auth: ExternalAuth, cluster: str) -> ext_authz_pb2.ExtAuthz:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.envoy.external_auth import all_but
+from penstock.envoy.guards import all_but
 
 WORDS = ("te", "trailer", "transfer-encoding", "host", "content-length")
 

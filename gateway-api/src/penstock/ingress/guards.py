@@ -1,0 +1,116 @@
+"""What annotations of ingress-nginx let requests pass before they are served.
+
+`auth-url` names a Service of the cluster. What cannot be read closes the Ingress.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from penstock.ingress.reader import NGINX, Reader
+from penstock.ir.route import Guards, ServicePort, Subrequest
+from penstock.meta.names import NamespacedName
+
+HTTP_PORT = 80
+_URL = re.compile(
+    r"http://(?P<name>[a-z0-9-]{1,63})\.(?P<namespace>[a-z0-9-]{1,63})"
+    r"(\.svc(\.[a-z0-9.-]{1,180})?)?(:(?P<port>[0-9]{1,5}))?(?P<path>/[^\s\"\\$]*)?\Z"
+)
+_SIGNIN = re.compile(r"https?://[^\s\"\\]+\Z")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]*)")
+_VARIABLES = frozenset({"scheme", "host", "http_host", "request_uri", "escaped_request_uri"})
+_RETURN = "$scheme://$http_host$escaped_request_uri"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS"})
+_NAME = re.compile(r"[A-Za-z0-9-]+\Z")
+_SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[kKmMgG]?)\Z")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+MAX_BODY = (1 << 32) - 1
+
+
+def guards(reader: Reader) -> Guards:
+    """Return what requests have to pass."""
+    allowed = _networks(reader, "whitelist-source-range") or _networks(
+        reader, "allowlist-source-range"
+    )
+    return Guards(
+        sources=allowed,
+        denied_sources=_networks(reader, "denylist-source-range"),
+        max_body=_max_body(reader),
+        auth=_auth(reader),
+    )
+
+
+def _networks(reader: Reader, short: str) -> tuple[str, ...]:
+    name = NGINX + short
+    found: list[str] = []
+    for one in (reader.text(name) or "").split(","):
+        if not one.strip():
+            continue
+        try:
+            found.append(str(ipaddress.ip_network(one.strip(), strict=False)))
+        except ValueError:
+            reader.close(name, f"{one.strip()!r} is not a network")
+    return tuple(dict.fromkeys(found))
+
+
+def _max_body(reader: Reader) -> int:
+    name = NGINX + "proxy-body-size"
+    given = reader.text(name)
+    if given is None:
+        return 0
+    size = _SIZE.match(given)
+    if size is None:
+        reader.tell(name, f"{given!r} is not a size", "there is no limit; write 8m")
+        return 0
+    return min(int(size["number"]) * _UNITS[size["unit"].lower()], MAX_BODY)
+
+
+def _auth(reader: Reader) -> Subrequest | None:
+    url = reader.text(NGINX + "auth-url")
+    if url is None:
+        return None  # all else that begins with "auth-" closes
+    found = _URL.match(url)
+    port = int(found["port"] or HTTP_PORT) if found is not None else 0
+    method = (reader.text(NGINX + "auth-method") or "GET").upper()
+    if found is None or not 0 < port < 1 << 16:
+        text = f"{url!r} is not served; write http://<service>.<namespace>.svc:<port>/<path>"
+        reader.close(NGINX + "auth-url", text)
+        return None
+    if method not in _METHODS:
+        reader.close(NGINX + "auth-method", f"{method!r} is not served")
+    return Subrequest(
+        target=ServicePort(NamespacedName(found["namespace"], found["name"]), port),
+        host=url.removeprefix("http://").partition("/")[0],
+        path=found["path"] or "/",
+        method=method,
+        signin=_signin(reader),
+        response_headers=_copied(reader),
+    )
+
+
+def _signin(reader: Reader) -> str:
+    name = NGINX + "auth-signin"
+    back = reader.text(NGINX + "auth-signin-redirect-param") or "rd"
+    given = reader.text(name)
+    if given is None:
+        return ""
+    unknown = set(_VARIABLE.findall(given)) - _VARIABLES
+    if unknown or "${" in given or not _SIGNIN.match(given) or not _NAME.match(back):
+        reader.tell(name, f"{given!r} is not served", "clients are answered 401")
+        return ""
+    if f"{back}=" in given.partition("?")[2]:
+        return given
+    return f"{given}{'&' if '?' in given else '?'}{back}={_RETURN}"
+
+
+def _copied(reader: Reader) -> tuple[str, ...]:
+    name = NGINX + "auth-response-headers"
+    found: list[str] = []
+    for one in (reader.text(name) or "").split(","):
+        header = one.strip().lower()
+        if header and _NAME.match(header):
+            found.append(header)
+        elif header:
+            reader.tell(name, f"{header!r} is not a name", "it is left out")
+    return tuple(dict.fromkeys(found))
