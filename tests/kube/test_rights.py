@@ -54,6 +54,50 @@ def agent_token(api: KubeApi) -> str:
     return token(api, "penstock-agent", audiences=["penstock"], boundObjectRef=reference)
 
 
+def _a_gateway_gets_its_objects_and_loses_them(api: KubeApi) -> None:
+    group = "gateway.networking.k8s.io/v1"
+    spec = {"controllerName": "penstock.dev/gateway-controller"}
+    api.apply(
+        {"apiVersion": group, "kind": "GatewayClass", "metadata": {"name": "c"}, "spec": spec}
+    )
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    api.apply(node)
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "198.51.100.7"}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    merge = "application/merge-patch+json"
+    assert api.request("PATCH", f"{path_of(node)}/status", {"status": status}, merge)[0] == 200
+    gateway: dict[str, Any] = {
+        "apiVersion": group,
+        "kind": "Gateway",
+        "metadata": {"name": "g", "namespace": "shop"},
+        "spec": {
+            "gatewayClassName": "c",
+            "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
+        },
+    }
+    api.apply(gateway)
+    paths = (
+        "/api/v1/namespaces/shop/services",
+        "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
+    )
+
+    def found() -> list[dict[str, Any]]:
+        return [one for path in paths for one in api.request("GET", path)[1]["items"]]
+
+    assert soon(lambda: len(found()) == 2, PATIENCE), found()
+    listeners = [{"name": "web", "port": 81, "protocol": "HTTP"}]
+    api.apply({**gateway, "spec": {**gateway["spec"], "listeners": listeners}})
+
+    def ports() -> list[int]:
+        return [port["port"] for one in found() for port in one.get("spec", one)["ports"]]
+
+    assert soon(lambda: ports() == [81, 81], PATIENCE), found()
+    api.delete(gateway)
+    assert soon(lambda: not found(), PATIENCE), found()
+
+
 async def test_the_rights_of_the_chart_are_enough(bare_api: KubeApi, tmp_path: Path) -> None:
     api = bare_api
     api.install([*gateway_api_crds(), *policy_crds()])
@@ -92,6 +136,7 @@ async def test_the_rights_of_the_chart_are_enough(bare_api: KubeApi, tmp_path: P
         )
         async with running(node.run()):
             await eventually(lambda: node.ends is not None, PATIENCE)
+        _a_gateway_gets_its_objects_and_loses_them(api)
         said = one.log.read_text()
         assert "by=system:serviceaccount:penstock-system:penstock-agent" in said
         assert "RBAC" not in said
