@@ -27,6 +27,11 @@ def test_sources_are_networks_each_once() -> None:
     assert not found.closed
 
 
+def test_sources_that_are_everybody_are_no_limit() -> None:
+    assert asked(whitelist_source_range="0.0.0.0/0,::/0").guards.sources == ()
+    assert asked(whitelist_source_range="0.0.0.0/0").guards.sources == ("0.0.0.0/0",)
+
+
 def test_a_source_that_cannot_be_read_closes() -> None:
     assert (
         "'nonsense' is not a network" in asked(whitelist_source_range="10.0.0.0/8,nonsense").closed

@@ -13,6 +13,8 @@ from penstock.ir.route import Guards, ServicePort, Subrequest
 from penstock.meta.names import NamespacedName
 
 HTTP_PORT = 80
+_EVERYBODY = {"0.0.0.0/0", "::/0"}
+"""cert-manager writes this to the Ingresses of its solvers."""
 _URL = re.compile(
     r"http://(?P<name>[a-z0-9-]{1,63})\.(?P<namespace>[a-z0-9-]{1,63})"
     r"(\.svc(\.[a-z0-9.-]{1,180})?)?(:(?P<port>[0-9]{1,5}))?(?P<path>/[^\s\"\\$]*)?\Z"
@@ -34,7 +36,7 @@ def guards(reader: Reader) -> Guards:
         reader, "allowlist-source-range"
     )
     return Guards(
-        sources=allowed,
+        sources=() if _EVERYBODY <= set(allowed) else allowed,
         denied_sources=_networks(reader, "denylist-source-range"),
         max_body=_max_body(reader),
         auth=_auth(reader),
