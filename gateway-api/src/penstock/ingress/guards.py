@@ -36,7 +36,7 @@ def guards(reader: Reader) -> Guards:
         reader, "allowlist-source-range"
     )
     return Guards(
-        sources=() if _EVERYBODY <= set(allowed) else allowed,
+        sources=() if set(allowed) >= _EVERYBODY else allowed,
         denied_sources=_networks(reader, "denylist-source-range"),
         max_body=_max_body(reader),
         auth=_auth(reader),
