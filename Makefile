@@ -68,7 +68,7 @@ conformance: setup ## the official suite of Gateway API on a cluster, as root; P
 	@deploy/kube-tools/build all
 	@$(CONFORMANCE) $(if $(PROFILES),--profiles $(PROFILES))
 
-conformance-quick: setup ## a fixed set of its core tests
+conformance-quick: setup ## a fixed set of its tests, of all profiles
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster echo-basic conformance
 	@$(CONFORMANCE) --quick

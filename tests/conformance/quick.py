@@ -1,8 +1,9 @@
-"""A fixed set of core tests that says soon whether something broke."""
+"""A fixed set of tests, of all profiles, that says soon whether something broke."""
 
 from __future__ import annotations
 
 QUICK = (
+    "GRPCExactMethodMatching",
     "GatewayInvalidRouteKind",
     "GatewayModifyListeners",
     "GatewayObservedGenerationBump",
@@ -21,4 +22,8 @@ QUICK = (
     "HTTPRouteServiceTypes",
     "HTTPRouteSimpleSameNamespace",
     "HTTPRouteWeight",
+    "MeshHTTPRouteWeight",
+    "TCPRouteWeightedRouting",
+    "TLSRouteSimpleSameNamespace",
+    "UDPRouteReferenceGrant",
 )
