@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.cluster.cluster import Cluster
-from support.cluster.install import install, values
+from support.cluster.install import NAMESPACE, install, values
 from support.cluster.mesh import GATE_PORT, Mesh
 from support.cluster.traffic import PATIENCE, ask_from, ask_outside, echo_pod, eventually
 
@@ -160,7 +160,7 @@ def test_services_are_deleted_with_their_gateway(mesh: Mesh, namespace: str) -> 
     assert eventually(lambda: not mesh.cluster.kubectl("get", *listed).split())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cloud(mesh: Mesh) -> Generator[Mesh]:
     """Have a cloud give Gateways their addresses."""
     chosen = values(api_port=GATE_PORT, gatewayAddresses={"mode": "loadbalancer"})
@@ -197,3 +197,46 @@ def test_a_cloud_reaches_gateways_at_the_node_ports_of_every_node(
     for pod in ("one", "two"):
         assert eventually(lambda pod=pod: status_from(cloud, namespace, pod) == 200)  # type: ignore[misc]
     reached_under_policy(cloud, namespace, {"toEntities": ["host", "remote-node"]})
+
+
+def test_a_cloud_reaches_ingresses_by_the_service_of_their_class(
+    cloud: Mesh, namespace: str
+) -> None:
+    cluster = cloud.cluster
+    backend = {"service": {"name": "echo", "port": {"number": 80}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    host = f"{namespace}.test"
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "ingressClassName": "penstock",
+            "rules": [{"host": host, "http": {"paths": paths}}],
+        },
+    }
+    cluster.apply(
+        echo_pod("echo", namespace, "n1", {"app": "echo"}),
+        service(namespace, "echo", {"port": 80, "targetPort": 8080, "protocol": "TCP"}),
+        ingress,
+    )
+    names = ("-n", NAMESPACE, "services", "-l", "penstock.dev/generated-for")
+    assert eventually(lambda: cluster.get(*names)["items"])
+    (made,) = cluster.get(*names)["items"]
+    number = next(one["nodePort"] for one in made["spec"]["ports"] if one["port"] == 80)
+    for address in NODES.values():
+        url = f"http://{address}:{number}/"
+        assert eventually(
+            lambda url=url: ask_outside(cluster, "GET", url, host).status == 200  # type: ignore[misc]
+        )
+    given = json.dumps({"status": {"loadBalancer": {"ingress": [{"hostname": "lb.test"}]}}})
+    name = made["metadata"]["name"]
+    patch = ("patch", "service", name, "--subresource=status", "--type=merge", "-p", given)
+    cluster.kubectl("-n", NAMESPACE, *patch)
+
+    def entries() -> list[dict[str, str]]:
+        status = cluster.get("-n", namespace, "ingress", "web")["status"]
+        found: list[dict[str, str]] = status["loadBalancer"].get("ingress", [])
+        return found
+
+    assert eventually(lambda: entries() == [{"hostname": "lb.test"}])

@@ -301,7 +301,13 @@ def test_ingresses_have_their_service_beside_the_controller() -> None:
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IngressClass",
-            "metadata": {"name": "penstock"},
+            "metadata": {
+                "name": "penstock",
+                "annotations": {
+                    "service.beta.kubernetes.io/scheme": "internal",
+                    "ingressclass.kubernetes.io/is-default-class": "true",
+                },
+            },
             "spec": {"controller": "penstock.dev/ingress-controller"},
         }
     )
@@ -313,6 +319,8 @@ def test_ingresses_have_their_service_beside_the_controller() -> None:
     assert one.body["metadata"]["ownerReferences"][0]["kind"] == "IngressClass"
     (other,) = [each for ref, each in found.items() if ref != one.ref]
     assert "ownerReferences" not in other.body["metadata"]
+    assert one.body["metadata"]["annotations"] == {"service.beta.kubernetes.io/scheme": "internal"}
+    assert other.body["metadata"]["annotations"] == {"cloud.google.com/x": "y"}
     change(compiler, there(one, entry=LoadBalancerIngress(hostname="lb.test")), EventType.ADDED)
     assert status(compiler, shared)["loadBalancer"] == {"ingress": [{"hostname": "lb.test"}]}
     assert status(compiler, alone)["loadBalancer"] == {}
@@ -321,7 +329,8 @@ def test_ingresses_have_their_service_beside_the_controller() -> None:
 
 
 def ingress(name: str, *, dedicated: bool = False) -> Object | Broken:
-    annotations = {"ingress.cilium.io/loadbalancer-mode": "dedicated"} if dedicated else {}
+    mode = {"ingress.cilium.io/loadbalancer-mode": "dedicated"} if dedicated else {}
+    annotations = {"cloud.google.com/x": "y", **mode}
     return objects.made(
         {
             "apiVersion": "networking.k8s.io/v1",

@@ -26,6 +26,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 PROXIED_BY = "service.kubernetes.io/service-proxy-name"
 """Label with which kube-proxy leaves a Service alone."""
+CLOUDS = ("service.beta.kubernetes.io/", "service.kubernetes.io/", "cloud.google.com/")
+"""How annotations begin by which clouds are told about a load balancer."""
 LONGEST = 63
 """Characters of a label's value, and of a Service's name."""
 _HASH = 8
@@ -100,6 +102,11 @@ def service_name(*parts: str) -> str:
 def _shortened(plain: str, whole: str) -> str:
     digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH]
     return f"{plain[: LONGEST - _HASH - 1].rstrip('-_.')}-{digest}"
+
+
+def for_clouds(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations of an Ingress or its class that are meant for a cloud."""
+    return {name: text for name, text in annotations.items() if name.startswith(CLOUDS)}
 
 
 def is_generated(labels: Mapping[str, str]) -> bool:

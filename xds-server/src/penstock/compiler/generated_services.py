@@ -26,16 +26,17 @@ from penstock.gatewayapi.generated import (
     Json,
     PortOfService,
     Purpose,
+    for_clouds,
     is_for,
     label_value,
     ports_of,
     service_name,
 )
 from penstock.gatewayapi.listeners import gateway_fault
-from penstock.gatewayapi.resources import API_VERSIONS, Gateway
+from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.derive import ENTRY_NAMESPACE
-from penstock.ingress.resources import IngressClass
+from penstock.ingress.resources import Ingress, IngressClass
 from penstock.meta.names import NamespacedName, ObjectRef
 
 
@@ -124,10 +125,23 @@ def service_of(db: Database, name: NamespacedName) -> Generated | None:
     return generated.service(
         about,
         found,
-        gateway.spec.infrastructure,
+        _infrastructure(db, gateway),
         balanced=db.settings.addressing is Addressing.LOAD_BALANCER,
         wanted=wanted_address(gateway),
     )
+
+
+def _infrastructure(db: Database, gateway: Gateway) -> GatewayInfrastructure | None:
+    """Return what a user wants of the Service; of an entry its Ingress or its class says it."""
+    if gateway.metadata.namespace != ENTRY_NAMESPACE:
+        return gateway.spec.infrastructure
+    first, _, name = gateway.metadata.name.partition("~")
+    thing: Ingress | IngressClass | None = db.ingress_classes.get(NamespacedName("", first))
+    if name:
+        found = db.ingresses.get(NamespacedName(first, name))
+        thing = None if found is None else found.ingress
+    annotations = {} if thing is None else thing.metadata.annotations
+    return GatewayInfrastructure(annotations=for_clouds(annotations))
 
 
 def wanted_address(gateway: Gateway) -> str:

@@ -29,6 +29,7 @@ _GOOD_BAD = {
     "Programmed": ("Programmed", "NotProgrammed"),
     "ResolvedRefs": ("ResolvedRefs", "UnresolvedRefs"),
     "Overlapped": ("Overlapped", "Overlapped"),
+    "penstock.dev/ServiceGenerated": ("ServiceGenerated", "ServiceNotGenerated"),
     "Address": ("AddressAssigned", "AddressLost"),
 }
 """Type of a condition → reasons of Events, the most telling first."""
