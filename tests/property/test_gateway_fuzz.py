@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import enum
-import functools
 import json
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.core.decode import decode, examine
 from penstock.core.objects import Broken, Object
-from penstock.core.plan import ChoiceShape, Leaf, ListShape, MapShape, Shape, StructShape, plan_of
+from penstock.core.plan import plan_of
 from penstock.envoy.route import virtual_host as build
 from penstock.gatewayapi.attach import (
     ParentKind,
@@ -24,13 +21,7 @@ from penstock.gatewayapi.attach import (
 )
 from penstock.gatewayapi.backend_traffic import retry_budget, session_of, target_condition
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
-from penstock.gatewayapi.filters import (
-    FilterType,
-    HTTPPathModifier,
-    HTTPRouteFilter,
-    ListenerFilter,
-)
-from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteFilter
+from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.mesh import XMesh, mesh_conditions
@@ -47,96 +38,10 @@ from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
 from support.gateway_objects import API, grant, listener, references, service
 from support.gateway_objects import gateway as make_gateway
+from support.object_strategies import values
 
-JUNK: st.SearchStrategy[Any] = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(allow_nan=False),
-    st.text(max_size=8),
-    st.lists(st.text(max_size=3), max_size=2),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)
-WORDS = (
-    *("a", "svc", "gw", "http", "app", "data", "Service", "Gateway", "HTTPRoute", ""),
-    *("gateway.networking.k8s.io", "a.test", "*.test", "/", "/a", "/a/b", "(", "/v[0-9]+"),
-    *("RegularExpression", "Host", "x-a", "connection", "5s", "0s", "10ms", "In", "Exists"),
-    *("HTTP", "HTTPS", "TCP", "IPAddress", "192.0.2.1", "https://a.test", "*"),
-    *("penstock.dev/gateway-controller", "v\r\nx: y", "100%"),
-)
-COUNTS = (0, 1, 80, 81, 443, 500, 10**6)
-RIGHT = 60
-"""About so many values of the right type for three of a wrong one."""
-TEXTS = st.sampled_from(WORDS)
-UNIONS: dict[Any, dict[str, str]] = {
-    HTTPRouteFilter: {one.value: one.member for one in FilterType},
-    GRPCRouteFilter: {
-        name: FilterType(name).member for name in get_args(get_type_hints(GRPCRouteFilter)["type"])
-    },
-    HTTPPathModifier: {
-        "ReplaceFullPath": "replaceFullPath",
-        "ReplacePrefixMatch": "replacePrefixMatch",
-    },
-    ListenerFilter: {"ExternalAuth": "externalAuth", "ExtensionRef": "extensionRef"},
-}
-"""Structs whose `type` says which other member is there."""
 KNOWN = references(service("svc"), service("svc", "data"), grants=[grant("data", "app")])
 GATEWAY = make_gateway(listener(), listener("b", 81, hostname="*.test"))
-
-
-def values(shape: Shape) -> st.SearchStrategy[Any]:
-    """Return values that mostly fit *shape*."""
-    match shape:
-        case StructShape(type=struct):
-            return mappings(struct)
-        case ListShape(item=inner):
-            return st.lists(st.deferred(lambda: values(inner)), min_size=1, max_size=2)
-        case MapShape(value=inner):
-            return st.dictionaries(TEXTS, st.deferred(lambda: values(inner)), max_size=2)
-        case ChoiceShape(options=options):
-            return st.one_of(*[values(option) for option in options])
-        case Leaf(type=annotation):
-            return st.sampled_from(fitting(annotation))
-
-
-@functools.cache
-def fitting(annotation: Any) -> tuple[Any, ...]:
-    """Return some values of a scalar type, and a few that are not."""
-    pool: list[Any] = [*WORDS, *COUNTS, True]
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        pool = [one.value for one in annotation]
-    elif get_origin(annotation) is Literal:
-        pool = list(get_args(annotation))
-    found = [one for one in pool if _fits(one, annotation)]
-    return (*found * (1 + RIGHT // len(found)), "(", 0, None)
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    try:
-        msgspec.convert(value, annotation)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-@st.composite
-def mappings(draw: st.DrawFn, struct: Any) -> Any:
-    chaos = draw(st.integers(0, 99))
-    if chaos == 0:
-        return draw(JUNK)
-    fields = plan_of(struct).fields
-    found: dict[str, Any] = {}
-    for name, field in fields.items():
-        if field.required or (struct not in UNIONS and draw(st.integers(0, 4)) > 2):
-            found[name] = draw(values(field.shape))
-    if struct in UNIONS:
-        member = UNIONS[struct].get(str(found["type"]), "type")
-        found[member] = draw(values(fields[member].shape))
-    if chaos == 1 and found:
-        found[draw(st.sampled_from(sorted(found)))] = []
-    if chaos == 2:
-        found[draw(st.text(max_size=5))] = draw(JUNK)
-    return found
 
 
 def objects(kind: type[Object]) -> st.SearchStrategy[dict[str, Any]]:
