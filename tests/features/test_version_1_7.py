@@ -1,0 +1,120 @@
+"""What the official suite asks for since version 1.7, with the same outcome.
+
+Source: Gateway API v1.7, conformance tests GatewaySecretInvalidReferenceGrant,
+GatewayNameMaximumLength, and those of GatewayRouteHostnameIntersectionPrecedence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.compiler.compile import Compiler
+from penstock.compiler.statuses import status_of
+from penstock.core.objects import Broken, Object
+from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
+from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
+from penstock.xds import types
+from support import objects
+
+OLDER, YOUNGER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+
+
+def compiled(*things: Object | Broken) -> Compiler:
+    compiler = Compiler()
+    services = [
+        thing
+        for number, name in enumerate(("wide", "narrow"), 1)
+        for thing in (
+            objects.service(name, f"10.96.0.{number}"),
+            objects.endpoint_slice(name, [f"10.244.0.{number}"]),
+        )
+    ]
+    compiler.apply(objects.added([objects.gateway_class(), *services, *things]))
+    assert compiler.failures == {}
+    return compiler
+
+
+def status(compiler: Compiler, thing: Object | Broken) -> dict[str, Any]:
+    found = status_of(compiler.db, thing, lambda _: None)
+    assert found is not None
+    return found
+
+
+def test_a_secret_of_another_namespace_is_not_told_of_without_a_grant() -> None:
+    tls = {"certificateRefs": [{"name": "nowhere", "namespace": "certs"}]}
+    gateway = objects.gateway(
+        "front", [{"name": "https", "protocol": "HTTPS", "port": 443, "tls": tls}]
+    )
+    (listener,) = status(compiled(gateway), gateway)["listeners"]
+    found = {one["type"]: one for one in listener["conditions"]}
+    assert found["ResolvedRefs"]["reason"] == "RefNotPermitted"
+    assert found["Programmed"]["status"] == "False"
+
+
+def test_the_longest_name_that_a_gateway_may_have_works() -> None:
+    gateway = objects.gateway(".".join(["a" * 63] * 3 + ["b" * 61]))
+    assert isinstance(gateway, Object)
+    assert len(gateway.metadata.name) == 253
+    compiler = compiled(gateway)
+    conditions = {one["type"]: one["status"] for one in status(compiler, gateway)["conditions"]}
+    assert conditions == {"Accepted": "True", "Programmed": "True"}
+    assert [one for one in compiler.resources("n1") if one.type_url == types.LISTENER]
+
+
+def route(kind: str, name: str, hostname: str, since: str) -> Object | Broken:
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
+            "spec": {
+                "parentRefs": [{"name": "front"}],
+                "hostnames": [hostname],
+                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
+            },
+        }
+    )
+
+
+def routes(kind: str) -> list[Object | Broken]:
+    """Return two routes that have the same in common with a listener for a.example.test."""
+    return [
+        route(kind, "wide", "*.example.test", OLDER),
+        route(kind, "narrow", "a.example.test", YOUNGER),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+def test_of_two_routes_the_one_with_the_narrower_hostname_of_its_own_goes_first(kind: str) -> None:
+    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "a.example.test"}
+    compiler = compiled(objects.gateway("front", [listener]), *routes(kind))
+    (scope,) = [
+        scoped_route_pb2.ScopedRouteConfiguration.FromString(one.body)
+        for one in compiler.resources("n1")
+        if one.type_url == types.SCOPE and one.name == "gw|shop/front/80|a.example.test"
+    ]
+    (host,) = scope.route_configuration.virtual_hosts
+    assert [one.route.cluster for one in host.routes if one.route.cluster] == [
+        "gw|shop/narrow/80",
+        "gw|shop/wide/80",
+    ]
+
+
+def test_the_same_holds_for_tls_where_the_other_one_gets_nothing() -> None:
+    listener = {
+        "name": "tls",
+        "protocol": "TLS",
+        "port": 443,
+        "hostname": "a.example.test",
+        "tls": {"mode": "Passthrough"},
+    }
+    compiler = compiled(objects.gateway("front", [listener]), *routes("TLSRoute"))
+    (made,) = [
+        endpoint_pb2.ClusterLoadAssignment.FromString(one.body)
+        for one in compiler.resources("n1")
+        if one.type_url == types.ENDPOINTS and one.name.startswith("stream|")
+    ]
+    (only,) = made.endpoints[0].lb_endpoints
+    assert only.endpoint.address.socket_address.address == "10.244.0.2"
