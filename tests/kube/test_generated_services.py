@@ -369,6 +369,19 @@ async def test_what_nobody_wants_any_more_goes_when_a_controller_begins(api: Kub
         await eventually(lambda: not services(api) and not slices(api))
 
 
+async def test_a_copy_that_a_user_made_with_our_labels_stays(api: KubeApi) -> None:
+    api.apply(gateway())
+    async with replica(api) as one:
+        await eventually(lambda: slices(api))
+        copied = users_service("copy")
+        copied["metadata"]["labels"] = labels(api, "g-generated")
+        api.apply(copied)
+        api.delete(gateway())
+        await eventually(lambda: named(api, "g-generated") is None)
+        await one.idle()
+        assert named(api, "copy")
+
+
 @pytest.mark.parametrize("name", ["x" * 253, "1.a.test"])
 async def test_every_name_of_a_gateway_works(api: KubeApi, name: str) -> None:
     if len(name) > 63:

@@ -197,7 +197,7 @@ async def test_conditions_appear(api: KubeApi, objects: list[dict[str, Any]]) ->
     async with replica(api):
         await settled(api, *objects)
         the_class, the_gateway, the_route, the_policy = (get(api, raw) for raw in objects)
-        assert conditions(the_class["status"]) == {"Accepted": "True"}
+        assert conditions(the_class["status"]) == {"Accepted": "True", "SupportedVersion": "True"}
         assert conditions(the_gateway["status"])["Accepted"] == "True"
         assert the_gateway["status"]["addresses"][0]["type"] == "IPAddress"
         (listener,) = the_gateway["status"]["listeners"]

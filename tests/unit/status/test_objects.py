@@ -37,6 +37,7 @@ def live(wanted: Generated = WANTED) -> dict[str, Any]:
     assert isinstance(made, Create)
     found = copy.deepcopy(made.body)
     found["metadata"] |= {"uid": "u7", "resourceVersion": "12", "creationTimestamp": "now"}
+    found["metadata"]["managedFields"] = [{"manager": "penstock", "operation": "Apply"}]
     found["spec"] |= {"clusterIP": "10.96.0.1", "sessionAffinity": "None"}
     found["spec"]["ports"][0] |= {"nodePort": 30001, "targetPort": 80}
     return found
@@ -112,6 +113,13 @@ def test_what_is_not_wanted_any_more_is_deleted_as_it_was_read_unless_it_goes_al
     going = live()
     going["metadata"]["deletionTimestamp"] = "now"
     assert step(going, None) == step(going, WANTED) == Keep()
+
+
+def test_a_copy_with_our_label_that_somebody_made_is_not_deleted() -> None:
+    copied = live()
+    for by in ("kubectl", "penstock"):
+        copied["metadata"]["managedFields"] = [{"manager": by, "operation": "Update"}]
+        assert step(copied, None) == Keep(foreign=True)
 
 
 def test_slices_with_more_endpoints_than_ours_are_mended() -> None:

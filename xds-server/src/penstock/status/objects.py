@@ -17,6 +17,8 @@ from penstock.gatewayapi.generated import GENERATED_FOR, Generated
 
 APPLIED = "penstock.dev/applied"
 """Annotation with the hash."""
+MANAGER = "penstock"
+"""Field manager of what we apply."""
 Json = dict[str, Any]
 
 
@@ -72,10 +74,16 @@ def step(live: Json | None, wanted: Generated | None) -> Step:
 
 
 def _unwanted(metadata: Json) -> Step:
-    if GENERATED_FOR not in (metadata.get("labels") or {}):
+    if GENERATED_FOR not in (metadata.get("labels") or {}) or not _is_applied(metadata):
         return Keep(foreign=True)
     known = {name: metadata.get(name) for name in ("uid", "resourceVersion")}
     return Delete({"preconditions": known})
+
+
+def _is_applied(metadata: Json) -> bool:
+    """Return whether we applied it: a copy that somebody made has the label, too."""
+    fields = metadata.get("managedFields") or ()
+    return any((one.get("manager"), one.get("operation")) == (MANAGER, "Apply") for one in fields)
 
 
 def _changed(live: Json, wanted: Generated) -> Step:

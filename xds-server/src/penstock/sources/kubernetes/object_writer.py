@@ -22,11 +22,11 @@ from penstock.meta.names import ObjectRef
 from penstock.sources.kubernetes.connection import Answer, Call, UnreachableError
 from penstock.sources.kubernetes.event_writer import Send
 from penstock.sources.kubernetes.requests import object_target
-from penstock.status.objects import Apply, Create, Delete, Keep, Mend, Step, step
+from penstock.status.objects import MANAGER, Apply, Create, Delete, Keep, Mend, Step, step
 from penstock.status.plan import Idle, Plan
 
 APPLY = "application/apply-patch+yaml"
-MANAGER = "fieldManager=penstock"
+BY = f"fieldManager={MANAGER}"
 _API_VERSIONS = {one.kind: one.api_versions[0] for one in (Service, EndpointSlice)}
 _IDLE = 60.0
 """Seconds after which a look at the queue costs nothing."""
@@ -161,9 +161,9 @@ async def _do(todo: Step, target: str, send: Send) -> Answer:
         case Create(body=body):
             return await _create(body, target, send)
         case Apply(body=body):
-            return await send(Call("PATCH", f"{target}?{MANAGER}&force=true", body, APPLY))
+            return await send(Call("PATCH", f"{target}?{BY}&force=true", body, APPLY))
         case Mend(patch=patch):
-            return await send(Call("PATCH", f"{target}?{MANAGER}", patch))
+            return await send(Call("PATCH", f"{target}?{BY}", patch))
         case Delete(options=options):
             return await send(Call("DELETE", target, options))
         case Keep():
@@ -172,9 +172,9 @@ async def _do(todo: Step, target: str, send: Send) -> Answer:
 
 async def _create(body: dict[str, Any], target: str, send: Send) -> Answer:
     """Make an object; one that somebody else made meanwhile stays as it was."""
-    answer = await send(Call("PATCH", f"{target}?{MANAGER}", body, APPLY))
+    answer = await send(Call("PATCH", f"{target}?{BY}", body, APPLY))
     if answer.status == HTTPStatus.OK:
         name = {field: body["metadata"][field] for field in ("name", "namespace")}
         nothing = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": name}
-        return await send(Call("PATCH", f"{target}?{MANAGER}", nothing, APPLY))
+        return await send(Call("PATCH", f"{target}?{BY}", nothing, APPLY))
     return answer
