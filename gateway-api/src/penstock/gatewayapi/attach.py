@@ -114,6 +114,11 @@ class ServiceAttachment(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Condition
 
 
+def parents_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> tuple[ParentReference, ...]:
+    """Return the parentRefs of *route*, as far as they can be read."""
+    return salvaged_parents(route.raw) if isinstance(route, Broken) else route.spec.parent_refs
+
+
 def head_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> RouteHead:
     """Return what attachment needs of *route*; of a broken one, what can still be read."""
     if isinstance(route, Broken):

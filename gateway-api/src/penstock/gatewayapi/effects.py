@@ -5,6 +5,7 @@ Source: Gateway API v1.7, HTTPRouteFilter. Filters that are not served yet are f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -59,6 +60,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NONE = Effect()
+_REMEMBERED = 1024
 
 
 class _Placed(msgspec.Struct, frozen=True):
@@ -70,15 +72,19 @@ class _Placed(msgspec.Struct, frozen=True):
 
 def effect_on_rule(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
     """Return what *filters* of a rule do; *path* is theirs, as "spec.rules[0].filters"."""
-    return _effect(filters, path, ON_RULES)
+    return _effect(tuple(filters), path, ON_RULES)
 
 
 def effect_on_backend(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
     """Return what *filters* of a backendRef do: changes of headers only."""
-    return _effect(filters, path, ON_BACKENDS)
+    return _effect(tuple(filters), path, ON_BACKENDS)
 
 
-def _effect(filters: Sequence[HTTPRouteFilter], path: str, served: frozenset[FilterType]) -> Effect:
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _effect(
+    filters: tuple[HTTPRouteFilter, ...], path: str, served: frozenset[FilterType]
+) -> Effect:
+    """Return what filters do; routes are alike, and so what few of them do is remembered."""
     if not filters:
         return _NONE
     placed = [_Placed(one, f"{path}[{index}]") for index, one in enumerate(filters)]

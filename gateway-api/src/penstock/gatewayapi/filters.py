@@ -221,6 +221,8 @@ class HTTPExternalAuthFilter(ApiStruct, frozen=True, kw_only=True):
 class FilterType(enum.Enum):
     """The kinds of filters."""
 
+    __hash__ = object.__hash__  # of the filters of all routes: the one of Enum runs Python
+
     REQUEST_HEADER_MODIFIER = "RequestHeaderModifier"
     RESPONSE_HEADER_MODIFIER = "ResponseHeaderModifier"
     REQUEST_MIRROR = "RequestMirror"

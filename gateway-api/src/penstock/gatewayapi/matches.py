@@ -7,6 +7,7 @@ the traffic that was meant nor a narrower one loses its own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -24,6 +25,9 @@ from penstock.gatewayapi.rules import (
 from penstock.ir.regex import regex_fault
 from penstock.ir.route import NamedMatch, PathKind, PathMatch, RouteMatch, StringMatch
 
+_REMEMBERED = 1024
+"""Matches of which what they select is known: many routes have the same."""
+
 
 class TranslatedMatch(msgspec.Struct, frozen=True):
     """A match and what is wrong with it."""
@@ -34,6 +38,7 @@ class TranslatedMatch(msgspec.Struct, frozen=True):
     """Place of its path where HTTPRoute's order does not hold."""
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def translate_match(given: HTTPRouteMatch, path: str) -> TranslatedMatch:
     """Return what *given*, which is at *path* of its route, selects."""
     faults = list(_path_faults(given.path, path))

@@ -56,7 +56,8 @@ def identity_at(db: Database, address: str) -> int:
 
     A node is REMOTE_NODE here, although at home it is HOST: what is computed is for all nodes.
     """
-    workload = workload_at(db, address)
+    uids = db.workloads.bucket("address", address)
+    workload = db.workloads.get(uids[0]) if uids else None
     if workload is not None:
         return workload.identity
     names = db.peers.bucket("address", address)

@@ -77,6 +77,8 @@ class Compiler:
         """Filled by whoever writes statuses."""
         self.generated = GeneratedObjects(self.db)
         """Followed by whoever makes them."""
+        self._plain = _plain(self.db)
+        self._tolerant = _tolerant(self.db)
         self._roots: dict[_Root, engine.Node] = {}
         self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
         self._outputs: dict[_Root, Outputs] = {}
@@ -158,32 +160,15 @@ class Compiler:
                 self._take_plain(kind, thing, gone=gone)
 
     def _take_plain(self, kind: str, thing: Object | Broken, *, gone: bool) -> None:
-        db = self.db
-        plain: dict[str, Collection[NamespacedName, Any]] = {
-            "Service": db.services,
-            "EndpointSlice": db.slices,
-            "GatewayClass": db.gateway_classes,
-            "CustomResourceDefinition": db.crds,
-            "Gateway": db.gateways,
-            "ListenerSet": db.listener_sets,
-            "BackendTLSPolicy": db.backend_tls,
-            "XBackendTrafficPolicy": db.backend_traffic,
-            "ConfigMap": db.config_maps,
-            "ReferenceGrant": db.grants,
-        }
-        tolerant: dict[str, Collection[NamespacedName, Any]] = {
-            "CiliumNetworkPolicy": db.policies,
-            "Secret": db.secrets,
-        }
         if kind in ROUTE_KINDS:
             self._put(self.db.routes, thing.ref, thing, gone=gone)
-        elif kind in plain:
-            self._store(plain[kind], thing, gone=gone)
+        elif kind in self._plain:
+            self._store(self._plain[kind], thing, gone=gone)
             if kind == "BackendTLSPolicy":
                 closing = not gone and isinstance(thing, Broken)
-                self._put(db.broken_backend_tls, thing.key, thing, gone=not closing)
-        elif kind in tolerant:
-            self._put(tolerant[kind], thing.key, thing, gone=gone)
+                self._put(self.db.broken_backend_tls, thing.key, thing, gone=not closing)
+        elif kind in self._tolerant:
+            self._put(self._tolerant[kind], thing.key, thing, gone=gone)
 
     def _put(self, to: Collection[K, Any], key: K, thing: Object | Broken, *, gone: bool) -> None:
         """Put an object, broken or not: a broken one still closes what it was meant for."""
@@ -286,7 +271,7 @@ class Compiler:
         changes, self._changes = self._changes, {}
         upserts: dict[str, list[Resource]] = {}
         removals: dict[str, list[ResourceName]] = {}
-        for (node, name), resource in sorted(changes.items(), key=lambda item: item[0]):
+        for (node, name), resource in sorted(changes.items(), key=_place):
             if resource is None:
                 removals.setdefault(node, []).append(name)
             else:
@@ -295,3 +280,30 @@ class Compiler:
             NodeChange(node, Delta(tuple(upserts.get(node, ())), tuple(removals.get(node, ()))))
             for node in sorted({*upserts, *removals})
         )
+
+
+def _place(change: tuple[tuple[str, ResourceName], Resource | None]) -> tuple[str, str, str]:
+    """Return where a change stands among others, of texts alone: of many it takes a while."""
+    (node, name), _ = change
+    return node, name.type_url, name.name
+
+
+def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
+    """Return the collections of kinds of which a broken object counts as none."""
+    return {
+        "Service": db.services,
+        "EndpointSlice": db.slices,
+        "GatewayClass": db.gateway_classes,
+        "CustomResourceDefinition": db.crds,
+        "Gateway": db.gateways,
+        "ListenerSet": db.listener_sets,
+        "BackendTLSPolicy": db.backend_tls,
+        "XBackendTrafficPolicy": db.backend_traffic,
+        "ConfigMap": db.config_maps,
+        "ReferenceGrant": db.grants,
+    }
+
+
+def _tolerant(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
+    """Return the collections of kinds of which a broken object counts, too."""
+    return {"CiliumNetworkPolicy": db.policies, "Secret": db.secrets}

@@ -12,7 +12,7 @@ from penstock.core.crds import CustomResourceDefinition
 from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
 from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
-from penstock.gatewayapi.attach import ParentKind, RouteHead, head_of, kind_of, target_of
+from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
@@ -268,7 +268,7 @@ def _route_parents(
     key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, NamespacedName]]:
     """Yield the parents that a route names, whether they accept it or not."""
-    for parent in head_of(route).parents:
+    for parent in parents_of(route):
         yield kind_of(parent), target_of(parent, key.key)
 
 
@@ -280,9 +280,9 @@ def _route_kinds(
         yield kind, target, key.kind
 
 
-def _at_gateways(head: RouteHead) -> Iterator[tuple[ParentReference, ParentKind]]:
+def _at_gateways(route: AnyRoute | Broken) -> Iterator[tuple[ParentReference, ParentKind]]:
     """Yield the parentRefs to Gateways and to parts of them, with what they point at."""
-    for parent in head.parents:
+    for parent in parents_of(route):
         kind = kind_of(parent)
         if served_as(kind) is ParentKind.GATEWAY:
             yield parent, kind
@@ -290,10 +290,9 @@ def _at_gateways(head: RouteHead) -> Iterator[tuple[ParentReference, ParentKind]
 
 def _route_hostnames(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[HostnameAt]:
     """Yield what a route writes for listeners."""
-    head = head_of(route)
-    for parent, kind in _at_gateways(head):
+    for parent, kind in _at_gateways(route):
         target, section = target_of(parent, key.key), parent.section_name or ""
-        for hostname in head.hostnames or (ANY,):
+        for hostname in head_of(route).hostnames or (ANY,):
             yield HostnameAt(kind, target, section, hostname)
 
 
@@ -301,7 +300,7 @@ def _route_parts(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[Part]:
     """Yield the parts of Gateways that a route belongs to."""
     digest = zlib.crc32(f"{key.kind} {key.key}".encode())
     path = tuple(digest // PARTS**depth % PARTS for depth in range(PART_DEPTH))
-    for parent, kind in _at_gateways(head_of(route)):
+    for parent, kind in _at_gateways(route):
         for depth in range(1, PART_DEPTH + 1):
             yield Part(kind, target_of(parent, key.key), path[:depth])
 
@@ -323,7 +322,7 @@ def _route_backends(
 
     Each with the kinds of parents that they come by.
     """
-    kinds = {served_as(kind_of(parent)) for parent in head_of(route).parents}
+    kinds = {served_as(kind_of(parent)) for parent in parents_of(route)}
     for ref in (*_asked(route), *_copied_to(route)):
         if ref.port is not None:
             name = NamespacedName(ref.namespace or key.namespace, ref.name)

@@ -23,7 +23,7 @@ from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import JUDGED, Protocol, Role, cluster_name, showing_name
-from penstock.envoy.endpoint import load_assignment
+from penstock.envoy.endpoint import assignment_bytes
 from penstock.envoy.retry_budget import limit_retries
 from penstock.envoy.tls import secret_name
 from penstock.envoy.upstream_tls import secure
@@ -235,8 +235,8 @@ def assignment(db: Database, of: RoleOf) -> Resource:
 
 def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
     name = cluster_name(Role(of.role), of.target)
-    made = load_assignment(name, [(b.address, b.port) for b in one_family(found)])
-    return encode_resource(types.ENDPOINTS, name, made, [Origin.of("Service", of.target.service)])
+    made = assignment_bytes(name, tuple((b.address, b.port) for b in one_family(found)))
+    return make_resource(types.ENDPOINTS, name, made, [Origin.of("Service", of.target.service)])
 
 
 def one_family(found: Sequence[Backend]) -> Sequence[Backend]:
@@ -328,7 +328,7 @@ def _judgements(
 def _rules(
     name: str, judgements: Sequence[rbac.Judgement], direction: Direction, target: ServicePort
 ) -> Resource:
-    made = rbac.ecds(name, tuple(judgements), direction)
+    made = rbac.ecds_bytes(name, tuple(judgements), direction)
     policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
     origins = [Origin.of("Service", target.service), *sorted(policies)]
-    return encode_resource(types.EXTENSION, name, made, origins)
+    return make_resource(types.EXTENSION, name, made, origins)

@@ -49,6 +49,8 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 NOTHING = Said()
+UNREAD = 256
+"""Changes that are taken before somebody must look at them."""
 _NOBODY: Mapping[str, Said] = {}
 
 
@@ -63,6 +65,8 @@ class Ledger:
         """Last words of nodes that are something else than what is wanted of them."""
         self._places: dict[ObjectRef, dict[tuple[ResourceName, str], None]] = {}
         """Resources that come from an object, and for which node."""
+        self._unread: list[tuple[str, Delta]] = []
+        """What was taken and not looked at."""
         self._heard: set[str] = set()
         self._expected: frozenset[str] = frozenset()
         self._touched: set[ResourceName] = set()
@@ -80,7 +84,21 @@ class Ledger:
         self._all_changed = True
 
     def want(self, node: str, delta: Delta) -> None:
-        """Take a change of what *node* should have, EVERY_NODE for all."""
+        """Take a change of what *node* should have, EVERY_NODE for all.
+
+        It is looked at when somebody asks: nodes are told what they should have first.
+        """
+        self._unread.append((node, delta))
+        if len(self._unread) > UNREAD:
+            self._read()
+
+    def _read(self) -> None:
+        """Look at what was taken."""
+        unread, self._unread = self._unread, []
+        for node, delta in unread:
+            self._want(node, delta)
+
+    def _want(self, node: str, delta: Delta) -> None:
         for resource in delta.upserts:
             self._replace(node, resource.key, resource)
         for key in delta.removals:
@@ -88,6 +106,7 @@ class Ledger:
 
     def take_all(self, node: str, said: Mapping[ResourceName, Said]) -> None:
         """Take a node's word on everything."""
+        self._read()
         self._heard.add(node)
         for key in self._wanted.keys() - said.keys():
             self._note(node, key, NOTHING)
@@ -99,12 +118,14 @@ class Ledger:
 
     def take(self, node: str, said: Mapping[ResourceName, Said]) -> None:
         """Take a node's word on some resources; it has said everything before."""
+        self._read()
         for key, one in said.items():
             self._note(node, key, one)
             self._touched.add(key)
 
     def forget(self, node: str) -> None:
         """Take that there is no such node any more."""
+        self._read()
         self._heard.discard(node)
         for key in [key for key, differs in self._differs.items() if node in differs]:
             self._drop(key, node)
@@ -112,6 +133,7 @@ class Ledger:
 
     def said(self, node: str, resource: Resource) -> Said:
         """Return the last word of a node on a resource that it should have."""
+        self._read()
         if node not in self._heard:
             return NOTHING
         wanted = Said(self._version(node, resource.key))
@@ -119,15 +141,18 @@ class Ledger:
 
     def refused(self) -> int:
         """Return how many resources are refused, counted at each node."""
+        self._read()
         every = (one for differs in self._differs.values() for one in differs.values())
         return sum(bool(one.rejected) for one in every)
 
     def outstanding(self) -> int:
         """Return how many resources are not as they should be, counted at each node."""
+        self._read()
         return sum(map(len, self._differs.values()))
 
     def changed(self) -> set[ObjectRef]:
         """Return the objects whose tallies may have changed since the last call."""
+        self._read()
         changed, self._changed = self._changed, set()
         touched, self._touched = self._touched, set()
         if self._all_changed:
@@ -140,6 +165,7 @@ class Ledger:
 
     def tally(self, ref: ObjectRef) -> Tally | None:
         """Return how far an object has come; None if no node gets anything because of it."""
+        self._read()
         concerned: set[str] = set()
         without: set[str] = set()
         refusals: set[Refusal] = set()

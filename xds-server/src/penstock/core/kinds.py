@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
@@ -431,7 +432,13 @@ BUILTIN_KINDS: tuple[type[Object], ...] = (
 )
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
 def _is_address(text: str, version: int | None = None) -> bool:
+    if _IPV4.fullmatch(text):  # nearly all are; the other way takes five times as long
+        return version in (None, 4)
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

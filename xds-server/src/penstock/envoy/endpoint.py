@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
@@ -30,3 +31,18 @@ def load_assignment(
         if weight := next(shares, 0):
             made.load_balancing_weight.value = weight
     return result
+
+
+def assignment_bytes(cluster: str, endpoints: tuple[Place, ...]) -> bytes:
+    """Return the same, serialised, where all endpoints are equal.
+
+    A Service has the same endpoints in every cluster, so they are serialised once for all.
+    """
+    named = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
+    return named.SerializeToString(deterministic=True) + _unnamed(endpoints)
+
+
+@functools.lru_cache(maxsize=64)
+def _unnamed(endpoints: tuple[Place, ...]) -> bytes:
+    """Return what follows the name."""
+    return load_assignment("", endpoints).SerializeToString(deterministic=True)

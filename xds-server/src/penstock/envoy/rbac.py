@@ -143,6 +143,18 @@ def ecds(
     )
 
 
+def ecds_bytes(name: str, judgements: tuple[Judgement, ...], direction: Direction) -> bytes:
+    """Return the same, serialised."""
+    named = extension_pb2.TypedExtensionConfig(name=name)
+    return named.SerializeToString(deterministic=True) + _unnamed(judgements, direction)
+
+
+@functools.lru_cache(maxsize=256)
+def _unnamed(judgements: tuple[Judgement, ...], direction: Direction) -> bytes:
+    """Return what follows the name."""
+    return ecds("", judgements, direction).SerializeToString(deterministic=True)
+
+
 @functools.lru_cache(maxsize=256)
 def _packed(judgements: tuple[Judgement, ...], direction: Direction) -> Any:
     """Return a filter that nobody may change: without policy all Services have the same two."""

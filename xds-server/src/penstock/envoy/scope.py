@@ -6,6 +6,7 @@ header that a client may have sent and sets ours, so the key says which listener
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from google.protobuf.any_pb2 import Any
@@ -58,17 +59,24 @@ def scope(
     per_filter: dict[str, Any] | None = None,
 ) -> scoped_route_pb2.ScopedRouteConfiguration:
     """Build the scope named *key* with its routes inline."""
-    routes = route_pb2.RouteConfiguration(
-        name=key,
-        virtual_hosts=list(hosts),
+    # Made in place: a scope with many routes is copied no more often than it must be.
+    result = scoped_route_pb2.ScopedRouteConfiguration(name=key, route_configuration=_common())
+    result.key.fragments.add(string_key=key)
+    routes = result.route_configuration
+    routes.name = key
+    routes.virtual_hosts.extend(hosts)
+    for name, config in (per_filter or {}).items():
+        routes.typed_per_filter_config[name].CopyFrom(config)
+    return result
+
+
+@functools.cache
+def _common() -> route_pb2.RouteConfiguration:
+    """Return what the routes of all scopes have in common; nobody may change it."""
+    return route_pb2.RouteConfiguration(
         request_headers_to_remove=HIDDEN_HEADERS,
         ignore_port_in_host_matching=True,
         # Inline routes are checked by default: the cluster of an invalid backend would have the
         # whole scope refused.
         validate_clusters=BoolValue(value=False),
     )
-    for name, config in (per_filter or {}).items():
-        routes.typed_per_filter_config[name].CopyFrom(config)
-    result = scoped_route_pb2.ScopedRouteConfiguration(name=key, route_configuration=routes)
-    result.key.fragments.add(string_key=key)
-    return result

@@ -117,8 +117,23 @@ class Engine:
         return node.value
 
     def start(self, node: Node) -> None:
-        """Compute a new query node for the first time; it may fail like any run."""
-        self._run(node)
+        """Compute a new query node for the first time; it may fail like any run.
+
+        As `_run`, without what was before: most nodes are made all at once, and run once.
+        """
+        outer, outer_reads = self._reader, self._reads
+        reads: dict[Node, None] = {}
+        self._reader, self._reads = node, reads
+        node.running = True
+        self.runs += 1
+        try:
+            node.value = node.compute()
+        except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
+            node.failure = error
+        self._reader, self._reads = outer, outer_reads
+        node.running = False
+        node.reads = tuple(reads)
+        node.ran_at = node.changed_at = self.revision
 
     def want(self, node: Node, name: Hashable) -> None:
         """Keep *node* and report its changes under *name*."""

@@ -66,7 +66,9 @@ class Query(Generic[D, K, V_co]):
 
     def __call__(self, db: D, key: K) -> V_co:
         """Return the value for *key*, doing as little as possible."""
-        value: V_co = db.engine.read(self.node(db, key))
+        memo = db.memos.get(self)
+        node = memo.get(key) if memo is not None else None
+        value: V_co = db.engine.read(self.node(db, key) if node is None else node)
         return value
 
     def node(self, db: D, key: K) -> Node:

@@ -26,6 +26,11 @@ _LENGTH_DELIMITED = 2
 _MORE = 0x80
 _TWO_GROUPS = _MORE * _MORE
 _ONE_GROUP = tuple(bytes((value,)) for value in range(_MORE))
+_SHORT = tuple(
+    tuple(bytes((number << 3 | _LENGTH_DELIMITED, length)) for length in range(_MORE))
+    for number in range(16)
+)
+"""Tag and length of fields by number, of lengths that are one byte."""
 
 
 def varint(value: int) -> bytes:
@@ -44,7 +49,10 @@ def varint(value: int) -> bytes:
 
 def field(number: int, payload: bytes) -> bytes:
     """Return one length-delimited field, of a number below 16: tag, length, payload."""
-    return _ONE_GROUP[number << 3 | _LENGTH_DELIMITED] + varint(len(payload)) + payload
+    length = len(payload)
+    if length < _MORE:
+        return _SHORT[number][length] + payload
+    return _ONE_GROUP[number << 3 | _LENGTH_DELIMITED] + varint(length) + payload
 
 
 def resource_field(type_url: str, name: str, version: str, metadata: bytes, body: bytes) -> bytes:
