@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,6 +25,7 @@ from support.compiled_envoy import (
     socket_name,
 )
 from support.pki import Issued, issue, tls_secret_raw
+from support.streams import route
 
 TCP, TLS = "gateway/shop/front/5000", "gateway/shop/front/443"
 OLDER = "2026-01-01T00:00:00Z"
@@ -107,25 +107,6 @@ async def answerer(
 def service(name: str) -> list[Object | Broken]:
     slice_ = objects.endpoint_slice(name, [ENDPOINTS[name]])
     return [objects.service(name, f"10.96.0.{len(name) + ord(name[0]) % 9}"), slice_]
-
-
-def route(
-    kind: str,
-    name: str,
-    backends: Sequence[tuple[str, int]],
-    *,
-    since: str = "2026-01-02T00:00:00Z",
-    **spec: Any,
-) -> Object | Broken:
-    refs = [{"name": one, "port": 80, "weight": weight} for one, weight in backends]
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
-            "spec": {"parentRefs": [{"name": "front"}], "rules": [{"backendRefs": refs}], **spec},
-        }
-    )
 
 
 def compiled(*things: Object | Broken) -> Compiler:

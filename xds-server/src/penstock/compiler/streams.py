@@ -13,26 +13,30 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
-from penstock.compiler.certificates import tls_chain
+from penstock.compiler.backend_tls import any_policies, tls_towards
+from penstock.compiler.certificates import client_certificate, tls_chain
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, placed_on
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.services import KernelPort, backends, one_family
-from penstock.envoy import cluster as clusters
+from penstock.envoy import stream as envoy
 from penstock.envoy.endpoint import Place, load_assignment
 from penstock.envoy.stream import StreamChain
+from penstock.envoy.tls import secret_name
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_tls import TLS, terminates_tls
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
-from penstock.ir.route import Backend, InvalidBackend
+from penstock.ir.backend_tls import BackendTls, RefusedTls
+from penstock.ir.route import Backend, InvalidBackend, ServicePort
 from penstock.meta.names import ObjectRef, Origin
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
 
@@ -113,36 +117,107 @@ def _seniority(db: Database, claim: Claim) -> tuple[str, str]:
 @query
 def stream_cluster(db: Database, key: GatewayHost) -> Resource:
     """Return the Cluster of a filter chain."""
-    made = clusters.balanced(stream_name(key), node_netns=db.settings.dial_netns)
-    return encode_resource(types.CLUSTER, made.name, made, [_gateway(key)])
+    made, met = _cluster(db, key), secure_ports(db, key)
+    origins = [_gateway(key), *(one.origin for one in met.values())]
+    return encode_resource(types.CLUSTER, made.name, made, dict.fromkeys(origins))
+
+
+@query
+def assignment_name(db: Database, key: GatewayHost) -> str:
+    """Return the name of the ClusterLoadAssignment of a filter chain."""
+    return envoy.assignment_name(_cluster(db, key))
+
+
+def _cluster(db: Database, key: GatewayHost) -> cluster_pb2.Cluster:
+    met = secure_ports(db, key)
+    shown = client_certificate(db, key.at.gateway) if met else None
+    secret = None if shown is None or shown.secret is None else secret_name(shown.secret)
+    sockets = {_socket_name(target): tls for target, tls in met.items()}
+    netns = db.settings.dial_netns
+    return envoy.stream_cluster(stream_name(key), sockets, shown=secret, node_netns=netns)
+
+
+@query
+def secure_ports(db: Database, key: GatewayHost) -> dict[ServicePort, BackendTls]:
+    """Return the Service ports behind a filter chain that TLS is spoken to, and how."""
+    met = {one: tls_of(db, key, one) for one in dict.fromkeys(_targets(db, key))}
+    return {one: tls for one, tls in met.items() if isinstance(tls, BackendTls)}
+
+
+def _targets(db: Database, key: GatewayHost) -> Iterator[ServicePort]:
+    """Yield the Service ports behind a filter chain; none while there are no policies of TLS."""
+    for one in _backends(db, key) if any_policies(db, None) else ():
+        if not isinstance(one, InvalidBackend):
+            yield one.target
+
+
+def tls_of(db: Database, key: GatewayHost, target: ServicePort) -> BackendTls | RefusedTls | None:
+    """Return how a filter chain meets a Service port; TLS that is handed on is in there already."""
+    listener = owner(db, key)
+    if listener is None or key.at.datagrams:
+        return None
+    if listener.protocol == TLS and not terminates_tls(listener):
+        return None
+    found = tls_towards(db, target)
+    if not isinstance(found, BackendTls):
+        return found
+    shown = client_certificate(db, key.at.gateway)
+    unusable = shown is not None and shown.secret is None
+    return RefusedTls(origin=_gateway(key)) if unusable else found
+
+
+def _backends(db: Database, key: GatewayHost) -> Sequence[Backend]:
+    route = stream_route(db, key)
+    found = translated(db, RouteFor(route, mesh=False)) if route is not None else None
+    return found.backends if found is not None else ()
 
 
 @query
 def stream_assignment(db: Database, key: GatewayHost) -> Resource:
     """Return the ClusterLoadAssignment of a filter chain: where its route leads, by weight."""
-    name, route = stream_name(key), stream_route(db, key)
-    found = translated(db, RouteFor(route, mesh=False)) if route is not None else None
-    weights = _weights(db, key.at, found.backends if found is not None else ())
-    made = load_assignment(name, weights, weights.values())
+    name, route = assignment_name(db, key), stream_route(db, key)
+    weights, sockets = _weights(db, key, _backends(db, key))
+    made = load_assignment(name, weights, weights.values(), map(sockets.__getitem__, weights))
     origins = [_gateway(key), *([Origin(route)] if route is not None else [])]
     return encode_resource(types.ENDPOINTS, name, made, origins)
 
 
-def _weights(db: Database, at: GatewayPort, given: Sequence[Backend]) -> dict[Place, int]:
-    """Return the endpoints with their weights; the share of who is not there is refused."""
+def _weights(
+    db: Database, key: GatewayHost, given: Sequence[Backend]
+) -> tuple[dict[Place, int], dict[Place, str]]:
+    """Return the endpoints with their weights, and by which socket each is met.
+
+    The share of who is not there is refused. An endpoint of two Services is met with TLS if one of
+    them asks for it.
+    """
     total = sum(one.weight for one in given)
     found: Counter[Place] = Counter()
+    sockets: dict[Place, str] = {}
     for one in given:
-        places = _places(db, at, one) if one.weight else ()
+        places = _places(db, key, one) if one.weight else ()
+        socket = _socket(db, key, one)
         for place in places:
             found[place] += max(1, round(WHOLE * one.weight / total / len(places)))
-    return {place: found[place] for place in sorted(found)}
+            sockets[place] = max(sockets.get(place, ""), socket)
+    return {place: found[place] for place in sorted(found)}, sockets
 
 
-def _places(db: Database, at: GatewayPort, backend: Backend) -> Sequence[Place]:
+def _socket(db: Database, key: GatewayHost, backend: Backend) -> str:
+    if isinstance(backend, InvalidBackend) or backend.target not in secure_ports(db, key):
+        return ""
+    return _socket_name(backend.target)
+
+
+def _socket_name(target: ServicePort) -> str:
+    return f"{target.service}/{target.port}"
+
+
+def _places(db: Database, key: GatewayHost, backend: Backend) -> Sequence[Place]:
     if isinstance(backend, InvalidBackend):
         return (REFUSING,)
-    carrier = "UDP" if at.datagrams else "TCP"
+    if isinstance(tls_of(db, key, backend.target), RefusedTls):
+        return (REFUSING,)
+    carrier = "UDP" if key.at.datagrams else "TCP"
     port = KernelPort(backend.target.service, backend.target.port, carrier)
     return [(one.address, one.port) for one in one_family(backends(db, port))] or (REFUSING,)
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 
+from penstock.envoy.cluster import balanced
+from penstock.envoy.endpoint import SOCKET
 from penstock.envoy.tls import TlsChain, filter_chain
+from penstock.envoy.upstream_tls import secured
 from penstock.envoy.wire import pack
+from penstock.ir.backend_tls import BackendTls
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2
 from penstock.pb.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
@@ -46,3 +54,36 @@ def stream_chain(chain: StreamChain) -> listener_components_pb2.FilterChain:
     if chain.over_tls:
         result.filter_chain_match.transport_protocol = "tls"
     return result
+
+
+def stream_cluster(
+    name: str, sockets: Mapping[str, BackendTls], *, shown: str | None, node_netns: str
+) -> cluster_pb2.Cluster:
+    """Build the cluster of a filter chain.
+
+    Its endpoints have a name of their own for every set of sockets: Envoy takes a new set only
+    together with the endpoints that are meant for it, and never meets one by the wrong socket.
+
+    Args:
+        name: of the cluster.
+        sockets: by name, those of endpoints to which TLS is spoken.
+        shown: name of the secret with the certificate that is shown there.
+        node_netns: as for `balanced`.
+    """
+    result = balanced(name, node_netns=node_netns)
+    for socket in sorted(sockets):
+        match = result.transport_socket_matches.add(name=socket)
+        match.match.update({SOCKET: socket})
+        match.transport_socket.CopyFrom(secured(sockets[socket], shown=shown))
+    if sockets:
+        made = b"".join(
+            one.SerializeToString(deterministic=True) for one in result.transport_socket_matches
+        )
+        digest = hashlib.blake2b(made, digest_size=6).hexdigest()
+        result.eds_cluster_config.service_name = f"{name}|{digest}"
+    return result
+
+
+def assignment_name(cluster: cluster_pb2.Cluster) -> str:
+    """Return the name of the ClusterLoadAssignment of a cluster."""
+    return cluster.eds_cluster_config.service_name or cluster.name

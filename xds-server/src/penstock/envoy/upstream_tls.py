@@ -23,10 +23,21 @@ def secure(
         http2: whether HTTP/2 is spoken.
         shown: name of the secret with the certificate that is shown to endpoints.
     """
+    made.transport_socket.CopyFrom(secured(tls, "h2" if http2 else "http/1.1", shown=shown))
+
+
+def secured(tls: BackendTls, *alpn: str, shown: str | None = None) -> base_pb2.TransportSocket:
+    """Build the transport socket that *tls* asks for.
+
+    Args:
+        tls: who is met.
+        alpn: the protocols that are offered; none without any.
+        shown: as for `secure`.
+    """
     context = tls_pb2.UpstreamTlsContext(sni=tls.server_name)
     common = context.common_tls_context
     common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
-    common.alpn_protocols.append("h2" if http2 else "http/1.1")
+    common.alpn_protocols.extend(alpn)
     if shown is not None:
         common.tls_certificate_sds_secret_configs.add(name=shown, sds_config=ads())
     validation = common.validation_context
@@ -35,8 +46,7 @@ def secure(
         validation.match_typed_subject_alt_names.add(san_type=_MATCHER.DNS, matcher=_hostname(name))
     for uri in tls.uris:
         validation.match_typed_subject_alt_names.add(san_type=_MATCHER.URI, matcher=exact(uri))
-    made.transport_socket.name = "envoy.transport_sockets.tls"
-    made.transport_socket.typed_config.CopyFrom(pack(context))
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
 
 
 def _hostname(name: str) -> string_pb2.StringMatcher:

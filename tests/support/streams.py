@@ -1,0 +1,53 @@
+"""Routes that pass on what comes as it is, and TLS towards Services, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.core.objects import Broken, Object
+from support import objects
+from support.pki import Issued
+
+SINCE = "2026-01-02T00:00:00Z"
+
+
+def route(
+    kind: str, name: str, backends: Sequence[tuple[str, int]], *, since: str = SINCE, **spec: Any
+) -> Object | Broken:
+    """Return a route of Gateway front to port 80 of Services, by weight."""
+    refs = [{"name": one, "port": 80, "weight": weight} for one, weight in backends]
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
+            "spec": {"parentRefs": [{"name": "front"}], "rules": [{"backendRefs": refs}], **spec},
+        }
+    )
+
+
+def tls(service: str, authority: Issued) -> list[Object | Broken]:
+    """Return a ConfigMap with an authority, and the policy that a Service is met with TLS.
+
+    The endpoints are asked for as `SERVICE.internal`.
+    """
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ca", "namespace": "shop"},
+        "data": {"ca.crt": authority.pem},
+    }
+    policy = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": service, "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": service}],
+            "validation": {
+                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+                "hostname": f"{service}.internal",
+            },
+        },
+    }
+    return [objects.made(config_map), objects.made(policy)]
