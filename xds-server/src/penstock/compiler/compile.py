@@ -88,6 +88,8 @@ class Compiler:
         self._owners: dict[tuple[str, ResourceName], Output] = {}
         self._sent: dict[Output, Resource] = {}
         self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
+        self._untold: set[tuple[str, ResourceName]] = set()
+        """Those of the changes that are new, so that nobody has to be told that they are gone."""
         self._watch()
         self._workloads = WorkloadTable(self.db)
         self._ingresses = IngressTable(self.db)
@@ -259,16 +261,24 @@ class Compiler:
             place = (output.node, old.key)
             if self._owners.get(place) == output:
                 del self._owners[place]
-                self._changes[place] = None
+                if place in self._untold:
+                    self._untold.remove(place)
+                    del self._changes[place]
+                else:
+                    self._changes[place] = None
         if resource is not None:
             self._sent[output] = resource
             place = (output.node, resource.key)
+            known = place in self._owners or place in self._changes
             self._owners[place] = output
-            if old is None or old.version != resource.version:
+            if old is None or (old.key, old.version) != (resource.key, resource.version):
                 self._changes[place] = resource
+                if not known:
+                    self._untold.add(place)
 
     def _flush(self) -> tuple[NodeChange, ...]:
         changes, self._changes = self._changes, {}
+        self._untold.clear()
         upserts: dict[str, list[Resource]] = {}
         removals: dict[str, list[ResourceName]] = {}
         for (node, name), resource in sorted(changes.items(), key=_place):

@@ -90,6 +90,8 @@ def _listener(
     if not addresses:
         return None
     streams = stream_chains(db, at)
+    if at.datagrams and not streams:
+        return None
     origins = [Origin.of("Gateway", at.gateway)]
     needs = [
         ResourceName(kind, one.cluster)

@@ -38,7 +38,7 @@ from penstock.ir.route import Backend, InvalidBackend, ServicePort
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, encode_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource
 
 REFUSING: Place = ("127.0.0.1", 1)
 """Where nobody listens: who is led there is refused."""
@@ -119,7 +119,9 @@ def stream_cluster(db: Database, key: GatewayHost) -> Resource:
     """Return the Cluster of a filter chain."""
     made, met = _cluster(db, key), secure_ports(db, key)
     origins = [_gateway(key), *(one.origin for one in met.values())]
-    return encode_resource(types.CLUSTER, made.name, made, dict.fromkeys(origins))
+    endpoints = envoy.assignment_name(made)
+    needs = [ResourceName(types.ENDPOINTS, endpoints)] if endpoints != made.name else []
+    return encode_resource(types.CLUSTER, made.name, made, dict.fromkeys(origins), needs)
 
 
 @query

@@ -70,7 +70,10 @@ class Client:
         if subscription.acked.get(key.name) != resource.version:
             rejection = subscription.rejected.get(key.name)
             return rejection is not None and rejection.version == resource.version
-        return key.type_url != types.CLUSTER or self._has_endpoints(key.name)
+        if key.type_url != types.CLUSTER:
+            return True
+        named = [need.name for need in resource.needs if need.type_url == types.ENDPOINTS]
+        return all(map(self._has_endpoints, named or (key.name,)))
 
     def should_leave(self, subscription: Subscription, name: str) -> bool:
         """Return whether the client has, or may have, what does not exist any more."""
@@ -78,13 +81,13 @@ class Client:
             return False
         return subscription.may_have(name) and subscription.unanswered.get(name) != ""
 
-    def _has_endpoints(self, cluster: str) -> bool:
+    def _has_endpoints(self, name: str) -> bool:
         subscription = self.subscriptions.get(types.ENDPOINTS)
-        if subscription is None or not subscription.wants(cluster):
+        if subscription is None or not subscription.wants(name):
             return True
-        if self.snapshot.get(types.ENDPOINTS, cluster) is None:
+        if self.snapshot.get(types.ENDPOINTS, name) is None:
             return True
-        return cluster in subscription.acked or cluster in subscription.rejected
+        return name in subscription.acked or name in subscription.rejected
 
     def wait(
         self, subscription: Subscription, key: ResourceName, need: ResourceName, until: float
@@ -93,6 +96,9 @@ class Client:
         subscription.waiting[key.name] = until
         self.deadlines.add(until, subscription, key.name)
         self._waiters.setdefault(need, {})[key] = None
+        resource = self.snapshot.get(need.type_url, need.name)
+        for other in resource.needs if resource is not None else ():
+            self._waiters.setdefault(other, {})[key] = None
 
     def release(self, key: ResourceName) -> None:
         """Look again at what waits for *key*."""
