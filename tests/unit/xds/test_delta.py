@@ -257,6 +257,22 @@ def test_scope_waits_for_cluster_and_endpoints() -> None:
     assert talk.sends() == [("ScopedRouteConfiguration", ["s"], [])]
 
 
+def test_scope_waits_for_the_endpoints_that_a_cluster_names() -> None:
+    named = endpoints("a|1")
+    talk = Dialogue(
+        make_resource(types.CLUSTER, "a", b"1", needs=[named.key]), named, scope("s", "a")
+    )
+    talk.ask(types.CLUSTER)
+    talk.ask(types.SCOPE)
+    assert talk.sends() == [("Cluster", ["a"], [])]
+    on_the_way = talk.last
+    talk.ask(types.ENDPOINTS, "a|1")
+    talk.ack(*on_the_way)
+    assert talk.sends() == [("ClusterLoadAssignment", ["a|1"], [])]
+    talk.ack()
+    assert talk.sends() == [("ScopedRouteConfiguration", ["s"], [])]
+
+
 def test_scope_does_not_wait_for_a_refused_or_missing_cluster() -> None:
     talk = Dialogue(cluster("bad"), scope("s", "bad", "missing"))
     talk.ask(types.SCOPE)
