@@ -11,11 +11,13 @@ import yaml
 from penstock.cli.formats import LintFormat
 from penstock.cli.lint import lint
 from penstock.compiler.compile import Compiler
+from penstock.compiler.problems import problems_of
 from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from support import objects
+from support.ingress_objects import NGINX, ingress, ingress_class, path, rule
 
 Json = dict[str, Any]
 WORLD = [
@@ -189,3 +191,26 @@ def test_lint_names_the_line_of_the_other_route(
     assert "1.yaml:" in told
     assert "no request ever comes here for port 80: HTTPRoute shop/a spec.rules[0]" in told
     assert f"({tmp_path}/0.yaml:" in told
+
+
+def test_two_ingresses_with_one_path_are_told_at_the_younger() -> None:
+    old, new, canary = (
+        ingress(
+            name,
+            rule("a.test", path("/x"), path("/y" if name == "old" else "/z")),
+            created=f"2026-01-0{number}T00:00:00Z",
+            annotations={f"{NGINX}canary": "true"} if name == "canary" else {},
+        )
+        for number, name in enumerate(("old", "new", "canary"), 1)
+    )
+    compiler = Compiler()
+    compiler.apply(
+        objects.added([ingress_class(), objects.service("one", "10.96.0.1"), old, new, canary])
+    )
+    assert [list(problems_of(compiler.db, one)) for one in (old, canary)] == [[], []]
+    (found,) = problems_of(compiler.db, new)
+    assert str(found) == (
+        "spec.rules[0].http.paths[0]: no request ever comes here for a.test: "
+        "Ingress shop/old spec.rules[0].http.paths[0] goes first; "
+        "make one of them narrower, or remove it"
+    )

@@ -12,25 +12,30 @@ from typing import Any
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import is_ip, reached_at
-from penstock.compiler.routing import RouteFor, translated
+from penstock.compiler.routing import ParentOf, RouteFor, translated
 from penstock.compiler.settings import Addressing
+from penstock.compiler.shadows import shadows
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import ObjectMeta
 from penstock.core.ranges import AddressRanges
 from penstock.gatewayapi.resources import GatewayClass, GatewayClassSpec
+from penstock.gatewayapi.shadows import Shadow
+from penstock.gatewayapi.shadows import problems as shadow_problems
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.incremental.query import query
 from penstock.ingress.derive import (
     ENTRY_CLASS,
     Derived,
+    IngressRoute,
     gateway,
     listener_name,
+    place_in_ingress,
 )
 from penstock.ingress.derived import derived
 from penstock.ingress.problems import problems
 from penstock.ingress.resources import Ingress, IngressClass, placed_backends
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, Origin
 from penstock.meta.problems import Problem, Severity
 
 
@@ -176,7 +181,19 @@ def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
         told.update(rules.problems if rules is not None else ())
     lost = {one.path: one for one in _lost_ports(db, ingress)}
     yield from sorted({lost.get(one.path, one) for one in told})
+    yield from shadow_problems(sorted(set(_shadows(db, found))))
     yield from _certificate_problems(db, found)
+
+
+def _shadows(db: Database, found: Derived) -> Iterator[Shadow]:
+    """Yield the paths that other Ingresses have for the same host."""
+    for route in found.routes:
+        for one in shadows.once(db, ParentOf(route.ref, 0)):
+            other = db.routes.get(one.first.object)
+            if isinstance(other, IngressRoute) and other.ingress != route.ingress:
+                first = Origin(other.ingress, place_in_ingress(other, one.first.path))
+                path = place_in_ingress(route, one.path)
+                yield Shadow(path, one.where.partition(" at ")[0], first)
 
 
 def _lost_ports(db: Database, ingress: Ingress) -> Iterator[Problem]:
