@@ -33,6 +33,7 @@ from penstock.gatewayapi.status import (
     parent_ref,
     route_parent_status,
 )
+from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
 from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
@@ -41,6 +42,11 @@ from support.gateway_objects import gateway as make_gateway
 from support.object_strategies import values
 
 KNOWN = references(service("svc"), service("svc", "data"), grants=[grant("data", "app")])
+STREAM_GATEWAY = make_gateway(
+    listener("http", 443, protocol="TLS", hostname="*.test", tls={"mode": "Passthrough"}),
+    listener("a", 80, protocol="TCP"),
+    listener("gw", 80, protocol="UDP"),
+)
 GATEWAY = make_gateway(listener(), listener("b", 81, hostname="*.test"))
 
 
@@ -87,6 +93,29 @@ def test_any_route_is_attached_translated_merged_and_built(document: dict[str, A
         status = route_parent_status(parent, accepted, translated.verdict)
         assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
         assert parent_ref(parent)["name"] == parent.name
+
+
+STREAMS = {one.kind: one for one in (TLSRoute, TCPRoute, UDPRoute)}
+
+
+@QUICK
+@given(st.one_of(*map(objects, STREAMS.values())))
+def test_any_route_of_streams_is_attached_and_translated(document: dict[str, Any]) -> None:
+    kind = STREAMS[document["kind"]]
+    route = decode(kind, document)
+    assert isinstance(route, kind | Broken)
+    translated = translate(route, KNOWN)
+    assert translated.routes == ()
+    assert bool(translated.backends) is isinstance(route, kind)
+    head = head_of(route)
+    for parent in head.parents:
+        if kind_of(parent) is ParentKind.SERVICE:
+            accepted = attach_to_service(head, parent, service("svc")).accepted
+            assert not accepted.status
+        else:
+            accepted = attach_to_gateway(head, parent, STREAM_GATEWAY.spec.listeners, {}).accepted
+        status = route_parent_status(parent, accepted, translated.verdict)
+        assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
 
 
 @QUICK

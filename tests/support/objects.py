@@ -67,17 +67,25 @@ def node(name: str, ip: str, *, ready: bool = True) -> Object | Broken:
 
 
 def service(
-    name: str, ip: str, namespace: str = "shop", port: int = 80, app_protocol: str = ""
+    name: str,
+    ip: str,
+    namespace: str = "shop",
+    port: int = 80,
+    app_protocol: str = "",
+    *,
+    udp: bool = False,
 ) -> Object | Broken:
+    """Return a Service with a port of TCP, and with *udp* one of UDP with the same number."""
     spec: dict[str, Any] = {"name": "http", "port": port, "targetPort": 8080}
     if app_protocol:
         spec["appProtocol"] = app_protocol
+    more = [{"name": "udp", "protocol": "UDP", "port": port, "targetPort": 8080}] if udp else []
     return made(
         {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec]},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec, *more]},
         }
     )
 
@@ -117,7 +125,9 @@ def endpoint_slice(
     *,
     ready: bool = True,
     port: int = 8080,
+    udp: bool = False,
 ) -> Object | Broken:
+    more = [{"name": "udp", "port": port, "protocol": "UDP"}] if udp else []
     return made(
         {
             "apiVersion": "discovery.k8s.io/v1",
@@ -128,7 +138,7 @@ def endpoint_slice(
                 "labels": {"kubernetes.io/service-name": service_name},
             },
             "addressType": "IPv4",
-            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}, *more],
             "endpoints": [{"addresses": [ip], "conditions": {"ready": ready}} for ip in ips],
         }
     )

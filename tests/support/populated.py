@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from penstock.core.decode import decode
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.grpc_resources import GRPCRoute
+from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 from support import objects
 from support.pki import Issued, issue, tls_secret_raw
 
@@ -19,6 +20,24 @@ NODES = ("n1", "n2")
 NAMESPACES = ("shop", "other")
 NUMBERS = (1, 2, 3, 4, 5, 6)
 
+STREAM_LISTENERS: dict[str, dict[str, Any]] = {
+    "passed": {
+        "protocol": "TLS",
+        "port": 443,
+        "hostname": "*.passed.test",
+        "tls": {"mode": "Passthrough"},
+    },
+    "ended": {
+        "protocol": "TLS",
+        "port": 443,
+        "hostname": "ended.test",
+        "tls": {"certificateRefs": [{"name": "s0"}]},
+    },
+    "tcp": {"protocol": "TCP", "port": 5000},
+    "udp": {"protocol": "UDP", "port": 5000},
+    "web-too": {"protocol": "UDP", "port": 443},
+}
+"""Listeners of the one Gateway, by name, that take no requests."""
 apps = st.sampled_from(APPS)
 
 
@@ -42,14 +61,20 @@ def services(app: str) -> st.SearchStrategy[Object | Broken]:
     """Return the Service of an application, always with the same address."""
     protocols = st.sampled_from(["", "", "kubernetes.io/h2c"])
     address = f"10.96.0.{APPS.index(app) + 1}"
-    return st.builds(objects.service, st.just(app), st.just(address), app_protocol=protocols)
+    return st.builds(
+        objects.service,
+        st.just(app),
+        st.just(address),
+        app_protocol=protocols,
+        udp=st.booleans(),
+    )
 
 
 def slices(app: str) -> st.SearchStrategy[Object | Broken]:
     """Return the endpoints of an application, some of which may be no pods."""
     ips = st.sets(st.sampled_from((*NUMBERS, 99)), max_size=4)
     found = ips.map(lambda numbers: [_pod_ip(number) for number in sorted(numbers)])
-    return st.builds(objects.endpoint_slice, st.just(app), found)
+    return st.builds(objects.endpoint_slice, st.just(app), found, udp=st.just(True))
 
 
 copies = st.lists(st.sampled_from((*APPS, "missing")), max_size=2)
@@ -126,6 +151,44 @@ def _grpc_route(
     )
 
 
+def stream_routes(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return routes for TLS, connections and datagrams at the one Gateway; some are misplaced."""
+    names = st.sampled_from(["a.test", "*.test", "ended.test", "x.passed.test"])
+    return st.builds(
+        _stream_route,
+        st.sampled_from([TLSRoute, TCPRoute, UDPRoute]),
+        st.just(f"s{number}"),
+        listener=st.sampled_from([None, *STREAM_LISTENERS, "http", "none"]),
+        hosts=st.lists(names, unique=True, min_size=1, max_size=2),
+        to=backends,
+        since=st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", None]),
+    )
+
+
+def _stream_route(
+    kind: type[TLSRoute | TCPRoute | UDPRoute],
+    name: str,
+    *,
+    listener: str | None,
+    hosts: list[str],
+    to: list[tuple[str, int]],
+    since: str | None,
+) -> Object | Broken:
+    parent = {"name": "gw"} | ({} if listener is None else {"sectionName": listener})
+    refs = [{"name": app, "port": 80, "weight": weight} for app, weight in to]
+    spec: dict[str, Any] = {"parentRefs": [parent], "rules": [{"backendRefs": refs}]}
+    metadata: dict[str, Any] = {"name": name, "namespace": "shop"}
+    return decode(
+        kind,
+        {
+            "apiVersion": kind.api_versions[0],
+            "kind": kind.kind,
+            "metadata": metadata | ({} if since is None else {"creationTimestamp": since}),
+            "spec": spec | ({"hostnames": hosts} if kind is TLSRoute else {}),
+        },
+    )
+
+
 SERVER_NAMES = ("a.test", "b.test", "*.test", "*.a.test", None)
 CERTIFICATES = (issue("a.test"), issue("b.test"))
 
@@ -139,12 +202,17 @@ _secure = st.lists(
 
 
 def gateways() -> st.SearchStrategy[Object | Broken]:
-    """Return the one Gateway, with one or two listeners of HTTP and some of HTTPS."""
-    return st.builds(_gateway, st.sampled_from([None, "a.test", "*.test"]), _secure)
+    """Return the one Gateway: one or two listeners of HTTP, some of HTTPS, TLS, TCP and UDP."""
+    hosts = st.sampled_from([None, "a.test", "*.test"])
+    streams = st.lists(st.sampled_from(sorted(STREAM_LISTENERS)), unique=True, max_size=3)
+    return st.builds(_gateway, hosts, _secure, streams)
 
 
-def _gateway(host: str | None, secure: list[tuple[str | None, str, str]]) -> Object | Broken:
+def _gateway(
+    host: str | None, secure: list[tuple[str | None, str, str]], streams: list[str]
+) -> Object | Broken:
     listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
+    listeners += ({"name": name, **STREAM_LISTENERS[name]} for name in streams)
     if host is not None:
         listeners.append({"name": "own", "protocol": "HTTP", "port": 80, "hostname": host})
     for index, (server_name, namespace, secret) in enumerate(secure):
@@ -266,6 +334,7 @@ def clusters(draw: st.DrawFn) -> Things:
         *(mesh_routes(number) for number in range(draw(some))),
         *(gateway_routes(number) for number in range(draw(some))),
         *(grpc_routes(number) for number in range(draw(some))),
+        *(stream_routes(number) for number in range(draw(some))),
         *(policies(number) for number in range(draw(st.integers(1, 4)))),
         *(traffic_policies(number) for number in range(draw(st.integers(0, 2)))),
     ]
@@ -280,5 +349,6 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         apps.flatmap(services), apps.flatmap(slices),
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
+        few.flatmap(stream_routes),
         few.flatmap(traffic_policies),
     )  # fmt: skip
