@@ -221,3 +221,30 @@ def test_a_session_touches_the_routes_to_its_service_only(compiler: Compiler) ->
         {"ScopedRouteConfiguration"},
         set(),
     )
+
+
+def _outside(hostname: str) -> Object | Broken:
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+            "kind": "XBackend",
+            "metadata": {"name": "outside", "namespace": "shop"},
+            "spec": {
+                "type": "ExternalHostname",
+                "externalHostname": {"hostname": hostname},
+                "port": {"number": 80},
+            },
+        }
+    )
+
+
+def test_a_place_outside_has_a_cluster_of_its_own(compiler: Compiler) -> None:
+    assert _apply(compiler, _outside("a.test"), EventType.ADDED) == (set(), set())
+    route = objects.http_route(
+        "out", parent={"name": "front"}, backends=[("outside", 1)], path="/o"
+    )
+    came, gone = _apply(compiler, route, EventType.ADDED)
+    assert (came, gone) == ({"Cluster", "ScopedRouteConfiguration"}, set())
+    assert _apply(compiler, _outside("b.test"), EventType.MODIFIED) == ({"Cluster"}, set())
+    came, gone = _apply(compiler, _outside("b.test"), EventType.DELETED)
+    assert (came, gone) == ({"ScopedRouteConfiguration"}, {"Cluster"})

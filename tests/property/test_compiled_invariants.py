@@ -94,11 +94,13 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
             for option in made.upstream_bind_config.socket_options
             if option.name == SO_MARK
         ]
-        expected = [f"eg|{target}", f"in|{target}", "envoy.filters.http.upstream_codec"]
+        codec = "envoy.filters.http.upstream_codec"
+        both = [f"eg|{target}", f"in|{target}", codec]
+        expected = {"mesh": both, "gw": both, "host": ["penstock.refused", codec]}
         by_role = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
         assert marks == by_role.get(role, [])
-        assert _upstream_filters(made) == (expected if marks else [])
-        assert bool(marks) == (role not in {APP_CLUSTER, COPIES, "stream"})
+        assert _upstream_filters(made) == expected.get(role, [])
+        assert bool(marks) == (role not in {APP_CLUSTER, COPIES, "host", "stream"})
 
 
 def _upstream_filters(cluster: cluster_pb2.Cluster) -> list[str]:
@@ -174,7 +176,7 @@ def test_every_cluster_of_a_route_is_needed_and_there(given_: list[Object | Brok
         for resource in snapshot.of_type(types.SCOPE).values():
             for name in set(_routed(resource)) - {INVALID_CLUSTER}:
                 assert ResourceName(types.CLUSTER, name) in resource.needs
-                if name == APP_CLUSTER:
+                if name == APP_CLUSTER or name.startswith("host|"):
                     continue
                 target = name.partition("|")[2]
                 for other in (f"eg|{target}", f"in|{target}"):

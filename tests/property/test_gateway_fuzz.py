@@ -21,6 +21,8 @@ from penstock.gatewayapi.attach import (
 )
 from penstock.gatewayapi.backend_traffic import retry_budget, session_of, target_condition
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
+from penstock.gatewayapi.external_backend_kind import XBackend
+from penstock.gatewayapi.external_backends import backend_condition, external
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
@@ -34,6 +36,7 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
+from penstock.ir.external import External
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
 from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
@@ -153,6 +156,15 @@ def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> N
         session_of(found, NamespacedName("app", "svc"))
         for target in found.spec.target_refs:
             assert target_condition(found, target, (), there=True).type == "Accepted"
+
+
+@QUICK
+@given(objects(XBackend))
+def test_any_external_backend_is_a_place_or_says_why_not(document: dict[str, Any]) -> None:
+    found = decode(XBackend, document)
+    if isinstance(found, XBackend):
+        place = external(found, lambda _: None)
+        assert isinstance(place, External) == (backend_condition(found, place).status is True)
 
 
 @QUICK

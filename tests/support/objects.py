@@ -144,6 +144,14 @@ def endpoint_slice(
     )
 
 
+def backend_ref(name: str, weight: int = 1) -> dict[str, Any]:
+    """Return a backendRef to a Service, or to the XBackend "outside"."""
+    if name != "outside":
+        return {"name": name, "port": 80, "weight": weight}
+    group = "gateway.networking.x-k8s.io"
+    return {"group": group, "kind": "XBackend", "name": name, "weight": weight}
+
+
 def http_route(
     name: str,
     *,
@@ -157,7 +165,7 @@ def http_route(
 ) -> Object | Broken:
     rule: dict[str, Any] = {
         "matches": [{"path": {"type": "PathPrefix", "value": path}}],
-        "backendRefs": [{"name": n, "port": 80, "weight": w} for n, w in backends],
+        "backendRefs": [backend_ref(n, w) for n, w in backends],
     }
     if session is not None:
         rule["sessionPersistence"] = session

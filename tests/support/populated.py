@@ -79,9 +79,39 @@ def slices(app: str) -> st.SearchStrategy[Object | Broken]:
 
 copies = st.lists(st.sampled_from((*APPS, "missing")), max_size=2)
 """Where copies of requests go."""
+OUTSIDE = "outside"
+"""Name of the one XBackend; as a backend of a route it is one, no Service."""
 backends = st.lists(
-    st.tuples(st.sampled_from((*APPS, "missing")), st.integers(0, 3)), min_size=1, max_size=3
+    st.tuples(st.sampled_from((*APPS, "missing", OUTSIDE)), st.integers(0, 3)),
+    min_size=1,
+    max_size=3,
 )
+
+
+def externals() -> st.SearchStrategy[Object | Broken]:
+    """Return the one XBackend, some of which are not served or not understood."""
+    return st.builds(_external, st.sampled_from(["a.test", "10.0.0.1"]), st.sampled_from(PROTOCOLS))
+
+
+PROTOCOLS = ("HTTP", "H2C", "TCP", None)
+
+
+def _external(hostname: str, protocol: str | None) -> Object | Broken:
+    spec: dict[str, Any] = {
+        "type": "ExternalHostname",
+        "externalHostname": {"hostname": hostname},
+        "port": {"number": 80},
+    }
+    if protocol is not None:
+        spec["protocol"] = protocol
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+            "kind": "XBackend",
+            "metadata": {"name": OUTSIDE, "namespace": "shop"},
+            "spec": spec,
+        }
+    )
 
 
 sessions = st.sampled_from(
@@ -135,9 +165,7 @@ def _grpc_route(
     service: str | None,
     to: list[tuple[str, int]],
 ) -> Object | Broken:
-    rule: dict[str, Any] = {
-        "backendRefs": [{"name": app, "port": 80, "weight": weight} for app, weight in to]
-    }
+    rule: dict[str, Any] = {"backendRefs": [objects.backend_ref(app, weight) for app, weight in to]}
     if service is not None:
         rule["matches"] = [{"method": {"service": service}}]
     return decode(
@@ -326,6 +354,7 @@ def clusters(draw: st.DrawFn) -> Things:
     strategies = [
         classes(),
         gateways(),
+        externals(),
         *map(secrets, draw(st.lists(secret_places, unique=True, max_size=4))),
         *([grants()] if draw(st.booleans()) else []),
         *map(services, APPS),
@@ -350,5 +379,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
         few.flatmap(stream_routes),
-        few.flatmap(traffic_policies),
+        few.flatmap(traffic_policies), externals(),
     )  # fmt: skip

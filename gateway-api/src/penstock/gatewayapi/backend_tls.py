@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from penstock.core.kinds import ConfigMap
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, is_config_map
+from penstock.gatewayapi.backend_tls_policy import (
+    BackendTLSPolicy,
+    BackendTLSPolicyValidation,
+    is_config_map,
+)
 from penstock.gatewayapi.certificates import AUTHORITIES_KEY, CertificateFault, read_authorities
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.ir.backend_tls import BackendTls, RefusedTls
@@ -39,15 +43,22 @@ class Authorities(msgspec.Struct, frozen=True, kw_only=True):
 
 def authorities(policy: BackendTLSPolicy, config_maps: ConfigMaps) -> Authorities:
     """Look up the certificates of *policy*."""
+    return authorities_of(policy.spec.validation, policy.metadata.namespace, config_maps)
+
+
+def authorities_of(
+    validation: BackendTLSPolicyValidation, namespace: str, config_maps: ConfigMaps
+) -> Authorities:
+    """Look up the certificates that *validation* names in *namespace*."""
     found: list[bytes] = []
     faults: list[Fault] = []
-    for index, one in enumerate(policy.spec.validation.ca_certificate_refs):
+    for index, one in enumerate(validation.ca_certificate_refs):
         path = f"caCertificateRefs[{index}]"
         if not is_config_map(one):
             kind = f"{one.group}/{one.kind}" if one.group else one.kind
             faults.append(Fault(INVALID_KIND, f"{path}: {kind} is not supported; use ConfigMap"))
             continue
-        name = NamespacedName(policy.metadata.namespace, one.name)
+        name = NamespacedName(namespace, one.name)
         read = _read(config_maps(name), name)
         if isinstance(read, bytes):
             found.append(read)
@@ -58,7 +69,12 @@ def authorities(policy: BackendTLSPolicy, config_maps: ConfigMaps) -> Authoritie
 
 def fault_of(policy: BackendTLSPolicy, found: Authorities) -> Fault | None:
     """Return why connections under *policy* fail, None if they need not."""
-    known = policy.spec.validation.well_known_ca_certificates
+    return validation_fault(policy.spec.validation, found)
+
+
+def validation_fault(validation: BackendTLSPolicyValidation, found: Authorities) -> Fault | None:
+    """Return why nobody has a valid certificate under *validation*, None if somebody may."""
+    known = validation.well_known_ca_certificates
     if known is not None:
         text = f"wellKnownCACertificates {known} is not supported; use caCertificateRefs"
         return Fault("Invalid", text)
@@ -99,7 +115,13 @@ def backend_tls(policy: BackendTLSPolicy, found: Authorities) -> BackendTls | Re
     origin = Origin(policy.ref)
     if fault_of(policy, found) is not None:
         return RefusedTls(origin=origin)
-    validation = policy.spec.validation
+    return tls_of(policy.spec.validation, found, origin)
+
+
+def tls_of(
+    validation: BackendTLSPolicyValidation, found: Authorities, origin: Origin
+) -> BackendTls:
+    """Return what is asked of endpoints under a *validation* without fault."""
     names = validation.subject_alt_names
     return BackendTls(
         server_name=validation.hostname,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from penstock.core import kinds
+from penstock.gatewayapi.external_backend_kind import X_GROUP, XBackend
+from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import (
     CORE_GROUP,
     BackendObjectReference,
@@ -19,7 +21,14 @@ from penstock.gatewayapi.fields import (
 from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import ReferenceGrant
-from penstock.ir.route import Backend, InvalidBackend, ServiceBackend, ServicePort
+from penstock.ir.external import External
+from penstock.ir.route import (
+    Backend,
+    HostBackend,
+    InvalidBackend,
+    ServiceBackend,
+    ServicePort,
+)
 from penstock.ir.session import Session
 from penstock.meta.names import NamespacedName, Origin
 
@@ -43,6 +52,8 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     """Grants in a namespace."""
     session: Callable[[NamespacedName], Session | None] = lambda _: None
     """The session that a Service has of its own."""
+    external: Callable[[NamespacedName], External | Fault | None] = lambda _: None
+    """What an XBackend comes to; None if there is none."""
     mesh: bool = False
     """True for parents that are Services: no grant is needed."""
 
@@ -63,13 +74,44 @@ def resolve(ref: WeightedBackendReference, origin: Origin, references: Reference
         origin: the route and the path of *ref* in it.
         references: where Services and grants are found.
     """
-    found = resolve_port(ref, referrer_of(origin), references)
+    if (ref.group, ref.kind) == (X_GROUP, XBackend.kind):
+        found: ServicePort | NamespacedName | Unresolved = _resolve_external(
+            ref, referrer_of(origin), references
+        )
+    else:
+        found = resolve_port(ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
         return InvalidBackend(
             reason=found.reason, message=found.message, weight=ref.weight, origin=origin
         )
+    if isinstance(found, NamespacedName):
+        return HostBackend(target=found, weight=ref.weight, origin=origin)
     own = references.session(found.service)
     return ServiceBackend(target=found, weight=ref.weight, session=own, origin=origin)
+
+
+def _resolve_external(
+    ref: BackendObjectReference, referrer: Referrer, references: References
+) -> NamespacedName | Unresolved:
+    """Return the XBackend that *ref* of *referrer* names, or why requests cannot go there."""
+    target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
+    if references.mesh or referrer.kind not in UNSPOKEN:
+        where = "a Service" if references.mesh else f"{referrer.kind}s"
+        return Unresolved("InvalidKind", f"XBackend is no kind of backend for routes on {where}")
+    if target.namespace != referrer.namespace:
+        referent = Referent(target.namespace, target.name, X_GROUP, XBackend.kind)
+        if not permitted(referrer, referent, references.grants(target.namespace)):
+            text = f"no ReferenceGrant in {target.namespace} allows references to XBackend {target}"
+            return Unresolved("RefNotPermitted", text)
+    found = references.external(target)
+    if found is None:
+        return Unresolved("BackendNotFound", f"there is no XBackend {target}")
+    if isinstance(found, Fault):
+        return Unresolved("UnsupportedProtocol", f"XBackend {target}: {found}")
+    if referrer.kind == "GRPCRoute" and not found.http2:
+        text = f"XBackend {target} does not speak HTTP/2; its protocol must be GRPC, H2C or HTTP2"
+        return Unresolved("UnsupportedProtocol", text)
+    return target
 
 
 def referrer_of(origin: Origin) -> Referrer:

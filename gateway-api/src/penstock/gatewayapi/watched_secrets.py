@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.client_certificates import named_authorities
+from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
@@ -20,7 +21,7 @@ REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet})
 """Kinds whose objects name Secrets."""
 HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide it."""
-AUTHORITY_REFERRERS: frozenset[type[Object]] = frozenset({BackendTLSPolicy, Gateway})
+AUTHORITY_REFERRERS: frozenset[type[Object]] = frozenset({BackendTLSPolicy, Gateway, XBackend})
 """Kinds whose objects name ConfigMaps."""
 AUTHORITY_HOLDERS: frozenset[type[Object]] = AUTHORITY_REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide which ConfigMaps are read."""
@@ -65,7 +66,7 @@ def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[Namespa
     found: set[NamespacedName] = set()
     for thing in objects:
         match thing:
-            case BackendTLSPolicy():
+            case BackendTLSPolicy() | XBackend():
                 found.update(thing.authorities)
             case GatewayClass() if is_ours(thing):
                 classes.add(thing.metadata.name)

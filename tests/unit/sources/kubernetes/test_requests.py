@@ -31,6 +31,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "TCPRoute": "tcproutes",
         "TLSRoute": "tlsroutes",
         "UDPRoute": "udproutes",
+        "XBackend": "xbackends",
         "XBackendTrafficPolicy": "xbackendtrafficpolicies",
         "XMesh": "xmeshes",
     }

@@ -17,7 +17,7 @@ KINDS = (
     "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
     "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute",
     "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "Ingress", "IngressClass",
-    "CiliumNetworkPolicy", "XBackendTrafficPolicy", "XMesh",
+    "CiliumNetworkPolicy", "XBackend", "XBackendTrafficPolicy", "XMesh",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -223,6 +223,10 @@ def _slice_ports(item: Item) -> str:
     return _joined([str(one.get("port", "*")) for one in item.get("ports") or []])
 
 
+def _external_host(item: Item) -> str:
+    return (_spec(item).get("externalHostname") or {}).get("hostname") or UNKNOWN
+
+
 def _keys(item: Item) -> str:
     names = {*(item.get("data") or {}), *(item.get("binaryData") or {})}
     return str(len(names | {*(item.get("stringData") or {})}))
@@ -282,6 +286,15 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("TARGETS", _policy_targets),
         Column("ACCEPTED", _condition("Accepted")),
         Column("RESOLVEDREFS", _condition("ResolvedRefs")),
+        _WHY,
+    ),
+    "XBackend": (
+        Column(
+            "HOST",
+            lambda item: (_spec(item).get("externalHostname") or {}).get("hostname") or UNKNOWN,
+        ),
+        Column("PROTOCOL", lambda item: _spec(item).get("protocol") or UNKNOWN),
+        Column("ACCEPTED", _condition("Accepted")),
         _WHY,
     ),
     "XBackendTrafficPolicy": (

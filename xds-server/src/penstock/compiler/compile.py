@@ -25,6 +25,7 @@ from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
+from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.mesh import XMesh
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
@@ -44,6 +45,7 @@ RootQuery = Query[Database, Any, Outputs]
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
     ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh, XBackendTrafficPolicy,
+    XBackend,
     CustomResourceDefinition,
     *INGRESS_KINDS,
 )  # fmt: skip
@@ -143,6 +145,7 @@ class Compiler:
         db.hostnames.on_key = follow(roots.of_hostname)
         db.secrets.on_key = follow(roots.of_secret)
         db.peers.on_key = follow(roots.of_peer)
+        db.externals.on_key = follow(roots.of_external)
 
     def _take(self, event: Event) -> None:
         """Put one event into the collections; kinds that nodes do not depend on are passed over."""
@@ -309,6 +312,7 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "ListenerSet": db.listener_sets,
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
+        "XBackend": db.externals,
         "ConfigMap": db.config_maps,
         "ReferenceGrant": db.grants,
     }

@@ -15,6 +15,7 @@ from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
+from penstock.gatewayapi.external_backend_kind import X_GROUP, XBackend
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
 from penstock.gatewayapi.filters import HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
@@ -161,6 +162,8 @@ class GatewayCollections:
             engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
+        self.externals: Collection[NamespacedName, XBackend] = Collection(engine)
+        """Places outside of the cluster."""
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             engine,
@@ -190,6 +193,7 @@ class GatewayCollections:
                 "grpc": _grpc,
                 "asked": lambda _, route: asked_by(route),
                 "session": _sessions,
+                "external": _externals,
             },
         )
         self.hostnames: Collection[HostnameAt, bool] = Collection(
@@ -381,6 +385,14 @@ def _sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     rules = _http_rules(route)
     if any(one.session_persistence is not None and len(one.backend_refs) > 1 for one in rules):
         yield ALL
+
+
+def _externals(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
+    """Yield the XBackends that requests go to."""
+    for rule in _http_rules(route):
+        for ref in rule.backend_refs:
+            if (ref.group, ref.kind) == (X_GROUP, XBackend.kind):
+                yield NamespacedName(ref.namespace or key.namespace, ref.name)
 
 
 def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:

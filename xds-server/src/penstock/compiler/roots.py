@@ -26,6 +26,7 @@ from penstock.compiler import (
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import ALL, Database, HostnameAt
+from penstock.compiler.external import cluster_of_external, is_external_used
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.kernel_services import KernelService
@@ -224,6 +225,12 @@ def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:
     if db.settings.addressing is Addressing.POOL:
         for place in nodes.places(db, ref):
             yield Output(nodes.node_address, Answered(place, ref), place.node)
+
+
+@query
+def of_external(db: Database, name: NamespacedName) -> Outputs:
+    """Return the outputs of an XBackend: none unless a route sends there."""
+    return (Output(cluster_of_external, name),) if is_external_used(db, name) else ()
 
 
 @query

@@ -22,6 +22,8 @@ from penstock.gatewayapi.attach import (
 )
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.contest import first_kind, settled_on_service
+from penstock.gatewayapi.external_backends import external
+from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
 from penstock.gatewayapi.merged import lets_in, place_of
@@ -30,6 +32,7 @@ from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.incremental.query import query
 from penstock.ingress.placed import as_ingress
+from penstock.ir.external import External
 from penstock.ir.route import (
     Forward,
     Respond,
@@ -73,6 +76,13 @@ def head(db: Database, name: ObjectRef) -> RouteHead | None:
 
 
 @query
+def external_place(db: Database, name: NamespacedName) -> External | Fault | None:
+    """Return what an XBackend comes to; None if there is none."""
+    backend = db.externals.get(name)
+    return None if backend is None else external(backend, db.config_maps.get)
+
+
+@query
 def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     """Return the rules of a route, its backends resolved."""
     route = db.routes.get(key.route)
@@ -89,7 +99,12 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
 
-    references = References(service=service, grants=grants, session=session, mesh=key.mesh)
+    def place(name: NamespacedName) -> External | Fault | None:
+        return external_place(db, name)
+
+    references = References(
+        service=service, grants=grants, session=session, external=place, mesh=key.mesh
+    )
     return as_ingress(route, translate(route, references))
 
 

@@ -15,6 +15,7 @@ from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
+from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import crd_versions, ours
 from penstock.compiler.generated_services import name_taken
@@ -39,7 +40,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 STATUS_KINDS = frozenset(
     {
         "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Ingress", "Service", "XBackendTrafficPolicy", "XMesh", *ROUTE_KINDS,
+        "Ingress", "Service", "XBackend", "XBackendTrafficPolicy", "XMesh", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""
@@ -106,6 +107,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "ListenerSet": listener_set_basis,
     "BackendTLSPolicy": policy_state,
     "XBackendTrafficPolicy": traffic_state,
+    "XBackend": external_state,
     "Ingress": ingress_status,
     "Service": balanced_status,
 }

@@ -16,6 +16,7 @@ from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.broken import broken_conditions
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
+from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.gateway_classes import crd_versions, ours
 from penstock.compiler.generated_services import name_taken
@@ -42,6 +43,7 @@ from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.conditions import fails
+from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
 from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
@@ -92,7 +94,7 @@ def status_of(
             return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
             return _of_class(db, thing)
-        case "BackendTLSPolicy" | "Ingress" | "Service" | "XBackendTrafficPolicy":
+        case "BackendTLSPolicy" | "Ingress" | "Service" | "XBackend" | "XBackendTrafficPolicy":
             return _of_backend(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
@@ -317,9 +319,40 @@ def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
         return balanced_status.once(db, thing.key)
     if isinstance(thing, Ingress):
         return status_of_ingress(db, thing)
+    if thing.ref.kind == XBackend.kind:
+        return _external(db, thing)
     if thing.ref.kind == XBackendTrafficPolicy.kind:
         return _ancestors(traffic_state.once(db, thing.key))
     return _backend_tls(db, thing)
+
+
+def _external(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
+    found = external_state.once(db, thing.key)
+    if found is None or not found[1]:
+        return None
+    condition, gateways = found
+    # v1.6 has other words for it.
+    versions = crd_versions.once(db, None)
+    older = bool(versions) and all(one.startswith("v1.6.") for one in versions)
+    name, ref = ("parents", "parentRef") if older else ("ancestors", "ancestorRef")
+    entries = [
+        {
+            ref: _gateway_ref(one),
+            "controllerName": CONTROLLER_NAME,
+            "conditions": _written((condition,)),
+        }
+        for one in gateways
+    ]
+    return {name: entries}
+
+
+def _gateway_ref(name: NamespacedName) -> dict[str, Any]:
+    return {
+        "group": GATEWAY_GROUP,
+        "kind": Gateway.kind,
+        "namespace": name.namespace,
+        "name": name.name,
+    }
 
 
 def _ancestors(
@@ -344,12 +377,7 @@ def _backend_tls(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
     conditions, gateways = found
     ancestors = [
         {
-            "ancestorRef": {
-                "group": GATEWAY_GROUP,
-                "kind": Gateway.kind,
-                "namespace": one.namespace,
-                "name": one.name,
-            },
+            "ancestorRef": _gateway_ref(one),
             "controllerName": CONTROLLER_NAME,
             "conditions": _written(conditions),
         }

@@ -34,7 +34,7 @@ from penstock.gatewayapi.listener_tls import TLS, terminates_tls
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
-from penstock.ir.route import Backend, InvalidBackend, ServicePort
+from penstock.ir.route import Backend, ServiceBackend, ServicePort
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.xds import types
@@ -149,7 +149,7 @@ def secure_ports(db: Database, key: GatewayHost) -> dict[ServicePort, BackendTls
 def _targets(db: Database, key: GatewayHost) -> Iterator[ServicePort]:
     """Yield the Service ports behind a filter chain; none while there are no policies of TLS."""
     for one in _backends(db, key) if any_policies(db, None) else ():
-        if not isinstance(one, InvalidBackend):
+        if isinstance(one, ServiceBackend):
             yield one.target
 
 
@@ -205,7 +205,7 @@ def _weights(
 
 
 def _socket(db: Database, key: GatewayHost, backend: Backend) -> str:
-    if isinstance(backend, InvalidBackend) or backend.target not in secure_ports(db, key):
+    if not isinstance(backend, ServiceBackend) or backend.target not in secure_ports(db, key):
         return ""
     return _socket_name(backend.target)
 
@@ -215,7 +215,7 @@ def _socket_name(target: ServicePort) -> str:
 
 
 def _places(db: Database, key: GatewayHost, backend: Backend) -> Sequence[Place]:
-    if isinstance(backend, InvalidBackend):
+    if not isinstance(backend, ServiceBackend):
         return (REFUSING,)
     if isinstance(tls_of(db, key, backend.target), RefusedTls):
         return (REFUSING,)

@@ -136,13 +136,13 @@ def _place(target: ServicePort) -> str:
 
 
 def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> cluster_pb2.Cluster:
-    result = _base(f"{role.value}|{place}")
+    result = base(f"{role.value}|{place}")
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     filters = [_by_discovery(f"eg|{place}"), _by_discovery(f"in|{place}")]
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
-    bind = _bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
-    result.upstream_bind_config.CopyFrom(bind)
+    source = bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
+    result.upstream_bind_config.CopyFrom(source)
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, filters))
     return result
 
@@ -166,10 +166,10 @@ def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
         name: of the cluster.
         node_netns: as for `policed`.
     """
-    result = _base(name)
+    result = base(name)
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
-    result.upstream_bind_config.CopyFrom(_bind(0, node_netns))
+    result.upstream_bind_config.CopyFrom(bind(0, node_netns))
     return result
 
 
@@ -178,15 +178,16 @@ def application() -> cluster_pb2.Cluster:
 
     Source and destination are the pod's own address, so the connection needs no mark.
     """
-    result = _base(APP_CLUSTER)
+    result = base(APP_CLUSTER)
     result.type = cluster_pb2.Cluster.ORIGINAL_DST
     result.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
-    result.upstream_bind_config.CopyFrom(_bind(0, None))
+    result.upstream_bind_config.CopyFrom(bind(0, None))
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(Protocol.SAME, []))
     return result
 
 
-def _base(name: str) -> cluster_pb2.Cluster:
+def base(name: str) -> cluster_pb2.Cluster:
+    """Return what all clusters have in common."""
     result = cluster_pb2.Cluster(name=name, connect_timeout=_CONNECT_TIMEOUT)
     # Endpoint changes are applied one by one, and no endpoint means 503, never "all of them".
     result.common_lb_config.update_merge_window.CopyFrom(Duration())
@@ -199,7 +200,7 @@ def _base(name: str) -> cluster_pb2.Cluster:
     return result
 
 
-def _bind(mark: int, netns: str | None) -> address_pb2.BindConfig:
+def bind(mark: int, netns: str | None) -> address_pb2.BindConfig:
     """Dial from *netns* ("" is where Envoy runs), or with None from the pod of the listener.
 
     Where there are namespaces they are named: after a listener could not be opened in one, Envoy's

@@ -122,6 +122,20 @@ def deny_all() -> http_rbac_pb2.RBAC:
     return http_filter(rules((), ByListener()), Direction.INGRESS)
 
 
+def refusing(networks: Iterable[tuple[str, int]]) -> http_rbac_pb2.RBAC:
+    """Return a filter that refuses upstream addresses in *networks*: (address, prefix length)."""
+    refused: list[rbac_pb2.Permission] = []
+    for address, length in networks:
+        cidr = address_pb2.CidrRange(address_prefix=address)
+        cidr.prefix_len.value = length
+        refused.append(_matcher(upstream_pb2.UpstreamIpPortMatcher(upstream_ip=cidr)))
+    result = http_rbac_pb2.RBAC(rules=rbac_pb2.RBAC(action=rbac_pb2.RBAC.ALLOW))
+    policy = result.rules.policies["elsewhere"]
+    policy.principals.add(any=True)
+    policy.permissions.add(not_rule=_one_of(refused))
+    return result
+
+
 def pass_all() -> http_rbac_pb2.RBAC:
     """Return a filter that lets everything pass, for listeners where upstream filters judge.
 
@@ -214,6 +228,10 @@ def _upstream(address: str, port: int) -> rbac_pb2.Permission:
     matcher = upstream_pb2.UpstreamIpPortMatcher(
         upstream_ip=_cidr(address), upstream_port_range=Int64Range(start=port, end=port + 1)
     )
+    return _matcher(matcher)
+
+
+def _matcher(matcher: upstream_pb2.UpstreamIpPortMatcher) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(
         matcher=extension_pb2.TypedExtensionConfig(
             name="envoy.rbac.matchers.upstream_ip_port", typed_config=pack(matcher)

@@ -15,12 +15,14 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from penstock.envoy import copies, cors, guards, session
 from penstock.envoy.cluster import auth_cluster_name
+from penstock.envoy.external import external_name
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
     Backend,
     Forward,
     HeaderChange,
+    HostBackend,
     InvalidBackend,
     NamedMatch,
     PathKind,
@@ -137,6 +139,8 @@ def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
     match backend:
         case ServiceBackend(target=target):
             return cluster(target)
+        case HostBackend(target=target):
+            return external_name(target)
         case InvalidBackend():
             return INVALID_CLUSTER
         case _:
@@ -159,12 +163,12 @@ def _routes(route: Route, way: _Way) -> Iterator[route_pb2.Route]:
     if isinstance(action, Forward) and action.session is not None and weighted(action):
         backends = {session.tag(one): one for one in reversed(action.backends)}
         for backend in reversed(backends.values()):
-            if isinstance(backend, ServiceBackend):
+            if not isinstance(backend, InvalidBackend):
                 to_one = msgspec.structs.replace(
                     action, backends=(msgspec.structs.replace(backend, weight=1),)
                 )
                 made = _route(msgspec.structs.replace(route, action=to_one), way)
-                session.sticky(made.match, backend, way.cluster(backend.target))
+                session.sticky(made.match, backend)
                 yield made
     yield _route(route, way)
 
@@ -243,7 +247,7 @@ def _keep_session(
 
 def _single(result: route_pb2.Route, backend: Backend, cluster: ClusterName) -> None:
     result.route.cluster = _cluster_of(backend, cluster)
-    if isinstance(backend, ServiceBackend):
+    if not isinstance(backend, InvalidBackend):
         result.request_headers_to_add.extend(_added(backend.request_headers))
         result.request_headers_to_remove.extend(backend.request_headers.remove)
         result.response_headers_to_add.extend(_added(backend.response_headers))
@@ -256,7 +260,7 @@ def _weighted(
     entry = route_pb2.WeightedCluster.ClusterWeight(
         name=_cluster_of(backend, cluster), weight=UInt32Value(value=weight)
     )
-    if isinstance(backend, ServiceBackend):
+    if not isinstance(backend, InvalidBackend):
         entry.request_headers_to_add.extend(_added(backend.request_headers))
         entry.request_headers_to_remove.extend(backend.request_headers.remove)
         entry.response_headers_to_add.extend(_added(backend.response_headers))

@@ -22,7 +22,7 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from penstock.envoy.wire import exact, extension, pack
-from penstock.ir.route import Backend, InvalidBackend
+from penstock.ir.route import Backend, HostBackend, InvalidBackend, ServiceBackend, ServicePort
 from penstock.ir.session import Session, SessionKind
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
@@ -83,11 +83,16 @@ def tag(backend: Backend) -> str:
     """Return what stands for a backend in tokens; "" for one that is not there."""
     if isinstance(backend, InvalidBackend):
         return ""
-    text = f"{backend.target.service}/{backend.target.port}"
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(_place(backend).encode(), digest_size=6).hexdigest()
 
 
-def sticky(match: route_pb2.RouteMatch, backend: Backend, cluster: str) -> None:
+def _place(backend: ServiceBackend | HostBackend) -> str:
+    if isinstance(backend, HostBackend):
+        return f"host/{backend.target}"
+    return f"{backend.target.service}/{backend.target.port}"
+
+
+def sticky(match: route_pb2.RouteMatch, backend: ServiceBackend | HostBackend) -> None:
     """Narrow *match* to requests of sessions at *backend*, as long as it has endpoints."""
     match.dynamic_metadata.append(
         metadata_pb2.MetadataMatcher(
@@ -96,13 +101,14 @@ def sticky(match: route_pb2.RouteMatch, backend: Backend, cluster: str) -> None:
             value={"string_match": exact(tag(backend))},
         )
     )
-    match.runtime_fraction.default_value.numerator = 100
-    match.runtime_fraction.runtime_key = gate(cluster)
+    if isinstance(backend, ServiceBackend):
+        match.runtime_fraction.default_value.numerator = 100
+        match.runtime_fraction.runtime_key = gate(backend.target)
 
 
-def gate(cluster: str) -> str:
-    """Return the runtime key that is 0 while *cluster* has no endpoints: sessions begin anew."""
-    return f"session.{cluster}"
+def gate(target: ServicePort) -> str:
+    """Return the runtime key that is 0 while *target* has no endpoints: sessions begin anew."""
+    return f"session.{target.service}/{target.port}"
 
 
 @functools.lru_cache(maxsize=256)

@@ -87,6 +87,17 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     origin: Origin
 
 
+class HostBackend(Node, frozen=True, kw_only=True):
+    """A backendRef that resolved to a place outside of the cluster; at Gateways only."""
+
+    target: NamespacedName
+    """The XBackend."""
+    weight: int = 1
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+    origin: Origin
+
+
 class InvalidBackend(Node, frozen=True, kw_only=True):
     """A backendRef that did not resolve; its share is answered with an error."""
 
@@ -97,7 +108,7 @@ class InvalidBackend(Node, frozen=True, kw_only=True):
     origin: Origin
 
 
-Backend = ServiceBackend | InvalidBackend
+Backend = ServiceBackend | HostBackend | InvalidBackend
 
 
 class PathRewrite(Node, frozen=True, kw_only=True):
@@ -217,6 +228,11 @@ class Forward(Node, frozen=True, kw_only=True):
         """Return the Service ports that requests, and copies of them, go to."""
         asked = (one.target for one in self.backends if isinstance(one, ServiceBackend))
         return (*asked, *(one.target for one in self.mirrors))
+
+    @property
+    def hosts(self) -> tuple[NamespacedName, ...]:
+        """Return the XBackends that requests go to."""
+        return tuple(one.target for one in self.backends if isinstance(one, HostBackend))
 
 
 class Redirect(Node, frozen=True, kw_only=True):

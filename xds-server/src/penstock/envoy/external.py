@@ -1,0 +1,73 @@
+"""Clusters of places outside of the cluster, found by DNS.
+
+Who answers for a name in DNS decides where requests go. What no name should lead to is refused
+after it is looked up: the node itself, and addresses that mean something on its link only, as those
+by which clouds give out credentials.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from penstock.envoy.cluster import HTTP_OPTIONS, Protocol, base, bind, spoken
+from penstock.envoy.rbac import refusing
+from penstock.envoy.upstream_tls import secure
+from penstock.envoy.wire import pack
+from penstock.ir.external import External
+from penstock.meta.names import NamespacedName
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.extensions.clusters.common.dns.v3 import dns_pb2
+from penstock.pb.envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
+from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
+
+REFUSED = (
+    ("0.0.0.0", 8),  # noqa: S104 - nothing listens
+    ("127.0.0.0", 8),
+    ("169.254.0.0", 16),
+    ("::", 127),
+    ("::ffff:0.0.0.0", 104),
+    ("::ffff:127.0.0.0", 104),
+    ("::ffff:169.254.0.0", 112),
+    ("fe80::", 10),
+)
+"""Networks, as (address, length of the prefix)."""
+
+
+def external_name(backend: NamespacedName) -> str:
+    """Return the name of the cluster of an XBackend."""
+    return f"host|{backend}"
+
+
+def external_cluster(
+    name: NamespacedName, place: External, *, node_netns: str
+) -> cluster_pb2.Cluster:
+    """Build the cluster of an XBackend.
+
+    Args:
+        name: of the XBackend.
+        place: where it is.
+        node_netns: network namespace from where Gateways dial; "" is the present one.
+    """
+    result = base(external_name(name))
+    dns = dns_cluster_pb2.DnsCluster(respect_dns_ttl=True)
+    dns.dns_lookup_family = dns_pb2.V4_PREFERRED
+    result.cluster_type.name = "envoy.cluster.dns"
+    result.cluster_type.typed_config.CopyFrom(pack(dns))
+    result.load_assignment.cluster_name = result.name
+    endpoint = result.load_assignment.endpoints.add().lb_endpoints.add().endpoint
+    endpoint.address.socket_address.address = place.hostname
+    endpoint.address.socket_address.port_value = place.port
+    result.upstream_bind_config.CopyFrom(bind(0, node_netns))
+    protocol = Protocol.HTTP2 if place.http2 else Protocol.HTTP1
+    options = spoken(protocol, [_refusal()])
+    result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
+    if place.tls is not None:
+        secure(result, place.tls, http2=place.http2)
+    return result
+
+
+@functools.cache
+def _refusal() -> hcm_pb2.HttpFilter:
+    return hcm_pb2.HttpFilter(name="penstock.refused", typed_config=pack(refusing(REFUSED)))
