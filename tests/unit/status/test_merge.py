@@ -129,3 +129,17 @@ def test_listeners_are_in_the_order_of_the_spec_with_what_others_said() -> None:
 def test_endless_message_is_cut() -> None:
     result = merge({}, {"conditions": [wanted("Valid", "False", "x" * 100_000)]})
     assert len(result["conditions"][0]["message"]) == LONGEST_MESSAGE
+
+
+def test_what_an_api_server_fills_in_before_anybody_looked_is_replaced() -> None:
+    waiting = {
+        "type": "Accepted", "status": "Unknown", "reason": "Pending",
+        "message": "Waiting for controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }  # fmt: skip
+    ours = {
+        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+        "observedGeneration": 1,
+    }  # fmt: skip
+    now = "2026-01-01T00:00:00Z"
+    found = merged({"conditions": [waiting]}, {"conditions": [ours]}, "c", now)
+    assert found["conditions"] == [ours | {"lastTransitionTime": now}]
