@@ -117,14 +117,10 @@ def objects(kind: type[Object]) -> st.SearchStrategy[dict[str, Any]]:
     )
     names = st.sampled_from(("gw", "svc", "a", "b"))
     spaces = st.sampled_from(("app", "app", "data")) if kind.namespaced else st.just("")
-    return st.builds(
-        lambda name, namespace, found: {
-            "apiVersion": kind.api_versions[0],
-            "kind": kind.kind,
-            "metadata": {"name": name} | ({"namespace": namespace} if namespace else {}),
-            **found,
-        },
-        names,
-        spaces,
-        members,
-    )
+
+    def made(name: str, namespace: str, found: dict[str, Any]) -> dict[str, Any]:
+        metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+        head = {"apiVersion": kind.api_versions[0], "kind": kind.kind, "metadata": metadata}
+        return {**head, **found}
+
+    return st.builds(made, names, spaces, members)
