@@ -391,3 +391,16 @@ def test_in_a_lab_a_load_balancer_is_a_service_like_any_other() -> None:
     compiler = compiled(cluster(service), Settings())
     assert answering(compiler) == {}
     assert status(compiler, service) == {}
+
+
+def test_routes_are_followed_after_a_gateway_went_to_a_node() -> None:
+    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "a.test"}
+    route = objects.http_route("r", parent={"name": "gw"}, path="/x")
+    compiler = Compiler(POOL)
+    # without a node that answers, its routes are for all nodes; then for that one
+    for one in (objects.gateway_class(), objects.gateway("gw", [listener]), route):
+        change(compiler, one, EventType.ADDED)
+    change(compiler, objects.node("n1", "172.31.0.10"), EventType.ADDED)
+    assert b"shop/r/0" in of(compiler, "n1", types.SCOPE)["gw|shop/gw/80|a.test"].body
+    change(compiler, route, EventType.DELETED)
+    assert b"shop/r/0" not in of(compiler, "n1", types.SCOPE)["gw|shop/gw/80|a.test"].body

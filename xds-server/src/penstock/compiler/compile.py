@@ -255,7 +255,8 @@ class Compiler:
             return
         node = self._goals.pop(output)
         self._publish(output, None)
-        self.db.engine.unwant(node)
+        if node.goal == output:  # else it is the same resource for other nodes by now
+            self.db.engine.unwant(node)
 
     def _publish(self, output: Output, resource: Resource | None) -> None:
         """Replace what *output* stands for; another output may have taken over its name."""
