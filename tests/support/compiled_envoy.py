@@ -22,7 +22,10 @@ from google.protobuf.message import Message
 from penstock.ads.connection import NoHooks
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
+from penstock.agent.access_log import AccessLogService
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
+from penstock.agent.datapath import NodeDatapath
+from penstock.agent.flows import FlowLog
 from penstock.envoy.cluster import APP_CLUSTER
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3 import address_pb2
@@ -35,6 +38,7 @@ from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.verdict import Accepted, Rejection
+from support.fake_kernel import FakeKernel
 from support.raw_http import Answer, exchange
 from support.real_envoy import eventually
 
@@ -203,6 +207,8 @@ class CompiledEnvoy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.flows = FlowLog()
+        """What it logs of requests and connections, of pods that nobody knows."""
         self.recorder = Recorder()
         self.store = SnapshotStore()
 
@@ -279,7 +285,9 @@ async def compiled_envoy(
     namespace it runs there, for which one has to be root.
     """
     envoy = CompiledEnvoy(folder)
-    server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder)
+    logs = AccessLogService(NODE, NodeDatapath(FakeKernel()), envoy.flows)
+    handlers = (logs.handlers(),)
+    server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder, extra_handlers=handlers)
     await server.start(folder / "node-ads.sock")
     config = folder / "bootstrap.json"
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from penstock.agent.flows import FlowVerdict
 from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
@@ -25,6 +26,7 @@ from support.compiled_envoy import (
     socket_name,
 )
 from support.pki import Issued, issue, tls_secret_raw
+from support.real_envoy import eventually
 from support.streams import route
 
 TCP, TLS = "gateway/shop/front/5000", "gateway/shop/front/443"
@@ -130,6 +132,12 @@ async def test_connections_are_shared_by_weight_and_the_share_of_nobody_is_refus
         around = Surroundings(endpoints={ENDPOINTS["one"]: one, ENDPOINTS["two"]: two})
         await envoy.run(compiler.resources(NODE), around)
         found = Counter([await answerer(envoy, TCP) for _ in range(80)])
+        await eventually(lambda: envoy.flows.total == 80)
+    verdicts = Counter((one.verdict, one.reason) for one in envoy.flows.last(80))
+    assert verdicts == {
+        (FlowVerdict.FORWARDED, ""): 80 - found[""],
+        (FlowVerdict.ERROR, "upstream_connection_failure"): found[""],
+    }
     # By turns, of which the first is chosen at random.
     assert found.keys() == {"one", "two", ""}
     assert all(abs(found[name] - share) <= 2 for name, share in (("one", 40), ("two", 20)))
@@ -216,3 +224,8 @@ async def test_tls_goes_where_its_server_name_leads_handed_on_or_ended(
         assert await answerer(envoy, TLS, trust, "passed.test") == ""
         async with calling(envoy, TLS) as caller:
             assert await caller.echo("this is no handshake") == ""
+        await eventually(lambda: envoy.flows.total == 3)
+    assert {(one.protocol, one.host, one.verdict) for one in envoy.flows.last(3)} == {
+        ("tcp", name, FlowVerdict.FORWARDED)
+        for name in ("a.passed.test", "x.passed.test", "ended.test")
+    }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue, UInt32Value
 
-from penstock.agent.access_log import Entry, flow_of, redact
+from penstock.agent.access_log import Connection, Entry, flow_of, flow_of_connection, redact
 from penstock.agent.datapath import NodeDatapath
 from penstock.agent.flows import Flow, FlowVerdict
 from penstock.ir.policy import Direction
@@ -198,3 +198,48 @@ def test_the_logged_identity_holds_for_a_pod_that_is_gone() -> None:
 )
 def test_values_of_a_query_are_redacted(path: str, redacted: str) -> None:
     assert redact(path) == redacted
+
+
+def connection(chosen: str, port: int, **flags: bool) -> Connection:
+    """A connection of front to a Gateway, and the endpoint that was chosen for it."""
+    made = Connection()
+    common = made.common_properties
+    common.custom_tags["listener"] = "gateway/shop/front/443"
+    common.custom_tags["server-name"] = "a.test"
+    common.start_time.seconds, common.duration.seconds = 1_700_000_000, 3
+    common.downstream_remote_address.socket_address.address = "10.0.0.1"
+    common.downstream_local_address.socket_address.address = "10.96.0.9"
+    common.downstream_local_address.socket_address.port_value = 443
+    if chosen:
+        common.upstream_remote_address.socket_address.address = chosen
+        common.upstream_remote_address.socket_address.port_value = port
+    for name, value in flags.items():
+        setattr(common.response_flags, name, value)
+    return made
+
+
+def test_a_connection_that_was_passed_on_says_between_whom() -> None:
+    ended = connection("10.0.0.2", 8443, upstream_remote_reset=True)
+    made = flow_of_connection(ended, "node-1", node())
+    assert (made.verdict, made.protocol, made.host) == (FlowVerdict.FORWARDED, "tcp", "a.test")
+    assert (made.source.pod, made.destination.pod) == ("front", "orders")
+    assert (made.destination.port, made.duration, made.reason) == (8443, 3.0, "")
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        (
+            connection("127.0.0.1", 1, upstream_connection_failure=True),
+            "upstream_connection_failure",
+        ),
+        (connection("", 0, no_healthy_upstream=True), "no_healthy_upstream"),
+        (connection("", 0), ""),
+    ],
+)
+def test_a_connection_that_nobody_took_is_told_with_the_address_that_was_asked_for(
+    ended: Connection, reason: str
+) -> None:
+    made = flow_of_connection(ended, "node-1", node())
+    assert (made.verdict, made.reason) == (FlowVerdict.ERROR, reason)
+    assert (made.destination.address, made.destination.port) == ("10.96.0.9", 443)

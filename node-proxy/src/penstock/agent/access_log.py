@@ -1,4 +1,4 @@
-"""Envoy's access log service: HTTP entries become flows.
+"""Envoy's access log service: requests, and connections that Gateways pass on, become flows.
 
 Source: envoy/service/accesslog/v3/als.proto. Which policy decided is in the dynamic metadata that
 the RBAC filters write by themselves: `envoy.filters.http.rbac` for a listener's filter,
@@ -20,7 +20,9 @@ from penstock.agent.datapath import NodeDatapath
 from penstock.agent.flows import Flow, FlowLog, FlowVerdict, Peer
 from penstock.agent.node_resources import Workload, canonical
 from penstock.envoy.rbac import IDENTITY_KEY, PREFIX
+from penstock.envoy.stream import SERVER_NAME_TAG
 from penstock.ir.policy import Direction, Reserved
+from penstock.meta.networks import REFUSING
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2
 from penstock.pb.envoy.data.accesslog.v3 import accesslog_pb2
 from penstock.pb.envoy.service.accesslog.v3 import als_pb2
@@ -37,7 +39,17 @@ _FIRST_ERROR = 400
 _GATEWAY = "gateway"
 """What stands for a pod's uid in the names of Gateways' listeners."""
 
+_NOWHERE = frozenset({REFUSING, ("", 0)})
+_NEEDLESS = frozenset(
+    {
+        "downstream_connection_termination", "downstream_remote_reset", "stream_idle_timeout",
+        "upstream_connection_termination", "upstream_remote_reset", "upstream_retry_limit_exceeded",
+    }
+)  # fmt: skip
+"""Flags that say how a connection ended that was made, or nothing new of one that was not."""
+
 Entry = accesslog_pb2.HTTPAccessLogEntry
+Connection = accesslog_pb2.TCPAccessLogEntry
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -73,6 +85,9 @@ class AccessLogService:
         async for message in messages:
             for entry in message.http_logs.log_entry:
                 self._log.append(functools.partial(flow_of, entry, self._node, self._datapath))
+            for ended in message.tcp_logs.log_entry:
+                record = functools.partial(flow_of_connection, ended, self._node, self._datapath)
+                self._log.append(record)
         return als_pb2.StreamAccessLogsResponse()
 
 
@@ -98,6 +113,30 @@ def flow_of(entry: Entry, node: str, datapath: NodeDatapath) -> Flow:
         duration=common.duration.seconds + common.duration.nanos / 1e9,
         reason=_reason(entry),
         policies=_policies(entry, source, destination, datapath),
+    )
+
+
+def flow_of_connection(connection: Connection, node: str, datapath: NodeDatapath) -> Flow:
+    """Join what Envoy says of a connection to a Gateway with what is known of its ends."""
+    common = connection.common_properties
+    chosen, asked = common.upstream_remote_address, common.downstream_local_address
+    place = chosen.socket_address.address, chosen.socket_address.port_value
+    met = asked if place in _NOWHERE else chosen
+    flags = (field.name for field, value in common.response_flags.ListFields() if value is True)
+    failures = [name for name in flags if name not in _NEEDLESS]
+    failed = bool(failures) or not chosen.HasField("socket_address")
+    name, started = common.custom_tags.get(SERVER_NAME_TAG, ""), common.start_time
+    return Flow(
+        time=started.seconds + started.nanos / 1e9,
+        node=node,
+        direction=Direction.INGRESS,
+        verdict=FlowVerdict.ERROR if failed else FlowVerdict.FORWARDED,
+        source=_peer(common.downstream_remote_address, datapath),
+        destination=_peer(met, datapath),
+        protocol="tcp",
+        host="" if name == "-" else name,
+        duration=common.duration.seconds + common.duration.nanos / 1e9,
+        reason=", ".join(failures) if failed else "",
     )
 
 

@@ -164,7 +164,7 @@ def as_json(flow: FlowView, places: Places) -> str:
 def _what(flow: FlowView) -> str:
     if flow.method:
         return f"{flow.method} {flow.path} {flow.status or '-'}"
-    return flow.protocol
+    return f"{flow.protocol} {flow.host}".rstrip()
 
 
 def _decided(flow: FlowView, places: Places) -> list[str]:

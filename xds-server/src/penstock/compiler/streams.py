@@ -36,12 +36,11 @@ from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import Backend, ServiceBackend, ServicePort
 from penstock.meta.names import ObjectRef, Origin
+from penstock.meta.networks import REFUSING
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
 
-REFUSING: Place = ("127.0.0.1", 1)
-"""Where nobody listens: who is led there is refused."""
 WHOLE = 1 << 24
 """Sum of the weights of all endpoints, as far as they are whole numbers."""
 

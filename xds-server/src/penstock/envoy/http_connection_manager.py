@@ -154,12 +154,16 @@ def access_log(listener: str = LISTENER_NAME) -> accesslog_pb2.AccessLog:
     Args:
         listener: format string of the name of the listener that took the request.
     """
-    config = als_pb2.HttpGrpcAccessLogConfig()
-    common = config.common_config
-    common.log_name = "penstock"
+    config = als_pb2.HttpGrpcAccessLogConfig(common_config=to_agent(listener))
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pack(config))
+
+
+def to_agent(listener: str = LISTENER_NAME) -> als_pb2.CommonGrpcAccessLogConfig:
+    """Return how logs come to the agent; *listener* as for `access_log`."""
+    common = als_pb2.CommonGrpcAccessLogConfig(log_name="penstock")
     common.transport_api_version = config_source_pb2.ApiVersion.V3
     common.grpc_service.envoy_grpc.cluster_name = NODE_CLUSTER
     common.buffer_flush_interval.CopyFrom(Duration(nanos=100_000_000))
     common.filter_state_objects_to_log.append(IDENTITY_KEY)
     common.custom_tags.add(tag="listener", value=listener)
-    return accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pack(config))
+    return common

@@ -10,15 +10,20 @@ from google.protobuf.duration_pb2 import Duration
 
 from penstock.envoy.cluster import balanced
 from penstock.envoy.endpoint import SOCKET
+from penstock.envoy.http_connection_manager import to_agent
 from penstock.envoy.tls import TlsChain, filter_chain
 from penstock.envoy.upstream_tls import secured
 from penstock.envoy.wire import pack
 from penstock.ir.backend_tls import BackendTls
+from penstock.pb.envoy.config.accesslog.v3 import accesslog_pb2
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2
+from penstock.pb.envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from penstock.pb.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 _IDLE = Duration(seconds=3600)
+SERVER_NAME_TAG = "server-name"
+"""Custom tag of the log of connections: the server name that TLS asked for, or "-"."""
 
 
 class StreamChain(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +45,9 @@ def stream_chain(chain: StreamChain) -> listener_components_pb2.FilterChain:
     An endpoint that does not answer ends the connection: another one would get the share of those
     that have to be refused.
     """
-    proxy = tcp_proxy_pb2.TcpProxy(stat_prefix="stream", cluster=chain.cluster, idle_timeout=_IDLE)
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix="stream", cluster=chain.cluster, idle_timeout=_IDLE, access_log=[_log()]
+    )
     filters = [
         listener_components_pb2.Filter(
             name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy)
@@ -54,6 +61,13 @@ def stream_chain(chain: StreamChain) -> listener_components_pb2.FilterChain:
     if chain.over_tls:
         result.filter_chain_match.transport_protocol = "tls"
     return result
+
+
+def _log() -> accesslog_pb2.AccessLog:
+    """Tell the agent of each connection when it has ended."""
+    config = als_pb2.TcpGrpcAccessLogConfig(common_config=to_agent())
+    config.common_config.custom_tags.add(tag=SERVER_NAME_TAG, value="%REQUESTED_SERVER_NAME%")
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=pack(config))
 
 
 def stream_cluster(
