@@ -394,11 +394,13 @@ def test_in_a_lab_a_load_balancer_is_a_service_like_any_other() -> None:
 
 
 def test_routes_are_followed_after_a_gateway_went_to_a_node() -> None:
-    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "a.test"}
+    listeners = [
+        {"name": name, "protocol": "HTTP", "port": 80, "hostname": f"{name}.test"} for name in "ab"
+    ]
     route = objects.http_route("r", parent={"name": "gw"}, path="/x")
     compiler = Compiler(POOL)
     # without a node that answers, its routes are for all nodes; then for that one
-    for one in (objects.gateway_class(), objects.gateway("gw", [listener]), route):
+    for one in (objects.gateway_class(), objects.gateway("gw", listeners), route):
         change(compiler, one, EventType.ADDED)
     change(compiler, objects.node("n1", "172.31.0.10"), EventType.ADDED)
     assert b"shop/r/0" in of(compiler, "n1", types.SCOPE)["gw|shop/gw/80|a.test"].body
