@@ -483,3 +483,45 @@ async def test_what_is_no_load_balancer_any_more_has_no_address(
         api.apply(balanced("ours", type="ClusterIP"))
         await eventually(lambda: ingress(api, service) == [])
         await eventually(lambda: conditions(get(api, service)["status"]) == {})
+
+
+def of_x(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "x", "namespace": "status"},
+        "spec": spec,
+    }
+
+
+async def test_experimental_kinds_say_whether_they_hold(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    named = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x"}
+    out = route() | {"metadata": {"name": "out", "namespace": "status"}}
+    out["spec"]["rules"] = [{"backendRefs": [named]}]
+    place = {"hostname": "a.test"}
+    backend = {"type": "ExternalHostname", "externalHostname": place, "port": {"number": 80}}
+    target = {"group": "", "kind": "Service", "name": "missing"}
+    made = [
+        out,
+        of_x("XBackend", backend),
+        of_x("XBackendTrafficPolicy", {"targetRefs": [target], "retryConstraint": {}}),
+    ]
+    for raw in made:
+        api.delete(raw)
+        api.apply(raw)
+    try:
+        async with replica(api):
+            await settled(api, *objects, out)
+            await eventually(lambda: all(get(api, one).get("status") for one in made))
+            _, external, traffic = (get(api, one)["status"] for one in made)
+            (at_gateway,) = external["ancestors"]
+            assert conditions(at_gateway) == {"Accepted": "True"}
+            (at_service,) = traffic["ancestors"]
+            assert at_service["ancestorRef"] == target | {"namespace": "status"}
+            (accepted,) = at_service["conditions"]
+            assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
+    finally:
+        for raw in made:
+            api.delete(raw)
