@@ -171,3 +171,21 @@ def test_weights_are_those_of_the_clusters_that_a_gateway_uses() -> None:
     (layer,) = [one.body for one in compiler.resources("n1") if one.type_url == types.RUNTIME]
     assert f"route.shop/web/0/0.{SHOWING}".encode() in layer
     assert b"route.shop/web/0/0.gw|shop/plain/80" in layer
+
+
+def test_pods_meet_the_same_endpoints_without_tls_of_ours() -> None:
+    parent = {"group": "", "kind": "Service", "name": "web"}
+    route = objects.http_route("mesh", parent=parent, backends=[("web", 1)])
+    with_policy = compiled(world(showing({"name": "client"}), secret(), route))
+    things = world(showing({"name": "client"}), secret(), route)
+    without = compiled([one for one in things if one.ref.kind != "BackendTLSPolicy"])
+    (found,), (plain,) = (
+        [
+            one.body
+            for one in compiler.resources("n1")
+            if one.name == "mesh|shop/web/80" and one.type_url == types.CLUSTER
+        ]
+        for compiler in (with_policy, without)
+    )
+    assert found == plain
+    assert b"transport_sockets.tls" not in found

@@ -117,6 +117,12 @@ def test_controllers_may_read_every_kind_and_write_every_status() -> None:
             assert Right("", "update", group, resource, "status") in allowed
 
 
+def test_controllers_may_read_what_holds_certificates_to_trust() -> None:
+    allowed = set(rights(rendered(), "penstock-controller"))
+    for group, resource in (("certificates.k8s.io", "clustertrustbundles"), ("", "configmaps")):
+        assert {Right("", verb, group, resource) for verb in ("list", "watch")} <= allowed
+
+
 def test_chart_distribution_and_code_are_of_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

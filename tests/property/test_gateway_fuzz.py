@@ -36,6 +36,7 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
+from penstock.gatewayapi.trust import TrustSources
 from penstock.ir.external import External
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
 from penstock.meta.names import NamespacedName
@@ -163,7 +164,7 @@ def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> N
 def test_any_external_backend_is_a_place_or_says_why_not(document: dict[str, Any]) -> None:
     found = decode(XBackend, document)
     if isinstance(found, XBackend):
-        place = external(found, lambda _: None)
+        place = external(found, TrustSources())
         assert isinstance(place, External) == (backend_condition(found, place).status is True)
 
 

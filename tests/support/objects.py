@@ -8,10 +8,10 @@ from typing import Any
 from penstock.compiler.compile import KINDS
 from penstock.core.decode import decode
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ConfigMap, Deployment, Secret
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret
 from penstock.core.objects import Broken, Object
 
-_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret)
+_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, ClusterTrustBundle)
 KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
 CONTROLLER = "penstock.dev/gateway-controller"
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Settings
 from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
@@ -109,8 +110,13 @@ def _world(authority: Issued, hostname: str) -> list[Object | Broken]:
     ]
 
 
-async def _status(envoy: CompiledEnvoy, place: Place, world: list[Object | Broken]) -> int:
-    compiler = Compiler()
+async def _status(
+    envoy: CompiledEnvoy,
+    place: Place,
+    world: list[Object | Broken],
+    settings: Settings | None = None,
+) -> int:
+    compiler = Compiler(settings)
     compiler.apply(objects.added(world))
     assert compiler.failures == {}
     await envoy.run(compiler.resources("n1"), Surroundings(endpoints={"10.244.0.1": place}))
@@ -175,6 +181,52 @@ async def test_without_a_certificate_to_trust_nothing_is_connected(
     world = [one for one in _world(authority, NAME) if one.ref.kind != "ConfigMap"]
     assert await _status(envoy, place, world) == 503
     assert asked == []
+
+
+def _trusting(**validation: Any) -> list[Object | Broken]:
+    """Return the world with other authorities than those of a ConfigMap."""
+    policy = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
+            "validation": {"hostname": NAME, **validation},
+        },
+    }
+    without = {"ConfigMap", "BackendTLSPolicy"}
+    world = [one for one in _world(issue("unused"), NAME) if one.ref.kind not in without]
+    return [*world, objects.made(policy)]
+
+
+async def test_an_endpoint_is_judged_by_the_systems_authorities(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, authority, asked = server
+    world = _trusting(wellKnownCACertificates="System")
+    assert await _status(envoy, place, world) == 503
+    assert asked == []
+    strangers = Settings(system_authorities=issue("stranger").pem.encode())
+    assert await _status(envoy, place, world, strangers) == 503
+    trusting = Settings(system_authorities=authority.pem.encode())
+    assert await _status(envoy, place, world, trusting) == 200
+    assert set(asked) == {NAME}
+
+
+async def test_an_endpoint_is_judged_by_a_bundle_of_the_cluster(
+    envoy: CompiledEnvoy, server: tuple[Place, Issued, list[str | None]]
+) -> None:
+    place, authority, _ = server
+    kind = {"kind": "ClusterTrustBundle", "metadata": {"name": "roots"}}
+    bundle = {
+        "apiVersion": "certificates.k8s.io/v1",
+        **kind,
+        "spec": {"trustBundle": authority.pem},
+    }
+    reference = {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "roots"}
+    world = _trusting(caCertificateRefs=[reference])
+    assert await _status(envoy, place, world) == 503
+    assert await _status(envoy, place, [*world, objects.made(bundle)]) == 200
 
 
 async def test_a_policy_that_is_not_understood_closes_its_service(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.core.decode import decode
-from penstock.core.kinds import ConfigMap
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls import (
     authorities,
@@ -17,7 +17,8 @@ from penstock.gatewayapi.backend_tls import (
     winner,
 )
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
-from penstock.gatewayapi.watched_secrets import watched_config_maps
+from penstock.gatewayapi.trust import TrustSources
+from penstock.gatewayapi.watched_secrets import watched_bundles, watched_config_maps
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.meta.names import NamespacedName
 from support.gateway_objects import API, Json
@@ -58,9 +59,26 @@ def config_map(**data: str) -> ConfigMap:
     return made
 
 
-def known(found: ConfigMap | None = None) -> Any:
+def known(found: ConfigMap | None = None) -> TrustSources:
     there = found or config_map(**{"ca.crt": PEM})
-    return {NamespacedName("app", "ca"): there}.get
+    return TrustSources(config_map={NamespacedName("app", "ca"): there}.get)
+
+
+def bundle(pem: str) -> ClusterTrustBundle:
+    made = decode(
+        ClusterTrustBundle,
+        {
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "ClusterTrustBundle",
+            "metadata": {"name": "roots"},
+            "spec": {"trustBundle": pem},
+        },
+    )
+    assert isinstance(made, ClusterTrustBundle), made
+    return made
+
+
+BUNDLE = {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "roots"}
 
 
 def test_the_port_of_its_own_goes_before_the_whole_service() -> None:
@@ -146,7 +164,7 @@ def test_without_a_certificate_to_trust_nothing_is_connected(
 ) -> None:
     one = policy(**validation)
     there = {NamespacedName("app", "ca"): found}
-    came_to = authorities(one, there.get)
+    came_to = authorities(one, TrustSources(config_map=there.get))
     assert isinstance(backend_tls(one, came_to), RefusedTls)
     told = _summary(policy_conditions(one, came_to, conflicted=False))
     assert told["Accepted"] == (False, accepted)
@@ -164,8 +182,56 @@ def test_a_good_reference_serves_beside_a_bad_one() -> None:
 
 
 def test_config_maps_that_policies_name_are_read_and_no_others() -> None:
-    found = watched_config_maps([policy(), policy("b", caCertificateRefs=[{**CA, "kind": "X"}])])
-    assert found == {NamespacedName("app", "ca")}
+    every = [policy(), policy("b", caCertificateRefs=[{**CA, "kind": "X"}, BUNDLE])]
+    assert watched_config_maps(every) == {NamespacedName("app", "ca")}
+    assert watched_bundles(every) == {NamespacedName("", "roots")}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "message"),
+    [
+        (bundle(PEM), "", ""),
+        (
+            bundle("-"),
+            "InvalidCACertificateRef",
+            "ClusterTrustBundle roots: spec.trustBundle holds no certificate",
+        ),
+        (None, "InvalidCACertificateRef", "ClusterTrustBundle roots does not exist"),
+    ],
+)
+def test_a_bundle_of_the_cluster_is_trusted_in_every_namespace(
+    found: ClusterTrustBundle | None, reason: str, message: str
+) -> None:
+    accepted = not reason
+    one = policy(caCertificateRefs=[BUNDLE])
+    came_to = authorities(one, TrustSources(bundle=lambda _: found))
+    assert isinstance(backend_tls(one, came_to), BackendTls if accepted else RefusedTls)
+    told = policy_conditions(one, came_to, conflicted=False)
+    assert _summary(told) == {
+        "Accepted": (accepted, "Accepted" if accepted else "NoValidCACertificate"),
+        "ResolvedRefs": (accepted, reason or "ResolvedRefs"),
+    }
+    assert message in told[1].message
+
+
+def test_the_systems_authorities_are_trusted_where_there_are_any() -> None:
+    one = policy(caCertificateRefs=[], wellKnownCACertificates="System")
+    with_them, without = (authorities(one, TrustSources(system=known)) for known in (True, False))
+    tls = backend_tls(one, with_them)
+    assert isinstance(tls, BackendTls)
+    assert (tls.system, tls.authorities) == (True, b"")
+    assert isinstance(backend_tls(one, without), RefusedTls)
+    accepted = policy_conditions(one, without, conflicted=False)[0]
+    assert (accepted.status, accepted.reason) == (False, "Invalid")
+    assert "--system-authorities" in accepted.message
+
+
+def test_no_other_well_known_authorities_are_known() -> None:
+    one = policy(caCertificateRefs=[], wellKnownCACertificates="acme.io/ours")
+    came_to = authorities(one, TrustSources(system=True))
+    assert isinstance(backend_tls(one, came_to), RefusedTls)
+    told = _summary(policy_conditions(one, came_to, conflicted=False))
+    assert told["Accepted"] == (False, "Invalid")
 
 
 @pytest.mark.parametrize(

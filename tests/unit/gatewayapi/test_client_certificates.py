@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from penstock.core.decode import decode
-from penstock.core.kinds import ConfigMap
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap
 from penstock.gatewayapi.client_certificates import ClientChecks, client_checks
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.listeners import ListenerStatus
 from penstock.gatewayapi.resources import Gateway, ReferenceGrant
 from penstock.gatewayapi.status import gateway_status
-from penstock.gatewayapi.watched_secrets import watched_config_maps
+from penstock.gatewayapi.trust import TrustSources
+from penstock.gatewayapi.watched_secrets import watched_bundles, watched_config_maps
 from penstock.meta.names import NamespacedName
 from support.gateway_objects import Json, gateway, gateway_class, listener, raw
 from support.pki import issue
@@ -63,7 +64,24 @@ def checks(given: Gateway, *grants: ReferenceGrant) -> ClientChecks:
         NamespacedName("app", "empty"): config_map(),
         NamespacedName("far", "ca"): config_map(**{"ca.crt": PEM}),
     }
-    return client_checks(given, known.get, lambda _: grants)
+    spec = {"trustBundle": PEM}
+    bundle = decode(
+        ClusterTrustBundle,
+        {"apiVersion": "certificates.k8s.io/v1beta1", **_bundle("roots"), "spec": spec},
+    )
+    assert isinstance(bundle, ClusterTrustBundle), bundle
+    bundles = {NamespacedName("", "roots"): bundle}
+    sources = TrustSources(config_map=known.get, bundle=bundles.get)
+    return client_checks(given, sources, lambda _: grants)
+
+
+def _bundle(name: str) -> Json:
+    return {"kind": "ClusterTrustBundle", "metadata": {"name": name}}
+
+
+def bundle_ref(name: str, **more: Any) -> Json:
+    group = "certificates.k8s.io"
+    return {"group": group, "kind": "ClusterTrustBundle", "name": name, **more}
 
 
 def test_what_is_said_for_a_port_goes_before_the_default() -> None:
@@ -99,6 +117,9 @@ def _states(one: ListenerStatus) -> dict[str, tuple[Any, str]]:
         (ref("empty"), "InvalidCACertificateRef"),
         (ref(kind="Secret"), "InvalidCACertificateKind"),
         (ref(namespace="far"), "RefNotPermitted"),
+        (ref("nowhere", namespace="far"), "RefNotPermitted"),
+        (bundle_ref("nowhere"), "InvalidCACertificateRef"),
+        (bundle_ref("roots", namespace="app"), "InvalidCACertificateRef"),
     ],
 )
 def test_without_an_authority_a_listener_does_not_serve(reference: Json, reason: str) -> None:
@@ -121,6 +142,14 @@ def test_a_grant_allows_authorities_of_another_namespace() -> None:
     assert _states(_https(given, checks(given, grant())))["Accepted"] == (True, "Accepted")
     assert watched_config_maps([gateway_class(), given]) == frozenset()
     assert watched_config_maps([gateway_class(), given, grant()]) == {NamespacedName("far", "ca")}
+
+
+def test_a_bundle_of_the_cluster_needs_no_grant() -> None:
+    given = checked(validation(bundle_ref("roots")))
+    states = _states(_https(given, checks(given)))
+    assert states["Accepted"] == (True, "Accepted")
+    assert states["ResolvedRefs"] == (True, "ResolvedRefs")
+    assert watched_bundles([gateway_class(), given]) == {NamespacedName("", "roots")}
 
 
 def test_who_lets_everybody_in_says_so() -> None:

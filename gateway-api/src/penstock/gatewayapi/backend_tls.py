@@ -6,25 +6,25 @@ counts, then the first by name). A policy with a port goes before one without, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from penstock.core.kinds import ConfigMap
-from penstock.gatewayapi.backend_tls_policy import (
-    BackendTLSPolicy,
-    BackendTLSPolicyValidation,
-    is_config_map,
-)
-from penstock.gatewayapi.certificates import AUTHORITIES_KEY, CertificateFault, read_authorities
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, BackendTLSPolicyValidation
 from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.trust import (
+    HOLDERS,
+    SYSTEM,
+    TrustSources,
+    holder_of,
+    kind_text,
+    trusted,
+)
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName, Origin
+from penstock.meta.names import Origin
 
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidKind"
-
-ConfigMaps = Callable[[NamespacedName], ConfigMap | None]
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -35,36 +35,38 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Authorities(msgspec.Struct, frozen=True, kw_only=True):
-    """What caCertificateRefs came to."""
+    """What caCertificateRefs, or wellKnownCACertificates, came to."""
 
     pem: bytes = b""
     faults: tuple[Fault, ...] = ()
+    system: bool = False
+    """Whether the authorities of the system are known."""
 
 
-def authorities(policy: BackendTLSPolicy, config_maps: ConfigMaps) -> Authorities:
+def authorities(policy: BackendTLSPolicy, sources: TrustSources) -> Authorities:
     """Look up the certificates of *policy*."""
-    return authorities_of(policy.spec.validation, policy.metadata.namespace, config_maps)
+    return authorities_of(policy.spec.validation, policy.metadata.namespace, sources)
 
 
 def authorities_of(
-    validation: BackendTLSPolicyValidation, namespace: str, config_maps: ConfigMaps
+    validation: BackendTLSPolicyValidation, namespace: str, sources: TrustSources
 ) -> Authorities:
     """Look up the certificates that *validation* names in *namespace*."""
     found: list[bytes] = []
     faults: list[Fault] = []
     for index, one in enumerate(validation.ca_certificate_refs):
         path = f"caCertificateRefs[{index}]"
-        if not is_config_map(one):
-            kind = f"{one.group}/{one.kind}" if one.group else one.kind
-            faults.append(Fault(INVALID_KIND, f"{path}: {kind} is not supported; use ConfigMap"))
+        holder = holder_of(one, namespace)
+        if holder is None:
+            text = f"{path}: {kind_text(one)} is not supported; use {HOLDERS}"
+            faults.append(Fault(INVALID_KIND, text))
             continue
-        name = NamespacedName(namespace, one.name)
-        read = _read(config_maps(name), name)
+        read = trusted(holder, sources)
         if isinstance(read, bytes):
             found.append(read)
         else:
             faults.append(Fault(INVALID_REF, f"{path}: {read.message}"))
-    return Authorities(pem=b"".join(found), faults=tuple(faults))
+    return Authorities(pem=b"".join(found), faults=tuple(faults), system=sources.system)
 
 
 def fault_of(policy: BackendTLSPolicy, found: Authorities) -> Fault | None:
@@ -75,10 +77,13 @@ def fault_of(policy: BackendTLSPolicy, found: Authorities) -> Fault | None:
 def validation_fault(validation: BackendTLSPolicyValidation, found: Authorities) -> Fault | None:
     """Return why nobody has a valid certificate under *validation*, None if somebody may."""
     known = validation.well_known_ca_certificates
-    if known is not None:
-        text = f"wellKnownCACertificates {known} is not supported; use caCertificateRefs"
+    if known is not None and known != SYSTEM:
+        text = f"wellKnownCACertificates {known} is not supported; use {SYSTEM}"
         return Fault("Invalid", text)
-    if not found.pem:
+    if known is not None and not found.system:
+        text = f"wellKnownCACertificates {SYSTEM}: the controller found no certificates where"
+        return Fault("Invalid", f"{text} --system-authorities says; use caCertificateRefs")
+    if known is None and not found.pem:
         return Fault("NoValidCACertificate", found.faults[0].message if found.faults else "")
     return None
 
@@ -126,6 +131,7 @@ def tls_of(
     return BackendTls(
         server_name=validation.hostname,
         authorities=found.pem,
+        system=validation.well_known_ca_certificates is not None,
         hostnames=tuple(one.hostname for one in names if one.hostname is not None)
         if names
         else (validation.hostname,),
@@ -155,13 +161,3 @@ def policy_conditions(
 
 def _rank(policy: BackendTLSPolicy) -> tuple[str, str]:
     return policy.metadata.creation_timestamp, str(policy.key)
-
-
-def _read(found: ConfigMap | None, name: NamespacedName) -> bytes | CertificateFault:
-    if found is None:
-        return CertificateFault(f"ConfigMap {name} does not exist")
-    content = found.files().get(AUTHORITIES_KEY, b"")
-    read = read_authorities(content)
-    if isinstance(read, CertificateFault):
-        return CertificateFault(f"ConfigMap {name}: {AUTHORITIES_KEY} {read.message}")
-    return read

@@ -27,7 +27,8 @@ from penstock.gatewayapi.fields import (
     at_most,
     one_of,
 )
-from penstock.meta.names import NamespacedName
+from penstock.gatewayapi.trust import SYSTEM, holder_of
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 
 MAX_TARGETS, MAX_AUTHORITIES, MAX_NAMES, MAX_OPTIONS = 16, 8, 5, 16
@@ -66,6 +67,16 @@ class BackendTLSPolicyValidation(ApiStruct, frozen=True, kw_only=True):
     )
     hostname: PreciseHostname
     subject_alt_names: tuple[SubjectAltName, ...] = ()
+
+    def holders(self, namespace: str) -> tuple[ObjectRef, ...]:
+        """Return the objects with certificates to trust that are named from *namespace*."""
+        found = (holder_of(one, namespace) for one in self.ca_certificate_refs)
+        return tuple(one for one in found if one is not None)
+
+    @property
+    def trusts_system(self) -> bool:
+        """Return whether the authorities of the system are asked for."""
+        return self.well_known_ca_certificates == SYSTEM
 
     @override
     def checks(self) -> Iterator[Problem]:
@@ -111,11 +122,14 @@ class BackendTLSPolicy(Object, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(named))
 
     @property
-    def authorities(self) -> tuple[NamespacedName, ...]:
-        """Return the ConfigMaps that the policy names."""
-        here = self.metadata.namespace
-        refs = self.spec.validation.ca_certificate_refs
-        return tuple(NamespacedName(here, one.name) for one in refs if is_config_map(one))
+    def authorities(self) -> tuple[ObjectRef, ...]:
+        """Return the objects with certificates to trust that the policy names."""
+        return self.spec.validation.holders(self.metadata.namespace)
+
+    @property
+    def trusts_system(self) -> bool:
+        """Return whether the policy asks for the authorities of the system."""
+        return self.spec.validation.trusts_system
 
     def sections(self, service: str) -> frozenset[str | None]:
         """Return the ports of a Service that the policy names; None stands for all."""
@@ -124,11 +138,6 @@ class BackendTLSPolicy(Object, frozen=True, kw_only=True):
             for one in self.spec.target_refs
             if _is_service(one) and one.name == service
         )
-
-
-def is_config_map(reference: LocalObjectReference) -> bool:
-    """Return whether *reference* is to a ConfigMap."""
-    return (reference.group, reference.kind) == (CORE_GROUP, "ConfigMap")
 
 
 def _is_service(target: PolicyTarget) -> bool:

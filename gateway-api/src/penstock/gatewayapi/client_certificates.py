@@ -10,19 +10,25 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from penstock.core.kinds import ConfigMap
-from penstock.gatewayapi.certificates import AUTHORITIES_KEY, CertificateFault, read_authorities
-from penstock.gatewayapi.fields import CORE_GROUP, ObjectReference
+from penstock.gatewayapi.certificates import CertificateFault
+from penstock.gatewayapi.fields import ObjectReference
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import FrontendTLSValidation, Gateway, ReferenceGrant
-from penstock.meta.names import NamespacedName
+from penstock.gatewayapi.trust import (
+    HOLDERS,
+    TrustSources,
+    holder_of,
+    is_bundle,
+    kind_text,
+    trusted,
+)
+from penstock.meta.names import ObjectRef
 
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidCACertificateKind"
 REF_NOT_PERMITTED, NO_VALID = "RefNotPermitted", "NoValidCACertificate"
 
 Grants = Callable[[str], Iterable[ReferenceGrant]]
 """ReferenceGrants of a namespace."""
-ConfigMaps = Callable[[NamespacedName], ConfigMap | None]
 
 
 class RefFault(msgspec.Struct, frozen=True):
@@ -62,14 +68,14 @@ class ClientChecks(msgspec.Struct, frozen=True, kw_only=True):
 NO_CHECKS = ClientChecks()
 
 
-def client_checks(gateway: Gateway, config_maps: ConfigMaps, grants: Grants) -> ClientChecks:
+def client_checks(gateway: Gateway, sources: TrustSources, grants: Grants) -> ClientChecks:
     """Return how clients of *gateway* are checked."""
     frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
     if frontend is None:
         return NO_CHECKS
 
     def check(validation: FrontendTLSValidation | None) -> ClientCheck | None:
-        return None if validation is None else _check(gateway, validation, config_maps, grants)
+        return None if validation is None else _check(gateway, validation, sources, grants)
 
     return ClientChecks(
         default=check(frontend.default.validation),
@@ -77,27 +83,29 @@ def client_checks(gateway: Gateway, config_maps: ConfigMaps, grants: Grants) -> 
     )
 
 
-def named_authorities(gateway: Gateway, grants: Grants) -> frozenset[NamespacedName]:
-    """Return the ConfigMaps that *gateway* names and may read."""
+def named_authorities(gateway: Gateway, grants: Grants) -> frozenset[ObjectRef]:
+    """Return the objects with certificates to trust that *gateway* names and may read."""
     frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
     if frontend is None:
         return frozenset()
     every = [frontend.default.validation, *(one.tls.validation for one in frontend.per_port)]
-    return frozenset(
-        _target(gateway, reference)
+    references = [
+        reference
         for validation in every
         for reference in (validation.ca_certificate_refs if validation is not None else ())
-        if _is_config_map(reference) and _may_refer(gateway, reference, grants)
-    )
+        if _may_refer(gateway, reference, grants)
+    ]
+    found = (holder_of(one, _namespace(gateway, one)) for one in references)
+    return frozenset(one for one in found if one is not None)
 
 
 def _check(
-    gateway: Gateway, validation: FrontendTLSValidation, config_maps: ConfigMaps, grants: Grants
+    gateway: Gateway, validation: FrontendTLSValidation, sources: TrustSources, grants: Grants
 ) -> ClientCheck:
     found: list[bytes] = []
     faults: list[RefFault] = []
     for index, reference in enumerate(validation.ca_certificate_refs):
-        read = _look_up(gateway, reference, config_maps, grants)
+        read = _look_up(gateway, reference, sources, grants)
         if isinstance(read, bytes):
             found.append(read)
         else:
@@ -110,37 +118,33 @@ def _check(
 
 
 def _look_up(
-    gateway: Gateway, reference: ObjectReference, config_maps: ConfigMaps, grants: Grants
+    gateway: Gateway, reference: ObjectReference, sources: TrustSources, grants: Grants
 ) -> bytes | RefFault:
-    name = _target(gateway, reference)
+    namespace = _namespace(gateway, reference)
     if not _may_refer(gateway, reference, grants):
-        text = f"no ReferenceGrant in namespace {name.namespace} allows {reference.kind} {name}"
+        name = f"{reference.kind} {namespace}/{reference.name}"
+        text = f"no ReferenceGrant in namespace {namespace} allows {name}"
         return RefFault(REF_NOT_PERMITTED, text)
-    if not _is_config_map(reference):
-        kind = f"{reference.group}/{reference.kind}" if reference.group else reference.kind
-        return RefFault(INVALID_KIND, f"{kind} holds no certificates to trust; use ConfigMap")
-    there = config_maps(name)
-    if there is None:
-        return RefFault(INVALID_REF, f"ConfigMap {name} does not exist")
-    read = read_authorities(there.files().get(AUTHORITIES_KEY, b""))
-    if isinstance(read, CertificateFault):
-        return RefFault(INVALID_REF, f"ConfigMap {name}: {AUTHORITIES_KEY} {read.message}")
-    return read
+    if is_bundle(reference) and reference.namespace is not None:
+        return RefFault(INVALID_REF, "namespace: a ClusterTrustBundle is of none; remove it")
+    holder = holder_of(reference, namespace)
+    if holder is None:
+        text = f"{kind_text(reference)} holds no certificates to trust; use {HOLDERS}"
+        return RefFault(INVALID_KIND, text)
+    read = trusted(holder, sources)
+    return RefFault(INVALID_REF, read.message) if isinstance(read, CertificateFault) else read
 
 
-def _target(gateway: Gateway, reference: ObjectReference) -> NamespacedName:
-    return NamespacedName(reference.namespace or gateway.metadata.namespace, reference.name)
-
-
-def _is_config_map(reference: ObjectReference) -> bool:
-    return (reference.group, reference.kind) == (CORE_GROUP, "ConfigMap")
+def _namespace(gateway: Gateway, reference: ObjectReference) -> str:
+    return reference.namespace or gateway.metadata.namespace
 
 
 def _may_refer(gateway: Gateway, reference: ObjectReference, grants: Grants) -> bool:
-    name = _target(gateway, reference)
-    own = gateway.metadata.namespace
+    own, namespace = gateway.metadata.namespace, _namespace(gateway, reference)
+    if is_bundle(reference):
+        return True
     return permitted(
         Referrer(own, kind=Gateway.kind),
-        Referent(name.namespace, name.name, reference.group, reference.kind),
-        grants(name.namespace) if name.namespace != own else (),
+        Referent(namespace, reference.name, reference.group, reference.kind),
+        grants(namespace) if namespace != own else (),
     )

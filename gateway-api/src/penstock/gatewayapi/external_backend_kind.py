@@ -22,7 +22,7 @@ from penstock.gatewayapi.fields import (
     one_of,
 )
 from penstock.gatewayapi.session_persistence import SessionPersistence
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Problem
 
 X_GROUP = "gateway.networking.x-k8s.io"
@@ -111,9 +111,13 @@ class XBackend(Object, frozen=True, kw_only=True):
     spec: BackendSpec
 
     @property
-    def authorities(self) -> tuple[NamespacedName, ...]:
-        """Return the ConfigMaps that it names."""
+    def authorities(self) -> tuple[ObjectRef, ...]:
+        """Return the objects with certificates to trust that it names."""
         validation = self.spec.tls.validation
-        refs = validation.ca_certificate_refs if validation is not None else ()
-        here = self.metadata.namespace
-        return tuple(NamespacedName(here, one.name) for one in refs if one.kind == "ConfigMap")
+        return () if validation is None else validation.holders(self.metadata.namespace)
+
+    @property
+    def trusts_system(self) -> bool:
+        """Return whether it asks for the authorities of the system."""
+        validation = self.spec.tls.validation
+        return validation is not None and validation.trusts_system

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from penstock.gatewayapi.backend_tls import (
     Authorities,
-    ConfigMaps,
     authorities_of,
     tls_of,
     validation_fault,
@@ -15,6 +14,7 @@ from penstock.gatewayapi.backend_tls import (
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.faults import Fault
+from penstock.gatewayapi.trust import TrustSources
 from penstock.ir.backend_tls import BackendTls
 from penstock.ir.external import External
 from penstock.meta.conditions import Condition
@@ -24,7 +24,7 @@ _HTTP2 = frozenset({"HTTP2", "H2C", "GRPC"})
 _INVALID = "Invalid"
 
 
-def external(backend: XBackend, config_maps: ConfigMaps) -> External | Fault:
+def external(backend: XBackend, sources: TrustSources) -> External | Fault:
     """Return the place of *backend*, or why nothing is sent there."""
     spec = backend.spec
     if spec.external_hostname is None:
@@ -33,7 +33,7 @@ def external(backend: XBackend, config_maps: ConfigMaps) -> External | Fault:
         return Fault("spec.protocol", "TCP is not spoken by routes for requests", _INVALID)
     if spec.protocol in ("HTTP2", "WSS") and spec.tls.mode == "None":
         return Fault("spec.tls", f"needs TLS: protocol is {spec.protocol}", _INVALID)
-    tls = _tls(backend, config_maps)
+    tls = _tls(backend, sources)
     if isinstance(tls, Fault):
         return tls
     return External(
@@ -45,7 +45,7 @@ def external(backend: XBackend, config_maps: ConfigMaps) -> External | Fault:
     )
 
 
-def _tls(backend: XBackend, config_maps: ConfigMaps) -> BackendTls | Fault | None:
+def _tls(backend: XBackend, sources: TrustSources) -> BackendTls | Fault | None:
     given = backend.spec.tls
     if given.mode == "None":
         return None
@@ -53,7 +53,7 @@ def _tls(backend: XBackend, config_maps: ConfigMaps) -> BackendTls | Fault | Non
         return Fault("spec.tls.mode", "ClientAndServer is not served; use ServerOnly", _INVALID)
     if given.validation is None:
         return Fault("spec.tls.validation", "is missing: nobody would be trusted", _INVALID)
-    found: Authorities = authorities_of(given.validation, backend.metadata.namespace, config_maps)
+    found: Authorities = authorities_of(given.validation, backend.metadata.namespace, sources)
     fault = validation_fault(given.validation, found)
     if fault is not None:
         return Fault("spec.tls.validation", fault.message, fault.reason)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.client_certificates import named_authorities
@@ -15,16 +16,16 @@ from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.status import is_ours
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 
 REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet})
 """Kinds whose objects name Secrets."""
 HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide it."""
 AUTHORITY_REFERRERS: frozenset[type[Object]] = frozenset({BackendTLSPolicy, Gateway, XBackend})
-"""Kinds whose objects name ConfigMaps."""
+"""Kinds whose objects name what holds certificates to trust."""
 AUTHORITY_HOLDERS: frozenset[type[Object]] = AUTHORITY_REFERRERS | {GatewayClass, ReferenceGrant}
-"""Kinds whose objects decide which ConfigMaps are read."""
+"""Kinds whose objects decide which of that is read."""
 
 
 def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
@@ -60,10 +61,19 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
 
 def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
     """Return the ConfigMaps to read, given all objects of the kinds `AUTHORITY_HOLDERS`."""
+    return _watched(objects, ConfigMap)
+
+
+def watched_bundles(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
+    """Return the ClusterTrustBundles to read, given the same objects."""
+    return _watched(objects, ClusterTrustBundle)
+
+
+def _watched(objects: Iterable[Object | Broken], kind: type[Object]) -> frozenset[NamespacedName]:
     classes: set[str] = set()
     grants: dict[str, list[ReferenceGrant]] = {}
     gateways: list[Gateway] = []
-    found: set[NamespacedName] = set()
+    found: set[ObjectRef] = set()
     for thing in objects:
         match thing:
             case BackendTLSPolicy() | XBackend():
@@ -79,7 +89,7 @@ def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[Namespa
     for one in gateways:
         if one.spec.gateway_class_name in classes:
             found |= named_authorities(one, lambda namespace: grants.get(namespace, ()))
-    return frozenset(found)
+    return frozenset(one.key for one in found if one.kind == kind.kind)
 
 
 def _may_let_in(gateway: Gateway, added: ListenerSet) -> bool:

@@ -14,7 +14,8 @@ Item = dict[str, Any]
 
 UNKNOWN = "-"
 KINDS = (
-    "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret", "Node",
+    "Namespace", "Service", "EndpointSlice", "Pod", "Deployment", "ConfigMap", "Secret",
+    "ClusterTrustBundle", "Node",
     "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute",
     "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "Ingress", "IngressClass",
     "CiliumNetworkPolicy", "XBackend", "XBackendTrafficPolicy", "XMesh",
@@ -331,4 +332,7 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     ),
     "ConfigMap": (Column("KEYS", _keys),),
     "Secret": (Column("KEYS", _keys),),
+    "ClusterTrustBundle": (
+        Column("SIGNER", lambda item: _spec(item).get("signerName") or UNKNOWN),
+    ),
 }

@@ -342,6 +342,10 @@ ControllerGatewayAddresses = Annotated[
         "--gateway-addresses", help="nodes, loadbalancer, or pool:192.0.2.0/26 (cluster)."
     ),
 ]
+ControllerSystemAuthorities = Annotated[
+    Path | None,
+    typer.Option("--system-authorities", help="PEM; else where this system keeps them."),
+]
 ControllerSystemNamespace = Annotated[
     str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")
 ]
@@ -372,6 +376,7 @@ def controller(
     drain_seconds: ControllerDrainSeconds = 5.0,
     gateway_addresses: ControllerGatewayAddresses = "nodes",
     system_namespace: ControllerSystemNamespace = "",
+    system_authorities: ControllerSystemAuthorities = None,
     in_cluster: ControllerInCluster = False,
     only_gateways: ControllerOnlyGateways = False,
     log_level: LogLevel = "info",
@@ -404,6 +409,7 @@ def controller(
             drain=drain_seconds,
         ),
         published_offset=published_offset,
+        system_authorities=system_authorities,
         only_gateways=only_gateways,
         log_level=log_level,
         log_json=log_json,

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.cli.parts import read_system_authorities
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
 from penstock.controlplane.config import known_kinds
 from penstock.core.decode import Decoded
 from penstock.core.events import Event, EventType
 from penstock.core.pods import Pod
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.lab.cluster import simulate
 from penstock.meta.errors import PenstockError
 from penstock.sources.file import Loaded, load
@@ -38,13 +41,21 @@ def compile_files(paths: Iterable[Path], settings: Settings | None = None) -> Co
             raise PenstockError(f"{path}: no such file or folder")
     loaded = load(wanted, known_kinds())
     made = simulate(loaded.objects)
-    compiler = Compiler(settings)
+    compiler = Compiler(settings or _settings(loaded.objects))
     objects = [*_without_pods(loaded.objects), *made.objects]
     compiler.apply([Event(EventType.ADDED, one) for one in objects])
     if compiler.failures:
         first = min(compiler.failures.items(), key=lambda item: item[0])
         raise PenstockError(f"Penstock cannot compile {first[0]}: {first[1]!r}") from first[1]
     return Compiled(loaded, compiler, tuple(node.metadata.name for node in made.nodes))
+
+
+def _settings(objects: Iterable[Decoded]) -> Settings:
+    """Return what a controller of this machine would be told."""
+    asks = any(
+        isinstance(one, BackendTLSPolicy | XBackend) and one.trusts_system for one in objects
+    )
+    return Settings(system_authorities=read_system_authorities(None) if asks else b"")
 
 
 def _without_pods(objects: Iterable[Decoded]) -> list[Decoded]:

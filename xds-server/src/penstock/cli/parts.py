@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from penstock.compiler.settings import Settings
     from penstock.controlplane.endpoint import Network
     from penstock.sources.kubernetes.access import Access
+
+_log = structlog.get_logger("penstock.controller")
 
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ def run_controller(
     cluster: ClusterOptions,
     network: NetworkOptions,
     published_offset: int,
+    system_authorities: Path | None,
     only_gateways: bool,
     log_level: str,
     log_json: bool,
@@ -73,6 +77,8 @@ def run_controller(
         cluster: an API server to read from instead.
         network: what to serve to other machines.
         published_offset: see `penstock.compiler.settings.Settings`.
+        system_authorities: file with those that wellKnownCACertificates: System means; None is
+            where this system keeps them.
         only_gateways: whether to do without eBPF and in the present network namespace.
         log_level: the least to log.
         log_json: whether to log JSON lines.
@@ -86,6 +92,9 @@ def run_controller(
 
     log_to_stderr(json=log_json, level=log_level)
     settings = settings_of(cluster, published_offset, only_gateways=only_gateways)
+    settings = msgspec.structs.replace(
+        settings, system_authorities=read_system_authorities(system_authorities)
+    )
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
     environment = dict(os.environ)
@@ -157,6 +166,29 @@ def settings_of(cluster: ClusterOptions, published_offset: int, *, only_gateways
                 f"--gateway-addresses {cluster.gateway_addresses!r} is none of nodes, "
                 "loadbalancer, and pool:… with addresses; write pool:192.0.2.0/26"
             )
+
+
+def read_system_authorities(named: Path | None) -> bytes:
+    """Return the system's authorities in PEM, as `penstock.compiler.settings.Settings` takes them.
+
+    Without them, policies that ask for them are refused, and nothing else is.
+    """
+    from penstock.gatewayapi.certificates import CertificateFault, read_authorities
+    from penstock.runtime.system_authorities import find_authorities
+
+    file = find_authorities(named)
+    try:
+        read = CertificateFault("no file") if file is None else read_authorities(file.read_bytes())
+    except OSError as error:
+        read = CertificateFault(error.strerror or str(error))
+    if isinstance(read, bytes):
+        return read
+    _log.warning(
+        "no authorities of the system: BackendTLSPolicies that ask for them are refused",
+        file=str(file or ""),
+        reason=read.message,
+    )
+    return b""
 
 
 def _access(

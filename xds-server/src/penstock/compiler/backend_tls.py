@@ -6,6 +6,7 @@ from penstock.compiler.database import ALL, Database, served_as
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.merged_listeners import parent_of
 from penstock.compiler.routing import head
+from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
 from penstock.gatewayapi import backend_tls
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.backend_tls import Authorities
@@ -15,6 +16,8 @@ from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.xds import types
+from penstock.xds.resource import Resource, encode_resource
 
 MAX_ANCESTORS = 16
 """PolicyStatus.ancestors."""
@@ -24,7 +27,17 @@ MAX_ANCESTORS = 16
 def policy_authorities(db: Database, name: NamespacedName) -> Authorities | None:
     """Return what the references of a policy came to."""
     policy = db.backend_tls.get(name)
-    return None if policy is None else backend_tls.authorities(policy, db.config_maps.get)
+    return None if policy is None else backend_tls.authorities(policy, db.trust_sources)
+
+
+@query
+def system_authorities(db: Database, _: None) -> Resource | None:
+    """Return the resource with the authorities of the system; None if nobody asks for them."""
+    pem = db.settings.system_authorities
+    asked = db.backend_tls.bucket("system", ALL) or db.externals.bucket("system", ALL)
+    if not pem or not asked:
+        return None
+    return encode_resource(types.SECRET, SYSTEM_AUTHORITIES, trusted_secret(pem))
 
 
 def policies_for(db: Database, service: NamespacedName) -> list[BackendTLSPolicy]:

@@ -315,6 +315,7 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "XBackendTrafficPolicy": db.backend_traffic,
         "XBackend": db.externals,
         "ConfigMap": db.config_maps,
+        "ClusterTrustBundle": db.trust_bundles,
         "ReferenceGrant": db.grants,
     }
 

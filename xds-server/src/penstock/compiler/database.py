@@ -9,7 +9,14 @@ import msgspec
 
 from penstock.compiler.settings import Settings
 from penstock.core.crds import CustomResourceDefinition
-from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
+from penstock.core.kinds import (
+    ClusterTrustBundle,
+    ConfigMap,
+    EndpointSlice,
+    Namespace,
+    Secret,
+    Service,
+)
 from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
@@ -27,6 +34,7 @@ from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
 from penstock.gatewayapi.shadows import asked_by
 from penstock.gatewayapi.stream_resources import StreamRoute
+from penstock.gatewayapi.trust import TrustSources
 from penstock.gatewayapi.versions import GROUPS
 from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
@@ -148,7 +156,11 @@ class GatewayCollections:
         )
         self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(
             engine,
-            {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
+            {
+                "service": lambda _, policy: policy.services,
+                "all": lambda _key, _policy: (ALL,),
+                "system": lambda _, policy: (ALL,) if policy.trusts_system else (),
+            },
         )
         self.broken_backend_tls: Collection[NamespacedName, Broken] = Collection(
             engine,
@@ -162,9 +174,12 @@ class GatewayCollections:
             engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
-        self.externals: Collection[NamespacedName, XBackend] = Collection(engine)
+        self.externals: Collection[NamespacedName, XBackend] = Collection(
+            engine, {"system": lambda _, backend: (ALL,) if backend.trusts_system else ()}
+        )
         """Places outside of the cluster."""
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
+        self.trust_bundles: Collection[NamespacedName, ClusterTrustBundle] = Collection(engine)
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             engine,
             {
@@ -257,6 +272,11 @@ class Database(ServiceCollections, GatewayCollections, NodeCollections):
         ServiceCollections.__init__(self, self.engine)
         GatewayCollections.__init__(self, self.engine)
         NodeCollections.__init__(self, self.engine)
+        self.trust_sources = TrustSources(
+            config_map=self.config_maps.get,
+            bundle=self.trust_bundles.get,
+            system=bool(settings.system_authorities),
+        )
 
 
 def _slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[NamespacedName, ...]:

@@ -48,7 +48,7 @@ def checks_of_clients(db: Database, gateway: NamespacedName) -> ClientChecks:
         names = db.grants.bucket("namespace", namespace)
         return [grant for name in names if (grant := db.grants.get(name)) is not None]
 
-    return NO_CHECKS if found is None else client_checks(found, db.config_maps.get, grants)
+    return NO_CHECKS if found is None else client_checks(found, db.trust_sources, grants)
 
 
 @query

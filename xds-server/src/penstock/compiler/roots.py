@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler import (
+    backend_tls,
     certificates,
     gateway_clusters,
     gateway_listeners,
@@ -249,7 +250,11 @@ def of_secret(db: Database, name: NamespacedName) -> Outputs:
 @query
 def of_node(db: Database, _: None) -> Outputs:
     """Return the outputs that belong to no object."""
-    always = (Output(application_cluster, None), Output(runtime_layer, None))
+    always = (
+        Output(application_cluster, None),
+        Output(runtime_layer, None),
+        Output(backend_tls.system_authorities, None),
+    )
     if not db.routes.bucket("copied", ALL):
         return always
     hops = (Output(copies_cluster, protocol.value) for protocol in copies.PROTOCOLS)

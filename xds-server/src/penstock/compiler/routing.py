@@ -79,7 +79,7 @@ def head(db: Database, name: ObjectRef) -> RouteHead | None:
 def external_place(db: Database, name: NamespacedName) -> External | Fault | None:
     """Return what an XBackend comes to; None if there is none."""
     backend = db.externals.get(name)
-    return None if backend is None else external(backend, db.config_maps.get)
+    return None if backend is None else external(backend, db.trust_sources)
 
 
 @query

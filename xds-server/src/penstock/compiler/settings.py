@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_netns: str = netns_of(HOST_NETNS)
     """Network namespace in which Gateways are published, relative to Envoy's working folder."""
     reach: Reach = Reach.NODE
+    system_authorities: bytes = b""
+    """Certificates in PEM for wellKnownCACertificates: System; empty if there are none."""
     published_offset: int = 8000
     """Ports below 1024 are published that much higher."""
 

@@ -13,13 +13,14 @@ import msgspec
 from penstock.compiler.compile import KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.endpoint import Network
-from penstock.core.kinds import ConfigMap, Deployment, Secret
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
     AUTHORITY_HOLDERS,
     AUTHORITY_REFERRERS,
     HOLDERS,
     REFERRERS,
+    watched_bundles,
     watched_config_maps,
     watched_secrets,
 )
@@ -64,6 +65,15 @@ AUTHORITIES = Referenced(
 """ConfigMaps with certificates of authorities, and no others."""
 
 
+BUNDLES = Referenced(
+    kind=ClusterTrustBundle,
+    holders=AUTHORITY_HOLDERS,
+    waits=AUTHORITY_REFERRERS,
+    names=watched_bundles,
+)
+"""ClusterTrustBundles with the same; the kind is asked for only when one is named."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a controller is told when it starts."""
 
@@ -85,7 +95,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 def known_kinds() -> Registry:
     """Return every kind that a folder may hold."""
-    return registry(KINDS, (Deployment, ConfigMap, Secret))
+    return registry(KINDS, (Deployment, ConfigMap, Secret, ClusterTrustBundle))
 
 
 def source_of(config: Config, clock: Clock) -> Source:
@@ -97,7 +107,7 @@ def source_of(config: Config, clock: Clock) -> Source:
             clock,
             random.random,
             environment=config.environment,
-            referenced=(SECRETS, AUTHORITIES),
+            referenced=(SECRETS, AUTHORITIES, BUNDLES),
         )
     if config.made is None:
         return FileSource(config.sources, known_kinds(), clock=clock)

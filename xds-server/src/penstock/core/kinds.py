@@ -323,6 +323,28 @@ class ConfigMap(Object, frozen=True, kw_only=True):
         return texts | {key: _from_base64(value) for key, value in self.binary_data.items()}
 
 
+class ClusterTrustBundleSpec(ApiStruct, frozen=True, kw_only=True):
+    """Certificates to trust, and who published them."""
+
+    signer_name: str = ""
+    trust_bundle: str
+    """Certificates in PEM."""
+
+
+class ClusterTrustBundle(Object, frozen=True, kw_only=True):
+    """certificates.k8s.io ClusterTrustBundle; not every cluster knows the kind."""
+
+    api_versions: ClassVar[tuple[str, ...]] = (
+        "certificates.k8s.io/v1",
+        "certificates.k8s.io/v1beta1",
+        "certificates.k8s.io/v1alpha1",
+    )
+    kind: ClassVar[str] = "ClusterTrustBundle"
+    namespaced: ClassVar[bool] = False
+
+    spec: ClusterTrustBundleSpec
+
+
 class Secret(Object, frozen=True, kw_only=True):
     """core/v1 Secret; its representation as text never holds values."""
 
@@ -428,6 +450,7 @@ BUILTIN_KINDS: tuple[type[Object], ...] = (
     Deployment,
     ConfigMap,
     Secret,
+    ClusterTrustBundle,
     Node,
 )
 

@@ -6,10 +6,19 @@ from penstock.envoy.wire import ads, exact, pack
 from penstock.ir.backend_tls import BackendTls
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3 import base_pb2
-from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from penstock.pb.envoy.type.matcher.v3 import string_pb2
 
+SYSTEM_AUTHORITIES = "ca|system"
+"""Name of the secret with the authorities of the system, which clusters share."""
 _MATCHER = common_pb2.SubjectAltNameMatcher
+
+
+def trusted_secret(pem: bytes) -> secret_pb2.Secret:
+    """Build the secret with the authorities of the system."""
+    result = secret_pb2.Secret(name=SYSTEM_AUTHORITIES)
+    result.validation_context.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=pem))
+    return result
 
 
 def secure(
@@ -40,8 +49,15 @@ def secured(tls: BackendTls, *alpn: str, shown: str | None = None) -> base_pb2.T
     common.alpn_protocols.extend(alpn)
     if shown is not None:
         common.tls_certificate_sds_secret_configs.add(name=shown, sds_config=ads())
-    validation = common.validation_context
-    validation.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=tls.authorities))
+    if tls.system:
+        combined = common.combined_validation_context
+        shared = combined.validation_context_sds_secret_config
+        shared.name = SYSTEM_AUTHORITIES
+        shared.sds_config.CopyFrom(ads())
+        validation = combined.default_validation_context
+    else:
+        validation = common.validation_context
+        validation.trusted_ca.CopyFrom(base_pb2.DataSource(inline_bytes=tls.authorities))
     for name in tls.hostnames:
         validation.match_typed_subject_alt_names.add(san_type=_MATCHER.DNS, matcher=_hostname(name))
     for uri in tls.uris:

@@ -13,6 +13,8 @@ class BackendTls(Node, frozen=True, kw_only=True):
     """What is asked for in the handshake (SNI)."""
     authorities: bytes
     """Certificates in PEM; one of them must have issued the endpoint's."""
+    system: bool = False
+    """Whether one of the authorities of the system must have, instead."""
     hostnames: tuple[str, ...]
     """The endpoint's certificate must have one of these names or of `uris`."""
     uris: tuple[str, ...] = ()

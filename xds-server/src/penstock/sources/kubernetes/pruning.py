@@ -23,7 +23,9 @@ from penstock.core.plan import (
 )
 from penstock.sources.registry import group_of
 
-_SERVERS_OWN = frozenset({"", "apiextensions.k8s.io", "apps", "discovery.k8s.io"})
+_SERVERS_OWN = frozenset(
+    {"", "apiextensions.k8s.io", "apps", "certificates.k8s.io", "discovery.k8s.io"}
+)
 """Groups that no CustomResourceDefinition defines, as far as we read them."""
 
 
