@@ -39,10 +39,10 @@ async def _serve(own: Issued, clients: Issued | None) -> tuple[grpc.aio.Server, 
     server = grpc.aio.server()
 
     async def add(request: bytes, context: Any) -> bytes:
-        shown = context.auth_context().get("x509_common_name", [b"nobody"])[0]
+        shown: bytes = context.auth_context().get("x509_common_name", [b"nobody"])[0]
         return request + b" from " + shown
 
-    handlers = {"Add": grpc.unary_unary_rpc_method_handler(add)}
+    handlers: dict[str, Any] = {"Add": grpc.unary_unary_rpc_method_handler(add)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Cart", handlers),))
     credentials = grpc.ssl_server_credentials(
         [(own.key_pem.encode(), own.pem.encode())],
