@@ -121,8 +121,10 @@ int pod_inbound(struct bpf_sk_lookup *ctx)
 
 	if (mark == MARK_APP_LEG)
 		return SK_PASS;
-	inbound.source_identity = mark == MARK_POLICED_GATEWAY ? IDENTITY_INGRESS
-							      : identity_of(&connection->source);
+	if (mark == MARK_POLICED_GATEWAY || mark == MARK_GATEWAY)
+		inbound.source_identity = IDENTITY_INGRESS;
+	else
+		inbound.source_identity = identity_of(&connection->source);
 	struct pod *pod = pod_at(&connection->destination, &inbound.netns_cookie);
 
 	if (!pod)

@@ -12,6 +12,7 @@ from penstock.bpf.abi import (
     HBONE_PORT,
     INGRESS_PORT,
     MARK_APP_LEG,
+    MARK_GATEWAY,
     MARK_POLICED,
     MARK_POLICED_GATEWAY,
     EventKind,
@@ -155,6 +156,27 @@ def test_gateway_leg_is_judged_as_ingress_identity(node: Node) -> None:
         node.policy("server", entry(IN, Reserved.INGRESS, verdict), ingress=DENY)
         gateway()
         node.accept(application)
+
+
+def test_leg_of_a_gateway_that_nobody_has_judged_is_judged_as_ingress_identity(
+    node: Node,
+) -> None:
+    application = node.listen("server")
+    target = node.address("server")
+
+    def gateway() -> socket.socket:
+        return node.connect("node", target, APP_PORT, cgroup="envoy", mark=MARK_GATEWAY)
+
+    node.policy("server", entry(IN, Reserved.INGRESS, ALLOW), ingress=DENY)
+    gateway()
+    node.accept(application)
+    node.policy("server", entry(IN, "client", ALLOW), ingress=DENY)
+    assert refused(gateway)
+    (event,) = node.events_of(EventKind.INBOUND_DROPPED)
+    assert event.source_identity == Reserved.INGRESS
+    node.policy("server", entry(IN, Reserved.INGRESS, PROXY), ingress=DENY)
+    gateway()
+    node.proxies["server"].accept_ingress().close()
 
 
 def test_app_leg_by_mark_passes_from_the_node(node: Node) -> None:

@@ -263,7 +263,7 @@ def test_upgrade_is_judged_as_the_request_that_it_is(lab: Siege) -> None:
 # Sockets in disguise
 
 
-@pytest.mark.parametrize("mark", [0x9E570001, 0x9E570002, 0x9E570003, 0x9E5700FF])
+@pytest.mark.parametrize("mark", [0x9E570001, 0x9E570002, 0x9E570003, 0x9E570004, 0x9E5700FF])
 def test_mark_of_envoy_on_a_socket_of_a_pod_is_no_privilege(lab: Siege, mark: int) -> None:
     raw = request("GET", "/private")
     server, vault = (lab.address("server-v1"), 8080), (lab.address("vault"), 8080)

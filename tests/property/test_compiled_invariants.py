@@ -22,7 +22,7 @@ from penstock.envoy.listener import HOST_FILTER, RBAC_FILTER
 from penstock.envoy.route import INVALID_CLUSTER
 from penstock.ir.policy import TCP
 from penstock.ir.route import ServicePort
-from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
@@ -97,10 +97,10 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
         codec = "envoy.filters.http.upstream_codec"
         both = [f"eg|{target}", f"in|{target}", codec]
         expected = {"mesh": both, "gw": both, "host": ["penstock.refused", codec]}
-        by_role = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
-        assert marks == by_role.get(role, [])
+        privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
+        without = [] if role in {APP_CLUSTER, COPIES, "host"} else [GATEWAY]
+        assert marks == privileged.get(role, without)
         assert _upstream_filters(made) == expected.get(role, [])
-        assert bool(marks) == (role not in {APP_CLUSTER, COPIES, "host", "stream"})
 
 
 def _upstream_filters(cluster: cluster_pb2.Cluster) -> list[str]:

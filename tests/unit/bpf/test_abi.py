@@ -29,6 +29,7 @@ CONSTANTS: dict[str, int] = {
         "MARK_APP_LEG",
         "MARK_POLICED",
         "MARK_POLICED_GATEWAY",
+        "MARK_GATEWAY",
         "MAX_BACKENDS",
         "MAX_BACKENDS_JUDGED",
         "UID_SIZE",

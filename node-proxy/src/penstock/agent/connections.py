@@ -31,11 +31,11 @@ from penstock.agent.lattice import IdentityPolicy, Match, judge
 from penstock.bpf.sockdiag import Connection, destroy_listed, list_connections
 from penstock.ir.policy import TCP, Direction, Reserved, Verdict
 from penstock.meta.listeners import EGRESS_PORT
-from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
 
 Tuple = tuple[str, int, str, int]
 """Address and port of the dialling and of the accepting side."""
-IDENTITY_OF_MARK = {POLICED_GATEWAY: int(Reserved.INGRESS)}
+IDENTITY_OF_MARK = dict.fromkeys((POLICED_GATEWAY, GATEWAY), int(Reserved.INGRESS))
 
 
 class PodSockets(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     envoy_cgroups: AbstractSet[int]
     """Inodes of Envoy's cgroup and of those below it."""
     policed: Mapping[Tuple, int]
-    """Connections that an egress pass has judged, by Envoy's legs on this node: their marks."""
+    """Connections that an egress pass has judged, or of Gateways, by Envoy's legs: their marks."""
 
 
 def sockets_of(netns: Path) -> PodSockets:
@@ -68,11 +68,11 @@ def sockets_of(netns: Path) -> PodSockets:
 
 
 def policed_legs(sockets: PodSockets, envoy_cgroups: AbstractSet[int]) -> dict[Tuple, int]:
-    """Return what Envoy dialled with the mark of a judged connection, and the mark."""
+    """Return what Envoy dialled with the mark of a judged connection or a Gateway, and the mark."""
     return {
         (str(c.local), c.local_port, str(c.remote), c.remote_port): c.mark
         for c in sockets.connections
-        if c.mark in {POLICED, POLICED_GATEWAY} and c.cgroup in envoy_cgroups
+        if c.mark in {POLICED, POLICED_GATEWAY, GATEWAY} and c.cgroup in envoy_cgroups
     }
 
 
@@ -96,7 +96,7 @@ def _survives(connection: Connection, scope: Scope, *, inward: bool) -> bool:
     is_envoys = connection.cgroup in scope.envoy_cgroups
     if verdict is not Verdict.PROXY:
         return verdict is Verdict.ALLOW and not (is_envoys and inward)
-    return is_envoys or mark != 0
+    return is_envoys or mark in {POLICED, POLICED_GATEWAY}
 
 
 def misled(

@@ -18,7 +18,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from penstock.envoy.wire import ads, extension, pack, type_url
 from penstock.ir.route import ServicePort
-from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from penstock.pb.envoy.config.core.v3 import (
@@ -150,9 +150,9 @@ def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> clu
 def asked(
     role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str
 ) -> cluster_pb2.Cluster:
-    """Build a cluster for questions, which upstream filters do not see: no filters, and no mark.
+    """Build a cluster for questions, which upstream filters do not see.
 
-    The kernel of the server's node judges the connection as any other. Arguments as of `policed`.
+    The kernel of the server's node judges the connection. Arguments as of `policed`.
     """
     result = balanced(cluster_name(role, target), node_netns=node_netns)
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, []))
@@ -160,7 +160,7 @@ def asked(
 
 
 def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
-    """Build a cluster for bytes or datagrams at which nobody looks, and so without a mark.
+    """Build a cluster for bytes or datagrams at which nobody looks: the mark says only by whom.
 
     Args:
         name: of the cluster.
@@ -169,7 +169,7 @@ def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
     result = base(name)
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
-    result.upstream_bind_config.CopyFrom(bind(0, node_netns))
+    result.upstream_bind_config.CopyFrom(bind(GATEWAY if node_netns else 0, node_netns))
     return result
 
 

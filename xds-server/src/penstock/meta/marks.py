@@ -8,3 +8,5 @@ POLICED = 0x9E570002
 """The egress pass has enforced the server's inbound rules already."""
 POLICED_GATEWAY = 0x9E570003
 """The same for a gateway, whose identity is Reserved.INGRESS whatever the source address."""
+GATEWAY = 0x9E570004
+"""From a gateway, but nobody has judged it: bytes, datagrams, questions of its own."""
