@@ -14,7 +14,7 @@ from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from penstock.xds.snapshot import Snapshot
 from support import objects
-from support.pki import issue, tls_secret_raw
+from support.pki import Issued, issue, tls_secret_raw
 
 Thing = Object | Broken
 
@@ -70,6 +70,10 @@ def _config_map(pem: str) -> Thing:
     return _made("ConfigMap", "ca", "shop", apiVersion="v1", data={"ca.crt": pem})
 
 
+def _secret(namespace: str, chain: Issued) -> Thing:
+    return objects.made(tls_secret_raw("client", namespace, [chain]))
+
+
 GRANT = _made(
     "ReferenceGrant",
     "certs",
@@ -96,7 +100,7 @@ things: st.SearchStrategy[Thing] = st.one_of(
     st.builds(_config_map, pems),
     st.just(GRANT),
     st.builds(
-        lambda namespace, chain: objects.made(tls_secret_raw("client", namespace, [chain])),
+        _secret,
         st.sampled_from(["shop", "certs"]),
         st.sampled_from([CHAIN, OTHER]),
     ),
