@@ -7,6 +7,7 @@ ingress_class, load_balancing and path_rules, in own words.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -84,7 +85,8 @@ async def test_the_default_backend_answers_whatever_no_rule_has(
     headers = {"content-length": "0", "user-agent": "teller"}
     answer = await lab.envoy.ask(PLAIN, "/some/path", host=host, method=method, headers=headers)
     assert (answer.status, seen(answer).name) == (200, "one")
-    assert all(answer.header(name) for name in ("content-type", "date", "server"))
+    names = ("content-length", "content-type", "date", "server")
+    assert all(answer.header(name) for name in names)
     assert seen(answer).all("user-agent") == ["teller"]
 
 
@@ -93,6 +95,21 @@ async def test_all_endpoints_of_a_service_are_asked(lab: Lab) -> None:
     await lab.show(both, ingress("default", defaultBackend=backend()))
     answers = await asyncio.gather(*(lab.ask("/") for _ in range(20)))
     assert {name for _, name in answers} == set(NAMES)
+
+
+async def test_a_service_that_grows_to_ten_endpoints_has_requests_at_each(lab: Lab) -> None:
+    names = [f"pod-{number}" for number in range(10)]
+    addresses = [f"10.244.1.{number}" for number in range(1, 11)]
+    default = ingress("default", defaultBackend=backend())
+    async with contextlib.AsyncExitStack() as stack:
+        found = [await stack.enter_async_context(http_backend(name)) for name in names]
+        grown = Lab(lab.envoy, dict(zip(addresses, found, strict=True)))
+        await grown.show(endpoint_slice("one", addresses[:1]), default)
+        assert await grown.ask("/") == (200, "pod-0")
+        await grown.show(endpoint_slice("one", addresses), default)
+        answers = await asyncio.gather(*(grown.ask("/") for _ in range(100)))
+    assert {status for status, _ in answers} == {200}
+    assert {name for _, name in answers} == set(names)
 
 
 # host_rules
@@ -160,7 +177,7 @@ async def test_a_host_is_served_with_its_certificate_and_plain_requests_are_redi
 
 RULES = ingress(
     "paths",
-    rule("exact.test", path("/foo", "Exact")),
+    rule("exact.test", path("/foo", "Exact"), path("/bar/", "Exact")),
     rule("prefix.test", path("/foo"), path("/aaa/bbb"), path("/slash/")),
     rule("both.test", path("/foo", "Exact"), path("/foo", to=backend("two"))),
     rule("long.test", path("/aaa"), path("/aaa/bbb", to=backend("two"))),
@@ -174,6 +191,7 @@ RULES = ingress(
     [
         ("exact.test", "/foo", "one"),
         ("exact.test", "/bar", ""),
+        ("exact.test", "/bar/", "one"),
         ("exact.test", "/FOO", ""),
         ("exact.test", "/foo/", ""),
         ("exact.test", "/foo/bar", ""),
