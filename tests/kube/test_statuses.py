@@ -498,7 +498,7 @@ async def test_experimental_kinds_say_whether_they_hold(
     api: KubeApi, objects: list[dict[str, Any]]
 ) -> None:
     named = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x"}
-    out = route() | {"metadata": {"name": "out", "namespace": "status"}}
+    out: dict[str, Any] = route() | {"metadata": {"name": "out", "namespace": "status"}}
     out["spec"]["rules"] = [{"backendRefs": [named]}]
     place = {"hostname": "a.test"}
     backend = {"type": "ExternalHostname", "externalHostname": place, "port": {"number": 80}}

@@ -164,8 +164,8 @@ async def test_a_script_that_fails_lets_nobody_pass(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Envoy goes on with a request whose script has failed."""
-    broken = subrequest._SCRIPT.replace("if status >= 200", "nothing.at.all() if status >= 200")
-    monkeypatch.setattr(subrequest, "_SCRIPT", broken)
+    broken = subrequest.SCRIPT.replace("if status >= 200", "nothing.at.all() if status >= 200")
+    monkeypatch.setattr(subrequest, "SCRIPT", broken)
     await lab.show(auth_url=URL, proxy_body_size="1k")
     assert await lab.status(authorization="known") == 403
     assert lab.served == []

@@ -35,7 +35,10 @@ from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
 
 Tuple = tuple[str, int, str, int]
 """Address and port of the dialling and of the accepting side."""
-IDENTITY_OF_MARK = dict.fromkeys((POLICED_GATEWAY, GATEWAY), int(Reserved.INGRESS))
+IDENTITY_OF_MARK: dict[int, int] = {
+    POLICED_GATEWAY: int(Reserved.INGRESS),
+    GATEWAY: int(Reserved.INGRESS),
+}
 
 
 class PodSockets(msgspec.Struct, frozen=True, kw_only=True):

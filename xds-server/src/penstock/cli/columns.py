@@ -290,10 +290,7 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         _WHY,
     ),
     "XBackend": (
-        Column(
-            "HOST",
-            lambda item: (_spec(item).get("externalHostname") or {}).get("hostname") or UNKNOWN,
-        ),
+        Column("HOST", _external_host),
         Column("PROTOCOL", lambda item: _spec(item).get("protocol") or UNKNOWN),
         Column("ACCEPTED", _condition("Accepted")),
         _WHY,

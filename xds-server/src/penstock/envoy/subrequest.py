@@ -56,13 +56,13 @@ def _script(auth: Subrequest, cluster: str) -> str:
         "PASSED": _PASSED,
         "COPIED": ", ".join(f'"{name}"' for name in auth.response_headers),
     }
-    text = _SCRIPT
+    text = SCRIPT
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text
 
 
-_SCRIPT = """\
+SCRIPT = """\
 local framing = {
   ["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["te"] = true,
   ["upgrade"] = true, ["host"] = true, ["expect"] = true, ["@SCOPE@"] = true
