@@ -39,7 +39,9 @@ _NAMES = st.sampled_from(
         "backend-protocol",
         *("affinity", "session-cookie-name", "session-cookie-path", "session-cookie-max-age"),
         *("session-cookie-samesite", "session-cookie-domain", "session-cookie-secure"),
-        "auth-url",
+        *("auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param"),
+        *("auth-response-headers", "proxy-body-size"),
+        *("whitelist-source-range", "allowlist-source-range", "denylist-source-range"),
         "force-ssl-redirect",
     ]
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.resources import HTTPRoute
 from penstock.ingress.derived import derived
 from penstock.ingress.migrate import Migrated, migrate, written
 from penstock.ingress.resources import Ingress, IngressClass
@@ -95,6 +98,30 @@ def test_what_has_no_equal_is_listed() -> None:
     assert len(texts) == 2
     assert "one label" in texts[0]
     assert "no equal" in texts[1]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"auth_url": "http://two.shop.svc/check"},
+        {"whitelist_source_range": "10.0.0.0/8"},
+        {"denylist_source_range": "10.0.0.0/8"},
+    ],
+)
+def test_what_would_be_open_is_not_written(given: dict[str, str]) -> None:
+    guarded = ingress("guarded", rule("a.test", path()), annotations=annotated(**given))
+    found = migrated(guarded, ingress("plain", rule("b.test", path())))
+    written_routes = [one for one in found.objects if isinstance(one, HTTPRoute)]
+    assert [one.spec.hostnames for one in written_routes] == [("b.test",)]
+    (lost,) = [problem for ref, problem in found.lost if ref == guarded.ref]
+    assert "ExternalAuth" in lost.hint
+
+
+def test_a_limit_of_bodies_is_listed_and_the_route_is_written() -> None:
+    one = ingress("x", rule("a.test", path()), annotations=annotated(proxy_body_size="8m"))
+    found = migrated(one)
+    assert [problem.message for _, problem in found.lost] == ["proxy-body-size has no equal"]
+    assert any(isinstance(each, HTTPRoute) for each in found.objects)
 
 
 def test_certificates_of_other_namespaces_come_with_a_grant() -> None:
