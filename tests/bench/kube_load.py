@@ -47,6 +47,10 @@ class Writer:
 
         return await _many(objects, delete)
 
+    async def replace_all(self, objects: Iterable[dict[str, Any]]) -> int:
+        """Let all *objects* say what they say here; return how many there were."""
+        return await _many(objects, self.replace)
+
     async def watch(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield what the only object of the list at *path* says, now and after every write."""
         assert self._session is not None

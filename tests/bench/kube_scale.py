@@ -11,12 +11,22 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from bench import kube_objects, kube_phases
 from bench.clients import Step
+from bench.kube_crowd import (
+    BURST,
+    NODES,
+    Burst,
+    Crowd,
+    Fan,
+    Turns,
+    burst_tables,
+    column,
+    crowd_tables,
+)
 from bench.kube_load import Writer
 from bench.kube_objects import Backends, Raw
 from bench.live import test_listener
@@ -31,7 +41,7 @@ from bench.processes import (
     thread_cpu,
     write_json,
 )
-from bench.report import Report, Samples, Table, number, samples
+from bench.report import Report, Table, number, samples
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.meta.paths import RunPaths
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
@@ -47,11 +57,14 @@ from support.kube import (
 from support.real_envoy import eventually
 
 SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
-NODES, PROCESSES = 500, 2
+FULL_FANS, FULL_STORMS = 3, 1
+PROCESSES = 2
 PATIENCE = 240.0
 REST = 0.05
 LONGEST = 60.0
 """Seconds to wait for a controller that has something to do."""
+SILENCE = 2.0
+"""Seconds without work after which a controller rests: longer than the pauses of what it paces."""
 _MS = 1e3
 
 ABOUT = f"""\
@@ -69,7 +82,9 @@ two rules. There are no Pods. Everything is on this machine: the API server take
   that take everything, as agents do, in {PROCESSES} processes, a connection each. They come as
   agents that have everything already. A change of one endpoint counts until the
   last of them has answered; a storm from the moment when all connections are cut at once until the
-  last client is in step again.
+  last client is in step again. Then the same with everything.
+* **A burst**: {BURST:,} EndpointSlices are changed over many connections, as fast as the API server
+  takes it, while a client takes everything.
 """
 
 
@@ -88,17 +103,6 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that the client got."""
 
 
-class Fan(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that concerns all nodes."""
-
-    seconds: float
-    cpu: float
-    """CPU seconds of the controller."""
-    memory: int
-    """Most resident MiB of the controller so far."""
-    size: int
-
-
 class Found(msgspec.Struct, kw_only=True):
     """All measurements."""
 
@@ -109,14 +113,15 @@ class Found(msgspec.Struct, kw_only=True):
     part: Sync | None = None
     """Start of the controller with the part of the cluster that many nodes get."""
     settled: float = 0.0
-    """Seconds until all statuses are written."""
+    """Seconds from the start of its process until a controller rests: all statuses are compared."""
+    burst: Burst | None = None
     served: dict[str, list[float]] = {}
     committed: dict[str, list[float]] = {}
     busy: float = 0.0
     """CPU milliseconds of the controller for one change."""
-    joined: Fan | None = None
-    fans: list[Fan] = []
-    storms: list[Fan] = []
+    part_crowd: Crowd | None = None
+    full: Crowd | None = None
+    """Many nodes with everything."""
     asked: int = 0
     failed: int = 0
 
@@ -152,7 +157,8 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
         async with _controller(api, folder / "many") as controller:
             found.part = await controller.sync(folder / "brought")
             await controller.settled()
-            await _many(found, controller, writer, backends, folder / "brought")
+            few = Turns(FANS, STORMS)
+            found.part_crowd = await _many(controller, writer, backends, folder / "brought", few)
         start = time.monotonic()
         rest = kube_objects.services(backends, kube_objects.FIRST, kube_objects.SERVICES)
         found.objects = await writer.create(rest)
@@ -162,10 +168,13 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
             async with _controller(api, folder / f"s{turn}") as controller:
                 found.syncs.append(await controller.sync())
         async with _controller(api, folder / "run") as controller:
-            await controller.sync()
+            await controller.sync(folder / "brought")
             found.settled = await controller.settled()
             with _serving(folder, backends):
                 await _change(found, controller, writer, backends)
+            found.burst = await _burst(controller, writer, backends)
+            full = Turns(FULL_FANS, FULL_STORMS)
+            found.full = await _many(controller, writer, backends, folder / "brought", full)
     return found
 
 
@@ -173,7 +182,7 @@ class Controller:
     """A controller that was started just now."""
 
     def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
-        self.pid, self.paths, self._started = pid, paths, started
+        self.pid, self.paths, self.started = pid, paths, started
 
     async def sync(self, remember: Path | None = None) -> Sync:
         """Return how long it takes until a client has everything."""
@@ -185,8 +194,8 @@ class Controller:
             if remember is not None:
                 await client.ask(f"remember {remember}")
         return Sync(
-            first=step.first - self._started,
-            whole=step.last - self._started,
+            first=step.first - self.started,
+            whole=step.last - self.started,
             cpu=cpu,
             memory=memory,
             size=step.size,
@@ -213,14 +222,15 @@ class Controller:
         return 0
 
     async def settled(self) -> float:
-        """Return how long it takes until it has next to nothing to do, LONGEST at most."""
-        start = time.monotonic()
-        while (passed := time.monotonic() - start) < LONGEST:
+        """Return how long after its start it has next to nothing to do, LONGEST later at most."""
+        busy = time.monotonic()
+        end = busy + LONGEST
+        while (now := time.monotonic()) < end and now - busy < SILENCE:
             before = self.cpu
-            await asyncio.sleep(2.0)
-            if self.cpu - before < 0.05:
-                break
-        return passed
+            await asyncio.sleep(0.5)
+            if self.cpu - before > 0.05:
+                busy = time.monotonic()
+        return busy - self.started
 
 
 @contextlib.asynccontextmanager
@@ -339,9 +349,23 @@ async def _change(found: Found, controller: Controller, writer: Writer, backends
         found.asked, found.failed = prober.asked, prober.failed
 
 
+async def _burst(controller: Controller, writer: Writer, backends: Backends) -> Burst:
+    """Change many EndpointSlices at once."""
+    first = kube_objects.PROBED + 1  # the one before is changed for many nodes
+    slices = range(first, first + BURST)
+    async with _clients(controller, NODES, 1) as client:
+        await client.answer()
+        await controller.settled()
+        cpu, start = controller.cpu, time.monotonic()
+        await writer.replace_all(kube_objects.endpoint_slice(i, backends, 1) for i in slices)
+        written = time.monotonic() - start
+        done = await controller.settled() + controller.started - start
+        return Burst(written=written, done=max(done, written), cpu=controller.cpu - cpu)
+
+
 async def _many(
-    found: Found, controller: Controller, writer: Writer, backends: Backends, brought: Path
-) -> None:
+    controller: Controller, writer: Writer, backends: Backends, brought: Path, turns: Turns
+) -> Crowd:
     """Connect all nodes, change one endpoint, and cut all connections."""
     async with contextlib.AsyncExitStack() as stack:
         share = NODES // PROCESSES
@@ -350,18 +374,19 @@ async def _many(
             await stack.enter_async_context(_clients(controller, i * share, share, brought))
             for i in range(PROCESSES)
         ]
-        found.joined = await _fan(controller, groups, cpu)
-        for turn in range(1, FANS + 1):
+        crowd = Crowd(joined=await _fan(controller, groups, cpu))
+        for turn in range(1, turns.changes + 1):
             await asyncio.sleep(REST)
             await asyncio.gather(*(one.ask(f"expect {types.ENDPOINTS}") for one in groups))
             cpu = controller.cpu
             await writer.replace(kube_objects.endpoint_slice(kube_objects.PROBED, backends, turn))
-            found.fans.append(await _fan(controller, groups, cpu, time.monotonic()))
-        for _ in range(STORMS):
+            crowd.fans.append(await _fan(controller, groups, cpu, time.monotonic()))
+        for _ in range(turns.storms):
             await controller.settled()
             cpu = controller.cpu
             await asyncio.gather(*(one.ask("reconnect") for one in groups))
-            found.storms.append(await _fan(controller, groups, cpu))
+            crowd.storms.append(await _fan(controller, groups, cpu))
+        return crowd
 
 
 async def _fan(
@@ -381,7 +406,10 @@ async def _fan(
 
 
 def _report(found: Found) -> Report:
-    tables = [_started(found), *_phases(found), _changed(found), _nodes(found)]
+    part = f"{kube_objects.FIRST} Services, {2 * kube_objects.FIRST} routes, {_size(found)}"
+    everything = f"everything, {number(found.syncs[0].size / 1e6)} MB for each node"
+    tables = [_started(found), *_phases(found), _changed(found), *burst_tables(found.burst)]
+    tables += [*crowd_tables(found.part_crowd, part), *crowd_tables(found.full, everything)]
     return Report(
         topic="scale",
         title="A large cluster on a real API server",
@@ -391,10 +419,6 @@ def _report(found: Found) -> Report:
     )
 
 
-def _column(items: list[Any], name: str) -> Samples:
-    return samples(getattr(one, name) for one in items)
-
-
 def _started(found: Found) -> Table:
     syncs = found.syncs
     return Table(
@@ -402,7 +426,7 @@ def _started(found: Found) -> Table:
         header=["first bytes, s", "everything sent, s", "CPU, s", "most memory, MiB", "MB sent"],
         rows=[
             [
-                *(str(_column(syncs, name)) for name in ("first", "whole", "cpu", "memory")),
+                *(str(column(syncs, name)) for name in ("first", "whole", "cpu", "memory")),
                 number(syncs[0].size / 1e6),
             ]
         ],
@@ -415,7 +439,8 @@ def _started(found: Found) -> Table:
 
 def _settled(found: Found) -> str:
     made = f"{found.objects} objects were created in {number(found.created)} s"
-    return f"{made}; all statuses were as they should be {number(found.settled)} s after a start."
+    rest = f"a controller that finds everything as it should be rests {number(found.settled)} s"
+    return f"{made}; {rest} after its start: all statuses are compared."
 
 
 def _phases(found: Found) -> Iterator[Table]:
@@ -442,25 +467,3 @@ def _changed(found: Found) -> Table:
 
 def _size(found: Found) -> str:
     return "" if found.part is None else f"{number(found.part.size / 1e6)} MB for each node"
-
-
-def _nodes(found: Found) -> Table:
-    joined = [found.joined] if found.joined is not None else []
-    what = {"one endpoint": found.fans, "all come": joined, "all are cut and come": found.storms}
-    return Table(
-        title=f"{NODES} nodes",
-        header=["what", "s", "CPU of the controller, s", "most memory, MiB", "MB sent"],
-        rows=[
-            [
-                name,
-                *(str(_column(fans, each)) for each in ("seconds", "cpu", "memory")),
-                number(fans[0].size / 1e6),
-            ]
-            for name, fans in what.items()
-            if fans
-        ],
-        notes=[
-            f"With {kube_objects.FIRST} Services, {2 * kube_objects.FIRST} routes, {_size(found)}.",
-            "Aim: one endpoint at all nodes after at most 0.3 s on two cores.",
-        ],
-    )

@@ -17,7 +17,7 @@ from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.snapshot import Delta
 
-STREAMS, RESOURCES, CHANGES = 500, 10_000, 10
+STREAMS, RESOURCES, CHANGES = 500, 45_000, 10
 _TYPES = (types.CLUSTER, types.ENDPOINTS, types.SCOPE)
 _MS, _MIB = 1e3, 1 << 20
 
