@@ -10,9 +10,10 @@ import pytest_asyncio
 from aiohttp import web
 
 from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
 from penstock.envoy import subrequest
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
-from support.ingress_objects import NGINX, backend, ingress, ingress_class
+from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
 from support.kube import free_ports
 from support.objects import added, endpoint_slice, service
 from support.raw_http import Answer, exchange
@@ -48,7 +49,7 @@ class Lab:
         refused = 403 if token else 401
         return web.Response(status=refused, headers={"www-authenticate": "Bearer"})
 
-    async def show(self, **annotations: str) -> None:
+    async def show(self, *beside: Object | Broken, **annotations: str) -> None:
         given = {NGINX + name.replace("_", "-"): value for name, value in annotations.items()}
         compiler = Compiler()
         things = [
@@ -59,7 +60,8 @@ class Lab:
             ),
             endpoint_slice("one", ["10.244.0.1"]),
             endpoint_slice("guard", ["10.244.0.2"]),
-            ingress("web", annotations=given, defaultBackend=backend()),
+            ingress("web", rule("a.test", path()), annotations=given, defaultBackend=backend()),
+            *beside,
         ]
         compiler.apply(added(things))
         assert compiler.failures == {}
@@ -151,6 +153,17 @@ async def test_clients_come_from_where_they_may_whatever_they_say(lab: Lab) -> N
     assert await lab.status(x_forwarded_for="192.0.2.1") == 403
     await lab.show(denylist_source_range="192.0.2.0/24")
     assert await lab.status() == 200
+
+
+async def test_a_canary_is_behind_the_guards_of_what_it_is_for(lab: Lab) -> None:
+    canary = {NGINX + "canary": "true", NGINX + "canary-by-header": "x-canary"}
+    beside = ingress("canary", rule("a.test", path()), annotations=canary)
+    await lab.show(beside, whitelist_source_range="192.0.2.0/24")
+    assert [await lab.status(x_canary=one) for one in ("always", "never", "")] == [403] * 3
+    await lab.show(beside, auth_url=URL)
+    assert [await lab.status(x_canary=one) for one in ("always", "never")] == [401] * 2
+    assert await lab.status(x_canary="always", authorization="known") == 200
+    assert len(lab.served) == 1
 
 
 async def test_a_body_that_is_too_long_is_refused(lab: Lab) -> None:
