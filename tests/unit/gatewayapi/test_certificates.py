@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import ssl
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
 
 from penstock.core.decode import decode
 from penstock.core.kinds import Secret
 from penstock.gatewayapi.certificates import (
     Certificate,
     CertificateFault,
+    read_authorities,
     read_certificate,
     validity_warning,
 )
@@ -146,3 +151,18 @@ def test_neither_faults_nor_representations_hold_a_key() -> None:
 def test_hostile_pem_takes_no_time_to_refuse() -> None:
     begin = "-----BEGIN CERTIFICATE-----\n"
     assert "no certificate" in fault(with_data(crt=begin * 40_000))
+
+
+def test_an_authority_whose_serial_number_is_zero_is_read_without_a_word() -> None:
+    """Systems trust some that old; nobody can issue them any more, so one is made of another."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old")])
+    begin, end = dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, end)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+    zero = made.replace(b"\x02\x01\x01", b"\x02\x01\x00", 1)
+    pem = ssl.DER_cert_to_PEM_cert(zero).encode()
+    assert isinstance(read_authorities(pem), bytes)

@@ -6,6 +6,7 @@ Source: Kubernetes, Secret type kubernetes.io/tls (keys tls.crt and tls.key in P
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.utils import CryptographyDeprecationWarning
 
 from penstock.core.kinds import Secret
 
@@ -133,7 +135,10 @@ def _blocks(content: bytes, label: bytes) -> Iterator[bytes]:
 
 def _certificate(pem: bytes, index: int) -> x509.Certificate:
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        with warnings.catch_warnings():
+            # Of authorities that everybody trusts and that are not quite what RFC 5280 wants.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_pem_x509_certificate(pem)
         certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise _FaultError(f"{CERTIFICATE_KEY}: certificate {index + 1} cannot be read") from None
