@@ -204,7 +204,8 @@ async def test_conditions_appear(api: KubeApi, objects: list[dict[str, Any]]) ->
         assert (listener["name"], listener["attachedRoutes"]) == ("web", 1)
         (parent,) = the_route["status"]["parents"]
         assert parent["parentRef"] == the_route["spec"]["parentRefs"][0]
-        assert conditions(parent) == {"Accepted": "True", "ResolvedRefs": "False"}
+        wanted = {"Accepted": "True", "ResolvedRefs": "False"}
+        await eventually(lambda: conditions(get(api, the_route)["status"]["parents"][0]) == wanted)
         assert conditions(the_policy["status"]) == {"Valid": "True"}
 
 

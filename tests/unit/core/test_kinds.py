@@ -159,6 +159,11 @@ immutable: true
 data: {a: b}
 binaryData: {c: AAE=}
 ---
+apiVersion: certificates.k8s.io/v1beta1
+kind: ClusterTrustBundle
+metadata: {name: "example.test:signer:one"}
+spec: {signerName: example.test/signer, trustBundle: "-----BEGIN CERTIFICATE-----"}
+---
 apiVersion: v1
 kind: Secret
 metadata: {name: s}

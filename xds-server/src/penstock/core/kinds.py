@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from penstock.core import jsonpath
 from penstock.core.labels import LabelSelector
-from penstock.core.objects import ApiStruct, Object, names
+from penstock.core.objects import ApiStruct, Object, SignedMeta, names
 from penstock.core.pods import IntOrString, Pod, PodSpec, Port, Protocol
 from penstock.meta.problems import Problem
 
@@ -342,6 +342,7 @@ class ClusterTrustBundle(Object, frozen=True, kw_only=True):
     kind: ClassVar[str] = "ClusterTrustBundle"
     namespaced: ClassVar[bool] = False
 
+    metadata: SignedMeta
     spec: ClusterTrustBundleSpec
 
 

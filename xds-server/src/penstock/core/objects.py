@@ -56,6 +56,8 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
         "ownerReferences selfLink"
     )
 
+    name_pattern: ClassVar[re.Pattern[str]] = _NAME
+
     name: str
     namespace: str = ""
     uid: str = ""
@@ -70,7 +72,7 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     @override
     def checks(self) -> Iterable[Problem]:
         """Return problems about names and labels that an API server would refuse."""
-        if not _NAME.match(self.name):
+        if not self.name_pattern.match(self.name):
             yield Problem("name", f"{self.name[:80]!r} is not a name", _NAME_RULE)
         if self.namespace and not _NAMESPACE.match(self.namespace):
             yield Problem("namespace", f"{self.namespace[:80]!r} is not a name", _NAME_RULE)
@@ -78,6 +80,12 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
             if not (_LABEL_KEY.match(key) and _LABEL_VALUE.match(value)):
                 place = jsonpath.member("labels", key)
                 yield Problem(place, f"{key[:80]!r}: {value[:80]!r} is not a label", _LABEL_RULE)
+
+
+class SignedMeta(ObjectMeta, frozen=True, kw_only=True):
+    """Of kinds whose names begin with that of a signer, as "example.com:signer:name"."""
+
+    name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"[^/%]{1,253}\Z")
 
 
 class Object(ApiStruct, frozen=True, kw_only=True):
