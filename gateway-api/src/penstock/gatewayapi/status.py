@@ -113,8 +113,7 @@ def gateway_status(
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
     """
-    resolved, overlapping = certificates or {}, overlaps(served_listeners(gateway.spec, clients))
-    covered = covered_by_certificates(served_listeners(gateway.spec, clients), resolved)
+    tls = _tls_of_listeners(gateway, certificates or {}, clients)
     conflicting = conflicts(gateway.spec.listeners)
     fault = gateway_fault(gateway.spec)
     waiting = pending or {}
@@ -125,12 +124,7 @@ def gateway_status(
             generation=gateway.metadata.generation,
             conflict=conflicting.get(one.name),
             attached_routes=attached_routes.get(one.name, 0),
-            tls=Tls(
-                certificates=resolved.get(one.name),
-                overlapping=overlapping.get(one.name, ()),
-                covered=covered.get(one.name, ()),
-                clients=clients.at(one.port),
-            ),
+            tls=tls[one.name],
             pending=waiting.get(one.name) if fault is None else fault.message,
             outer=(taken or {}).get(one.name),
         )
@@ -150,6 +144,23 @@ def gateway_status(
         ),
         listeners=listeners,
     )
+
+
+def _tls_of_listeners(
+    gateway: Gateway, certificates: Mapping[str, ListenerCertificates], clients: ClientChecks
+) -> dict[str, Tls]:
+    """Return what is known of the TLS of each listener, by its name."""
+    served = served_listeners(gateway.spec, clients)
+    overlapping, covered = overlaps(served), covered_by_certificates(served, certificates)
+    return {
+        one.name: Tls(
+            certificates=certificates.get(one.name),
+            overlapping=overlapping.get(one.name, ()),
+            covered=covered.get(one.name, ()),
+            clients=clients.at(one.port),
+        )
+        for one in gateway.spec.listeners
+    }
 
 
 def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:

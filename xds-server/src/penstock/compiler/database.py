@@ -137,23 +137,11 @@ class ServiceCollections:
         )
 
 
-class GatewayCollections:
-    """How it is reached: Gateways, routes, and what these refer to."""
+class TrustCollections:
+    """How endpoints are met, and by which certificates who is believed."""
 
     def __init__(self, engine: Engine) -> None:
         """Make empty collections."""
-        self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(engine)
-        self.crds: Collection[NamespacedName, CustomResourceDefinition] = Collection(
-            engine, {"gateway api": lambda _, crd: (ALL,) if crd.group in GROUPS else ()}
-        )
-        self.gateways: Collection[NamespacedName, Gateway] = Collection(
-            engine,
-            {
-                "all": lambda _key, _gateway: (ALL,),
-                "secret": lambda _, gateway: named_secrets(gateway),
-                "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
-            },
-        )
         self.backend_tls: Collection[NamespacedName, BackendTLSPolicy] = Collection(
             engine,
             {
@@ -180,6 +168,31 @@ class GatewayCollections:
         """Places outside of the cluster."""
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
         self.trust_bundles: Collection[NamespacedName, ClusterTrustBundle] = Collection(engine)
+        self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(engine)
+        self.time: Collection[str, int] = Collection(engine)
+        """The present, in seconds since 1970, as it is told now and then."""
+        self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
+            engine, {"namespace": lambda key, _: (key.namespace,)}
+        )
+
+
+class GatewayCollections:
+    """How it is reached: Gateways, routes, and what these refer to."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Make empty collections."""
+        self.gateway_classes: Collection[NamespacedName, GatewayClass] = Collection(engine)
+        self.crds: Collection[NamespacedName, CustomResourceDefinition] = Collection(
+            engine, {"gateway api": lambda _, crd: (ALL,) if crd.group in GROUPS else ()}
+        )
+        self.gateways: Collection[NamespacedName, Gateway] = Collection(
+            engine,
+            {
+                "all": lambda _key, _gateway: (ALL,),
+                "secret": lambda _, gateway: named_secrets(gateway),
+                "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
+            },
+        )
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
             engine,
             {
@@ -190,9 +203,6 @@ class GatewayCollections:
         self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(engine)
         self.ingresses: Collection[NamespacedName, Derived] = Collection(engine)
         """Those that are ours; what they mean is among Gateways, routes and grants, too."""
-        self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(engine)
-        self.time: Collection[str, int] = Collection(engine)
-        """The present, in seconds since 1970, as it is told now and then."""
         self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(
             engine,
             {
@@ -216,9 +226,6 @@ class GatewayCollections:
         )
         """Those for which there is a route, True each."""
         self.routes.follow("hostname", self._follow_hostname)
-        self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
-            engine, {"namespace": lambda key, _: (key.namespace,)}
-        )
 
     def _follow_hostname(self, one: HostnameAt, there: bool) -> None:  # noqa: FBT001 - Collection.follow
         if there:
@@ -261,7 +268,7 @@ class NodeCollections:
         """By the names of their resources."""
 
 
-class Database(ServiceCollections, GatewayCollections, NodeCollections):
+class Database(ServiceCollections, TrustCollections, GatewayCollections, NodeCollections):
     """Collections, each with the indexes that queries read."""
 
     def __init__(self, settings: Settings) -> None:
@@ -270,6 +277,7 @@ class Database(ServiceCollections, GatewayCollections, NodeCollections):
         self.engine = Engine()
         self.memos: dict[object, dict[Hashable, Node]] = {}
         ServiceCollections.__init__(self, self.engine)
+        TrustCollections.__init__(self, self.engine)
         GatewayCollections.__init__(self, self.engine)
         NodeCollections.__init__(self, self.engine)
         self.trust_sources = TrustSources(
