@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
 
-from support.kube import KubeApi, path_of
+from support.kube import (
+    KubeApi,
+    MissingProgramError,
+    etcd_program,
+    gateway_api_crds,
+    kubernetes_program,
+    path_of,
+    policy_crds,
+)
 
 CONNECTIONS = 32
+T = TypeVar("T")
+
+
+def on_real_api(measure: Callable[[KubeApi, Path], Coroutine[Any, Any, T]]) -> T | str:
+    """Return what *measure* finds with an API server and a folder; or why there is no server."""
+    try:
+        etcd_program()
+        kubernetes_program("kube-apiserver")
+    except MissingProgramError as error:
+        return str(error)
+    with tempfile.TemporaryDirectory(prefix="pst-") as name:
+        folder = Path(name)
+        (folder / "api").mkdir()
+        api = KubeApi(folder / "api")
+        try:
+            api.start()
+            api.install([*gateway_api_crds(), *policy_crds()])
+            return asyncio.run(measure(api, folder))
+        finally:
+            api.stop()
 
 
 class Writer:

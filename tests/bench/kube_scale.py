@@ -7,7 +7,6 @@ import contextlib
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from bench.kube_crowd import (
     column,
     crowd_tables,
 )
-from bench.kube_load import Writer
+from bench.kube_load import Writer, on_real_api
 from bench.kube_objects import Backends, Raw
 from bench.live import test_listener
 from bench.processes import (
@@ -46,14 +45,7 @@ from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.meta.paths import RunPaths
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
-from support.kube import (
-    KubeApi,
-    MissingProgramError,
-    etcd_program,
-    gateway_api_crds,
-    kubernetes_program,
-    policy_crds,
-)
+from support.kube import KubeApi
 from support.real_envoy import eventually
 
 SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
@@ -128,22 +120,8 @@ class Found(msgspec.Struct, kw_only=True):
 
 def run() -> Report | str:
     """Measure; about five minutes."""
-    try:
-        etcd_program()
-        kubernetes_program("kube-apiserver")
-    except MissingProgramError as error:
-        return str(error)
-    with tempfile.TemporaryDirectory(prefix="pst-") as name:
-        folder = Path(name)
-        (folder / "api").mkdir()
-        api = KubeApi(folder / "api")
-        try:
-            api.start()
-            api.install([*gateway_api_crds(), *policy_crds()])
-            found = asyncio.run(_measure(api, folder))
-        finally:
-            api.stop()
-    return _report(found)
+    found = on_real_api(_measure)
+    return found if isinstance(found, str) else _report(found)
 
 
 async def _measure(api: KubeApi, folder: Path) -> Found:

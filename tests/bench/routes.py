@@ -9,7 +9,6 @@ import json
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from pathlib import Path
@@ -18,17 +17,10 @@ from typing import Any
 import msgspec
 
 from bench import route_objects
-from bench.kube_load import StatusWatch, Writer
+from bench.kube_load import StatusWatch, Writer, on_real_api
 from bench.processes import answer_at, envoy_command, free_port, own_address, running, write_json
 from bench.report import Report, Table, number, samples
-from support.kube import (
-    KubeApi,
-    MissingProgramError,
-    etcd_program,
-    gateway_api_crds,
-    kubernetes_program,
-    policy_crds,
-)
+from support.kube import KubeApi
 from support.real_envoy import eventually
 
 ONE_BY_ONE, SHARED, AT_ONCE = 3_000, 1_000, 1_000
@@ -89,22 +81,8 @@ class Found(msgspec.Struct, kw_only=True):
 
 def run() -> Report | str:
     """Measure; about three minutes."""
-    try:
-        etcd_program()
-        kubernetes_program("kube-apiserver")
-    except MissingProgramError as error:
-        return str(error)
-    with tempfile.TemporaryDirectory(prefix="pst-") as name:
-        folder = Path(name)
-        (folder / "api").mkdir()
-        api = KubeApi(folder / "api")
-        try:
-            api.start()
-            api.install([*gateway_api_crds(), *policy_crds()])
-            found = asyncio.run(_measure(api, folder))
-        finally:
-            api.stop()
-    return _report(found)
+    found = on_real_api(_measure)
+    return found if isinstance(found, str) else _report(found)
 
 
 async def _measure(api: KubeApi, folder: Path) -> Found:
