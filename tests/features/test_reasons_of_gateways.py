@@ -56,9 +56,9 @@ def authority(name: str = "ca") -> Thing:
 CA: Json = {"group": "", "kind": "ConfigMap", "name": "ca"}
 
 
-def class_(**spec: object) -> Thing:
+def class_(name: str = "c", **spec: object) -> Thing:
     body = {"controllerName": objects.CONTROLLER, **spec}
-    return raw("GatewayClass", "c", body, "", generation=2)
+    return raw("GatewayClass", name, body, "", generation=2)
 
 
 def crd(version: str, kind: str = "gateways") -> Thing:
@@ -80,6 +80,8 @@ def added(*listeners: Json, name: str = "set", namespace: str = "shop", **spec: 
 
 OPEN = gw({**HTTP, "name": "own", "port": 8000}, allowedListeners=ALL)
 """A Gateway that takes ListenerSets."""
+REFUSED = class_("penstock", parametersRef=PARAMETERS)
+"""The class of all Gateways here, when it is not accepted."""
 OTHER = gw(name="a", since="2025-01-01T00:00:00Z")
 """An earlier Gateway, which has port 80."""
 
@@ -111,6 +113,12 @@ GATEWAYS = (
          gw(noSuchField=1)),
     case("a Gateway takes no parameters", "Gateway Accepted False InvalidParameters",
          gw(infrastructure={"parametersRef": PARAMETERS})),
+    case("a Gateway of a class that is not accepted is not, either",
+         "Gateway Accepted False InvalidParameters", gw(), REFUSED),
+    case("a Gateway beside CRDs that are too old is not accepted",
+         "Gateway Accepted False Invalid", gw(), class_(), crd("v1.0.0")),
+    case("what is of a class that is not accepted is not programmed",
+         "Gateway Programmed False Invalid", gw(), REFUSED),
     case("an address that is no IP address is not supported",
          "Gateway Accepted False UnsupportedAddress",
          gw(addresses=[{"type": "Hostname", "value": "a.test"}])),
@@ -249,6 +257,8 @@ SETS = (
     case("the loser of two protocols is in conflict", "Entry Conflicted True ProtocolConflict",
          added(), gw({"name": "own", "protocol": "TCP", "port": 80}, allowedListeners=ALL),
          at="l"),
+    case("a set of a Gateway whose class is not accepted waits for it",
+         "ListenerSet Accepted False ParentNotAccepted", added(), OPEN, REFUSED),
     case("a listener of a set that is programmed", "Entry Programmed True Programmed",
          added(), OPEN, at="l"),
     case("a listener of a set whose certificate is not there", "Entry Programmed False Invalid",

@@ -10,7 +10,7 @@ the fields that are set, by their names in the .proto file. What has to be made 
 * it tells unset from default only where the field has presence, as proto3 does;
 * an Any is unpacked on both sides, with its type URL kept beside its content;
 * fields that its snapshot does not know would stay as raw bytes; they are reported, because they
-  cannot be compared.
+  cannot be compared, and so are messages.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def by_upb(type_url: str, body: bytes) -> dict[str, Any]:
 
 
 def by_betterproto(type_url: str, body: bytes) -> tuple[dict[str, Any], list[str]]:
-    """Decode with envoy-data-plane; also return "Message.field number" of what it does not know."""
+    """Decode with envoy-data-plane.
+
+    Also return what it does not know: "Message.field number", or a type URL.
+    """
     unknown: list[str] = []
     found = _of_betterproto(_class_of(type_url)().parse(body), unknown)
     return found, unknown
@@ -114,7 +117,12 @@ def _of_betterproto(message: Any, unknown: list[str]) -> Any:
     raw = message._unknown_fields
     unknown.extend(f"{name}.{one.number}" for one in betterproto2.load_fields(io.BytesIO(raw)))
     if name == "any":
-        content = _of_betterproto(_class_of(message.type_url)().parse(message.value), unknown)
+        try:
+            known = _class_of(message.type_url)
+        except ModuleNotFoundError:
+            unknown.append(message.type_url)
+            return {"@type": message.type_url}
+        content = _of_betterproto(known().parse(message.value), unknown)
         return {"@type": message.type_url, **content}
     if name == "struct":
         return {key: _scalar(value) for key, value in message.fields.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -31,10 +32,12 @@ class Lab:
         self.envoy = envoy
         self.served: list[web.Request] = []
         self.asked: list[web.Request] = []
+        self.begun = asyncio.Event()
         self.places: dict[str, Place] = {}
         self.place = ("127.0.0.1", free_ports(1)[0])
 
     async def application(self, request: web.Request) -> web.Response:
+        self.begun.set()
         await request.read()
         self.served.append(request)
         return web.Response(text="here")
@@ -170,6 +173,30 @@ async def test_a_body_that_is_too_long_is_refused(lab: Lab) -> None:
     await lab.show(proxy_body_size="1k")
     assert (await lab.ask(body="x" * 1024)).status == 200
     assert (await lab.ask(body="x" * 1025)).status == 413
+    assert len(lab.served) == 1
+
+
+async def test_a_length_that_is_too_long_is_refused_before_the_body_comes(lab: Lab) -> None:
+    await lab.show(proxy_body_size="1k")
+    head = b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9000000000\r\n\r\n"
+    assert (await exchange(lab.place, head)).status == 413
+    assert lab.served == []
+
+
+async def test_what_is_streamed_is_counted_and_not_held_back(lab: Lab) -> None:
+    await lab.show(proxy_body_size="1k")
+    head = b"POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n"
+    short = b"200\r\n" + b"x" * 512 + b"\r\n"
+    assert (await exchange(lab.place, head + short * 2 + b"0\r\n\r\n")).status == 200
+    reader, writer = await asyncio.open_connection(*lab.place)
+    try:
+        lab.begun.clear()
+        writer.write(head + short)
+        await asyncio.wait_for(lab.begun.wait(), 10)  # the application has the first part
+        writer.write(short + short)
+        assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"413"
+    finally:
+        writer.close()
     assert len(lab.served) == 1
 
 

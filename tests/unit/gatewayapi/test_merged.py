@@ -49,7 +49,7 @@ def test_listeners_have_a_place_of_their_own_whatever_they_are_called() -> None:
     found = merged(own, sets)
     assert [one.place for one in found] == ["http", "app/more/http", "elsewhere/others/http"]
     assert [one.listener.name for one in found] == [one.place for one in found]
-    assert served(own, found) == found
+    assert served(found) == found
 
 
 def test_who_comes_first_keeps_its_hostname() -> None:

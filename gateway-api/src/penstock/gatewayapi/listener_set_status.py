@@ -38,6 +38,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Why the data plane does not serve one yet."""
     taken: Mapping[str, Reason] = {}
     """What keeps one from being accepted that it does not say itself."""
+    outer: Reason | None = None
+    """Why no Gateway of its class is accepted."""
 
 
 class ListenerSetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +114,7 @@ def _entry(
     around: Surroundings,
     tls: Tls,
 ) -> ListenerStatus:
-    fault = gateway_fault(gateway.spec)
+    fault = around.outer or gateway_fault(gateway.spec)
     found = listener_status(
         gateway.spec,
         one.own,
@@ -150,7 +152,7 @@ def _conditions(
     around: Surroundings,
 ) -> tuple[Condition, Condition]:
     generation = added.metadata.generation
-    fault = gateway_fault(gateway.spec)
+    fault = around.outer or gateway_fault(gateway.spec)
     if fault is not None:
         text = f"Gateway {added.gateway}: {fault.message}"
         return (

@@ -37,6 +37,7 @@ HOSTNAME_CONFLICT = "HostnameConflict"
 PROTOCOL_CONFLICT = "ProtocolConflict"
 
 OVERLAPPING = "OverlappingTLSConfig"
+INVALID_PARAMETERS = "InvalidParameters"
 PORT_UNAVAILABLE, TOO_MANY = "PortUnavailable", "TooManyListeners"
 CERTIFICATE_NOT_VALID = "CertificateNotValid"
 """Condition of ours: clients refuse a certificate because of the date."""
@@ -118,7 +119,7 @@ def gateway_fault(spec: GatewaySpec) -> Reason | None:
     """Return why a Gateway as a whole is not accepted, whatever its listeners; None if it is."""
     if spec.infrastructure is not None and spec.infrastructure.parameters_ref is not None:
         text = "infrastructure.parametersRef: there are no parameters; remove the reference"
-        return Reason("InvalidParameters", text)
+        return Reason(INVALID_PARAMETERS, text)
     for index, address in enumerate(spec.addresses):
         text = _address_fault(address)
         if text:

@@ -23,7 +23,6 @@ from penstock.gatewayapi.listeners import (
     TOO_MANY,
     Reason,
     conflicts,
-    gateway_fault,
     listener_fault,
 )
 from penstock.gatewayapi.resources import Gateway, Listener, RouteNamespaces
@@ -104,10 +103,8 @@ def merged(
     return tuple(found)
 
 
-def served(gateway: Gateway, placed: Iterable[PlacedListener]) -> tuple[PlacedListener, ...]:
-    """Return those of *placed* that get traffic: the accepted ones of an accepted Gateway."""
-    if gateway_fault(gateway.spec) is not None:
-        return ()
+def served(placed: Iterable[PlacedListener]) -> tuple[PlacedListener, ...]:
+    """Return those of *placed* that get traffic at an accepted Gateway: the accepted ones."""
     return tuple(one for one in placed if one.fault is None)
 
 

@@ -23,6 +23,7 @@ from penstock.gatewayapi.listener_tls import (
     overlaps,
 )
 from penstock.gatewayapi.listeners import (
+    INVALID_PARAMETERS,
     ListenerStatus,
     Reason,
     Tls,
@@ -78,14 +79,36 @@ def gateway_class_conditions(
 
 
 def _class_accepted(gateway_class: GatewayClass, versions: Collection[str]) -> Condition:
-    reference = gateway_class.spec.parameters_ref
     generation = gateway_class.metadata.generation
-    if text := too_old(versions):
-        return fails("Accepted", UNSUPPORTED_VERSION, generation, text)
-    if reference is None:
+    fault = _own_fault(gateway_class, versions)
+    if fault is None:
         return holds("Accepted", "Accepted", generation)
+    return fails("Accepted", fault.reason, generation, fault.message)
+
+
+def _own_fault(gateway_class: GatewayClass, versions: Collection[str]) -> Reason | None:
+    reference = gateway_class.spec.parameters_ref
+    if text := too_old(versions):
+        return Reason(UNSUPPORTED_VERSION, text)
+    if reference is None:
+        return None
     text = f"parametersRef: there are no parameters of kind {reference.kind}; remove the reference"
-    return fails("Accepted", "InvalidParameters", generation, text)
+    return Reason(INVALID_PARAMETERS, text)
+
+
+def class_fault(gateway_class: GatewayClass, versions: Collection[str]) -> Reason | None:
+    """Return why no Gateway of a class that is ours is accepted; None if the class is.
+
+    Args:
+        gateway_class: the class.
+        versions: as for `gateway_class_conditions`.
+    """
+    fault = _own_fault(gateway_class, versions)
+    if fault is None:
+        return None
+    text = f"GatewayClass {gateway_class.metadata.name} is not accepted: {fault.message}"
+    reason = fault.reason if fault.reason == INVALID_PARAMETERS else "Invalid"
+    return Reason(reason, text)
 
 
 def gateway_status(
@@ -99,6 +122,7 @@ def gateway_status(
     address_fault: Reason | None = None,
     clients: ClientChecks = NO_CHECKS,
     shown: ClientCertificate | None = None,
+    outer: Reason | None = None,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
@@ -112,10 +136,11 @@ def gateway_status(
         address_fault: why the Gateway has not the addresses that it should have.
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
+        outer: why no Gateway of its class is accepted.
     """
     tls = _tls_of_listeners(gateway, certificates or {}, clients)
     conflicting = conflicts(gateway.spec.listeners)
-    fault = gateway_fault(gateway.spec)
+    fault = outer or gateway_fault(gateway.spec)
     waiting = pending or {}
     listeners = tuple(
         listener_status(
@@ -130,7 +155,7 @@ def gateway_status(
         )
         for one in gateway.spec.listeners
     )
-    accepted = _gateway_accepted(gateway, listeners)
+    accepted = _gateway_accepted(gateway, listeners, fault)
     if accepted.status and address_fault is None:
         address_fault = _address_fault(gateway, addresses)
     programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
@@ -230,9 +255,10 @@ def _both(attached: Condition, translated: Condition) -> Condition:
     return attached if translated.status else translated
 
 
-def _gateway_accepted(gateway: Gateway, listeners: Sequence[ListenerStatus]) -> Condition:
+def _gateway_accepted(
+    gateway: Gateway, listeners: Sequence[ListenerStatus], fault: Reason | None
+) -> Condition:
     generation = gateway.metadata.generation
-    fault = gateway_fault(gateway.spec)
     if fault is not None:
         return fails("Accepted", fault.reason, generation, fault.message)
     invalid = _names_without(listeners, "Accepted")

@@ -27,7 +27,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS"})
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
 _SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[kKmMgG]?)\Z")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-MAX_BODY = (1 << 32) - 1
 
 
 def guards(reader: Reader) -> Guards:
@@ -65,7 +64,7 @@ def _max_body(reader: Reader) -> int:
     if size is None:
         reader.tell(name, f"{given!r} is not a size", "there is no limit; write 8m")
         return 0
-    return min(int(size["number"]) * _UNITS[size["unit"].lower()], MAX_BODY)
+    return int(size["number"]) * _UNITS[size["unit"].lower()]
 
 
 def _auth(reader: Reader) -> Subrequest | None:

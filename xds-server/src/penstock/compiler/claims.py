@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.core.ranges import AddressRanges
 from penstock.gatewayapi.generated import is_generated
-from penstock.gatewayapi.listeners import gateway_fault
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, ObjectRef
 
@@ -98,7 +97,7 @@ def _claims(db: Database) -> Iterator[Claim]:
 def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
     """Return what a Gateway asks for; None if it is none of ours or not accepted."""
     gateway = ours(db, name)
-    if gateway is None or gateway_fault(gateway.spec) is not None:
+    if gateway is None or fault_of(db, name) is not None:
         return None
     wanted = tuple(one.value for one in gateway.spec.addresses if one.value)
     return Claim(

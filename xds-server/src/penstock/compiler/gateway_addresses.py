@@ -9,13 +9,13 @@ import msgspec
 
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.gateway_ports import gateway_ref, port_holder, port_of
 from penstock.compiler.generated_services import current, name_taken, open_port, purpose
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
-from penstock.gatewayapi.listeners import PORT_UNAVAILABLE, Reason, gateway_fault
+from penstock.gatewayapi.listeners import PORT_UNAVAILABLE, Reason
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE, NO_RESOURCES
 from penstock.incremental.query import query
@@ -39,7 +39,7 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
 def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     """Return how a Gateway is reached."""
     gateway = ours(db, name)
-    if gateway is None or gateway_fault(gateway.spec) is not None:
+    if gateway is None or fault_of(db, name) is not None:
         return ReachedAt()
     settings = db.settings
     if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:

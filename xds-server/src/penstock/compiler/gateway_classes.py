@@ -1,12 +1,14 @@
-"""Which Gateways are ours."""
+"""Which Gateways are ours, and which of them are served."""
 
 from __future__ import annotations
 
 from penstock.compiler.database import ALL, Database
+from penstock.gatewayapi.listeners import Reason, gateway_fault
 from penstock.gatewayapi.resources import Gateway
-from penstock.gatewayapi.status import is_ours
+from penstock.gatewayapi.status import class_fault, is_ours
 from penstock.gatewayapi.versions import BUNDLE_VERSION
 from penstock.incremental.query import query
+from penstock.ingress.derive import ENTRY_CLASS
 from penstock.meta.names import NamespacedName
 
 
@@ -18,6 +20,27 @@ def ours(db: Database, name: NamespacedName) -> Gateway | None:
         return None
     class_ = db.gateway_classes.get(NamespacedName("", gateway.spec.gateway_class_name))
     return gateway if class_ is not None and is_ours(class_) else None
+
+
+@query
+def fault_of_class(db: Database, name: str) -> Reason | None:
+    """Return why a GatewayClass of ours, and so none of its Gateways, is accepted; None if it is.
+
+    What Ingresses are reached by does not depend on the CRDs.
+    """
+    class_ = db.gateway_classes.get(NamespacedName("", name))
+    if class_ is None or name == ENTRY_CLASS:
+        return None
+    return class_fault(class_, crd_versions(db, None))
+
+
+@query
+def fault_of(db: Database, name: NamespacedName) -> Reason | None:
+    """Return why a Gateway of ours is not served, whatever its listeners; None if it is."""
+    gateway = ours(db, name)
+    if gateway is None:
+        return None
+    return fault_of_class(db, gateway.spec.gateway_class_name) or gateway_fault(gateway.spec)
 
 
 @query

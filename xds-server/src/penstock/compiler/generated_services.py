@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.gateway_ports import GatewayPort, gateway_ref, port_holder, ports
 from penstock.compiler.merged_listeners import placed_listeners
 from penstock.compiler.nodes import places
@@ -32,7 +32,6 @@ from penstock.gatewayapi.generated import (
     ports_of,
     service_name,
 )
-from penstock.gatewayapi.listeners import gateway_fault
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.derive import ENTRY_NAMESPACE
@@ -120,7 +119,7 @@ def service_of(db: Database, name: NamespacedName) -> Generated | None:
         return None
     placed = (one.own for one in placed_listeners(db, name))
     found = ports_of(one for one in placed if one.protocol in SERVED)
-    if not found or (gateway_fault(gateway.spec) is not None and current(db, name) is None):
+    if not found or (fault_of(db, name) is not None and current(db, name) is None):
         return None
     return generated.service(
         about,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.routing import namespace_labels
 from penstock.gatewayapi import merged
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks, client_checks
@@ -64,7 +64,9 @@ def placed_listeners(db: Database, gateway: NamespacedName) -> tuple[PlacedListe
 def served_listeners(db: Database, gateway: NamespacedName) -> tuple[PlacedListener, ...]:
     """Return the listeners of a Gateway that get traffic."""
     found = ours(db, gateway)
-    return () if found is None else merged.served(found, placed_listeners(db, gateway))
+    if found is None or fault_of(db, gateway) is not None:
+        return ()
+    return merged.served(placed_listeners(db, gateway))
 
 
 @query

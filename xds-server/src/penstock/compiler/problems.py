@@ -9,6 +9,7 @@ import msgspec
 from penstock.compiler.attached import settled_attachment
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
+from penstock.compiler.gateway_classes import fault_of_class
 from penstock.compiler.ingresses import ingress_problems
 from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.policies import parsed
@@ -122,6 +123,10 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         return
     if not is_ours(class_):
         return
+    fault = fault_of_class.once(db, name)
+    if fault is not None:
+        hint = "the Gateway is not served; see the GatewayClass"
+        yield Problem("spec.gatewayClassName", fault.message, hint, Severity.WARNING)
     certificates = gateway_certificates.once(db, gateway.key)
     status = gateway_status(
         gateway,

@@ -17,7 +17,7 @@ from penstock.compiler.certificates import client_certificate, gateway_certifica
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
-from penstock.compiler.gateway_classes import crd_versions, ours
+from penstock.compiler.gateway_classes import crd_versions, fault_of, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.load_balancers import balanced_status
@@ -30,6 +30,7 @@ from penstock.compiler.merged_listeners import (
 from penstock.compiler.statuses import parent_statuses
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates
+from penstock.gatewayapi.listeners import Reason
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
@@ -66,6 +67,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     placed: tuple[PlacedListener, ...]
     clients: ClientChecks
     shown: ClientCertificate | None
+    fault: Reason | None
 
 
 @query
@@ -81,6 +83,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         placed_listeners(db, name),
         checks_of_clients(db, name),
         client_certificate(db, name),
+        fault_of(db, name),
     )
 
 

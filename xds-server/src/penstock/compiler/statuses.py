@@ -18,7 +18,7 @@ from penstock.compiler.certificates import client_certificate, gateway_certifica
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import is_ip, reached_at
-from penstock.compiler.gateway_classes import crd_versions, ours
+from penstock.compiler.gateway_classes import crd_versions, fault_of_class, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.load_balancers import balanced_status
@@ -245,6 +245,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
+        outer=fault_of_class.once(db, thing.spec.gateway_class_name),
     )
     return {
         "addresses": [
@@ -305,6 +306,7 @@ def _listener_set(
             certificates=gateway_certificates.once(db, gateway.key),
             pending=_pending(db, gateway.key, acknowledged),
             taken=reached_at.once(db, gateway.key).taken,
+            outer=fault_of_class.once(db, gateway.spec.gateway_class_name),
         )
         placed = placed_listeners.once(db, gateway.key)
         status = listener_set_status(thing, gateway, placed, around)

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.wrappers_pb2 import UInt32Value
+from google.protobuf.wrappers_pb2 import UInt64Value
 
 from penstock.envoy import subrequest
 from penstock.envoy.scope import SCOPE_HEADER
@@ -22,7 +22,7 @@ from penstock.pb.envoy.config.core.v3 import config_source_pb2, extension_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
 from penstock.pb.envoy.extensions.common.matching.v3 import extension_matcher_pb2
 from penstock.pb.envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2
-from penstock.pb.envoy.extensions.filters.http.buffer.v3 import buffer_pb2
+from penstock.pb.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2
 from penstock.pb.envoy.extensions.filters.http.composite.v3 import composite_pb2
 from penstock.pb.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -91,8 +91,10 @@ def _clients(guards: Guards) -> _Filters:
         found.append(_sources(guards.sources, rbac_pb2.RBAC.ALLOW))
     if guards.max_body:
         # Before the question: what has come during a wait is not counted.
-        limit = buffer_pb2.Buffer(max_request_bytes=UInt32Value(value=guards.max_body))
-        found.append(extension("envoy.filters.http.buffer", limit))
+        limit = body_size_limit_pb2.BodySizeLimit(
+            max_request_bytes=UInt64Value(value=guards.max_body)
+        )
+        found.append(extension("envoy.filters.http.body_size_limit", limit))
     return found
 
 
