@@ -21,6 +21,7 @@ _GUARDED = {
     NGINX + "auth-url": "http://one.shop.svc/check",
     NGINX + "whitelist-source-range": "10.0.0.0/8",
     NGINX + "proxy-body-size": "8m",
+    NGINX + "limit-rps": "8",
 }
 VERSIONS: list[Object | Broken] = [
     ingress_class(),

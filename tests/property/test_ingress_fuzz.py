@@ -42,6 +42,7 @@ _NAMES = st.sampled_from(
         *("auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param"),
         *("auth-response-headers", "proxy-body-size"),
         *("whitelist-source-range", "allowlist-source-range", "denylist-source-range"),
+        *("limit-rps", "limit-rpm", "limit-burst-multiplier", "limit-whitelist"),
         "force-ssl-redirect",
     ]
 )

@@ -73,12 +73,15 @@ class Lab:
         self.served.clear()
         self.asked.clear()
 
-    async def ask(self, path: str = "/x?y=1", body: str = "", **headers: str) -> Answer:
+    async def ask(
+        self, path: str = "/x?y=1", body: str = "", source: str = "", **headers: str
+    ) -> Answer:
         method = "POST" if body else "GET"
         lines = [f"{method} {path} HTTP/1.1", "host: a.test", "connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         lines += [f"content-length: {len(body)}"] if body else []
-        return await exchange(self.place, "\r\n".join([*lines, "", body]).encode())
+        request = "\r\n".join([*lines, "", body]).encode()
+        return await exchange(self.place, request, source)
 
     async def status(self, **headers: str) -> int:
         return (await self.ask(**headers)).status
@@ -198,6 +201,35 @@ async def test_what_is_streamed_is_counted_and_not_held_back(lab: Lab) -> None:
     finally:
         writer.close()
     assert len(lab.served) == 1
+
+
+async def test_each_client_may_ask_so_often(lab: Lab) -> None:
+    await lab.show(limit_rpm="2", limit_burst_multiplier="1")
+    assert [await lab.status(x_forwarded_for=f"192.0.2.{n}") for n in range(4)] == [200] * 3 + [503]
+    assert (await lab.ask(source="127.0.0.2")).status == 200
+    assert len(lab.served) == 4
+
+
+async def test_a_client_may_ask_again_when_the_time_has_come(lab: Lab) -> None:
+    await lab.show(limit_rps="2", limit_burst_multiplier="1")
+    assert 503 in [await lab.status() for _ in range(20)]
+    async with asyncio.timeout(10):
+        while await lab.status() != 200:
+            pass
+
+
+async def test_some_networks_have_no_limit_and_others_still_have(lab: Lab) -> None:
+    await lab.show(limit_rpm="1", limit_burst_multiplier="1", limit_whitelist="127.0.0.2, ::1")
+    free = [(await lab.ask(source="127.0.0.2")).status for _ in range(6)]
+    assert free == [200] * 6
+    assert [await lab.status() for _ in range(3)] == [200, 200, 503]
+
+
+async def test_who_asks_too_often_is_not_asked_about(lab: Lab) -> None:
+    await lab.show(auth_url=URL, limit_rpm="1", limit_burst_multiplier="1", limit_rps="9")
+    found = [await lab.status(authorization="known") for _ in range(3)]
+    assert found == [200, 200, 503]
+    assert len(lab.asked) == 2
 
 
 async def test_a_script_that_fails_lets_nobody_pass(

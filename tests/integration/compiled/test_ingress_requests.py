@@ -260,7 +260,7 @@ async def test_a_rewrite_replaces_the_prefix_or_the_whole_path(lab: Lab) -> None
 
 
 async def test_what_keeps_clients_out_and_is_not_served_closes_the_rules(lab: Lab) -> None:
-    for name in ("auth-url", "auth-type", "limit-rps", "server-snippet"):
+    for name in ("auth-url", "auth-type", "limit-connections", "server-snippet"):
         closed = ingress("c", rule("a.test", path("/x")), annotations={NGINX + name: "10.0.0.0/8"})
         await lab.show(closed, ingress("open", rule("a.test", path())))
         assert [await lab.ask(one) for one in ("/x", "/")] == [(500, ""), (200, "one")], name

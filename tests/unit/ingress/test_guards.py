@@ -6,7 +6,7 @@ import pytest
 
 from penstock.ingress.annotations import Options, options
 from penstock.ingress.resources import Ingress
-from penstock.ir.route import ServicePort, Subrequest
+from penstock.ir.route import RateLimit, ServicePort, Subrequest
 from penstock.meta.names import NamespacedName
 from support.ingress_objects import NGINX, backend, ingress
 
@@ -38,9 +38,35 @@ def test_a_source_that_cannot_be_read_closes() -> None:
     )
 
 
+def test_limits_are_requests_in_a_second_and_in_a_minute_with_five_times_more_at_once() -> None:
+    found = asked(limit_rps="2", limit_rpm="30", limit_whitelist="10.0.0.1/8,nonsense")
+    assert found.guards.limits == (
+        RateLimit(requests=2, seconds=1, burst=10),
+        RateLimit(requests=30, seconds=60, burst=150),
+    )
+    assert found.guards.unlimited == ("10.0.0.0/8",)
+    assert not found.closed
+    assert ["'nonsense' is not a network" in one.message for one in found.problems] == [True]
+    (limit,) = asked(limit_rps="2", limit_burst_multiplier="3").guards.limits
+    assert limit.burst == 6
+
+
+def test_a_limit_of_nothing_is_none_and_one_that_cannot_be_read_closes() -> None:
+    assert asked(limit_rps="0", limit_rpm="-1", limit_connections="0").guards.limits == ()
+    assert not asked(limit_rps="0", limit_connections="0").closed
+    assert "'ten' is not a number" in asked(limit_rps="ten").closed
+    assert "use limit-rps" in asked(limit_connections="10").closed
+
+
+def test_the_speed_of_answers_keeps_nobody_out() -> None:
+    found = asked(limit_rate="100", limit_rate_after="1000")
+    assert not found.closed
+    assert [one.message for one in found.problems] == ["is not served"] * 2
+
+
 @pytest.mark.parametrize(
     ("given", "size"),
-    [("8m", 8 << 20), ("1024", 1024), ("0", 0), ("2K", 2048), ("9999g", 2**32 - 1)],
+    [("8m", 8 << 20), ("1024", 1024), ("0", 0), ("2K", 2048), ("9999g", 9999 << 30)],
 )
 def test_sizes_of_bodies_are_as_nginx_writes_them(given: str, size: int) -> None:
     assert asked(proxy_body_size=given).guards.max_body == size

@@ -9,10 +9,11 @@ import ipaddress
 import re
 
 from penstock.ingress.reader import NGINX, Reader
-from penstock.ir.route import Guards, ServicePort, Subrequest
+from penstock.ir.route import Guards, RateLimit, ServicePort, Subrequest
 from penstock.meta.names import NamespacedName
 
 HTTP_PORT = 80
+DEFAULT_BURST = 5
 _EVERYBODY = {"0.0.0.0/0", "::/0"}
 """cert-manager writes this to the Ingresses of its solvers."""
 _URL = re.compile(
@@ -25,6 +26,7 @@ _VARIABLES = frozenset({"scheme", "host", "http_host", "request_uri", "escaped_r
 _RETURN = "$scheme://$http_host$escaped_request_uri"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS"})
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
+_LIMIT = re.compile(r"-?[0-9]{1,9}\Z")
 _SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[kKmMgG]?)\Z")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -37,6 +39,8 @@ def guards(reader: Reader) -> Guards:
     return Guards(
         sources=() if set(allowed) >= _EVERYBODY else allowed,
         denied_sources=_networks(reader, "denylist-source-range"),
+        limits=_limits(reader),
+        unlimited=_unlimited(reader),
         max_body=_max_body(reader),
         auth=_auth(reader),
     )
@@ -45,14 +49,58 @@ def guards(reader: Reader) -> Guards:
 def _networks(reader: Reader, short: str) -> tuple[str, ...]:
     name = NGINX + short
     found: list[str] = []
-    for one in (reader.text(name) or "").split(","):
-        if not one.strip():
-            continue
-        try:
-            found.append(str(ipaddress.ip_network(one.strip(), strict=False)))
-        except ValueError:
-            reader.close(name, f"{one.strip()!r} is not a network")
+    for one in _listed(reader.text(name)):
+        network = _network(one)
+        if network is None:
+            reader.close(name, f"{one!r} is not a network")
+        else:
+            found.append(network)
     return tuple(dict.fromkeys(found))
+
+
+def _limits(reader: Reader) -> tuple[RateLimit, ...]:
+    """Return how often a client may ask."""
+    times = reader.number(NGINX + "limit-burst-multiplier") or DEFAULT_BURST
+    if _limit(reader, "limit-connections"):
+        text = "requests under way are not counted by client; use limit-rps"
+        reader.close(NGINX + "limit-connections", text)
+    given = ((_limit(reader, "limit-rps"), 1), (_limit(reader, "limit-rpm"), 60))
+    return tuple(
+        RateLimit(requests=requests, seconds=seconds, burst=requests * times)
+        for requests, seconds in given
+        if requests
+    )
+
+
+def _limit(reader: Reader, short: str) -> int:
+    """Return a limit, 0 if there is none; one that cannot be read closes."""
+    given = reader.text(NGINX + short)
+    if given is not None and not _LIMIT.match(given):
+        reader.close(NGINX + short, f"{given!r} is not a number")
+    return 0 if given is None or not _LIMIT.match(given) else max(0, int(given))
+
+
+def _unlimited(reader: Reader) -> tuple[str, ...]:
+    name = NGINX + "limit-whitelist"
+    found: list[str] = []
+    for one in _listed(reader.text(name)):
+        network = _network(one)
+        if network is None:
+            reader.tell(name, f"{one!r} is not a network", "its clients are limited as others are")
+        else:
+            found.append(network)
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [one.strip() for one in (text or "").split(",") if one.strip()]
+
+
+def _network(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return None
 
 
 def _max_body(reader: Reader) -> int:
@@ -108,10 +156,10 @@ def _signin(reader: Reader) -> str:
 def _copied(reader: Reader) -> tuple[str, ...]:
     name = NGINX + "auth-response-headers"
     found: list[str] = []
-    for one in (reader.text(name) or "").split(","):
-        header = one.strip().lower()
-        if header and _NAME.match(header):
+    for one in _listed(reader.text(name)):
+        header = one.lower()
+        if _NAME.match(header):
             found.append(header)
-        elif header:
+        else:
             reader.tell(name, f"{header!r} is not a name", "it is left out")
     return tuple(dict.fromkeys(found))

@@ -135,6 +135,9 @@ def _lost(one: Derived) -> Iterator[Problem]:
     if any(route.guards.max_body for route in one.routes):
         text = "proxy-body-size has no equal"
         yield Problem("metadata.annotations", text, "bodies of any size pass")
+    if any(route.guards.limits for route in one.routes):
+        text = "limit-rps and limit-rpm have no equal"
+        yield Problem("metadata.annotations", text, "clients may ask as often as they like")
     if any(route.idle_timeout_ms for route in one.routes):
         text = "proxy-read-timeout and proxy-send-timeout, limits of silence, have no equal"
         yield Problem("metadata.annotations", text, "exchanges end after 300 s of silence")

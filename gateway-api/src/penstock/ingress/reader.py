@@ -21,7 +21,7 @@ _FALSE = {"false", "disabled"}
 _RESTRICTING = (
     "auth-", "configuration-snippet", "server-snippet", "satisfy", "enable-modsecurity",
     "modsecurity-",
-    "enable-global-auth", "limit-", "global-rate-limit", "enable-opentelemetry-auth",
+    "enable-global-auth", "global-rate-limit", "enable-opentelemetry-auth",
     "stream-snippet", "enable-owasp",
 )  # fmt: skip
 """Beginnings of the names of annotations that keep clients out."""

@@ -1,4 +1,4 @@
-"""What a request passes before anything is done with it: who it comes from, its size, a question.
+"""What a request passes before anything is done with it: who asks, how often, its size, a question.
 
 What a listener has is a place for filters; the route says which filters stand there, so that
 listeners do not change with routes, and every route has filters with settings of its own.
@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt64Value
 
 from penstock.envoy import subrequest
+from penstock.envoy.rate_limit import rate_limit
 from penstock.envoy.scope import SCOPE_HEADER
 from penstock.envoy.wire import exact, extension, pack, regex
 from penstock.ir.route import ExternalAuth, Guards, ServicePort, Subrequest
@@ -89,6 +90,7 @@ def _clients(guards: Guards) -> _Filters:
         found.append(_sources(guards.denied_sources, rbac_pb2.RBAC.DENY))
     if guards.sources:
         found.append(_sources(guards.sources, rbac_pb2.RBAC.ALLOW))
+    found.extend(rate_limit(one, guards.unlimited) for one in guards.limits)
     if guards.max_body:
         # Before the question: what has come during a wait is not counted.
         limit = body_size_limit_pb2.BodySizeLimit(

@@ -186,12 +186,25 @@ class Subrequest(Node, frozen=True, kw_only=True):
     """Names of headers of the answer that the request gets, in lower case."""
 
 
+class RateLimit(Node, frozen=True, kw_only=True):
+    """How often one client may ask, by its address."""
+
+    requests: int
+    """In so many seconds, 1 or more."""
+    seconds: int
+    burst: int
+    """Requests beyond the first that may come at once."""
+
+
 class Guards(Node, frozen=True, kw_only=True):
     """What a request has to pass before anything is done with it."""
 
     sources: tuple[str, ...] = ()
     """Networks that clients may come from; none is all."""
     denied_sources: tuple[str, ...] = ()
+    limits: tuple[RateLimit, ...] = ()
+    unlimited: tuple[str, ...] = ()
+    """Networks of clients that `limits` do not hold for."""
     max_body: int = 0
     """Bytes; a longer one is answered with 413. 0 is no limit."""
     auth: ExternalAuth | Subrequest | None = None
