@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,10 @@ class Lab:
     async def settled(self) -> None:
         await eventually(self.recorder.in_step)
 
+    def has(self, resource: Resource) -> bool:
+        acked = self.recorder.streams[-1].acked[resource.type_url]
+        return acked.get(resource.name) == resource.version
+
     async def answers(self, path: str, expected: tuple[int, str]) -> None:
         async def holds() -> bool:
             return await self.envoy.get(path) == expected
@@ -250,6 +255,37 @@ async def test_changed_cluster_does_not_wait_for_its_endpoints(lab: Lab) -> None
     stream = lab.recorder.streams[-1]
     await eventually(lambda: stream.acked[types.CLUSTER].get("one") == changed.version)
     assert loop.time() - before < 5.0  # without its endpoints: 15 s
+    assert await lab.envoy.get("/a/x") == (200, "one")
+
+
+def sharing(name: str, shared: str, timeout: str = "1s") -> Resource:
+    """Return a cluster whose endpoints are those of another one."""
+    content = {
+        "name": name,
+        "type": "EDS",
+        "connect_timeout": timeout,
+        "eds_cluster_config": {"eds_config": ADS, "service_name": shared},
+    }
+    needs = [ResourceName(types.ENDPOINTS, shared)]
+    made = body(cluster_pb2.Cluster(), content)
+    return make_resource(types.CLUSTER, name, made, needs=needs)
+
+
+async def test_clusters_that_share_endpoints_do_not_wait_for_them(lab: Lab) -> None:
+    """A new one whose endpoints Envoy has already, then a changed one: else it is 15 s each."""
+    lab.start()
+    await lab.answers("/a/x", (200, "one"))
+    await lab.settled()
+    loop = asyncio.get_running_loop()
+    for timeout in ("1s", "3s"):
+        before = loop.time()
+        made = sharing("one|shown", "one", timeout)
+        lab.change(made, scope("b", "one|shown"))
+        await eventually(functools.partial(lab.has, made))
+        await lab.answers("/b/x", (200, "one"))
+        assert loop.time() - before < 5.0
+    lab.change(remove=(ResourceName(types.SCOPE, "b"), ResourceName(types.CLUSTER, "one|shown")))
+    await lab.settled()
     assert await lab.envoy.get("/a/x") == (200, "one")
 
 

@@ -313,6 +313,28 @@ def test_returning_envoy_with_an_old_cluster_gets_endpoints_that_it_has() -> Non
     assert talk.sends() == [("ClusterLoadAssignment", ["a"], [])]
 
 
+def test_cluster_that_shares_endpoints_has_them_sent_again() -> None:
+    shared = endpoints("a")
+    talk = Dialogue(cluster("a"), shared)
+    talk.ask(types.CLUSTER)
+    talk.ask(types.ENDPOINTS, "a")
+    talk.settle()
+    for body in (b"1", b"2"):
+        talk.change(make_resource(types.CLUSTER, "a|shown", body, needs=[shared.key]))
+        sent: list[Message] = [("Cluster", ["a|shown"], []), ("ClusterLoadAssignment", ["a"], [])]
+        assert talk.settle() == sent
+
+
+def test_returning_envoy_with_a_new_cluster_gets_endpoints_that_it_has() -> None:
+    shared = endpoints("a")
+    shown = make_resource(types.CLUSTER, "a|shown", b"1", needs=[shared.key])
+    talk = Dialogue(cluster("a"), shown, shared)
+    talk.ask(types.CLUSTER, has={"a": cluster("a").version})
+    assert talk.sends() == [("Cluster", ["a|shown"], [])]
+    talk.ask(types.ENDPOINTS, "a", has={"a": shared.version})
+    assert talk.sends() == [("ClusterLoadAssignment", ["a"], [])]
+
+
 def test_agent_does_not_get_endpoints_again() -> None:
     talk = Dialogue(cluster("a"), endpoints("a"))
     talk.ask(types.CLUSTER, "*")

@@ -36,7 +36,7 @@ from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, Origin
 from penstock.policy.resolve import DEFAULT_ALLOW
 from penstock.xds import types
-from penstock.xds.resource import Resource, encode_resource, make_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource, make_resource
 
 HTTP2_PROTOCOLS = frozenset({"kubernetes.io/h2c", "grpc"})
 """Values of appProtocol that are HTTP/2 without TLS."""
@@ -202,7 +202,8 @@ def gateway_cluster(db: Database, target: ServicePort, shown: NamespacedName) ->
     if budget is not None:
         limit_retries(made, budget)
         origins.append(budget.origin)
-    return encode_resource(types.CLUSTER, made.name, made, origins)
+    shared = ResourceName(types.ENDPOINTS, made.eds_cluster_config.service_name)
+    return encode_resource(types.CLUSTER, made.name, made, origins, [shared])
 
 
 def _protocol(

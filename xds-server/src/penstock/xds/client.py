@@ -9,10 +9,15 @@ from penstock.xds import types
 from penstock.xds.checkpoint import Checkpoint, Difference
 from penstock.xds.deadlines import Deadlines
 from penstock.xds.needs import HeldNeeds
-from penstock.xds.resource import ResourceName
+from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Snapshot
 from penstock.xds.subscription import Subscription
 from penstock.xds.verdict import Cleared, Verdict
+
+
+def endpoints_named(cluster: Resource) -> tuple[str, ...]:
+    """Return the names of a cluster's endpoints where they are not that of the cluster itself."""
+    return tuple(need.name for need in cluster.needs if need.type_url == types.ENDPOINTS)
 
 
 class Client:
@@ -72,8 +77,7 @@ class Client:
             return rejection is not None and rejection.version == resource.version
         if key.type_url != types.CLUSTER:
             return True
-        named = [need.name for need in resource.needs if need.type_url == types.ENDPOINTS]
-        return all(map(self._has_endpoints, named or (key.name,)))
+        return all(map(self._has_endpoints, endpoints_named(resource) or (key.name,)))
 
     def should_leave(self, subscription: Subscription, name: str) -> bool:
         """Return whether the client has, or may have, what does not exist any more."""

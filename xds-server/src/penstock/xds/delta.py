@@ -18,7 +18,9 @@ What goes when:
   than `patience`, because Envoy answers no cluster update while one new cluster cannot warm.
 * After a cluster that the client had in another version, its endpoints are sent again, even if
   they did not change: Envoy warms the new cluster with the next answer only, and stalls without.
-  (Only to a client that asks for endpoints by name, as Envoy does.)
+  The same goes for a cluster whose endpoints have a name of their own, which it may share with
+  others: Envoy does not ask again for what it asks for already. (Only to a client that asks for
+  endpoints by name, as Envoy does.)
 * Removals go in responses of their own, in the order of `types.REMOVAL_ORDER`: a type waits until
   those before it have nothing left to remove, and a resource stays for as long as the client has,
   or may have, something that needs it.
@@ -48,7 +50,7 @@ import msgspec
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds import framing, types
 from penstock.xds.checkpoint import MANY
-from penstock.xds.client import Client
+from penstock.xds.client import Client, endpoints_named
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.subscription import Sent, Subscription
@@ -84,8 +86,8 @@ class DeltaStream:
         self._many = many
         self._client = Client(snapshot)
         self._patience = patience
-        self._changed_clusters: set[str] = set()
-        """Clusters that were sent changed before the client asked for endpoints at all."""
+        self._awaited_endpoints: set[str] = set()
+        """Endpoints of clusters that were sent changed before the client asked for any at all."""
         self._took_back: dict[str, str] = {}
         """Clusters that were retracted, by version: once is enough for one that is slow to warm."""
         self._nonce = 0
@@ -250,9 +252,9 @@ class DeltaStream:
             return None
         type_url = subscription.type_url
         self._client.verdicts.append(Accepted(type_url, versions, brought=True))
-        if type_url == types.ENDPOINTS and (changed := self._changed_clusters & versions.keys()):
-            subscription.forced |= changed
-            subscription.dirty.update(dict.fromkeys(sorted(changed)))
+        if type_url == types.ENDPOINTS and (awaited := self._awaited_endpoints & versions.keys()):
+            subscription.forced |= awaited
+            subscription.dirty.update(dict.fromkeys(sorted(awaited)))
         shared = self._client.brought(subscription, versions) if everything else None
         for name, version in (versions if shared is None else shared[0]).items():
             resource = self._client.snapshot.get(type_url, name)
@@ -449,10 +451,10 @@ class DeltaStream:
         type_url, nonce = subscription.type_url, str(self._nonce)
         for resource in upserts:
             self._client.held.sent(resource.needs)
-            if type_url == types.CLUSTER and subscription.may_have(resource.name):
-                self._resend_endpoints(resource.name)
+            if type_url == types.CLUSTER:
+                self._resend_endpoints(subscription, resource)
             elif type_url == types.ENDPOINTS:
-                self._changed_clusters.discard(resource.name)
+                self._awaited_endpoints.discard(resource.name)
         for name in removals:
             subscription.removals.pop(name, None)
         sent = Sent(nonce, upserts, removals, alone=len(upserts) == 1)
@@ -461,13 +463,18 @@ class DeltaStream:
         frames = (resource.framed for resource in upserts)
         return Response(type_url, nonce, framing.delta_response(type_url, nonce, frames, removals))
 
-    def _resend_endpoints(self, cluster: str) -> None:
+    def _resend_endpoints(self, clusters: Subscription, cluster: Resource) -> None:
+        """Let the endpoints follow without which Envoy would not warm a cluster."""
+        names = endpoints_named(cluster)
+        if not names and clusters.may_have(cluster.name):
+            names = (cluster.name,)
         subscription = self._client.subscriptions.get(types.ENDPOINTS)
-        if subscription is None:
-            self._changed_clusters.add(cluster)
-        elif cluster in subscription.names:
-            subscription.forced.add(cluster)
-            subscription.touch(cluster)
+        for name in names:
+            if subscription is None:
+                self._awaited_endpoints.add(name)
+            elif name in subscription.names:
+                subscription.forced.add(name)
+                subscription.touch(name)
 
     def _order(self, order: tuple[str, ...]) -> Iterator[str]:
         """Yield the types that the client asked for, in *order*, unknown ones last."""
