@@ -29,13 +29,14 @@ from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import BuildError
 from penstock.envoy import listener
 from penstock.ir.policy import Verdict
+from penstock.meta.listeners import EGRESS_PORT
 from penstock.meta.paths import RunPaths
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
 from support.agent_rig import AgentClient, Controller, running_agent, until
 from support.pods_api import PodsApi, pod_object, serving_pods
-from support.topology import Actor, Topology
+from support.topology import Actor, Topology, write_sysctls
 
 NODE = "n1"
 PODS = ("client", "server", "system", "stranger", "gateway")
@@ -266,7 +267,7 @@ async def test_pods_that_run_already_are_found_and_only_then_strangers_are_close
     assert links == {
         UIDS["client"]: str(node.topology.pods["client"].netns),
         UIDS["server"]: str(node.topology.pods["server"].netns),
-        "node": "/proc/self/ns/net",
+        "node": str(node.topology.pods["gateway"].netns),
         "host": str(node.topology.node.netns),
     }
 
@@ -349,6 +350,93 @@ async def test_an_envoy_whose_programs_were_taken_away_starts_again(node: Node) 
 
 async def has_ended(envoy: EnvoyPod) -> bool:
     return envoy.process.poll() is not None
+
+
+def network_of(process: int) -> int:
+    """Return the network namespace of the main thread."""
+    return Path(f"/proc/{process}/ns/net").stat().st_ino
+
+
+@contextlib.contextmanager
+def taken_port(node: Node, name: str, *, listens: bool) -> Generator[None]:
+    """Let a process of a pod have the port of Envoy's egress listener."""
+    with node.start(name).socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", EGRESS_PORT))
+        if listens:
+            taken.listen()
+        yield
+
+
+@contextlib.asynccontextmanager
+async def node_without_server(node: Node) -> AsyncGenerator[AgentClient]:
+    """Run agent and Envoy until the client is captured, whatever becomes of the server."""
+    for name in ("client", "server", "system"):
+        node.start(name)
+    node.api.set(node.object(name) for name in ("client", "server", "system"))
+    node.controller.send(*node.resources("client"), *node.resources("server"))
+    node.start_envoy(ENVOY_1)
+    async with running_agent(node.config()) as agent:
+        await until(lambda: runs(agent))
+        await until(lambda: captured_pod(agent, "client"))
+        yield agent
+
+
+async def captured_pod(agent: AgentClient, name: str) -> bool:
+    return (await agent.call("GET", f"/v1/pods/{UIDS[name]}"))[0] == 200
+
+
+async def test_envoy_is_not_told_to_listen_where_a_process_has_its_port(node: Node) -> None:
+    """As in a pod that has the proxy of another mesh when Penstock comes."""
+    with taken_port(node, "server", listens=True):
+        async with node_without_server(node) as agent:
+            code, body = await agent.call("GET", f"/v1/pods/{UIDS['server']}")
+            assert code == 503
+            assert f"a process of the pod listens on port {EGRESS_PORT}" in body["error"]
+            (envoy,) = node.envoys
+            home = node.topology.pods["gateway"].netns.stat().st_ino
+            assert network_of(envoy.process.pid) == home
+    async with running_agent(node.config()) as agent:
+        await until(lambda: captured(agent, node, "client", "server"))
+        with node.serving("server"):
+            assert node.get("client", "server") == 200
+
+
+async def test_a_pod_whose_port_is_free_again_is_captured_without_asking(node: Node) -> None:
+    with contextlib.ExitStack() as taking:
+        taking.enter_context(taken_port(node, "server", listens=True))
+        async with node_without_server(node) as agent:
+            assert not await captured_pod(agent, "server")
+            taking.close()
+            await until(lambda: captured(agent, node, "client", "server"))
+
+
+async def test_a_pod_without_ipv6_on_its_loopback_is_told_what_it_needs(node: Node) -> None:
+    netns = node.topology.pods["server"].netns
+    write_sysctls(netns, {"ipv6/conf/lo/disable_ipv6": "1"})
+    try:
+        async with node_without_server(node) as agent:
+            _, body = await agent.call("GET", f"/v1/pods/{UIDS['server']}")
+            assert "it needs net.ipv6.conf.lo.disable_ipv6=0" in body["error"]
+            write_sysctls(netns, {"ipv6/conf/lo/disable_ipv6": "0"})
+            await until(lambda: captured(agent, node, "client", "server"))
+    finally:
+        write_sysctls(netns, {"ipv6/conf/lo/disable_ipv6": "0"})
+
+
+async def test_an_envoy_that_was_left_in_a_pod_starts_again(node: Node) -> None:
+    """What has a port without listening on it is not seen before Envoy meets it."""
+    with contextlib.ExitStack() as taking:
+        taking.enter_context(taken_port(node, "server", listens=False))
+        async with node_without_server(node) as agent:
+            (first,) = node.envoys
+            gateway = node.topology.pods["gateway"].netns
+            assert (node.paths.netns / "node").readlink() == gateway
+            await until(lambda: has_ended(first))
+            taking.close()
+            second = node.start_envoy(ENVOY_1)
+            await until(lambda: is_envoy(agent, second.process.pid))
+            await until(lambda: captured(agent, node, "client", "server"))
+            assert network_of(second.process.pid) == gateway.stat().st_ino
 
 
 async def test_a_pod_is_captured_before_its_object_has_an_address(node: Node) -> None:

@@ -207,6 +207,16 @@ def test_a_refused_version_is_replaced_by_the_last_good_one(tmp_path: Path) -> N
     assert made.rejections == {}
 
 
+def test_what_was_refused_and_is_accepted_later_is_not_refused_any_more(tmp_path: Path) -> None:
+    made, _ = view(tmp_path)
+    taken = listener("gateway/a/b")
+    made.apply(Delta((taken,)))
+    made.on_verdict(Rejection(taken.key, taken.version, (), "cannot bind"))
+    made.on_connect()
+    made.on_verdict(Accepted(types.LISTENER, {taken.name: taken.version}))
+    assert made.rejections == {}
+
+
 def test_a_late_refusal_of_an_older_version_changes_nothing(tmp_path: Path) -> None:
     made, snapshots = view(tmp_path)
     old, new = cluster("a", b"old"), cluster("a", b"new")

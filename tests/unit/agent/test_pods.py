@@ -206,3 +206,61 @@ async def test_a_namespace_that_is_gone_may_be_told_without_a_name(tmp_path: Pat
     await world.pods.register(REQUEST, timeout=0)
     del world.kernel.cookies["netns/u1"]
     assert await world.pods.unregister("u1", netns="")
+
+
+class Hindered(World):
+    """Something listens in the pod where Envoy should."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.in_the_way = "a process listens there"
+        self.know()
+        self.pods = self.again()
+
+    def again(self) -> Pods:
+        return Pods(
+            self.file, self.datapath, self.kernel, self.listeners,
+            hindrance=lambda _: self.in_the_way,
+        )  # fmt: skip
+
+
+async def test_envoy_does_not_hear_of_a_pod_where_it_cannot_listen(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    with pytest.raises(PodNotCaptured, match="a process listens there"):
+        await world.pods.register(REQUEST, timeout=0)
+    assert world.listeners.opened == set()
+    world.in_the_way = ""
+    world.pods.review()
+    assert world.listeners.opened == {"u1"}
+    await world.pods.register(REQUEST, timeout=1)
+
+
+async def test_a_pod_that_was_open_is_not_looked_at_when_an_agent_starts(tmp_path: Path) -> None:
+    """What listens there is Envoy, of which a new agent knows nothing yet."""
+    world = Hindered(tmp_path)
+    world.in_the_way = ""
+    await world.pods.register(REQUEST, timeout=1)
+    world.in_the_way = "somebody listens there"
+    world.listeners.opened.clear()
+    world.again().restore()
+    assert world.listeners.opened == {"u1"}
+
+
+async def test_a_pod_that_was_hindered_still_is_when_an_agent_starts(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    await world.pods.add(REQUEST)
+    later = world.again()
+    later.restore()
+    assert world.listeners.opened == set()
+    assert await later.missing("u1") == "a process listens there"
+
+
+async def test_a_review_of_everyone_takes_listeners_away_that_cannot_be(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    world.in_the_way = ""
+    await world.pods.register(REQUEST, timeout=1)
+    world.in_the_way = "a process listens there"
+    world.pods.review()
+    assert world.listeners.opened == {"u1"}
+    world.pods.review(everyone=True)
+    assert world.listeners.opened == set()

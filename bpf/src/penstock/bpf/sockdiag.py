@@ -92,6 +92,16 @@ def list_connections(netns: Path) -> tuple[list[Connection], set[int]]:
         return _listed(connection, _LIVE_STATES), listening
 
 
+def list_listening(netns: Path) -> list[Connection]:
+    """Return the TCP sockets in *netns* that listen.
+
+    Raises:
+        DatapathError: no such namespace, or the kernel refuses.
+    """
+    with netlink.connect(netns, _NETLINK_SOCK_DIAG) as connection:
+        return _listed(connection, _LISTEN_STATE)
+
+
 def destroy_listed(netns: Path, connections: Collection[Connection]) -> int:
     """Destroy *connections*, as `list_connections` gave them; return how many were still there.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Coroutine
 from pathlib import Path
@@ -28,6 +29,7 @@ from penstock.agent.datapath import Affected, NodeDatapath
 from penstock.agent.envoy_view import EnvoyView
 from penstock.agent.flows import FlowLog
 from penstock.agent.health import Health
+from penstock.agent.hindrance import hindrance
 from penstock.agent.kubernetes_node import KubernetesNode, kubepods_of, placement, write_start
 from penstock.agent.lab_node import LabNode
 from penstock.agent.no_kernel import NoKernel
@@ -79,6 +81,7 @@ class Agent:
         )
         self._pods = Pods(
             paths.state / "pods.json", state, kernel, self._view, on_affected=self._on_affected,
+            hindrance=self._hindrance,
             unpoliced=config.kubernetes.unpoliced if config.kubernetes else frozenset(),
         )  # fmt: skip
         self._node = self._make_node(clock, envoy_cgroup)
@@ -112,8 +115,9 @@ class Agent:
     def _make_node(self, clock: Clock, envoy_cgroup: Path | None) -> Node:
         options = write_bootstrap(self._config)
         where = self._config.kubernetes
+        review = functools.partial(self._pods.review, everyone=True)
         if where is None:
-            return LabNode(self._config, options, envoy_cgroup)
+            return LabNode(self._config, options, envoy_cgroup, review=review)
         if self._capture is None:
             raise PenstockError("on Kubernetes the agent needs eBPF: leave --only-gateways out")
         write_start(self._config.paths, options)
@@ -124,6 +128,7 @@ class Agent:
             pods=self._pods,
             gateways_are_served=self._gateways_are_served,
             reports=self._ads.reports,
+            review=review,
             clock=clock,
         )
 
@@ -242,6 +247,11 @@ class Agent:
         root = self._config.paths.root
         registered = self._pods.registered()
         return {uid: root / pod.request.netns for uid, pod in registered.items() if pod.policed}
+
+    def _hindrance(self, netns: str) -> str:
+        if self._capture is None:
+            return ""
+        return hindrance(self._config.paths.root / netns, self._node.envoy_cgroups())
 
     def _on_affected(self, affected: Affected) -> None:
         if self._sweeper is not None:

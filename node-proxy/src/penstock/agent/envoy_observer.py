@@ -23,10 +23,10 @@ import structlog
 
 from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
 from penstock.agent.envoy_process import EnvoyStatus, ProcessState
-from penstock.agent.kubepods import Kubepods, inodes, uid_in
+from penstock.agent.kubepods import Kubepods, inodes, named_namespaces, namespace_of, uid_in
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
-from penstock.runtime.files import replace_file
+from penstock.meta.paths import NODE_NETNS, RunPaths
+from penstock.runtime.files import replace_file, replace_link
 from penstock.runtime.processes import start_ticks
 
 LOOK_SECONDS = 0.2
@@ -55,14 +55,23 @@ def envoy_pid(admin: Path) -> int | None:
 class EnvoyObserver:
     """Stands where `EnvoyProcess` stands, for an Envoy that others start."""
 
-    def __init__(self, paths: RunPaths, kubepods: Kubepods, attach: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        paths: RunPaths,
+        kubepods: Kubepods,
+        attach: Callable[[Path], None],
+        *,
+        netns_folder: Path,
+    ) -> None:
         """Look for Envoy from `run` on.
 
         Args:
             paths: of the instance, which Envoy's pod shares.
             kubepods: where pods have their cgroups.
             attach: attaches the programs for Envoy to a cgroup.
+            netns_folder: where the container runtime keeps network namespaces.
         """
+        self._netns_folder = netns_folder
         self._paths = paths
         self._kubepods = kubepods
         self._attach = attach
@@ -75,8 +84,17 @@ class EnvoyObserver:
         self._starts = 0
 
     @property
+    def home(self) -> Path | None:
+        """Return the network namespace of Envoy's pod, by the name that the runtime gave it."""
+        link = self._paths.netns / NODE_NETNS
+        target = link.readlink() if link.is_symlink() else None
+        return target if target is not None and target.parent == self._netns_folder else None
+
+    @property
     def netns(self) -> Path:
         """Return the network namespace from which Gateways dial: that of Envoy's pod."""
+        if self.home is not None:
+            return self.home
         return Path(f"/proc/{self._pid}/ns/net") if self._pid else OWN_NETNS
 
     def cgroups(self) -> frozenset[int]:
@@ -99,6 +117,7 @@ class EnvoyObserver:
         while True:
             self._admit()
             await self._observe()
+            self._keep_home()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, *, drain: float = 0.0) -> None:
@@ -108,8 +127,8 @@ class EnvoyObserver:
         """Go on with the Envoy that an earlier agent has admitted, if its pod is still there."""
         uid = _read(self._paths.envoy_admitted)
         cgroup = self._kubepods.find(uid) if uid else None
-        if cgroup is not None:
-            self._give(uid, cgroup)
+        if cgroup is not None and self._give(uid, cgroup) and self.home is None:
+            self._name_home(cgroup)
 
     def _admit(self) -> None:
         """Attach the programs to the pod that asks, and let it go on."""
@@ -121,6 +140,7 @@ class EnvoyObserver:
             self._refuse(f"there is no cgroup of pod {uid} below {self._kubepods.root}")
             return
         if self._give(uid, cgroup):
+            self._name_home(cgroup)
             replace_file(self._paths.envoy_admitted, f"{uid}\n".encode())
             log.info("envoy admitted", pod=uid, cgroup=str(cgroup))
 
@@ -132,6 +152,21 @@ class EnvoyObserver:
             return False
         self._attached, self._cgroup, self._refused = uid, cgroup, ""
         return True
+
+    def _name_home(self, cgroup: Path) -> None:
+        """Let `netns/node` be the namespace of Envoy's pod, wherever threads of Envoy may be."""
+        found = named_namespaces(self._netns_folder).get(namespace_of(cgroup))
+        if found is None:
+            log.warning(
+                "envoy's pod has no named network namespace; Gateways dial from where envoy is",
+                cgroup=str(cgroup), folder=str(self._netns_folder),
+            )  # fmt: skip
+        replace_link(self._paths.netns / NODE_NETNS, found or OWN_NETNS)
+
+    def _keep_home(self) -> None:
+        """Name it anew if the sandbox of the pod is another one now."""
+        if self._cgroup is not None and self.home is not None and not self.home.exists():
+            self._name_home(self._cgroup)
 
     def _refuse(self, reason: str) -> None:
         if reason != self._refused:

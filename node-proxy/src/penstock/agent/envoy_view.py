@@ -211,7 +211,11 @@ class EnvoyView:
     def _took(self, accepted: Accepted) -> None:
         snapshot = self._store.peek(self._node)
         for name, version in accepted.versions.items():
-            self._runs[ResourceName(accepted.type_url, name)] = version
+            key = ResourceName(accepted.type_url, name)
+            self._runs[key] = version
+            rejection = self._rejections.get(key)
+            if rejection is not None and rejection.version == version:
+                del self._rejections[key]  # as of a new Envoy, where what was in the way is gone
             resource = snapshot.get(accepted.type_url, name)
             if resource is not None and resource.version == version:
                 self._accepted[resource.key] = resource

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from penstock.agent.kubepods import Kubepods, processes
+from penstock.agent.kubepods import Kubepods, named_namespaces, namespace_of
 from penstock.agent.pods import PodError, PodRequest, Pods
 from penstock.core.events import Batch, EventType
 from penstock.core.pods import Pod
@@ -102,7 +102,8 @@ class PodInventory:
                 continue
 
     async def look(self) -> None:
-        """Register what runs, unregister what is gone."""
+        """Register what runs, unregister what is gone, and look again at what was hindered."""
+        self._pods.review()
         registered = self._pods.registered()
         wanted = [pod for uid, pod in self._known.items() if uid not in registered]
         await self._register(pod for pod in wanted if _runs(pod))
@@ -131,10 +132,10 @@ class PodInventory:
         if not pods:
             return
         cgroups = self._kubepods.all()
-        names = self._namespaces()
+        names = named_namespaces(self._netns_folder)
         for pod in pods:
             cgroup = cgroups.get(_machine_uid(pod))
-            netns = names.get(self._inode(cgroup)) if cgroup else None
+            netns = names.get(namespace_of(cgroup, self._proc)) if cgroup else None
             if cgroup is None or netns is None:
                 self._refuse(pod, "its cgroup or its network namespace is not found")
                 continue
@@ -158,23 +159,6 @@ class PodInventory:
         if self._refused.get(uid) != reason:
             self._refused[uid] = reason
             log.warning("pod not registered; it stays closed", pod=str(pod.key), reason=reason)
-
-    def _namespaces(self) -> dict[int, Path]:
-        """Return the files of network namespaces by inode."""
-        try:
-            return {path.stat().st_ino: path for path in self._netns_folder.iterdir()}
-        except OSError as error:
-            log.warning("network namespaces not listed", reason=str(error))
-            return {}
-
-    def _inode(self, cgroup: Path) -> int:
-        """Return the inode of the network namespace of the first process in a cgroup; 0: none."""
-        for pid in processes(cgroup):
-            try:
-                return (self._proc / str(pid) / "ns" / "net").stat().st_ino
-            except OSError:
-                continue
-        return 0
 
 
 def _machine_uid(pod: Pod) -> str:

@@ -18,6 +18,7 @@ from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import netns_cookie
 from penstock.bpf.sockdiag import destroy_connections
 from penstock.meta.paths import netns_of
+from penstock.runtime.files import replace_link
 
 log = structlog.get_logger(__name__)
 
@@ -132,10 +133,7 @@ class BpfKernel:
         link, target = self._root / netns_of(uid), self._root / path
         if link == target:
             return
-        beside = link.with_name(f".{uid}.new")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(target)
-        beside.replace(link)
+        replace_link(link, target)
         self._linked.add(uid)
 
     def _let_go(self, uid: str) -> None:

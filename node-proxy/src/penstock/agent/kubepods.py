@@ -1,4 +1,4 @@
-"""The cgroups of Kubernetes' pods: where they are, whose they are, what runs in them.
+"""The cgroups of Kubernetes' pods: where they are, whose they are, what runs in them and where.
 
 Source: kubelet, pkg/kubelet/cm (pod_container_manager_linux.go, cgroup_manager_linux.go). The
 kubelet's root is `kubepods` with the driver cgroupfs and `kubepods.slice` with systemd, where each
@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from penstock.bpf.capabilities import NO_CGROUP2, cgroup2_mounts
 from penstock.bpf.errors import DatapathError
 
@@ -25,6 +27,8 @@ _CLASS = re.compile(r"(?:.*-)?(?:burstable|besteffort)(?:\.slice)?\Z")
 _ROOT = re.compile(r"(?:.*-)?kubepods(?:\.slice)?\Z")
 _DEEPEST_ROOT = 3
 """Levels below the mount to search: a kubelet in a container has a root of its own."""
+
+log = structlog.get_logger(__name__)
 
 
 def uid_of(name: str) -> str:
@@ -69,6 +73,25 @@ def processes(cgroup: Path) -> Iterator[int]:
         except OSError:  # gone meanwhile, or a cgroup of threads
             continue
         yield from (pid for line in text.split() if (pid := int(line)))
+
+
+def namespace_of(cgroup: Path, proc: Path = Path("/proc")) -> int:
+    """Return the inode of the network namespace of the first process in *cgroup*; 0: none."""
+    for pid in processes(cgroup):
+        try:
+            return (proc / str(pid) / "ns" / "net").stat().st_ino
+        except OSError:
+            continue
+    return 0
+
+
+def named_namespaces(folder: Path) -> dict[int, Path]:
+    """Return the network namespaces that the container runtime keeps in *folder*, by inode."""
+    try:
+        return {path.stat().st_ino: path for path in folder.iterdir()}
+    except OSError as error:
+        log.warning("network namespaces not listed", reason=str(error))
+        return {}
 
 
 def inodes(cgroup: Path) -> frozenset[int]:

