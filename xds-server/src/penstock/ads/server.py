@@ -40,6 +40,9 @@ FIRST_SECONDS = 15.0
 SYNC_SECONDS = 10.0
 """How long a remote client waits for a server that does not know everything yet."""
 _MESSAGE_BYTES = 64 << 20
+QUEUE_SECONDS = 600
+"""How long a client may wait until its stream is taken: gRPC would refuse it after 30 s, to come
+again with all that it has, when very many come at once."""
 STOP_SECONDS = 5.0
 """How long an end is waited for beyond the grace."""
 _ENDED = "the certificate has ended; come with a new one"
@@ -48,6 +51,7 @@ RETIRE_SECONDS = 24 * 3600.0
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.server_max_unrequested_time_in_server", QUEUE_SECONDS),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # Envoy pings every 30 s
 )
 _log = structlog.get_logger(__name__)
