@@ -22,7 +22,7 @@ from penstock.gatewayapi.attach import (
 from penstock.gatewayapi.backend_traffic import retry_budget, session_of, target_condition
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
-from penstock.gatewayapi.external_backends import backend_condition, external
+from penstock.gatewayapi.external_backends import Sources, backend_conditions, understood
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
@@ -37,7 +37,7 @@ from penstock.gatewayapi.status import (
 )
 from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 from penstock.gatewayapi.trust import TrustSources
-from penstock.ir.external import External
+from penstock.ir.external import External, Selected
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
 from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
@@ -164,8 +164,11 @@ def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> N
 def test_any_external_backend_is_a_place_or_says_why_not(document: dict[str, Any]) -> None:
     found = decode(XBackend, document)
     if isinstance(found, XBackend):
-        place = external(found, TrustSources())
-        assert isinstance(place, External) == (backend_condition(found, place).status is True)
+        nobody = CertificateSources(certificate=lambda _: None, grants=lambda _: ())
+        said = understood(found, Sources(trust=TrustSources(), certificates=nobody))
+        accepted, resolved = backend_conditions(found, said, empty=False)
+        assert accepted.status is isinstance(said.place, External | Selected)
+        assert resolved.status is not bool(said.lost)
 
 
 @QUICK

@@ -1,4 +1,4 @@
-"""Resolve backendRefs to ports of Services.
+"""Resolve backendRefs to ports of Services, and to XBackends.
 
 Source: Gateway API v1.7, HTTPBackendRef, ReferenceGrant; GEP-1911 (appProtocol); GEP-1294 (no
 grant is needed for backends of a route on a Service).
@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.core import kinds
 from penstock.gatewayapi.external_backend_kind import X_GROUP, XBackend
+from penstock.gatewayapi.external_backends import ONLY_AT_GATEWAYS
 from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import (
     CORE_GROUP,
@@ -21,7 +22,14 @@ from penstock.gatewayapi.fields import (
 from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
 from penstock.gatewayapi.resources import ReferenceGrant
-from penstock.ir.external import External
+from penstock.ir.external import (
+    External,
+    Place,
+    Selected,
+    Spoken,
+    shows_certificate,
+    target_of_xbackend,
+)
 from penstock.ir.route import (
     Backend,
     HostBackend,
@@ -52,8 +60,8 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     """Grants in a namespace."""
     session: Callable[[NamespacedName], Session | None] = lambda _: None
     """The session that a Service has of its own."""
-    external: Callable[[NamespacedName], External | Fault | None] = lambda _: None
-    """What an XBackend comes to; None if there is none."""
+    external: Callable[[NamespacedName], Place | Fault | None] = lambda _: None
+    """Where an XBackend leads; None if there is none."""
     mesh: bool = False
     """True for parents that are Services: no grant is needed."""
 
@@ -64,6 +72,8 @@ class Unresolved(msgspec.Struct, frozen=True):
     reason: str
     """Reason of the condition ResolvedRefs."""
     message: str
+    field: str = ""
+    """Of the reference, where it is one that is wrong."""
 
 
 def resolve(ref: WeightedBackendReference, origin: Origin, references: References) -> Backend:
@@ -74,44 +84,103 @@ def resolve(ref: WeightedBackendReference, origin: Origin, references: Reference
         origin: the route and the path of *ref* in it.
         references: where Services and grants are found.
     """
-    if (ref.group, ref.kind) == (X_GROUP, XBackend.kind):
-        found: ServicePort | NamespacedName | Unresolved = _resolve_external(
-            ref, referrer_of(origin), references
-        )
-    else:
-        found = resolve_port(ref, referrer_of(origin), references)
+    if is_xbackend(ref):
+        return _resolve_xbackend(ref, origin, references)
+    found = resolve_port(ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
-        return InvalidBackend(
-            reason=found.reason, message=found.message, weight=ref.weight, origin=origin
-        )
-    if isinstance(found, NamespacedName):
-        return HostBackend(target=found, weight=ref.weight, origin=origin)
+        return invalid(found, origin, ref.weight)
     own = references.session(found.service)
     return ServiceBackend(target=found, weight=ref.weight, session=own, origin=origin)
 
 
-def _resolve_external(
+def resolve_copied(
+    ref: BackendObjectReference, origin: Origin, references: References
+) -> ServicePort | InvalidBackend:
+    """Return where copies of requests go that *ref* names: a port of a Service, or pods."""
+    if not is_xbackend(ref):
+        found = resolve_port(ref, referrer_of(origin), references)
+    else:
+        place = _xbackend(ref, referrer_of(origin), references)
+        if isinstance(place, External):
+            where = NamespacedName(ref.namespace or origin.object.namespace, ref.name)
+            found = Unresolved("InvalidKind", f"XBackend {where}: copies do not leave the cluster")
+        elif isinstance(place, Selected):
+            found = target_of_xbackend(place.origin.object.key)
+        else:
+            found = place
+    return invalid(found, origin, 0) if isinstance(found, Unresolved) else found
+
+
+def is_xbackend(ref: BackendObjectReference) -> bool:
+    """Return whether *ref* is to an XBackend."""
+    return (ref.group, ref.kind) == (X_GROUP, XBackend.kind)
+
+
+def invalid(found: Unresolved, origin: Origin, weight: int) -> InvalidBackend:
+    """Return what stands for a reference at *origin* that leads nowhere."""
+    where = origin.at(found.field) if found.field else origin
+    return InvalidBackend(reason=found.reason, message=found.message, weight=weight, origin=where)
+
+
+def _resolve_xbackend(
+    ref: WeightedBackendReference, origin: Origin, references: References
+) -> Backend:
+    place = _xbackend(ref, referrer_of(origin), references)
+    match place:
+        case Unresolved():
+            return invalid(place, origin, ref.weight)
+        case External(origin=whose):
+            return HostBackend(
+                target=whose.object.key, mesh=references.mesh, weight=ref.weight, origin=origin
+            )
+        case Selected(origin=whose, session=session):
+            target = target_of_xbackend(whose.object.key)
+            return ServiceBackend(target=target, weight=ref.weight, session=session, origin=origin)
+
+
+def _xbackend(
     ref: BackendObjectReference, referrer: Referrer, references: References
-) -> NamespacedName | Unresolved:
-    """Return the XBackend that *ref* of *referrer* names, or why requests cannot go there."""
+) -> Place | Unresolved:
+    """Return the XBackend that *ref* of *referrer* names, or why nothing can be sent there."""
     target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
-    if references.mesh or referrer.kind not in UNSPOKEN:
-        where = "a Service" if references.mesh else f"{referrer.kind}s"
-        return Unresolved("InvalidKind", f"XBackend is no kind of backend for routes on {where}")
     if target.namespace != referrer.namespace:
         referent = Referent(target.namespace, target.name, X_GROUP, XBackend.kind)
         if not permitted(referrer, referent, references.grants(target.namespace)):
             text = f"no ReferenceGrant in {target.namespace} allows references to XBackend {target}"
             return Unresolved("RefNotPermitted", text)
+    if ref.port is not None:
+        text = f"must not be given: XBackend {target} says itself which port it is"
+        return Unresolved("BackendNotFound", text, "port")
     found = references.external(target)
     if found is None:
         return Unresolved("BackendNotFound", f"there is no XBackend {target}")
     if isinstance(found, Fault):
         return Unresolved("UnsupportedProtocol", f"XBackend {target}: {found}")
-    if referrer.kind == "GRPCRoute" and not found.http2:
-        text = f"XBackend {target} does not speak HTTP/2; its protocol must be GRPC, H2C or HTTP2"
-        return Unresolved("UnsupportedProtocol", text)
-    return target
+    why = _why_unspoken(found, referrer.kind, mesh=references.mesh)
+    return Unresolved("UnsupportedProtocol", f"XBackend {target} {why}") if why else found
+
+
+def _why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
+    """Return why routes of *kind* cannot speak to *place*; "" if they can."""
+    if kind not in UNSPOKEN:
+        return _why_no_stream(place, kind)
+    if place.spoken is Spoken.BYTES:
+        return "has protocol TCP, which is not spoken by routes for requests"
+    if kind == "GRPCRoute" and place.spoken is Spoken.HTTP1:
+        return "does not speak HTTP/2; its protocol must be GRPC, H2C or HTTP2"
+    if mesh and shows_certificate(place):
+        return f"has tls.mode ClientAndServer: {ONLY_AT_GATEWAYS}"
+    return ""
+
+
+def _why_no_stream(place: Place, kind: str) -> str:
+    if isinstance(place, External):
+        return "is outside of the cluster; only HTTPRoutes and GRPCRoutes lead there"
+    if kind in _CARRIERS:
+        plain = place.spoken is Spoken.ANY and place.tls is None
+        return "" if plain else "has a protocol or TLS, which datagrams have not"
+    streams = place.spoken in (Spoken.ANY, Spoken.BYTES)
+    return "" if streams else "has a protocol of requests; for connections it must be TCP"
 
 
 def referrer_of(origin: Origin) -> Referrer:

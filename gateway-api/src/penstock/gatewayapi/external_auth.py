@@ -5,7 +5,7 @@ Source: Gateway API v1.7, HTTPExternalAuthFilter; GEP-1494.
 
 from __future__ import annotations
 
-from penstock.gatewayapi.backends import References, Unresolved, referrer_of, resolve_port
+from penstock.gatewayapi.backends import References, Unresolved, invalid, referrer_of, resolve_port
 from penstock.gatewayapi.effects import AuthFilter
 from penstock.gatewayapi.filters import GRPCAuthConfig, HTTPAuthConfig
 from penstock.ir.route import ExternalAuth, InvalidBackend
@@ -26,7 +26,7 @@ def external_auth(
     found = resolve_port(given.backend_ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
         here = Origin(origin.object, f"{filter_.path}.externalAuth.backendRef")
-        return InvalidBackend(reason=found.reason, message=found.message, weight=0, origin=here)
+        return invalid(found, here, 0)
     body = given.forward_body
     by_grpc, by_http = given.grpc or GRPCAuthConfig(), given.http or HTTPAuthConfig()
     grpc = given.protocol == "GRPC"

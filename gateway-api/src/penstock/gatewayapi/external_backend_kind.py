@@ -1,13 +1,14 @@
-"""The kind XBackend: a place outside of the cluster, by its name in DNS.
+"""The kind XBackend: a place outside of the cluster by its name in DNS, or pods by their labels.
 
 Source: Gateway API CRDs v1.6 and v1.7, experimental channel; GEP-4894. Both are read: v1.6 has
-`port.port`, v1.7 `port.number` and the type EndpointSelector.
+`port.port`, v1.7 `port.number` and the type EndpointSelector. Rules that only v1.7 has are no
+matter of reading: see `external_backends`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,18 +17,24 @@ from typing_extensions import override
 from penstock.core.objects import ApiStruct, Object
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicyValidation
 from penstock.gatewayapi.fields import (
+    CORE_GROUP,
     PortNumber,
     PreciseHostname,
     SecretObjectReference,
+    at_most,
     one_of,
 )
 from penstock.gatewayapi.session_persistence import SessionPersistence
-from penstock.meta.names import ObjectRef
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 
 X_GROUP = "gateway.networking.x-k8s.io"
 Protocol = Literal["TCP", "HTTP", "HTTP2", "HTTP11", "H2C", "MCP", "GRPC", "WSS"]
 CLUSTER_DOMAIN = ".cluster.local"
+MAX_LABELS = 64
+LabelValue = Annotated[
+    str, Meta(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
+]
 
 
 class BackendPort(ApiStruct, frozen=True, kw_only=True):
@@ -60,6 +67,19 @@ class ExternalHostname(ApiStruct, frozen=True, kw_only=True):
             yield Problem("hostname", "must not be an IP address")
 
 
+class EndpointSelector(ApiStruct, frozen=True, kw_only=True):
+    """Pods of the same namespace."""
+
+    match_labels: dict[str, LabelValue]
+
+    @override
+    def checks(self) -> Iterator[Problem]:
+        """Yield what the CRD's limits do not allow."""
+        yield from at_most("matchLabels", self.match_labels, MAX_LABELS)
+        if not self.match_labels:
+            yield Problem("matchLabels", "must have at least one element")
+
+
 class BackendTLS(ApiStruct, frozen=True, kw_only=True):
     """How TLS is spoken."""
 
@@ -82,7 +102,7 @@ class BackendSpec(ApiStruct, frozen=True, kw_only=True):
     type: Literal["ExternalHostname", "EndpointSelector"]
     port: BackendPort
     external_hostname: ExternalHostname | None = None
-    endpoint_selector: dict[str, Any] | None = None
+    endpoint_selector: EndpointSelector | None = None
     protocol: Protocol | None = None
     tls: BackendTLS = msgspec.field(default_factory=BackendTLS)
     session_persistence: SessionPersistence | None = None
@@ -95,15 +115,12 @@ class BackendSpec(ApiStruct, frozen=True, kw_only=True):
             "endpointSelector": self.endpoint_selector,
         }
         yield from one_of(members, self.type, self.type[0].lower() + self.type[1:])
-        plain = self.tls.mode == "None"
-        if self.protocol == "H2C" and not plain:
-            yield Problem("tls.mode", "must be None: protocol is H2C")
         if self.session_persistence is not None and self.type != "EndpointSelector":
             yield Problem("sessionPersistence", f"must not be given: type is {self.type}")
 
 
 class XBackend(Object, frozen=True, kw_only=True):
-    """A place that requests can be sent to."""
+    """A place that requests and connections can be sent to."""
 
     api_versions: ClassVar[tuple[str, ...]] = (f"{X_GROUP}/v1alpha1",)
     kind: ClassVar[str] = "XBackend"
@@ -121,3 +138,11 @@ class XBackend(Object, frozen=True, kw_only=True):
         """Return whether it asks for the authorities of the system."""
         validation = self.spec.tls.validation
         return validation is not None and validation.trusts_system
+
+    @property
+    def certificate(self) -> NamespacedName | None:
+        """Return the Secret with the certificate that is to be shown, permitted or not."""
+        ref = self.spec.tls.client_certificate_ref
+        if ref is None or (ref.group, ref.kind) != (CORE_GROUP, "Secret"):
+            return None
+        return NamespacedName(ref.namespace or self.metadata.namespace, ref.name)

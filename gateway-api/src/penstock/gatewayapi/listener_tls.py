@@ -83,7 +83,7 @@ class ListenerCertificates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """What the clientCertificateRef of a Gateway came to."""
+    """What the clientCertificateRef of a Gateway or an XBackend came to."""
 
     secret: NamespacedName | None = None
     """None if it cannot be used: endpoints with TLS are not connected to."""
@@ -150,11 +150,16 @@ def shown_to_backends(gateway: Gateway) -> SecretObjectReference | None:
 def resolve_shown(gateway: Gateway, sources: CertificateSources) -> ClientCertificate | None:
     """Look up the certificate that *gateway* shows to endpoints; None if it shows none."""
     reference = shown_to_backends(gateway)
-    if reference is None:
-        return None
-    found = _look_up(0, reference, referrer_of(gateway.ref), sources)
+    return None if reference is None else look_up(reference, referrer_of(gateway.ref), sources)
+
+
+def look_up(
+    reference: SecretObjectReference, referrer: Referrer, sources: CertificateSources
+) -> ClientCertificate:
+    """Look up the certificate that *referrer* wants to be shown to endpoints."""
+    found = _look_up(0, reference, referrer, sources)
     if isinstance(found, Usable):
-        return ClientCertificate(secret=_target(reference, gateway.metadata.namespace))
+        return ClientCertificate(secret=_target(reference, referrer.namespace))
     permitted_ = found.reason == REF_NOT_PERMITTED
     reason = REF_NOT_PERMITTED if permitted_ else INVALID_CLIENT_CERTIFICATE_REF
     return ClientCertificate(reason=reason, message=found.message)

@@ -11,13 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from penstock.core.objects import Broken, Object
-from penstock.gatewayapi.backends import (
-    References,
-    Unresolved,
-    referrer_of,
-    resolve,
-    resolve_port,
-)
+from penstock.gatewayapi.backends import References, resolve, resolve_copied
 from penstock.gatewayapi.effects import Effect, MirrorFilter, effect_on_backend
 from penstock.gatewayapi.external_auth import external_auth
 from penstock.gatewayapi.faults import Fault, Refusal
@@ -228,12 +222,10 @@ def _mirrors(
     mirrors: list[Mirror] = []
     lost: list[InvalidBackend] = []
     for one in filters:
-        found = resolve_port(one.given.backend_ref, referrer_of(origin), references)
-        if isinstance(found, Unresolved):
-            here = Origin(origin.object, f"{one.path}.requestMirror.backendRef")
-            lost.append(
-                InvalidBackend(reason=found.reason, message=found.message, weight=0, origin=here)
-            )
+        here = Origin(origin.object, f"{one.path}.requestMirror.backendRef")
+        found = resolve_copied(one.given.backend_ref, here, references)
+        if isinstance(found, InvalidBackend):
+            lost.append(found)
         elif (share := _share(one.given))[0]:
             http2 = origin.object.kind == GRPCRoute.kind
             mirrors.append(

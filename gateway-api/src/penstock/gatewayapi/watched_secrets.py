@@ -1,4 +1,4 @@
-"""Which Secrets are read at all: those that a Gateway of ours, or a ListenerSet, names and may use.
+"""Which Secrets are read at all: those that Gateways of ours, ListenerSets and XBackends may use.
 
 A Secret that nobody may use is not asked for, so that it never comes into our memory.
 """
@@ -12,13 +12,14 @@ from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.client_certificates import named_authorities
 from penstock.gatewayapi.external_backend_kind import XBackend
+from penstock.gatewayapi.external_backends import certificate_to_read
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.status import is_ours
 from penstock.meta.names import NamespacedName, ObjectRef
 
-REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet})
+REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet, XBackend})
 """Kinds whose objects name Secrets."""
 HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
 """Kinds whose objects decide it."""
@@ -34,6 +35,7 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
     grants: dict[str, list[ReferenceGrant]] = {}
     gateways: dict[NamespacedName, Gateway] = {}
     sets: list[ListenerSet] = []
+    backends: list[XBackend] = []
     for thing in objects:
         match thing:
             case GatewayClass() if is_ours(thing):
@@ -44,6 +46,8 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
                 gateways[thing.key] = thing
             case ListenerSet():
                 sets.append(thing)
+            case XBackend():
+                backends.append(thing)
             case _:
                 pass
     served = {key: one for key, one in gateways.items() if one.spec.gateway_class_name in classes}
@@ -52,11 +56,13 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
         gateway = served.get(one.gateway) if one.gateway is not None else None
         if gateway is not None and _may_let_in(gateway, one):
             holders.append(one)
-    return frozenset(
-        name
-        for holder in holders
-        for name in referenced_secrets(holder, lambda namespace: grants.get(namespace, ()))
-    )
+
+    def granted(namespace: str) -> list[ReferenceGrant]:
+        return grants.get(namespace, [])
+
+    shown = (name for one in backends for name in certificate_to_read(one, granted))
+    served_with = (name for one in holders for name in referenced_secrets(one, granted))
+    return frozenset((*served_with, *shown))
 
 
 def watched_config_maps(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:

@@ -263,8 +263,14 @@ def _peer(at: address_pb2.Address, datapath: NodeDatapath, service: str = "") ->
 
 
 def _service(entry: Entry, asked: address_pb2.Address, datapath: NodeDatapath) -> str:
-    """Return "namespace/name" from the cluster's name, "mesh|<ns>/<svc>/<port>", or the VIP."""
-    kind, _, rest = entry.common_properties.upstream_cluster.partition("|")
+    """Return "namespace/name" from the cluster's name, "mesh|<ns>/<svc>/<port>", or the VIP.
+
+    An XBackend is written "namespace/~name", in names of clusters, too: it has no port there.
+    """
+    kind, place = [*entry.common_properties.upstream_cluster.split("|"), ""][:2]
+    namespace, _, name = place.partition("/")
     if kind in {"mesh", "gw"}:
-        return rest.rpartition("/")[0]
+        return f"{namespace}/{name.partition('/')[0]}"
+    if kind in {"host", "mesh-host"}:
+        return f"{namespace}/~{name}"
     return datapath.service_at(asked.socket_address.address, asked.socket_address.port_value)

@@ -224,8 +224,9 @@ def _slice_ports(item: Item) -> str:
     return _joined([str(one.get("port", "*")) for one in item.get("ports") or []])
 
 
-def _external_host(item: Item) -> str:
-    return (_spec(item).get("externalHostname") or {}).get("hostname") or UNKNOWN
+def _xbackend_place(item: Item) -> str:
+    hostname = (_spec(item).get("externalHostname") or {}).get("hostname")
+    return hostname or _subject(item)
 
 
 def _keys(item: Item) -> str:
@@ -290,7 +291,7 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         _WHY,
     ),
     "XBackend": (
-        Column("HOST", _external_host),
+        Column("HOST OR LABELS", _xbackend_place),
         Column("PROTOCOL", lambda item: _spec(item).get("protocol") or UNKNOWN),
         Column("ACCEPTED", _condition("Accepted")),
         _WHY,

@@ -1,4 +1,4 @@
-"""Queries about certificates: what Secrets are worth, and which listeners may use them."""
+"""Queries about certificates: which listeners, and which Gateways, may use which Secrets."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ import msgspec
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
 from penstock.compiler.merged_listeners import checks_of_clients, placed_listeners
-from penstock.core.objects import Broken
+from penstock.compiler.usable_secrets import certificate, certificate_sources
 from penstock.envoy.tls import TlsChain, secret, secret_name
-from penstock.gatewayapi.certificates import (
-    Certificate,
-    CertificateFault,
-    read_certificate,
-    validity_warning,
-)
+from penstock.gatewayapi.certificates import Certificate
 from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_tls import (
-    CertificateSources,
-    CertificateState,
     ClientCertificate,
     ListenerCertificates,
-    Usable,
     referrer_of,
     resolve_certificates,
     resolve_shown,
     terminates_tls,
 )
-from penstock.gatewayapi.resources import Listener, ReferenceGrant
+from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, Origin
 from penstock.xds import types
@@ -44,58 +36,21 @@ class ListenerOf(msgspec.Struct, frozen=True, order=True):
 
 
 @query
-def certificate(db: Database, name: NamespacedName) -> Certificate | CertificateFault | None:
-    """Return what a Secret holds; None if there is none."""
-    found = db.secrets.get(name)
-    if isinstance(found, Broken):
-        return CertificateFault("cannot be read")
-    return None if found is None else read_certificate(found)
-
-
-@query
-def certificate_state(db: Database, name: NamespacedName) -> CertificateState:
-    """Return what a Secret is worth to a listener, and nothing that it holds."""
-    found = certificate(db, name)
-    if not isinstance(found, Certificate):
-        return found
-    now = db.time.get(NOW)
-    refused = "" if now is None else validity_warning(found, now)
-    return Usable(warnings=found.warnings, refused=refused, names=found.names)
-
-
-NOW = "now"
-"""Key of the present time; without it no certificate is out of date."""
-
-
-def grants_in(db: Database, namespace: str) -> list[ReferenceGrant]:
-    """Return the ReferenceGrants of a namespace."""
-    names = db.grants.bucket("namespace", namespace)
-    return [grant for name in names if (grant := db.grants.get(name)) is not None]
-
-
-@query
 def listener_certificates(db: Database, key: ListenerOf) -> ListenerCertificates | None:
     """Return what the certificateRefs of a listener came to; None if it is not HTTPS."""
     every = placed_listeners(db, key.gateway)
     wanted = [one for one in every if one.place == key.listener and terminates_tls(one.own)]
     if not wanted:
         return None
-    sources = CertificateSources(
-        certificate=lambda name: certificate_state(db, name),
-        grants=lambda namespace: grants_in(db, namespace),
-    )
-    return resolve_certificates(wanted[0].own, referrer_of(wanted[0].holder), sources)
+    referrer = referrer_of(wanted[0].holder)
+    return resolve_certificates(wanted[0].own, referrer, certificate_sources(db))
 
 
 @query
 def client_certificate(db: Database, gateway: NamespacedName) -> ClientCertificate | None:
     """Return the certificate that a Gateway shows to endpoints; None if it shows none."""
     found = ours(db, gateway)
-    sources = CertificateSources(
-        certificate=lambda name: certificate_state(db, name),
-        grants=lambda namespace: grants_in(db, namespace),
-    )
-    return None if found is None else resolve_shown(found, sources)
+    return None if found is None else resolve_shown(found, certificate_sources(db))
 
 
 @query

@@ -9,14 +9,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock.compiler import roots
-from penstock.compiler.certificates import NOW
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
 from penstock.compiler.nodes import set_node
 from penstock.compiler.roots import Output, Outputs
+from penstock.compiler.selected import set_ready
 from penstock.compiler.settings import Settings
 from penstock.compiler.status_goals import StatusGoal, StatusGoals
+from penstock.compiler.usable_secrets import NOW
 from penstock.compiler.workloads import WorkloadTable
 from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import Event, EventType
@@ -191,10 +192,12 @@ class Compiler:
             collection.set(thing.key, thing)
 
     def _take_pod(self, thing: Object | Broken, *, gone: bool) -> None:
-        if gone or not isinstance(thing, Pod):
+        pod = thing if isinstance(thing, Pod) and not gone else None
+        set_ready(self.db, thing.key, pod)
+        if pod is None:
             self._workloads.remove_pod(thing.key)
         else:
-            self._workloads.set_pod(thing)
+            self._workloads.set_pod(pod)
 
     def _settle_roots(self) -> None:
         pending, self._pending = self._pending, {}
@@ -313,7 +316,6 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "ListenerSet": db.listener_sets,
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
-        "XBackend": db.externals,
         "ConfigMap": db.config_maps,
         "ClusterTrustBundle": db.trust_bundles,
         "ReferenceGrant": db.grants,
@@ -322,4 +324,8 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
 
 def _tolerant(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
     """Return the collections of kinds of which a broken object counts, too."""
-    return {"CiliumNetworkPolicy": db.policies, "Secret": db.secrets}
+    return {
+        "CiliumNetworkPolicy": db.policies,
+        "Secret": db.secrets,
+        "XBackend": db.externals,
+    }

@@ -22,7 +22,8 @@ from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
-from penstock.gatewayapi.external_backend_kind import X_GROUP, XBackend
+from penstock.gatewayapi.backends import is_xbackend
+from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
 from penstock.gatewayapi.filters import HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
@@ -40,8 +41,10 @@ from penstock.incremental.collection import Collection
 from penstock.incremental.engine import Engine, Node
 from penstock.ingress.derive import Derived, IngressRoute
 from penstock.ingress.resources import IngressClass
+from penstock.ir.external import target_of_xbackend
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
+from penstock.meta.networks import is_private
 from penstock.policy.resources import CiliumNetworkPolicy
 
 ALL = "all"
@@ -62,6 +65,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its node steers it into Envoy."""
     ports: tuple[tuple[str, int], ...]
     """Named container ports: (name, number)."""
+
+
+class ReadyPod(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod that may be sent to, as far as who selects it must know it."""
+
+    addresses: tuple[str, ...]
+    labels: dict[str, str]
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,10 +172,15 @@ class TrustCollections:
             engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
         )
-        self.externals: Collection[NamespacedName, XBackend] = Collection(
-            engine, {"system": lambda _, backend: (ALL,) if backend.trusts_system else ()}
+        self.externals: Collection[NamespacedName, XBackend | Broken] = Collection(
+            engine,
+            {
+                "system": _trusts_system,
+                "secret": _shown,
+                "tls": _speaks_tls,
+            },
         )
-        """Places outside of the cluster."""
+        """Places outside of the cluster, and pods by their labels."""
         self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
         self.trust_bundles: Collection[NamespacedName, ClusterTrustBundle] = Collection(engine)
         self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(engine)
@@ -248,7 +263,12 @@ class NodeCollections:
                 "identity": lambda _, w: (w.identity,),
                 "address": lambda _, w: w.addresses,
                 "namespace": lambda _, w: (w.name.namespace,),
+                "public": lambda _, w: () if all(map(is_private, w.addresses)) else (ALL,),
             },
+        )
+        self.ready_pods: Collection[NamespacedName, ReadyPod] = Collection(
+            engine,
+            {"label": lambda key, pod: ((key.namespace, *label) for label in pod.labels.items())},
         )
         self.identities: Collection[int, Identity] = Collection(
             engine, {"namespace": lambda _, i: (i.namespace, ALL)}
@@ -263,6 +283,7 @@ class NodeCollections:
             {
                 "identity": lambda _, p: (p.identity,),
                 "address": lambda _, p: p.addresses,
+                "public": lambda _, p: () if all(map(is_private, p.addresses)) else (ALL,),
             },
         )
         """By the names of their resources."""
@@ -350,14 +371,17 @@ def _wide(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName
 def _route_backends(
     key: ObjectRef, route: AnyRoute | Broken
 ) -> Iterator[tuple[ParentKind, ServicePort]]:
-    """Yield the Service ports that requests, and copies of them, go to.
+    """Yield the Service ports and XBackends that requests, and copies of them, go to.
 
     Each with the kinds of parents that they come by.
     """
     kinds = {served_as(kind_of(parent)) for parent in parents_of(route)}
     for ref in (*_asked(route), *_copied_to(route)):
-        if ref.port is not None:
-            name = NamespacedName(ref.namespace or key.namespace, ref.name)
+        name = NamespacedName(ref.namespace or key.namespace, ref.name)
+        if is_xbackend(ref):
+            for kind in kinds:
+                yield kind, target_of_xbackend(name)
+        elif ref.port is not None:
             for kind in kinds:
                 yield kind, ServicePort(name, ref.port)
 
@@ -416,11 +440,31 @@ def _sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
 
 
 def _externals(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
-    """Yield the XBackends that requests go to."""
-    for rule in _http_rules(route):
-        for ref in rule.backend_refs:
-            if (ref.group, ref.kind) == (X_GROUP, XBackend.kind):
-                yield NamespacedName(ref.namespace or key.namespace, ref.name)
+    """Yield the XBackends that a route leads to, of whatever kind it is."""
+    rules = route.spec.rules if isinstance(route, StreamRoute) else ()
+    streams = (ref for rule in rules for ref in rule.backend_refs)
+    for ref in (*_asked(route), *_copied_to(route), *streams):
+        if is_xbackend(ref):
+            yield NamespacedName(ref.namespace or key.namespace, ref.name)
+
+
+def _trusts_system(_: NamespacedName, backend: XBackend | Broken) -> Iterator[str]:
+    """Yield ALL if an XBackend asks for the authorities of the system."""
+    if isinstance(backend, XBackend) and backend.trusts_system:
+        yield ALL
+
+
+def _speaks_tls(_: NamespacedName, backend: XBackend | Broken) -> Iterator[str]:
+    """Yield ALL if TLS is spoken to an XBackend."""
+    if isinstance(backend, XBackend) and backend.spec.tls.mode != "None":
+        yield ALL
+
+
+def _shown(_: NamespacedName, backend: XBackend | Broken) -> Iterator[NamespacedName]:
+    """Yield the Secret with the certificate that is shown to an XBackend."""
+    name = backend.certificate if isinstance(backend, XBackend) else None
+    if name is not None:
+        yield name
 
 
 def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:

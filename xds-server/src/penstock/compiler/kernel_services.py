@@ -70,15 +70,18 @@ def judged_backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
 
 
 def _endpoints(db: Database, action: Action) -> set[Backend] | None:
-    """Return the endpoints of an action; None if the answer is a redirect, which anybody may have.
+    """Return the endpoints of an action; None if only Envoy can tell who may have its answer.
 
-    What is answered with an error by Envoy may as well be refused by the kernel.
+    That is a redirect, which anybody may have, and what comes from outside of the cluster. What is
+    answered with an error by Envoy may as well be refused by the kernel.
     """
     match action:
         case Redirect():
             return None
         case Respond():
             return set()
+        case Forward(hosts=hosts) if hosts:
+            return None
         case Forward(backends=targets):
             return {
                 backend

@@ -20,9 +20,12 @@ from penstock.compiler.routing import (
     service_attachment,
     translated,
 )
+from penstock.compiler.selected import selects_nothing, xbackend
 from penstock.compiler.shadows import shadows
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.external_backend_kind import XBackend
+from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.resources import Gateway
@@ -49,6 +52,8 @@ def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
             return route_problems.once(db, thing.ref)
         case "Gateway" if isinstance(thing, Gateway):
             return tuple(_of_gateway(db, thing))
+        case "XBackend" if isinstance(thing, XBackend):
+            return tuple(_of_xbackend(db, thing))
         case "Ingress" if isinstance(thing, Ingress):
             return tuple(ingress_problems(db, thing))
         case _:
@@ -149,6 +154,19 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
     yield from _of_options(gateway)
     for bad in _failing(status.conditions)[:1] if not status.listeners else ():
         yield Problem("spec", f"{bad.reason}: {bad.message}", "", Severity.WARNING)
+
+
+def _of_xbackend(db: Database, backend: XBackend) -> Iterator[Problem]:
+    found = xbackend.once(db, backend.key)
+    faults = dict.fromkeys(found.lost) if found is not None else {}
+    if found is not None and isinstance(found.place, Fault):
+        faults[found.place] = None
+    for one in faults:
+        hint = "nothing is sent there" if found.place is one else "other certificates are trusted"
+        yield Problem(one.path, f"{one.reason}: {one.message}", hint, Severity.WARNING)
+    if selects_nothing.once(db, backend.key):
+        text, hint = "no pod with these labels is ready", "requests are answered with 503"
+        yield Problem("spec.endpointSelector.matchLabels", text, hint, Severity.WARNING)
 
 
 def _of_options(gateway: Gateway) -> Iterator[Problem]:

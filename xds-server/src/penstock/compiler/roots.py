@@ -14,6 +14,7 @@ import msgspec
 from penstock.compiler import (
     backend_tls,
     certificates,
+    external,
     gateway_clusters,
     gateway_listeners,
     gateways,
@@ -27,7 +28,6 @@ from penstock.compiler import (
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import ALL, Database, HostnameAt
-from penstock.compiler.external import cluster_of_external, is_external_used
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.kernel_services import KernelService
@@ -38,6 +38,7 @@ from penstock.compiler.policies import http_asked_of
 from penstock.compiler.routing import routes_on
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import secret_nodes
+from penstock.compiler.selected import external_place
 from penstock.compiler.services import KernelPort, RoleOf
 from penstock.compiler.sessions import session_gates
 from penstock.compiler.settings import Addressing, Reach
@@ -47,7 +48,9 @@ from penstock.envoy import copies
 from penstock.envoy.cluster import Protocol, Role, application
 from penstock.envoy.runtime import LAYER, runtime
 from penstock.gatewayapi.attach import ParentKind
+from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import Query, query
+from penstock.ir.external import External, Place, target_of_xbackend
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.xds import types
@@ -230,8 +233,27 @@ def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:
 
 @query
 def of_external(db: Database, name: NamespacedName) -> Outputs:
-    """Return the outputs of an XBackend: none unless a route sends there."""
-    return (Output(cluster_of_external, name),) if is_external_used(db, name) else ()
+    """Return the outputs of an XBackend: none unless a route sends requests there."""
+    place = external_place(db, name)
+    return () if place is None or isinstance(place, Fault) else tuple(_of_place(db, name, place))
+
+
+def _of_place(db: Database, name: NamespacedName, place: Place) -> Iterator[Output]:
+    roles, target = tuple(external.roles_of(db, name, place)), target_of_xbackend(name)
+    if isinstance(place, External):
+        for role in roles:
+            key = external.ExternalFor(name, mesh=role is Role.MESH)
+            yield Output(external.cluster_of_external, key)
+        if Role.MESH in roles:
+            yield Output(external.external_rules, name)
+        return
+    for role in roles:
+        of = RoleOf(role.value, target)
+        yield Output(external.selected_cluster, of)
+        yield Output(services.assignment, of)
+    if roles:
+        yield Output(services.egress_rules, target)
+        yield Output(services.ingress_rules, target)
 
 
 @query

@@ -6,6 +6,8 @@ import msgspec
 
 from penstock.compiler.backend_traffic import session_of
 from penstock.compiler.database import Database
+from penstock.compiler.selected import external_place
+from penstock.compiler.usable_secrets import grants_in
 from penstock.core.kinds import Service
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
@@ -22,7 +24,6 @@ from penstock.gatewayapi.attach import (
 )
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.contest import first_kind, settled_on_service
-from penstock.gatewayapi.external_backends import external
 from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
@@ -32,7 +33,7 @@ from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.incremental.query import query
 from penstock.ingress.placed import as_ingress
-from penstock.ir.external import External
+from penstock.ir.external import Place
 from penstock.ir.route import (
     Forward,
     Respond,
@@ -76,13 +77,6 @@ def head(db: Database, name: ObjectRef) -> RouteHead | None:
 
 
 @query
-def external_place(db: Database, name: NamespacedName) -> External | Fault | None:
-    """Return what an XBackend comes to; None if there is none."""
-    backend = db.externals.get(name)
-    return None if backend is None else external(backend, db.trust_sources)
-
-
-@query
 def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     """Return the rules of a route, its backends resolved."""
     route = db.routes.get(key.route)
@@ -93,13 +87,12 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         return db.services.get(name)
 
     def grants(namespace: str) -> list[ReferenceGrant]:
-        names = db.grants.bucket("namespace", namespace)
-        return [grant for name in names if (grant := db.grants.get(name)) is not None]
+        return grants_in(db, namespace)
 
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
 
-    def place(name: NamespacedName) -> External | Fault | None:
+    def place(name: NamespacedName) -> Place | Fault | None:
         return external_place(db, name)
 
     references = References(

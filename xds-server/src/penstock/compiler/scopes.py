@@ -23,7 +23,7 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy import copies, rbac
 from penstock.envoy import listener as listeners
 from penstock.envoy.cluster import APP_CLUSTER, Role, auth_cluster_name, cluster_name
-from penstock.envoy.external import external_name
+from penstock.envoy.external import external_name, external_rules_name
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.route import virtual_host
 from penstock.envoy.scope import destination, egress_key, inbound_key, scope
@@ -70,8 +70,10 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
         if isinstance(route.action, Forward):
             for target in route.action.targets:
                 yield from _ready_cluster(target, role)
-            for place in route.action.hosts:
-                yield ResourceName(types.CLUSTER, external_name(place))
+            for one in route.action.hosts:
+                yield ResourceName(types.CLUSTER, external_name(one.target, mesh=one.mesh))
+                if one.mesh:
+                    yield ResourceName(types.EXTENSION, external_rules_name(one.target))
             for mirror in route.action.mirrors:
                 yield ResourceName(types.CLUSTER, copies.cluster_name(http2=mirror.http2))
 

@@ -1,7 +1,8 @@
-"""Which nodes get the key of a Secret: those with a listener that serves with it."""
+"""Which nodes get the key of a Secret: those with a Gateway that serves with it or shows it."""
 
 from __future__ import annotations
 
+from penstock.compiler.backend_tls import gateways_of
 from penstock.compiler.certificates import ListenerOf, client_certificate, listener_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
@@ -12,7 +13,9 @@ from penstock.compiler.gateway_ports import (
     ports,
 )
 from penstock.compiler.nodes import places
+from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
+from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -21,16 +24,29 @@ EVERY_NODE = ""
 
 @query
 def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
-    """Return the nodes whose listeners serve with a Secret, sorted; EVERY_NODE alone for all."""
+    """Return the nodes whose Gateways use a Secret, sorted; EVERY_NODE alone for all."""
     sets = (db.listener_sets.get(one) for one in db.listener_sets.bucket("secret", name))
     parents = (one.gateway for one in sets if one is not None and one.gateway is not None)
     gateways = dict.fromkeys([*db.gateways.bucket("secret", name), *parents])
     users = [at for one in gateways for at in ports(db, one) if _serves_with(db, at, name)]
+    showing = _showing(db, name)
     if db.settings.reach is not Reach.CLUSTER:
-        return (EVERY_NODE,) if users else ()
-    held = [at for at in users if port_holder(db, at.host_port) in (None, at)]
-    found = (place.node for at in held for place in places(db, gateway_ref(at.gateway)))
+        return (EVERY_NODE,) if users or showing else ()
+    held = {at.gateway for at in users if port_holder(db, at.host_port) in (None, at)}
+    found = (place.node for one in held | showing for place in places(db, gateway_ref(one)))
     return tuple(sorted(set(found)))
+
+
+def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
+    """Return the Gateways that show a Secret's certificate because an XBackend asks for it."""
+    found: set[NamespacedName] = set()
+    for backend in db.externals.bucket("secret", name):
+        place = external_place(db, backend)
+        tls = None if place is None or isinstance(place, Fault) else place.tls
+        if tls is not None and tls.certificate == name:
+            for route in db.routes.bucket("external", backend):
+                found |= gateways_of(db, route)
+    return found
 
 
 def _serves_with(db: Database, at: GatewayPort, name: NamespacedName) -> bool:

@@ -18,6 +18,7 @@ from penstock.compiler.policies import (
     judged,
     toward,
 )
+from penstock.compiler.selected import selected_pods, selected_port
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
@@ -31,6 +32,7 @@ from penstock.gatewayapi.attach import ParentKind
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
+from penstock.ir.external import xbackend_of
 from penstock.ir.policy import SCTP, TCP, UDP, Direction, HttpAllow, HttpPort, Reserved
 from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName, Origin
@@ -90,6 +92,10 @@ def port_of(service: Service, port: int, protocol: str = "TCP") -> PortSpec | No
 @query
 def backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
     """Return the ready endpoints of a Service port, both families, sorted."""
+    selecting = xbackend_of(port.service)
+    if selecting is not None:
+        number = selected_port(db, selecting)
+        return tuple(Backend(one, number) for one in sorted(selected_pods(db, selecting)))
     service = db.services.get(port.service)
     spec = port_of(service, port.port, port.protocol) if service is not None else None
     if service is None or spec is None:
@@ -114,6 +120,9 @@ def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[Bac
 @query
 def pods_behind(db: Database, service: NamespacedName) -> dict[str, NamespacedName]:
     """Return address → pod for the endpoints of a Service that say that they are pods."""
+    selecting = xbackend_of(service)
+    if selecting is not None:
+        return selected_pods(db, selecting)
     found: dict[str, NamespacedName] = {}
     for name in db.slices.bucket("service", service):
         slice_ = db.slices.get(name)
@@ -237,7 +246,15 @@ def assignment(db: Database, of: RoleOf) -> Resource:
 def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
     name = cluster_name(Role(of.role), of.target)
     made = assignment_bytes(name, tuple((b.address, b.port) for b in one_family(found)))
-    return make_resource(types.ENDPOINTS, name, made, [Origin.of("Service", of.target.service)])
+    return make_resource(types.ENDPOINTS, name, made, [origin_of(of.target)])
+
+
+def origin_of(target: ServicePort) -> Origin:
+    """Return the object whose endpoints *target* has: a Service, or an XBackend."""
+    selecting = xbackend_of(target.service)
+    if selecting is not None:
+        return Origin.of("XBackend", selecting)
+    return Origin.of("Service", target.service)
 
 
 def one_family(found: Sequence[Backend]) -> Sequence[Backend]:
@@ -284,7 +301,9 @@ def ingress_rules(db: Database, target: ServicePort) -> Resource:
         if rule.denied is not None:
             where = () if same else group.places
             judgements.extend(_judgements(rule.allows, where, rule.denied))
-    return _rules(clusters.ingress_rules_name(target), judgements, Direction.INGRESS, target)
+    return rules_resource(
+        clusters.ingress_rules_name(target), judgements, Direction.INGRESS, target
+    )
 
 
 def _inbound(db: Database, group: Group) -> HttpPort:
@@ -306,7 +325,7 @@ def egress_rules(db: Database, target: ServicePort) -> Resource:
             continue
         for group, allows in zip(found, allowed, strict=True):
             judgements.extend(_judgements(allows, group.places))
-    return _rules(clusters.egress_rules_name(target), judgements, Direction.EGRESS, target)
+    return rules_resource(clusters.egress_rules_name(target), judgements, Direction.EGRESS, target)
 
 
 def unrestricted(enforced: Iterable[int]) -> rbac.Judgement:
@@ -320,16 +339,18 @@ def _judgements(
     endpoints: tuple[rbac.Place, ...],
     denied: frozenset[int] = frozenset(),
 ) -> Iterator[rbac.Judgement]:
+    """Yield what lets requests pass to *endpoints*."""
     for allow in allows:
         yield rbac.Judgement(
             name=str(allow.origin), allow=allow, denied=denied, endpoints=endpoints
         )
 
 
-def _rules(
+def rules_resource(
     name: str, judgements: Sequence[rbac.Judgement], direction: Direction, target: ServicePort
 ) -> Resource:
+    """Return the extension config *name* with rules about *target*."""
     made = rbac.ecds_bytes(name, tuple(judgements), direction)
     policies = {j.allow.origin for j in judgements if j.allow.origin != DEFAULT_ALLOW}
-    origins = [Origin.of("Service", target.service), *sorted(policies)]
+    origins = [origin_of(target), *sorted(policies)]
     return make_resource(types.EXTENSION, name, made, origins)

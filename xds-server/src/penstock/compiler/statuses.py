@@ -330,22 +330,25 @@ def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
 
 def _external(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
     found = external_state.once(db, thing.key)
-    if found is None or not found[1]:
+    if found is None or not found.senders:
         return None
-    condition, gateways = found
     # v1.6 has other words for it.
     versions = crd_versions.once(db, None)
     older = bool(versions) and all(one.startswith("v1.6.") for one in versions)
     name, ref = ("parents", "parentRef") if older else ("ancestors", "ancestorRef")
     entries = [
         {
-            ref: _gateway_ref(one),
+            ref: _service_ref(one.key) if one.kind == Service.kind else _gateway_ref(one.key),
             "controllerName": CONTROLLER_NAME,
-            "conditions": _written((condition,)),
+            "conditions": _written(found.conditions[one.kind]),
         }
-        for one in gateways
+        for one in found.senders
     ]
     return {name: entries}
+
+
+def _service_ref(name: NamespacedName) -> dict[str, Any]:
+    return {"group": "", "kind": Service.kind, "namespace": name.namespace, "name": name.name}
 
 
 def _gateway_ref(name: NamespacedName) -> dict[str, Any]:

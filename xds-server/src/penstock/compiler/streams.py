@@ -20,20 +20,21 @@ import msgspec
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
 from penstock.compiler.backend_tls import any_policies, tls_towards
 from penstock.compiler.certificates import client_certificate, tls_chain
-from penstock.compiler.database import Database
+from penstock.compiler.database import ALL, Database
 from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, placed_on
 from penstock.compiler.routing import RouteFor, head, translated
+from penstock.compiler.selected import selected_tls
 from penstock.compiler.services import KernelPort, backends, one_family
 from penstock.envoy import stream as envoy
 from penstock.envoy.endpoint import Place, load_assignment
 from penstock.envoy.stream import StreamChain
-from penstock.envoy.tls import secret_name
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_tls import TLS, terminates_tls
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
+from penstock.ir.external import xbackend_of
 from penstock.ir.route import Backend, ServiceBackend, ServicePort
 from penstock.meta.names import ObjectRef, Origin
 from penstock.meta.networks import REFUSING
@@ -130,12 +131,8 @@ def assignment_name(db: Database, key: GatewayHost) -> str:
 
 
 def _cluster(db: Database, key: GatewayHost) -> cluster_pb2.Cluster:
-    met = secure_ports(db, key)
-    shown = client_certificate(db, key.at.gateway) if met else None
-    secret = None if shown is None or shown.secret is None else secret_name(shown.secret)
-    sockets = {_socket_name(target): tls for target, tls in met.items()}
-    netns = db.settings.dial_netns
-    return envoy.stream_cluster(stream_name(key), sockets, shown=secret, node_netns=netns)
+    sockets = {str(target): tls for target, tls in secure_ports(db, key).items()}
+    return envoy.stream_cluster(stream_name(key), sockets, node_netns=db.settings.dial_netns)
 
 
 @query
@@ -146,8 +143,9 @@ def secure_ports(db: Database, key: GatewayHost) -> dict[ServicePort, BackendTls
 
 
 def _targets(db: Database, key: GatewayHost) -> Iterator[ServicePort]:
-    """Yield the Service ports behind a filter chain; none while there are no policies of TLS."""
-    for one in _backends(db, key) if any_policies(db, None) else ():
+    """Yield the ports behind a filter chain; none while TLS is spoken to nobody."""
+    secure = any_policies(db, None) or db.externals.holds("tls", ALL)
+    for one in _backends(db, key) if secure else ():
         if isinstance(one, ServiceBackend):
             yield one.target
 
@@ -159,12 +157,16 @@ def tls_of(db: Database, key: GatewayHost, target: ServicePort) -> BackendTls | 
         return None
     if listener.protocol == TLS and not terminates_tls(listener):
         return None
+    selecting = xbackend_of(target.service)
+    if selecting is not None:
+        return selected_tls(db, selecting)
     found = tls_towards(db, target)
-    if not isinstance(found, BackendTls):
+    shown = client_certificate(db, key.at.gateway) if isinstance(found, BackendTls) else None
+    if not isinstance(found, BackendTls) or shown is None:
         return found
-    shown = client_certificate(db, key.at.gateway)
-    unusable = shown is not None and shown.secret is None
-    return RefusedTls(origin=_gateway(key)) if unusable else found
+    if shown.secret is None:
+        return RefusedTls(origin=_gateway(key))
+    return msgspec.structs.replace(found, certificate=shown.secret)
 
 
 def _backends(db: Database, key: GatewayHost) -> Sequence[Backend]:
@@ -206,11 +208,7 @@ def _weights(
 def _socket(db: Database, key: GatewayHost, backend: Backend) -> str:
     if not isinstance(backend, ServiceBackend) or backend.target not in secure_ports(db, key):
         return ""
-    return _socket_name(backend.target)
-
-
-def _socket_name(target: ServicePort) -> str:
-    return f"{target.service}/{target.port}"
+    return str(backend.target)
 
 
 def _places(db: Database, key: GatewayHost, backend: Backend) -> Sequence[Place]:

@@ -71,7 +71,7 @@ class Protocol(enum.Enum):
 
 def cluster_name(role: Role, target: ServicePort) -> str:
     """Return the name of the Cluster and of its ClusterLoadAssignment."""
-    return f"{role.value}|{_place(target)}"
+    return f"{role.value}|{target}"
 
 
 def showing_name(target: ServicePort, secret: NamespacedName) -> str:
@@ -86,12 +86,12 @@ def auth_cluster_name(target: ServicePort, grpc: bool) -> str:  # noqa: FBT001 -
 
 def egress_rules_name(target: ServicePort) -> str:
     """Return the name of the extension config with the clients' egress rules."""
-    return f"eg|{_place(target)}"
+    return f"eg|{target}"
 
 
 def ingress_rules_name(target: ServicePort) -> str:
     """Return the name of the extension config with the servers' ingress rules."""
-    return f"in|{_place(target)}"
+    return f"in|{target}"
 
 
 def policed(
@@ -107,7 +107,7 @@ def policed(
             and no eBPF: nobody reads marks there, and to set one is a right that an ordinary user
             has not.
     """
-    return _policed(role, _place(target), protocol, node_netns)
+    return _policed(role, str(target), protocol, node_netns)
 
 
 def policed_bytes(role: Role, target: ServicePort, protocol: Protocol, *, node_netns: str) -> bytes:
@@ -116,7 +116,7 @@ def policed_bytes(role: Role, target: ServicePort, protocol: Protocol, *, node_n
     These clusters differ in their names only, so one is built for each length of a name, and all
     others are that one with the name put in.
     """
-    place = _place(target).encode()
+    place = str(target).encode()
     blank = _BLANK * len(place)
     return _blank_cluster(role, len(place), protocol, node_netns).replace(blank, place)
 
@@ -131,15 +131,11 @@ _BLANK = b"~"
 """Stands in no name and nowhere else in a cluster."""
 
 
-def _place(target: ServicePort) -> str:
-    return f"{target.service}/{target.port}"
-
-
 def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> cluster_pb2.Cluster:
     result = base(f"{role.value}|{place}")
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
-    filters = [_by_discovery(f"eg|{place}"), _by_discovery(f"in|{place}")]
+    filters = [rules_of(f"eg|{place}"), rules_of(f"in|{place}")]
     mark = POLICED if role is Role.MESH else POLICED_GATEWAY
     source = bind(mark if node_netns else 0, None if role is Role.MESH else node_netns)
     result.upstream_bind_config.CopyFrom(source)
@@ -257,7 +253,8 @@ def spoken(protocol: Protocol, filters: list[hcm_pb2.HttpFilter]) -> Any:
     return pack(result)
 
 
-def _by_discovery(name: str) -> hcm_pb2.HttpFilter:
+def rules_of(name: str) -> hcm_pb2.HttpFilter:
+    """Return an upstream filter whose rules are the extension config *name*."""
     source = config_source_pb2.ExtensionConfigSource(
         config_source=ads(), type_urls=[type_url(http_rbac_pb2.RBAC)]
     )

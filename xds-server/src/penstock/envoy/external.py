@@ -3,17 +3,28 @@
 Who answers for a name in DNS decides where requests go. What no name should lead to is refused
 after it is looked up: the node itself, and addresses that mean something on its link only, as those
 by which clouds give out credentials.
+
+Pods dial from where they are, with their own address and without a mark: what they reach is judged
+there, too, should it be a pod.
 """
 
 from __future__ import annotations
 
 import functools
 
-from penstock.envoy.cluster import HTTP_OPTIONS, Protocol, base, bind, spoken
-from penstock.envoy.rbac import refusing
+from penstock.envoy.cluster import (
+    HTTP_OPTIONS,
+    Protocol,
+    base,
+    bind,
+    egress_rules_name,
+    rules_of,
+    spoken,
+)
+from penstock.envoy.rbac import Network, refusing
 from penstock.envoy.upstream_tls import secure
 from penstock.envoy.wire import pack
-from penstock.ir.external import External
+from penstock.ir.external import External, target_of_xbackend
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.extensions.clusters.common.dns.v3 import dns_pb2
@@ -22,7 +33,7 @@ from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 imp
     http_connection_manager_pb2 as hcm_pb2,
 )
 
-REFUSED = (
+REFUSED: tuple[Network, ...] = (
     ("0.0.0.0", 8),  # noqa: S104 - nothing listens
     ("127.0.0.0", 8),
     ("169.254.0.0", 16),
@@ -32,25 +43,32 @@ REFUSED = (
     ("::ffff:169.254.0.0", 112),
     ("fe80::", 10),
 )
-"""Networks, as (address, length of the prefix)."""
+"""What no name may lead to."""
 
 
-def external_name(backend: NamespacedName) -> str:
-    """Return the name of the cluster of an XBackend."""
-    return f"host|{backend}"
+def external_name(backend: NamespacedName, *, mesh: bool) -> str:
+    """Return the name of the cluster of an XBackend, for Gateways or for pods."""
+    return f"{'mesh-host' if mesh else 'host'}|{backend}"
+
+
+def external_rules_name(backend: NamespacedName) -> str:
+    """Return the name of the extension config with the clients' egress rules."""
+    return egress_rules_name(target_of_xbackend(backend))
 
 
 def external_cluster(
-    name: NamespacedName, place: External, *, node_netns: str
+    name: NamespacedName, place: External, protocol: Protocol, *, mesh: bool, node_netns: str
 ) -> cluster_pb2.Cluster:
     """Build the cluster of an XBackend.
 
     Args:
         name: of the XBackend.
         place: where it is.
+        protocol: what it is spoken to in.
+        mesh: for pods, each of which dials from where it is.
         node_netns: network namespace from where Gateways dial; "" is the present one.
     """
-    result = base(external_name(name))
+    result = base(external_name(name, mesh=mesh))
     dns = dns_cluster_pb2.DnsCluster(respect_dns_ttl=True)
     dns.dns_lookup_family = dns_pb2.V4_PREFERRED
     result.cluster_type.name = "envoy.cluster.dns"
@@ -59,12 +77,12 @@ def external_cluster(
     endpoint = result.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     endpoint.address.socket_address.address = place.hostname
     endpoint.address.socket_address.port_value = place.port
-    result.upstream_bind_config.CopyFrom(bind(0, node_netns))
-    protocol = Protocol.HTTP2 if place.http2 else Protocol.HTTP1
-    options = spoken(protocol, [_refusal()])
+    result.upstream_bind_config.CopyFrom(bind(0, None if mesh else node_netns))
+    filters = [rules_of(external_rules_name(name))] if mesh else []
+    options = spoken(protocol, [*filters, _refusal()])
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
     if place.tls is not None:
-        secure(result, place.tls, http2=place.http2)
+        secure(result, place.tls, http2=protocol is Protocol.HTTP2)
     return result
 
 

@@ -38,6 +38,8 @@ Addresses = Mapping[int, Sequence[str]]
 
 Place = tuple[str, int]
 """Address and port of an endpoint."""
+Network = tuple[str, int]
+"""Address, and length of the prefix."""
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """Peers that it never allows."""
     endpoints: tuple[Place, ...] = ()
     """Upstream endpoints for which it holds; empty is all."""
+    elsewhere: tuple[Network, ...] = ()
+    """Networks for whose upstream endpoints it does not hold."""
 
 
 class Principals(Protocol):
@@ -122,18 +126,23 @@ def deny_all() -> http_rbac_pb2.RBAC:
     return http_filter(rules((), ByListener()), Direction.INGRESS)
 
 
-def refusing(networks: Iterable[tuple[str, int]]) -> http_rbac_pb2.RBAC:
-    """Return a filter that refuses upstream addresses in *networks*: (address, prefix length)."""
+def refusing(networks: Iterable[Network]) -> http_rbac_pb2.RBAC:
+    """Return a filter that refuses upstream addresses in *networks*."""
+    result = http_rbac_pb2.RBAC(rules=rbac_pb2.RBAC(action=rbac_pb2.RBAC.ALLOW))
+    policy = result.rules.policies["elsewhere"]
+    policy.principals.add(any=True)
+    policy.permissions.append(_outside(networks))
+    return result
+
+
+def _outside(networks: Iterable[Network]) -> rbac_pb2.Permission:
+    """Permit upstream addresses that are in none of *networks*."""
     refused: list[rbac_pb2.Permission] = []
     for address, length in networks:
         cidr = address_pb2.CidrRange(address_prefix=address)
         cidr.prefix_len.value = length
         refused.append(_matcher(upstream_pb2.UpstreamIpPortMatcher(upstream_ip=cidr)))
-    result = http_rbac_pb2.RBAC(rules=rbac_pb2.RBAC(action=rbac_pb2.RBAC.ALLOW))
-    policy = result.rules.policies["elsewhere"]
-    policy.principals.add(any=True)
-    policy.permissions.add(not_rule=_one_of(refused))
-    return result
+    return rbac_pb2.Permission(not_rule=_one_of(refused))
 
 
 def pass_all() -> http_rbac_pb2.RBAC:
@@ -200,6 +209,8 @@ def _permission(judgement: Judgement) -> rbac_pb2.Permission:
     parts: list[rbac_pb2.Permission] = []
     if judgement.endpoints:
         parts.append(_one_of([_upstream(*place) for place in judgement.endpoints]))
+    if judgement.elsewhere:
+        parts.append(_outside(judgement.elsewhere))
     if judgement.allow.rules:
         parts.append(_one_of([_http(rule) for rule in judgement.allow.rules]))
     return _all_of(parts)

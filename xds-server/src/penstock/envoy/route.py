@@ -139,8 +139,8 @@ def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
     match backend:
         case ServiceBackend(target=target):
             return cluster(target)
-        case HostBackend(target=target):
-            return external_name(target)
+        case HostBackend(target=target, mesh=mesh):
+            return external_name(target, mesh=mesh)
         case InvalidBackend():
             return INVALID_CLUSTER
         case _:

@@ -89,7 +89,7 @@ def tag(backend: Backend) -> str:
 def _place(backend: ServiceBackend | HostBackend) -> str:
     if isinstance(backend, HostBackend):
         return f"host/{backend.target}"
-    return f"{backend.target.service}/{backend.target.port}"
+    return str(backend.target)
 
 
 def sticky(match: route_pb2.RouteMatch, backend: ServiceBackend | HostBackend) -> None:
@@ -108,7 +108,7 @@ def sticky(match: route_pb2.RouteMatch, backend: ServiceBackend | HostBackend) -
 
 def gate(target: ServicePort) -> str:
     """Return the runtime key that is 0 while *target* has no endpoints: sessions begin anew."""
-    return f"session.{target.service}/{target.port}"
+    return f"session.{target}"
 
 
 @functools.lru_cache(maxsize=256)

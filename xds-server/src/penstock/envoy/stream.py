@@ -71,7 +71,7 @@ def _log() -> accesslog_pb2.AccessLog:
 
 
 def stream_cluster(
-    name: str, sockets: Mapping[str, BackendTls], *, shown: str | None, node_netns: str
+    name: str, sockets: Mapping[str, BackendTls], *, node_netns: str
 ) -> cluster_pb2.Cluster:
     """Build the cluster of a filter chain.
 
@@ -81,14 +81,13 @@ def stream_cluster(
     Args:
         name: of the cluster.
         sockets: by name, those of endpoints to which TLS is spoken.
-        shown: name of the secret with the certificate that is shown there.
         node_netns: as for `balanced`.
     """
     result = balanced(name, node_netns=node_netns)
     for socket in sorted(sockets):
         match = result.transport_socket_matches.add(name=socket)
         match.match.update({SOCKET: socket})
-        match.transport_socket.CopyFrom(secured(sockets[socket], shown=shown))
+        match.transport_socket.CopyFrom(secured(sockets[socket]))
     if sockets:
         made = b"".join(
             one.SerializeToString(deterministic=True) for one in result.transport_socket_matches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.envoy.tls import secret_name
 from penstock.envoy.wire import ads, exact, pack
 from penstock.ir.backend_tls import BackendTls
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
@@ -41,12 +42,14 @@ def secured(tls: BackendTls, *alpn: str, shown: str | None = None) -> base_pb2.T
     Args:
         tls: who is met.
         alpn: the protocols that are offered; none without any.
-        shown: as for `secure`.
+        shown: as for `secure`, where *tls* itself names none.
     """
     context = tls_pb2.UpstreamTlsContext(sni=tls.server_name)
     common = context.common_tls_context
     common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_2
     common.alpn_protocols.extend(alpn)
+    if tls.certificate is not None:
+        shown = secret_name(tls.certificate)
     if shown is not None:
         common.tls_certificate_sds_secret_configs.add(name=shown, sds_config=ads())
     if tls.system:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.ir.route import Node
-from penstock.meta.names import Origin
+from penstock.meta.names import NamespacedName, Origin
 
 
 class BackendTls(Node, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class BackendTls(Node, frozen=True, kw_only=True):
     hostnames: tuple[str, ...]
     """The endpoint's certificate must have one of these names or of `uris`."""
     uris: tuple[str, ...] = ()
+    certificate: NamespacedName | None = None
+    """The Secret with the certificate that is shown to the endpoint; None shows none."""
     origin: Origin
 
 

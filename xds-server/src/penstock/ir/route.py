@@ -72,6 +72,11 @@ class ServicePort(msgspec.Struct, frozen=True, order=True):
 
     service: NamespacedName
     port: int
+    """0 where the pods of an XBackend stand for a Service: it has the port."""
+
+    def __str__(self) -> str:
+        """Return "namespace/name/port"."""
+        return f"{self.service}/{self.port}" if self.port else str(self.service)
 
 
 class ServiceBackend(Node, frozen=True, kw_only=True):
@@ -88,10 +93,12 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
 
 
 class HostBackend(Node, frozen=True, kw_only=True):
-    """A backendRef that resolved to a place outside of the cluster; at Gateways only."""
+    """A backendRef that resolved to a place outside of the cluster."""
 
     target: NamespacedName
     """The XBackend."""
+    mesh: bool = False
+    """Whether requests come from pods, whose policy is asked."""
     weight: int = 1
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
@@ -243,9 +250,9 @@ class Forward(Node, frozen=True, kw_only=True):
         return (*asked, *(one.target for one in self.mirrors))
 
     @property
-    def hosts(self) -> tuple[NamespacedName, ...]:
-        """Return the XBackends that requests go to."""
-        return tuple(one.target for one in self.backends if isinstance(one, HostBackend))
+    def hosts(self) -> tuple[HostBackend, ...]:
+        """Return the places outside of the cluster that requests go to."""
+        return tuple(one for one in self.backends if isinstance(one, HostBackend))
 
 
 class Redirect(Node, frozen=True, kw_only=True):
