@@ -96,9 +96,15 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
         ]
         codec = "envoy.filters.http.upstream_codec"
         both = [f"eg|{target}", f"in|{target}", codec]
-        expected = {"mesh": both, "gw": both, "host": ["penstock.refused", codec]}
+        outside = ["penstock.refused", codec]
+        expected = {
+            "mesh": both,
+            "gw": both,
+            "host": outside,
+            "mesh-host": [f"eg|{target.replace('/', '/~')}", *outside],
+        }
         privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
-        without = [] if role in {APP_CLUSTER, COPIES, "host"} else [GATEWAY]
+        without = [] if role in {APP_CLUSTER, COPIES, "host", "mesh-host"} else [GATEWAY]
         assert marks == privileged.get(role, without)
         assert _upstream_filters(made) == expected.get(role, [])
 
@@ -176,11 +182,15 @@ def test_every_cluster_of_a_route_is_needed_and_there(given_: list[Object | Brok
         for resource in snapshot.of_type(types.SCOPE).values():
             for name in set(_routed(resource)) - {INVALID_CLUSTER}:
                 assert ResourceName(types.CLUSTER, name) in resource.needs
-                if name == APP_CLUSTER or name.startswith("host|"):
-                    continue
-                target = name.partition("|")[2]
-                for other in (f"eg|{target}", f"in|{target}"):
+                role, _, target = name.partition("|")
+                judged_by = {
+                    "mesh": [f"eg|{target}", f"in|{target}"],
+                    "gw": [f"eg|{target}", f"in|{target}"],
+                    "mesh-host": [f"eg|{target.replace('/', '/~')}"],
+                }
+                for other in judged_by.get(role, []):
                     assert ResourceName(types.EXTENSION, other) in resource.needs
+                assert role in {APP_CLUSTER, "host", *judged_by}
 
 
 def _routed(resource: Resource) -> Iterator[str]:

@@ -24,6 +24,7 @@ from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.external_backends import Sources, backend_conditions, understood
 from penstock.gatewayapi.grpc_resources import GRPCRoute
+from penstock.gatewayapi.listener_tls import CertificateSources
 from penstock.gatewayapi.listeners import served_listeners
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.mesh import XMesh, mesh_conditions

@@ -14,6 +14,9 @@ from penstock.core.objects import Broken, Object
 _KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, ClusterTrustBundle)
 KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
 CONTROLLER = "penstock.dev/gateway-controller"
+X_GROUP = "gateway.networking.x-k8s.io"
+XBACKENDS = frozenset({"outside", "picked"})
+"""Names that mean XBackends where others mean Services."""
 
 
 def made(raw: dict[str, Any]) -> Object | Broken:
@@ -30,8 +33,19 @@ def added(objects: Iterable[Object | Broken]) -> list[Event]:
 
 
 def pod(
-    name: str, ip: str, labels: dict[str, str], namespace: str = "shop", node: str = "n1"
+    name: str,
+    ip: str,
+    labels: dict[str, str],
+    namespace: str = "shop",
+    node: str = "n1",
+    *,
+    ready: bool = True,
 ) -> Object | Broken:
+    running = {
+        "podIPs": [{"ip": ip}],
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": str(ready)}],
+    }
     return made(
         {
             "apiVersion": "v1",
@@ -47,7 +61,7 @@ def pod(
                     }
                 ],
             },
-            "status": {"podIPs": [{"ip": ip}], "phase": "Running"} if ip else {"phase": "Pending"},
+            "status": running if ip else {"phase": "Pending"},
         }
     )
 
@@ -145,11 +159,30 @@ def endpoint_slice(
 
 
 def backend_ref(name: str, weight: int = 1) -> dict[str, Any]:
-    """Return a backendRef to a Service, or to the XBackend "outside"."""
-    if name != "outside":
+    """Return a backendRef to a Service, or to one of the two XBackends."""
+    if name not in XBACKENDS:
         return {"name": name, "port": 80, "weight": weight}
-    group = "gateway.networking.x-k8s.io"
-    return {"group": group, "kind": "XBackend", "name": name, "weight": weight}
+    return {"group": X_GROUP, "kind": "XBackend", "name": name, "weight": weight}
+
+
+def xbackend(
+    name: str, place: str | dict[str, str], namespace: str = "shop", port: int = 80, **spec: Any
+) -> Object | Broken:
+    """Return an XBackend of a hostname, or of pods with labels."""
+    kind, member = (
+        ("ExternalHostname", {"hostname": place})
+        if isinstance(place, str)
+        else ("EndpointSelector", {"matchLabels": place})
+    )
+    where = {kind[0].lower() + kind[1:]: member, "port": {"number": port}}
+    return made(
+        {
+            "apiVersion": f"{X_GROUP}/v1alpha1",
+            "kind": "XBackend",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"type": kind, **where, **spec},
+        }
+    )
 
 
 def http_route(

@@ -54,6 +54,7 @@ def pods(number: int) -> st.SearchStrategy[Object | Broken]:
         st.fixed_dictionaries({"app": apps}),
         namespace=st.sampled_from((*NAMESPACES[:1] * 3, *NAMESPACES)),
         node=st.sampled_from(NODES),
+        ready=st.sampled_from([True, True, False]),
     )
 
 
@@ -79,44 +80,80 @@ def slices(app: str) -> st.SearchStrategy[Object | Broken]:
 
 copies = st.lists(st.sampled_from((*APPS, "missing")), max_size=2)
 """Where copies of requests go."""
-OUTSIDE = "outside"
-"""Name of the one XBackend; as a backend of a route it is one, no Service."""
+OUTSIDE, PICKED = "outside", "picked"
+"""Names of the two XBackends; as backends of a route they are that, no Services."""
 backends = st.lists(
-    st.tuples(st.sampled_from((*APPS, "missing", OUTSIDE)), st.integers(0, 3)),
+    st.tuples(st.sampled_from((*APPS, "missing", OUTSIDE, PICKED, PICKED)), st.integers(0, 3)),
     min_size=1,
     max_size=3,
 )
 
 
-def externals() -> st.SearchStrategy[Object | Broken]:
-    """Return the one XBackend, some of which are not served or not understood."""
-    return st.builds(_external, st.sampled_from(["a.test", "10.0.0.1"]), st.sampled_from(PROTOCOLS))
+sessions = st.sampled_from(
+    [None, None, {"cookie": {"name": "s"}}, {"type": "Header", "header": {"name": "x-s"}}]
+)
+PROTOCOLS = ("HTTP", "H2C", "TCP", None, None)
 
 
-PROTOCOLS = ("HTTP", "H2C", "TCP", None)
+def outsides() -> st.SearchStrategy[Object | Broken]:
+    """Return the one XBackend with a hostname, some of which are not served or not understood."""
+    hostnames = st.sampled_from(["a.test", "10.0.0.1"])
+    return st.builds(_xbackend, st.just(OUTSIDE), hostnames, st.one_of(plain, met_by_tls))
 
 
-def _external(hostname: str, protocol: str | None) -> Object | Broken:
-    spec: dict[str, Any] = {
-        "type": "ExternalHostname",
-        "externalHostname": {"hostname": hostname},
-        "port": {"number": 80},
-    }
-    if protocol is not None:
-        spec["protocol"] = protocol
+def picked() -> st.SearchStrategy[Object | Broken]:
+    """Return the one XBackend that selects pods, some of which are not served."""
+    labels = apps.map(lambda app: {"app": app})
+    return st.builds(
+        _xbackend, st.just(PICKED), labels, st.one_of(plain, met_by_tls), session=sessions
+    )
+
+
+plain = st.fixed_dictionaries({"protocol": st.sampled_from(PROTOCOLS)})
+met_by_tls = st.builds(
+    lambda protocol, secret: {"protocol": protocol, "tls": _tls(secret)},
+    st.sampled_from(("HTTP2", "TCP", None)),
+    st.sampled_from((None, "s0", "s1")),
+)
+"""Members of an XBackend's spec."""
+
+
+def _tls(secret: str | None) -> dict[str, Any]:
+    mode = "ServerOnly" if secret is None else "ClientAndServer"
+    validation = {"hostname": "a.test", "caCertificateRefs": [AUTHORITY]}
+    shown = {} if secret is None else {"clientCertificateRef": {"name": secret}}
+    return {"mode": mode, "validation": validation, **shown}
+
+
+AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
+
+
+def authorities() -> st.SearchStrategy[Object | Broken]:
+    """Return the one ConfigMap with an authority, which may be none."""
+    return st.sampled_from([CERTIFICATES[0].pem, CERTIFICATES[1].pem, "none"]).map(_config_map)
+
+
+def _config_map(pem: str) -> Object | Broken:
     return objects.made(
         {
-            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
-            "kind": "XBackend",
-            "metadata": {"name": OUTSIDE, "namespace": "shop"},
-            "spec": spec,
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "ca", "namespace": "shop"},
+            "data": {"ca.crt": pem},
         }
     )
 
 
-sessions = st.sampled_from(
-    [None, None, {"cookie": {"name": "s"}}, {"type": "Header", "header": {"name": "x-s"}}]
-)
+def _xbackend(
+    name: str,
+    place: str | dict[str, str],
+    more: dict[str, Any],
+    session: dict[str, Any] | None = None,
+) -> Object | Broken:
+    given = {member: value for member, value in more.items() if value is not None}
+    if session is not None:
+        given["sessionPersistence"] = session
+    return objects.xbackend(name, place, port=8080, **given)
 
 
 def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
@@ -203,7 +240,7 @@ def _stream_route(
     since: str | None,
 ) -> Object | Broken:
     parent = {"name": "gw"} | ({} if listener is None else {"sectionName": listener})
-    refs = [{"name": app, "port": 80, "weight": weight} for app, weight in to]
+    refs = [objects.backend_ref(app, weight) for app, weight in to]
     spec: dict[str, Any] = {"parentRefs": [parent], "rules": [{"backendRefs": refs}]}
     metadata: dict[str, Any] = {"name": name, "namespace": "shop"}
     return decode(
@@ -354,7 +391,9 @@ def clusters(draw: st.DrawFn) -> Things:
     strategies = [
         classes(),
         gateways(),
-        externals(),
+        outsides(),
+        picked(),
+        authorities(),
         *map(secrets, draw(st.lists(secret_places, unique=True, max_size=4))),
         *([grants()] if draw(st.booleans()) else []),
         *map(services, APPS),
@@ -379,5 +418,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         st.sampled_from(NUMBERS).flatmap(pods), few.flatmap(mesh_routes),
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
         few.flatmap(stream_routes),
-        few.flatmap(traffic_policies), externals(),
+        few.flatmap(traffic_policies), outsides(), picked(), authorities(),
     )  # fmt: skip

@@ -15,8 +15,8 @@ SINCE = "2026-01-02T00:00:00Z"
 def route(
     kind: str, name: str, backends: Sequence[tuple[str, int]], *, since: str = SINCE, **spec: Any
 ) -> Object | Broken:
-    """Return a route of Gateway front to port 80 of Services, by weight."""
-    refs = [{"name": one, "port": 80, "weight": weight} for one, weight in backends]
+    """Return a route of Gateway front to port 80 of Services, and to XBackends, by weight."""
+    refs = [objects.backend_ref(one, weight) for one, weight in backends]
     return objects.made(
         {
             "apiVersion": "gateway.networking.k8s.io/v1",

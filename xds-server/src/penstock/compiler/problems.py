@@ -158,11 +158,14 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
 
 def _of_xbackend(db: Database, backend: XBackend) -> Iterator[Problem]:
     found = xbackend.once(db, backend.key)
-    faults = dict.fromkeys(found.lost) if found is not None else {}
-    if found is not None and isinstance(found.place, Fault):
+    if found is None:
+        return
+    faults = dict.fromkeys(found.lost)
+    closed = isinstance(found.place, Fault)
+    if isinstance(found.place, Fault):
         faults[found.place] = None
     for one in faults:
-        hint = "nothing is sent there" if found.place is one else "other certificates are trusted"
+        hint = "nothing is sent there" if closed else "the other certificates are trusted"
         yield Problem(one.path, f"{one.reason}: {one.message}", hint, Severity.WARNING)
     if selects_nothing.once(db, backend.key):
         text, hint = "no pod with these labels is ready", "requests are answered with 503"

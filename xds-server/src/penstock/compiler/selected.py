@@ -48,11 +48,14 @@ def selected_pods(db: Database, name: NamespacedName) -> dict[str, NamespacedNam
     place = external_place(db, name)
     if not isinstance(place, Selected) or not place.labels:
         return {}
-    having = (db.ready_pods.bucket("label", (place.namespace, *one)) for one in place.labels)
+    having = [
+        frozenset(db.ready_pods.bucket("label", (place.namespace, *one))) for one in place.labels
+    ]
     found: dict[str, NamespacedName] = {}
-    for key in sorted(set.intersection(*map(set, having))):
+    for key in sorted(having[0].intersection(*having[1:])):
         pod = db.ready_pods.get(key)
-        found.update(dict.fromkeys(pod.addresses if pod is not None else (), key))
+        for address in pod.addresses if pod is not None else ():
+            found[address] = key
     return found
 
 
