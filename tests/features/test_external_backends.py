@@ -51,7 +51,8 @@ def test_a_status_has_the_members_of_its_release(version: str, member: str, ref:
     assert status is not None
     ((found,),) = [status[member]]
     assert found[ref]["name"] == "front"
-    assert [(one["type"], one["status"]) for one in found["conditions"]] == [("Accepted", "True")]
+    said = [(one["type"], one["status"]) for one in found["conditions"]]
+    assert said == [("Accepted", "True"), ("ResolvedRefs", "True")]
 
 
 def test_who_nobody_sends_to_is_told_nothing() -> None:

@@ -230,7 +230,7 @@ def test_copies_go_there() -> None:
     ("kind", "protocol"), [("TCPRoute", None), ("TCPRoute", "TCP"), ("UDPRoute", None)]
 )
 def test_connections_and_datagrams_go_there(kind: str, protocol: str | None) -> None:
-    wanted = {} if protocol is None else {"protocol": protocol}
+    wanted: dict[str, Any] = {} if protocol is None else {"protocol": protocol}
     listener = {"name": "l", "protocol": kind.removesuffix("Route"), "port": 5000}
     passing = streams.route(kind, "s", [("picked", 1)])
     compiler = compiled(picked(**wanted), passing, objects.gateway("front", [listener]))

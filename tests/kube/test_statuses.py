@@ -518,7 +518,7 @@ async def test_experimental_kinds_say_whether_they_hold(
             await eventually(lambda: all(get(api, one).get("status") for one in made))
             _, external, traffic = (get(api, one)["status"] for one in made)
             (at_gateway,) = external["ancestors"]
-            assert conditions(at_gateway) == {"Accepted": "True"}
+            assert conditions(at_gateway) == {"Accepted": "True", "ResolvedRefs": "True"}
             (at_service,) = traffic["ancestors"]
             assert at_service["ancestorRef"] == target | {"namespace": "status"}
             (accepted,) = at_service["conditions"]

@@ -109,23 +109,21 @@ def picked() -> st.SearchStrategy[Object | Broken]:
     )
 
 
+def _over_tls(protocol: str | None, secret: str | None) -> dict[str, Any]:
+    mode = "ServerOnly" if secret is None else "ClientAndServer"
+    validation = {"hostname": "a.test", "caCertificateRefs": [AUTHORITY]}
+    shown = {} if secret is None else {"clientCertificateRef": {"name": secret}}
+    return {"protocol": protocol, "tls": {"mode": mode, "validation": validation, **shown}}
+
+
+AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
 plain = st.fixed_dictionaries({"protocol": st.sampled_from(PROTOCOLS)})
 met_by_tls = st.builds(
-    lambda protocol, secret: {"protocol": protocol, "tls": _tls(secret)},
+    _over_tls,
     st.sampled_from(("HTTP2", "TCP", None)),
     st.sampled_from((None, "s0", "s1")),
 )
 """Members of an XBackend's spec."""
-
-
-def _tls(secret: str | None) -> dict[str, Any]:
-    mode = "ServerOnly" if secret is None else "ClientAndServer"
-    validation = {"hostname": "a.test", "caCertificateRefs": [AUTHORITY]}
-    shown = {} if secret is None else {"clientCertificateRef": {"name": secret}}
-    return {"mode": mode, "validation": validation, **shown}
-
-
-AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
 
 
 def authorities() -> st.SearchStrategy[Object | Broken]:
