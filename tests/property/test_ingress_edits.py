@@ -17,6 +17,7 @@ from support.objects import endpoint_slice, service
 _TLS = [{"hosts": ["a.test"], "secretName": "cert"}]
 _CANARY = {NGINX + "canary": "true", NGINX + "canary-weight": "30"}
 _DEDICATED = {"ingress.cilium.io/loadbalancer-mode": "dedicated"}
+_PASSED = {"ingress.cilium.io/tls-passthrough": "true"}
 _GUARDED = {
     NGINX + "auth-url": "http://one.shop.svc/check",
     NGINX + "whitelist-source-range": "10.0.0.0/8",
@@ -35,6 +36,8 @@ VERSIONS: list[Object | Broken] = [
     ingress("a", rule("*.a.test", path("/", to=backend("two"))), ingressClassName="other"),
     ingress("a", rule("a.test", path()), annotations={NGINX + "affinity": "cookie"}),
     ingress("a", rule("a.test", path()), annotations=_GUARDED),
+    ingress("a", rule("a.test", path()), annotations=_PASSED),
+    ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_PASSED),
     ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_CANARY),
     ingress("b", rule("a.test", path("/x", "Exact")), annotations=_GUARDED),
     ingress("b", rule("a.test", path("/x", "Exact")), ingressClassName=None),

@@ -43,7 +43,7 @@ _NAMES = st.sampled_from(
         *("auth-response-headers", "proxy-body-size"),
         *("whitelist-source-range", "allowlist-source-range", "denylist-source-range"),
         *("limit-rps", "limit-rpm", "limit-burst-multiplier", "limit-whitelist"),
-        "force-ssl-redirect",
+        *("force-ssl-redirect", "ssl-passthrough"),
     ]
 )
 _KINDS = st.sampled_from(["Exact", "Prefix", "ImplementationSpecific"])

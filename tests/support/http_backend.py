@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -39,9 +40,9 @@ def seen(answer: Answer) -> Seen:
 
 @contextlib.asynccontextmanager
 async def http_backend(
-    name: str, address: str = "127.0.0.1", port: int = 0
+    name: str, address: str = "127.0.0.1", port: int = 0, context: ssl.SSLContext | None = None
 ) -> AsyncGenerator[tuple[str, int]]:
-    """Run an application; yield its address and port."""
+    """Run an application, with *context* by TLS; yield its address and port."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path == "/websocket":
@@ -53,7 +54,7 @@ async def http_backend(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address, port)
+        site = web.TCPSite(runner, address, port, ssl_context=context)
         await site.start()
         yield address, runner.addresses[0][1]
     finally:

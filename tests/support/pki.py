@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -72,6 +74,15 @@ def issue(
         .sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     )
     return Issued(made, key)
+
+
+def server_context(own: Issued, folder: Path) -> ssl.SSLContext:
+    """Return the context of a server with a certificate, which is written into *folder*."""
+    file = folder / f"{own.certificate.serial_number}.pem"
+    file.write_text(own.pem + own.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    return context
 
 
 def tls_secret_raw(

@@ -25,7 +25,7 @@ from support.compiled_envoy import (
     compiled_envoy,
     socket_name,
 )
-from support.pki import Issued, issue, tls_secret_raw
+from support.pki import issue, server_context, tls_secret_raw
 from support.real_envoy import eventually
 from support.streams import route
 
@@ -172,14 +172,6 @@ async def test_no_change_of_routes_ends_a_connection(envoy: CompiledEnvoy) -> No
 async def test_without_a_route_connections_are_closed(envoy: CompiledEnvoy) -> None:
     await envoy.run(compiled(tcp_gateway()).resources(NODE))
     assert await answerer(envoy, TCP) == ""
-
-
-def server_context(own: Issued, folder: Path) -> ssl.SSLContext:
-    file = folder / f"{own.certificate.serial_number}.pem"
-    file.write_text(own.pem + own.key_pem)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(file)
-    return context
 
 
 def tls_gateway() -> Object | Broken:

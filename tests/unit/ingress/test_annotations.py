@@ -87,12 +87,6 @@ def test_timeouts() -> None:
     assert len(wrong.problems) == 2
 
 
-def test_passthrough_is_refused() -> None:
-    found = asked(c_tls_passthrough="enabled")
-    assert found.passthrough
-    assert "TLSRoute" in found.closed
-
-
 @pytest.mark.parametrize(
     "given",
     [

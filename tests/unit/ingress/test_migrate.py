@@ -8,7 +8,8 @@ import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
-from penstock.gatewayapi.resources import HTTPRoute
+from penstock.gatewayapi.resources import Gateway, HTTPRoute
+from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.ingress.derived import derived
 from penstock.ingress.migrate import Migrated, migrate, written
 from penstock.ingress.resources import Ingress, IngressClass
@@ -122,6 +123,31 @@ def test_a_limit_of_bodies_is_listed_and_the_route_is_written() -> None:
     found = migrated(one)
     assert [problem.message for _, problem in found.lost] == ["proxy-body-size has no equal"]
     assert any(isinstance(each, HTTPRoute) for each in found.objects)
+
+
+def test_limits_of_clients_are_listed_and_the_route_is_written() -> None:
+    found = migrated(ingress("x", rule("a.test", path()), annotations=annotated(limit_rps="8")))
+    (lost,) = (problem for _, problem in found.lost)
+    assert lost.message == "limit-rps and limit-rpm have no equal"
+    assert any(isinstance(each, HTTPRoute) for each in found.objects)
+
+
+def test_tls_that_is_passed_on_is_written_as_a_tlsroute() -> None:
+    one = ingress(
+        "x",
+        rule("a.test", path()),
+        rule("b.test", path("/only")),
+        annotations=annotated(ssl_passthrough="true"),
+    )
+    found = migrated(one)
+    (made_,) = (each for each in found.objects if isinstance(each, TLSRoute))
+    again = made(written(made_))
+    assert isinstance(again, TLSRoute)
+    assert again.spec.hostnames == ("a.test",)
+    gateway = next(each for each in found.objects if isinstance(each, Gateway))
+    modes = {each.hostname: each.tls.mode for each in gateway.spec.listeners if each.tls}
+    assert modes == {"a.test": "Passthrough", "b.test": "Passthrough"}
+    assert [problem.path for _, problem in found.lost] == ["spec.rules[1]"]
 
 
 def test_certificates_of_other_namespaces_come_with_a_grant() -> None:

@@ -26,6 +26,8 @@ _ORIGIN = re.compile(r"[a-z]+://(\*|(\*\.)?[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0
 CorsMethod = Literal[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"
 ]
+_SOURCES = ("whitelist-source-range", "allowlist-source-range", "denylist-source-range")
+_LIMITS = ("limit-rps", "limit-rpm")
 _METHODS: tuple[CorsMethod, ...] = get_args(CorsMethod)
 
 
@@ -82,10 +84,40 @@ def options(ingress: Ingress) -> Options:
     """Return what the annotations of *ingress* ask for."""
     reader = Reader(ingress.metadata.annotations)
     asked = _of_nginx(reader, _of_cilium(reader))
+    if asked.passthrough:
+        _unseen(reader, asked)
     reader.rest()
     return msgspec.structs.replace(
         asked, closed="; ".join(reader.closing), problems=tuple(reader.told)
     )
+
+
+def _unseen(reader: Reader, asked: Options) -> None:
+    """Tell what cannot be done with requests that nobody sees, and close what keeps them out."""
+    guards = asked.guards
+    sources = bool(guards.sources or guards.denied_sources)
+    keeping = {
+        **dict.fromkeys(_SOURCES, sources),
+        **dict.fromkeys(_LIMITS, bool(guards.limits)),
+        "auth-url": guards.auth is not None,
+        "canary": asked.canary is not None,
+    }
+    acting = {
+        "rewrite-target": bool(asked.rewrite),
+        "enable-cors": asked.cors is not None,
+        "affinity": asked.affinity is not None,
+        "proxy-body-size": bool(guards.max_body),
+        "proxy-read-timeout": bool(asked.idle_timeout_ms),
+    }
+    for short, given in (keeping | acting).items():
+        name = NGINX + short
+        if given and name in reader.given and short in keeping:
+            reader.close(name, "TLS is passed on, and requests are not seen")
+        elif given and name in reader.given:
+            reader.tell(name, "TLS is passed on as it is", "it is without effect")
+    if asked.request_timeout:
+        name, _ = reader.cilium("request-timeout")
+        reader.tell(name, "TLS is passed on as it is", "it is without effect")
 
 
 def _of_cilium(reader: Reader) -> Options:
@@ -93,9 +125,9 @@ def _of_cilium(reader: Reader) -> Options:
     if mode not in (None, "shared", "dedicated"):
         reader.tell(name, f"{mode!r} is neither shared nor dedicated", "it is shared")
     name, given = reader.cilium("tls-passthrough")
-    passthrough = bool(reader.flag(name, given))
-    if passthrough:
-        reader.close(name, "TLS is not passed through by an Ingress; use a TLSRoute")
+    of_cilium = reader.flag(name, given)
+    of_nginx = reader.flag(NGINX + "ssl-passthrough", reader.text(NGINX + "ssl-passthrough"))
+    passthrough = bool(of_nginx if of_cilium is None else of_cilium)
     name, timeout = reader.cilium("request-timeout")
     if timeout is not None and not _DURATION.match(timeout):
         reader.tell(name, f"{timeout!r} is not a duration", "there is no limit; write 90s")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -30,11 +31,19 @@ from penstock.gatewayapi.resources import (
     ReferenceGrantTo,
     RouteNamespaces,
 )
-from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.gatewayapi.rules import HTTPRouteMatch, HTTPRouteRule
 from penstock.ingress.affinity import Affinity
 from penstock.ingress.annotations import Options, options
+from penstock.ingress.passthrough import IngressStream, passed_hosts, streams
 from penstock.ingress.resources import Ingress
-from penstock.ingress.rules import Canaries, Place, redirecting, serving, to_default
+from penstock.ingress.rules import (
+    Canaries,
+    Place,
+    one_label,
+    redirecting,
+    serving,
+    to_default,
+)
 from penstock.ir.route import NO_GUARDS, Guards
 from penstock.meta.names import NamespacedName, ObjectRef
 
@@ -58,6 +67,10 @@ class IngressRoute(HTTPRoute, frozen=True, kw_only=True):
     guards: Guards = NO_GUARDS
 
 
+OfIngress = IngressRoute | IngressStream
+"""A route that comes from an Ingress."""
+
+
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
     """What one Ingress of ours means."""
 
@@ -67,6 +80,14 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[IngressRoute, ...]
     certificates: tuple[tuple[str, str], ...]
     """(host, name of a Secret in its namespace); ANY is every host."""
+    streams: tuple[IngressStream, ...] = ()
+    passed: tuple[str, ...] = ()
+    """Hosts of which TLS is passed on as it is."""
+
+    @property
+    def every_route(self) -> tuple[OfIngress, ...]:
+        """Return the routes of requests and those of connections."""
+        return (*self.routes, *self.streams)
 
     @property
     def grant(self) -> ReferenceGrant | None:
@@ -103,13 +124,23 @@ def derive(ingress: Ingress, class_name: str, canaries: Canaries, service: FindS
     """
     asked = options(ingress)
     entry = entry_of(ingress, class_name, dedicated=asked.dedicated)
-    routes = () if asked.canary is not None else tuple(_routes(ingress, asked, canaries, service))
+    at = Place(ingress=ingress, asked=asked, canaries=canaries, service=service)
     parent = ParentReference(namespace=entry.namespace, name=entry.name)
+    if asked.passthrough:
+        return Derived(
+            ingress=ingress,
+            entry=entry,
+            routes=tuple(_attached(route, parent) for route in _redirects(at)),
+            certificates=(),
+            streams=tuple(_attached(route, parent) for route in streams(at, HTTPS)),
+            passed=passed_hosts(ingress),
+        )
+    routes = () if asked.canary is not None else tuple(_routes(at))
     return Derived(
         ingress=ingress,
         entry=entry,
         routes=tuple(_attached(route, parent) for route in routes),
-        certificates=() if asked.passthrough else certificates(ingress),
+        certificates=certificates(ingress),
     )
 
 
@@ -140,13 +171,8 @@ def gateway(name: NamespacedName, reached: Sequence[Derived]) -> Gateway:
             the addresses that are kept.
     """
     ordered = sorted(reached, key=lambda one: age(one.ingress))
-    secrets: dict[str, list[SecretObjectReference]] = {}
-    for one in ordered:
-        for host, secret in one.certificates:
-            reference = SecretObjectReference(name=secret, namespace=one.ingress.metadata.namespace)
-            secrets.setdefault(host, []).append(reference)
     held = next((one.ingress.assigned for one in ordered if one.ingress.assigned), ())
-    listeners = [_listener("http", HTTP, "HTTP"), *_secure_listeners(secrets)]
+    listeners = [_listener("http", HTTP, "HTTP"), *_secure_listeners(ordered)]
     created = ordered[0].ingress.metadata.creation_timestamp
     return Gateway(
         metadata=ObjectMeta(name=name.name, namespace=name.namespace, creation_timestamp=created),
@@ -165,11 +191,29 @@ def listener_name(host: str) -> str:
     return f"https-{host.replace('*', 'any') or 'all'}"
 
 
-def _secure_listeners(secrets: dict[str, list[SecretObjectReference]]) -> Iterator[Listener]:
-    for host, references in sorted(secrets.items()):
-        tls = ListenerTLSConfig(certificate_refs=tuple(dict.fromkeys(references)))
-        plain = _listener(listener_name(host), HTTPS, "HTTPS")
-        yield msgspec.structs.replace(plain, hostname=host or None, tls=tls)
+def passing_name(host: str) -> str:
+    """Return the name of the listener that passes on TLS for *host* at its entry."""
+    return f"tls-{host.replace('*', 'any')}"
+
+
+def _secure_listeners(ordered: Iterable[Derived]) -> Iterator[Listener]:
+    """Yield the listeners of TLS; a host is ended or passed on as the oldest Ingress wants it."""
+    found: dict[str, list[SecretObjectReference] | None] = {}
+    for one in ordered:
+        found.update({host: None for host in one.passed if host not in found})
+        for host, secret in one.certificates:
+            named = found.setdefault(host, [])
+            if named is not None:
+                namespace = one.ingress.metadata.namespace
+                named.append(SecretObjectReference(name=secret, namespace=namespace))
+    for host, references in sorted(found.items()):
+        if references is None:
+            listener = _listener(passing_name(host), HTTPS, "TLS")
+            tls = ListenerTLSConfig(mode="Passthrough")
+        else:
+            listener = _listener(listener_name(host), HTTPS, "HTTPS")
+            tls = ListenerTLSConfig(certificate_refs=tuple(dict.fromkeys(references)))
+        yield msgspec.structs.replace(listener, hostname=host or None, tls=tls)
 
 
 def _listener(name: str, port: int, protocol: str) -> Listener:
@@ -177,7 +221,10 @@ def _listener(name: str, port: int, protocol: str) -> Listener:
     return Listener(name=name, port=port, protocol=protocol, allowed_routes=everybody)
 
 
-def _attached(route: IngressRoute, to: ParentReference) -> IngressRoute:
+_R = TypeVar("_R", bound=OfIngress)
+
+
+def _attached(route: _R, to: ParentReference) -> _R:
     """Return *route* at the entry *to*; its parents say the port so far."""
     parents = tuple(msgspec.structs.replace(to, port=one.port) for one in route.spec.parent_refs)
     spec = msgspec.structs.replace(route.spec, parent_refs=parents)
@@ -215,11 +262,24 @@ class _Writer(msgspec.Struct, frozen=True):
         )
 
 
-def _routes(
-    ingress: Ingress, asked: Options, canaries: Canaries, service: FindService
-) -> Iterator[IngressRoute]:
-    writer = _Writer(ingress, asked)
-    at = Place(ingress=ingress, asked=asked, canaries=canaries, service=service)
+def _redirects(at: Place) -> Iterator[IngressRoute]:
+    """Yield what leads plain requests for hosts whose TLS is passed on to HTTPS."""
+    if at.asked.redirect is False:
+        return
+    writer = _Writer(at.ingress, at.asked)
+    for index, rule in enumerate(at.ingress.spec.rules):
+        if rule.host:
+            match = HTTPRouteMatch(headers=one_label(rule.host))
+            answer = redirecting(HTTPRouteRule(matches=(match,)))
+            one = writer.route(
+                f"{index}-http", (rule.host,), [(f"spec.rules[{index}]", answer)], HTTP
+            )
+            yield msgspec.structs.replace(one, guards=NO_GUARDS)
+
+
+def _routes(at: Place) -> Iterator[IngressRoute]:
+    ingress = at.ingress
+    writer = _Writer(ingress, at.asked)
     for index, rule in enumerate(ingress.spec.rules):
         rules = list(serving(at, rule, index))
         if rules:
@@ -249,7 +309,7 @@ def _of_host(
 _RULE = re.compile(r"spec\.rules\[(\d+)\]")
 
 
-def place_in_ingress(route: IngressRoute, path: str) -> str:
+def place_in_ingress(route: OfIngress, path: str) -> str:
     """Return what a path in *route* is in the Ingress, as exactly as that can be told."""
     found = _RULE.match(path)
     if found is None or int(found[1]) >= len(route.places):

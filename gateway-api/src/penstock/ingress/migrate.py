@@ -12,6 +12,7 @@ from penstock.core.objects import Object, ObjectMeta
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
+from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.ingress.affinity import lost
 from penstock.ingress.derive import Derived, IngressRoute, age, gateway
 from penstock.ingress.problems import problems
@@ -55,6 +56,7 @@ def migrate(found: Iterable[Derived]) -> Migrated:
                 if not _is_guarded(each)
                 for route in _routes(each, one, made.key)
             )
+            objects += _streams(one, made.key)
     for one in ordered:
         lost += ((one.ingress.ref, problem) for problem in _lost(one))
     return Migrated(tuple(objects), tuple(lost))
@@ -101,6 +103,22 @@ def _routes(route: HTTPRoute, of: Derived, to: NamespacedName) -> Iterator[HTTPR
         yield HTTPRoute(metadata=ObjectMeta(name=name, namespace=meta.namespace), spec=spec)
 
 
+def _streams(of: Derived, to: NamespacedName) -> Iterator[TLSRoute]:
+    """Yield the routes of TLS that is passed on; one without a backend cannot be written."""
+    for one in of.streams:
+        if not all(rule.backend_refs for rule in one.spec.rules):
+            continue
+        meta = of.ingress.metadata
+        part = one.metadata.name.removeprefix(f"ingress~{meta.name}~")
+        parents = tuple(
+            ParentReference(name=to.name, namespace=to.namespace, port=each.port)
+            for each in one.spec.parent_refs
+        )
+        spec = msgspec.structs.replace(one.spec, parent_refs=parents)
+        name = ObjectMeta(name=f"{meta.name}-{part}", namespace=meta.namespace)
+        yield TLSRoute(metadata=name, spec=spec)
+
+
 def _is_guarded(route: IngressRoute) -> bool:
     """Return whether a route keeps somebody out."""
     guards = route.guards
@@ -120,7 +138,7 @@ def _writable(rule: HTTPRouteRule) -> HTTPRouteRule:
 def _lost(one: Derived) -> Iterator[Problem]:
     yield from problems(one.ingress)
     for index, rule in enumerate(one.ingress.spec.rules):
-        if rule.host.startswith("*."):
+        if rule.host.startswith("*.") and not one.passed:
             text = f"{rule.host} stands for one label in an Ingress, for any number in an HTTPRoute"
             yield Problem(f"spec.rules[{index}].host", text, "name the hosts, or let it be")
         for number, path in enumerate(rule.http.paths if rule.http is not None else ()):

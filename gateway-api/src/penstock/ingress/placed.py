@@ -6,20 +6,30 @@ import msgspec
 
 from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
 from penstock.ingress.derive import IngressRoute, place_in_ingress
+from penstock.ingress.passthrough import IngressStream
 from penstock.ir.route import Backend, Forward
-from penstock.meta.names import Origin
+from penstock.meta.names import ObjectRef, Origin
 
 
 def as_ingress(route: object, found: TranslatedRoute) -> TranslatedRoute:
     """Return the rules of a route with their places in the Ingress that they come from, if any."""
-    if not isinstance(route, IngressRoute):
+    if not isinstance(route, IngressRoute | IngressStream):
         return found
-    placed = tuple(_placed(route, one) for one in found.routes)
     problems = tuple(
         msgspec.structs.replace(one, path=place_in_ingress(route, one.path))
         for one in found.problems
     )
+    if isinstance(route, IngressStream):
+        return msgspec.structs.replace(found, problems=problems)
+    placed = tuple(_placed(route, one) for one in found.routes)
     return msgspec.structs.replace(found, routes=placed, problems=problems)
+
+
+def origin_of(ref: ObjectRef, route: object) -> Origin:
+    """Return where the route named *ref*, which is no HTTP, comes from for its users."""
+    if isinstance(route, IngressStream):
+        return Origin(route.ingress, route.places[0])
+    return Origin(ref)
 
 
 def _placed(route: IngressRoute, placed: PlacedRoute) -> PlacedRoute:

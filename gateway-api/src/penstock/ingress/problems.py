@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.core import jsonpath
+from penstock.ingress import passthrough
 from penstock.ingress.annotations import options
 from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress
@@ -18,6 +19,9 @@ def problems(ingress: Ingress) -> Iterator[Problem]:
     """Yield what is wrong with an Ingress of ours."""
     asked = options(ingress)
     yield from asked.problems
+    if asked.passthrough:
+        yield from passthrough.problems(ingress)
+        return
     if asked.protocol == "GRPC":
         hint = "give the port of the Service appProtocol kubernetes.io/h2c"
         path = jsonpath.member("metadata.annotations", NGINX + "backend-protocol")

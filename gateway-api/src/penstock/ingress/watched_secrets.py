@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.core.objects import Broken, Object
+from penstock.ingress.annotations import options
 from penstock.ingress.derive import certificates
 from penstock.ingress.resources import Ingress, IngressClass, class_of
 from penstock.meta.names import NamespacedName
@@ -23,5 +24,5 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
         NamespacedName(one.metadata.namespace, secret)
         for one in every
         if isinstance(one, Ingress) and class_of(one, classes) is not None
-        for _, secret in certificates(one)
+        for _, secret in (certificates(one) if not options(one).passthrough else ())
     )

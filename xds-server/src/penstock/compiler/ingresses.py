@@ -30,6 +30,7 @@ from penstock.ingress.derive import (
     IngressRoute,
     gateway,
     listener_name,
+    passing_name,
     place_in_ingress,
 )
 from penstock.ingress.derived import derived
@@ -99,8 +100,8 @@ class IngressTable:
         if old == new:
             return
         db = self._db
-        before = {} if old is None else {one.ref: one for one in old.routes}
-        after = {} if new is None else {one.ref: one for one in new.routes}
+        before = {} if old is None else {one.ref: one for one in old.every_route}
+        after = {} if new is None else {one.ref: one for one in new.every_route}
         for ref in before.keys() - after.keys():
             db.routes.remove(ref)
         for ref, route in after.items():
@@ -176,13 +177,30 @@ def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
         return
     yield from problems(ingress)
     told: set[Problem] = set()
-    for route in found.routes:
+    for route in found.every_route:
         rules = translated.once(db, RouteFor(route.ref, mesh=False))
         told.update(rules.problems if rules is not None else ())
     lost = {one.path: one for one in _lost_ports(db, ingress)}
     yield from sorted({lost.get(one.path, one) for one in told})
     yield from shadow_problems(sorted(set(_shadows(db, found))))
     yield from _certificate_problems(db, found)
+    yield from _contested(db, found)
+
+
+def _contested(db: Database, found: Derived) -> Iterator[Problem]:
+    """Yield the hosts of which an older Ingress ends TLS where this passes it on, or otherwise."""
+    entry = db.gateways.get(found.entry)
+    names = {one.name for one in entry.spec.listeners} if entry is not None else set[str]()
+    hint = "it has the host; one of them must let go of it"
+    for index, rule in enumerate(found.ingress.spec.rules):
+        if rule.host in found.passed and listener_name(rule.host) in names:
+            text = f"an older Ingress ends TLS for {rule.host}"
+            yield Problem(f"spec.rules[{index}].host", text, hint, Severity.WARNING)
+    for index, tls in enumerate(found.ingress.spec.tls if not found.passed else ()):
+        for host in tls.hosts:
+            if tls.secret_name and passing_name(host) in names:
+                text = f"an older Ingress passes on TLS for {host}"
+                yield Problem(f"spec.tls[{index}]", text, hint, Severity.WARNING)
 
 
 def _shadows(db: Database, found: Derived) -> Iterator[Shadow]:

@@ -33,6 +33,7 @@ from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_tls import TLS, terminates_tls
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
+from penstock.ingress.placed import origin_of
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.external import xbackend_of
 from penstock.ir.route import Backend, ServiceBackend, ServicePort
@@ -181,7 +182,9 @@ def stream_assignment(db: Database, key: GatewayHost) -> Resource:
     name, route = assignment_name(db, key), stream_route(db, key)
     weights, sockets = _weights(db, key, _backends(db, key))
     made = load_assignment(name, weights, weights.values(), map(sockets.__getitem__, weights))
-    origins = [_gateway(key), *([Origin(route)] if route is not None else [])]
+    origins = [_gateway(key)]
+    if route is not None:
+        origins.append(origin_of(route, db.routes.get(route)))
     return encode_resource(types.ENDPOINTS, name, made, origins)
 
 
