@@ -47,8 +47,10 @@ TLS_PROTOCOLS = frozenset({"https", "tls", "kubernetes.io/wss"})
 UNSPOKEN = {
     "HTTPRoute": TLS_PROTOCOLS,
     "GRPCRoute": TLS_PROTOCOLS | {"kubernetes.io/ws"},
+    "Gateway": TLS_PROTOCOLS,
+    "ListenerSet": TLS_PROTOCOLS,
 }
-"""Values of appProtocol by which the requests of a kind of route cannot be forwarded."""
+"""Values of appProtocol by which requests of a kind of route, or listener, cannot be forwarded."""
 _CARRIERS = {"UDPRoute": "UDP"}
 
 

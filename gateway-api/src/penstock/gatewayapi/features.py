@@ -23,6 +23,7 @@ GATEWAY = (
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructure",
+    "GatewayListenerFilters",
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "ListenerSet",

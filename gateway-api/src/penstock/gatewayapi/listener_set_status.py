@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.listener_filters import Asked, unresolved
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import (
     ListenerCertificates,
@@ -40,6 +41,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What keeps one from being accepted that it does not say itself."""
     outer: Reason | None = None
     """Why no Gateway of its class is accepted."""
+    asked: Mapping[str, Asked] = {}
+    """What the filters of those that have some came to."""
 
 
 class ListenerSetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,15 +99,12 @@ def listener_set_status(
     )
 
 
-def is_valid(
-    one: PlacedListener,
-    certificates: Mapping[str, ListenerCertificates],
-    taken: Mapping[str, Reason],
-) -> bool:
+def is_valid(one: PlacedListener, around: Surroundings) -> bool:
     """Return whether a listener is accepted and has what it serves with."""
-    found = certificates.get(one.place)
-    good = one.fault is None and one.place not in taken
-    return good and (found is None or bool(found.usable))
+    found = around.certificates.get(one.place)
+    good = one.fault is None and one.place not in around.taken
+    known = not unresolved(around.asked.get(one.place, ()))
+    return good and known and (found is None or bool(found.usable))
 
 
 def _entry(
@@ -122,6 +122,7 @@ def _entry(
         conflict=one.conflict,
         attached_routes=around.attached_routes.get(one.place, 0),
         tls=tls,
+        asked=around.asked.get(one.place, ()),
         pending=around.pending.get(one.place) if fault is None else fault.message,
         outer=_outer(one, around),
     )
@@ -160,7 +161,7 @@ def _conditions(
             fails("Programmed", "ParentNotProgrammed", generation, text),
         )
     own = [one for one in placed if one.holder == added.ref]
-    invalid = [one.own.name for one in own if not is_valid(one, around.certificates, around.taken)]
+    invalid = [one.own.name for one in own if not is_valid(one, around)]
     text = f"not valid: listener {', '.join(invalid)}"
     if len(invalid) == len(own):
         taken = all(one.place in around.taken for one in own)

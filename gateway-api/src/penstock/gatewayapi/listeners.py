@@ -19,6 +19,13 @@ from penstock.gatewayapi.client_certificates import (
     ClientChecks,
 )
 from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.listener_filters import (
+    Asked,
+    described,
+    reason_of,
+    unresolved,
+    unsupported_filter,
+)
 from penstock.gatewayapi.listener_tls import (
     ListenerCertificates,
     checks_clients,
@@ -31,6 +38,7 @@ from penstock.gatewayapi.resources import (
     Listener,
     RouteGroupKind,
 )
+from penstock.ir.route import InvalidBackend
 from penstock.meta.conditions import Condition
 
 HOSTNAME_CONFLICT = "HostnameConflict"
@@ -110,9 +118,8 @@ def listener_fault(
         return Reason("UnsupportedProtocol", text)
     if checks_clients(spec, listener) and (clients is None or not clients.authorities):
         return Reason(NO_VALID, "spec.tls.frontend: no certificate to check those of clients by")
-    if listener.filters is not None and listener.filters.requests:
-        return Reason("UnsupportedValue", "filters.requests: filters here are not supported")
-    return None
+    unsupported = unsupported_filter(listener)
+    return Reason("UnsupportedValue", unsupported) if unsupported else None
 
 
 def gateway_fault(spec: GatewaySpec) -> Reason | None:
@@ -147,6 +154,7 @@ def listener_status(
     conflict: str | None,
     attached_routes: int,
     tls: Tls,
+    asked: Asked = (),
     pending: str | None = None,
     outer: Reason | None = None,
 ) -> ListenerStatus:
@@ -159,6 +167,7 @@ def listener_status(
         conflict: what `conflicts` says of it.
         attached_routes: how many accepted routes joined it.
         tls: what is known of its certificates and server names.
+        asked: what its filters came to.
         pending: why it does not get traffic although it is accepted, None if it does.
         outer: what else keeps it from being accepted: the port, or how many there are.
     """
@@ -170,8 +179,8 @@ def listener_status(
         conditions=(
             _accepted(fault, generation),
             _conflicted(conflict, generation),
-            _resolved_refs(listener, tls, generation),
-            _programmed(fault, tls.certificates, pending, generation),
+            _resolved_refs(listener, tls, unresolved(asked), generation),
+            _programmed(fault or _closed(tls, asked), pending, generation),
             *_of_tls(listener, tls, fault, generation),
         ),
     )
@@ -190,7 +199,9 @@ def _conflicted(conflict: str | None, generation: int) -> Condition:
     return holds("Conflicted", conflict, generation, text)
 
 
-def _resolved_refs(listener: Listener, tls: Tls, generation: int) -> Condition:
+def _resolved_refs(
+    listener: Listener, tls: Tls, lost: Sequence[InvalidBackend], generation: int
+) -> Condition:
     certificates = tls.certificates
     known = supported_kinds(listener)
     wrong = [one.kind for one in listener.allowed_routes.kinds if one not in known]
@@ -203,22 +214,25 @@ def _resolved_refs(listener: Listener, tls: Tls, generation: int) -> Condition:
     if is_https(listener) and tls.clients is not None and tls.clients.faults:
         text = "; ".join(f"spec.tls.frontend: {one.message}" for one in tls.clients.faults)
         return fails("ResolvedRefs", tls.clients.faults[0].reason, generation, text)
+    if lost:
+        return fails("ResolvedRefs", reason_of(lost[0]), generation, described(lost))
     warnings = certificates.warnings if certificates is not None else ()
     return holds("ResolvedRefs", "ResolvedRefs", generation, "; ".join(warnings))
 
 
-def _programmed(
-    fault: Reason | None,
-    certificates: ListenerCertificates | None,
-    pending: str | None,
-    generation: int,
-) -> Condition:
+def _closed(tls: Tls, asked: Asked) -> Reason | None:
+    """Return why a listener that is accepted lets nobody in, None if it does."""
+    if tls.certificates is not None and not tls.certificates.usable:
+        return Reason("Invalid", "without a certificate every handshake is refused")
+    if unresolved(asked):
+        return Reason("Invalid", "every request is answered with 500: nobody can be asked about it")
+    return None
+
+
+def _programmed(fault: Reason | None, pending: str | None, generation: int) -> Condition:
     if fault is not None:
         reason = "UnsupportedProtocol" if fault.reason == "UnsupportedProtocol" else "Invalid"
         return fails("Programmed", reason, generation, fault.message)
-    if certificates is not None and not certificates.usable:
-        text = "without a certificate every handshake is refused"
-        return fails("Programmed", "Invalid", generation, text)
     if pending is not None:
         return fails("Programmed", "Pending", generation, pending)
     return holds("Programmed", "Programmed", generation)

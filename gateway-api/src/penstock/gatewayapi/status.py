@@ -16,6 +16,7 @@ from penstock.gatewayapi.attach import GatewayAttachment
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_tls import (
     ClientCertificate,
     ListenerCertificates,
@@ -117,6 +118,7 @@ def gateway_status(
     attached_routes: Mapping[str, int],
     addresses: Sequence[str],
     certificates: Mapping[str, ListenerCertificates] | None = None,
+    asked: Mapping[str, Asked] | None = None,
     pending: Mapping[str, str] | None = None,
     taken: Mapping[str, Reason] | None = None,
     address_fault: Reason | None = None,
@@ -131,6 +133,7 @@ def gateway_status(
         attached_routes: accepted routes of each listener, by name; none if it is missing.
         addresses: IP addresses that the Gateway has, and names.
         certificates: what the certificateRefs of each HTTPS listener came to, by its name.
+        asked: what the filters of listeners that have some came to, by their names.
         pending: why the data plane does not serve a listener yet, by its name.
         taken: what keeps a listener from being accepted that it does not say, by its name.
         address_fault: why the Gateway has not the addresses that it should have.
@@ -150,6 +153,7 @@ def gateway_status(
             conflict=conflicting.get(one.name),
             attached_routes=attached_routes.get(one.name, 0),
             tls=tls[one.name],
+            asked=(asked or {}).get(one.name, ()),
             pending=waiting.get(one.name) if fault is None else fault.message,
             outer=(taken or {}).get(one.name),
         )

@@ -8,11 +8,13 @@ import msgspec
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_ports import ListenerOf
 from penstock.compiler.merged_listeners import checks_of_clients, placed_listeners
 from penstock.compiler.usable_secrets import certificate, certificate_sources
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import Certificate
 from penstock.gatewayapi.hostname import ANY, specificity
+from penstock.gatewayapi.listener_filters import auth_filters
 from penstock.gatewayapi.listener_tls import (
     ClientCertificate,
     ListenerCertificates,
@@ -26,13 +28,6 @@ from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, Origin
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
-
-
-class ListenerOf(msgspec.Struct, frozen=True, order=True):
-    """A listener of a Gateway, by its place among all of them."""
-
-    gateway: NamespacedName
-    listener: str
 
 
 @query
@@ -90,7 +85,12 @@ def tls_chain(db: Database, gateway: NamespacedName, listener: Listener) -> TlsC
     if resolved is None:
         return None
     secrets = tuple(map(secret_name, resolved.usable))
-    return TlsChain(listener=listener.name, hostname=listener.hostname or "", secrets=secrets)
+    return TlsChain(
+        listener=listener.name,
+        hostname=listener.hostname or "",
+        secrets=secrets,
+        asked=len(auth_filters(listener)),
+    )
 
 
 @query

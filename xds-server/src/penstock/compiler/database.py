@@ -25,10 +25,11 @@ from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.backends import is_xbackend
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
-from penstock.gatewayapi.filters import HTTPRouteFilter
+from penstock.gatewayapi.filters import HTTPExternalAuthFilter, HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.hostname import ANY
-from penstock.gatewayapi.listener_set import ListenerSet
+from penstock.gatewayapi.listener_filters import auth_filters
+from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
@@ -206,6 +207,7 @@ class GatewayCollections:
                 "all": lambda _key, _gateway: (ALL,),
                 "secret": lambda _, gateway: named_secrets(gateway),
                 "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
+                "authority": _asked_by_listeners,
             },
         )
         self.listener_sets: Collection[NamespacedName, ListenerSet] = Collection(
@@ -213,6 +215,7 @@ class GatewayCollections:
             {
                 "gateway": lambda _, one: () if one.gateway is None else (one.gateway,),
                 "secret": lambda _, one: named_secrets(one),
+                "authority": _asked_by_listeners,
             },
         )
         self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(engine)
@@ -407,11 +410,25 @@ def _authorities(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[tuple[Rol
     for rule in _http_rules(route):
         for one in rule.filters:
             asked = one.external_auth if isinstance(one, HTTPRouteFilter) else None
-            if asked is not None and asked.backend_ref.port is not None:
-                role = Role.AUTH_GRPC if asked.protocol == "GRPC" else Role.AUTH
-                ref = asked.backend_ref
-                name = NamespacedName(ref.namespace or key.namespace, ref.name)
-                yield role, ServicePort(name, asked.backend_ref.port)
+            if asked is not None:
+                yield from _authority(asked, key.namespace)
+
+
+def _asked_by_listeners(
+    key: NamespacedName, holder: ListenerHolder
+) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service ports that are asked because of filters of listeners."""
+    for listener in holder.spec.listeners:
+        for one in auth_filters(listener):
+            yield from _authority(one.given, key.namespace)
+
+
+def _authority(asked: HTTPExternalAuthFilter, namespace: str) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service port that a filter in *namespace* asks, if it names one."""
+    ref = asked.backend_ref
+    if ref.port is not None:
+        role = Role.AUTH_GRPC if asked.protocol == "GRPC" else Role.AUTH
+        yield role, ServicePort(NamespacedName(ref.namespace or namespace, ref.name), ref.port)
 
 
 def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:

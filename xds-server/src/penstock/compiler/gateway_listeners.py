@@ -18,6 +18,7 @@ from penstock.compiler.gateway_ports import (
     ports,
 )
 from penstock.compiler.generated_services import open_port
+from penstock.compiler.listener_filters import most_asked
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Reach
 from penstock.compiler.streams import stream_chains
@@ -111,6 +112,7 @@ def _listener(
                 addresses=tuple(addresses),
                 chains=tls_chains(db, at.gateway, http_listeners_on(db, at)),
                 streams=streams,
+                asked=most_asked(db, at),
             )
         )
     if db.settings.reach is Reach.CLUSTER:

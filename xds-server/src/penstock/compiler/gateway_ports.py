@@ -46,6 +46,13 @@ def port_of(gateway: NamespacedName, listener: Listener) -> GatewayPort:
     return GatewayPort(gateway, listener.port, listener.protocol == "UDP")
 
 
+class ListenerOf(msgspec.Struct, frozen=True, order=True):
+    """A listener of a Gateway, by its place among all of them."""
+
+    gateway: NamespacedName
+    listener: str
+
+
 class GatewayHost(msgspec.Struct, frozen=True, order=True):
     """A hostname on a port of a Gateway: exact, "*.a.test" or "*"."""
 

@@ -19,9 +19,11 @@ from penstock.compiler.gateway_ports import (
     placed_on,
     scheme,
 )
+from penstock.compiler.listener_filters import asked_for
 from penstock.compiler.routing import RankedFor, ranked_for
-from penstock.compiler.scopes import clusters_of
+from penstock.compiler.scopes import clusters_asked, clusters_of
 from penstock.compiler.weights import weights_in_runtime
+from penstock.envoy import guards
 from penstock.envoy.cluster import Role
 from penstock.envoy.listener import EXACT, HOST_FILTER
 from penstock.envoy.route import virtual_host as build_host
@@ -29,14 +31,15 @@ from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
 from penstock.gatewayapi.hostname import ANY, covering, covers
+from penstock.gatewayapi.listener_filters import auth_filters
 from penstock.gatewayapi.merge import virtual_host
 from penstock.incremental.query import query
-from penstock.ir.route import VirtualHost
+from penstock.ir.route import InvalidBackend, VirtualHost
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, encode_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource
 
 
 def claimed_on(db: Database, key: GatewayHost) -> bool:
@@ -60,6 +63,8 @@ def listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
     here = listeners_on(db, at)
     own = {one.hostname or ANY for one in http}
     found = {name for name in own if claimed_on(db, GatewayHost(at, name))}
+    # Whoever is asked before there is a route is asked without one, too.
+    found.update(one.hostname or ANY for one in http if auth_filters(one))
     if len(here) > 1:
         found.update(one.hostname for one in here if one.hostname)
         secure = scheme(db, at) == "https"
@@ -129,17 +134,22 @@ def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
 def _built(
     db: Database, key: GatewayHost, host: VirtualHost, *, catch_all: bool
 ) -> route_pb2.VirtualHost:
+    asked = asked_for(db, key)
     built = build_host(
         host,
         functools.partial(cluster_towards, db, key.at.gateway),
         runtime_weights=weights_in_runtime(db, None),
-        catch_all=catch_all,
+        catch_all=catch_all or bool(asked),
+        asked=asked,
         port=key.at.port,
         scheme=scheme(db, key.at),
     )
     listener = owner(db, key) if may_misdirect(db, key.at) else None
     if listener is not None:
-        built.routes.insert(0, misdirected(listener.name))
+        elsewhere = misdirected(listener.name)
+        for name, nothing in guards.passing_by(len(asked)):
+            elsewhere.typed_per_filter_config[name].CopyFrom(pack(nothing))
+        built.routes.insert(0, elsewhere)
     return built
 
 
@@ -155,7 +165,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     for route in built.routes:
         route.metadata.CopyFrom(_exact())
     made = scope(name, [built], per_filter)
-    return _resource(db, key.at, name, made, [host])
+    return _resource(db, key.at, name, made, {key: host})
 
 
 @functools.cache
@@ -173,21 +183,22 @@ _DISABLED = pack(route_pb2.FilterConfig(disabled=True))
 def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     """Return the scope of all hostnames that are not exact."""
     keys = [GatewayHost(at, name) for name in wide_hosts(db, at)]
-    hosts = [gateway_host(db, key) for key in keys]
+    hosts = {key: gateway_host(db, key) for key in keys}
     name = gateway_key(str(at), "*")
-    made = scope(
-        name,
-        [_built(db, key, host, catch_all=False) for key, host in zip(keys, hosts, strict=True)],
-    )
-    return _resource(db, at, name, made, hosts)
+    built = [_built(db, key, host, catch_all=False) for key, host in hosts.items()]
+    return _resource(db, at, name, scope(name, built), hosts)
 
 
 def _resource(
-    db: Database, at: GatewayPort, name: str, made: Message, hosts: list[VirtualHost]
+    db: Database, at: GatewayPort, name: str, made: Message, hosts: dict[GatewayHost, VirtualHost]
 ) -> Resource:
-    origins = sorted({route.origin for host in hosts for route in host.routes})
-    needs = {need for host in hosts for need in clusters_of(host, Role.GATEWAY)}
-    needs.update(need for host in hosts for need in needs_of(db, at.gateway, host))
+    origins = sorted({route.origin for host in hosts.values() for route in host.routes})
+    needs: set[ResourceName] = set()
+    for key, host in hosts.items():
+        needs.update(clusters_of(host, Role.GATEWAY))
+        needs.update(needs_of(db, at.gateway, host))
+        for one in asked_for(db, key):
+            needs.update(() if isinstance(one, InvalidBackend) else clusters_asked(one))
     return encode_resource(
         types.SCOPE, name, made, [*origins, Origin.of("Gateway", at.gateway)], needs
     )

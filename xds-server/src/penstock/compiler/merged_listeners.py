@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import fault_of, ours
+from penstock.compiler.grants import grants_in
 from penstock.compiler.routing import namespace_labels
 from penstock.gatewayapi import merged
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks, client_checks
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.merged import PlacedListener
-from penstock.gatewayapi.resources import Gateway, ReferenceGrant
+from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -43,12 +44,9 @@ def sets_of(db: Database, gateway: NamespacedName) -> tuple[ListenerSet, ...]:
 def checks_of_clients(db: Database, gateway: NamespacedName) -> ClientChecks:
     """Return how clients of a Gateway are checked."""
     found = ours(db, gateway)
-
-    def grants(namespace: str) -> list[ReferenceGrant]:
-        names = db.grants.bucket("namespace", namespace)
-        return [grant for name in names if (grant := db.grants.get(name)) is not None]
-
-    return NO_CHECKS if found is None else client_checks(found, db.trust_sources, grants)
+    if found is None:
+        return NO_CHECKS
+    return client_checks(found, db.trust_sources, lambda namespace: grants_in(db, namespace))
 
 
 @query

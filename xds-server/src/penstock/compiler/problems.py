@@ -11,6 +11,7 @@ from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database, served_as
 from penstock.compiler.gateway_classes import fault_of_class
 from penstock.compiler.ingresses import ingress_problems
+from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.policies import parsed
 from penstock.compiler.routing import (
@@ -138,6 +139,7 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         attached_routes={},
         addresses=[_ANY_ADDRESS],
         certificates=certificates,
+        asked=asked_of_gateway.once(db, gateway.key),
         clients=checks_of_clients.once(db, gateway.key),
     )
     for index, listener in enumerate(status.listeners):

@@ -129,13 +129,23 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
     for key in gateway_clusters.showing_towards(db, target):
         yield Output(gateway_clusters.showing_cluster, key)
     for role in (Role.AUTH, Role.AUTH_GRPC):
-        if db.routes.holds("authority", (role, target)):
+        if _is_asked(db, role, target):
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.authorities, of)
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
+
+
+def _is_asked(db: Database, role: Role, target: ServicePort) -> bool:
+    """Tell whether some route or listener asks at a Service port whether requests may pass."""
+    asked = (role, target)
+    return (
+        db.routes.holds("authority", asked)
+        or db.gateways.holds("authority", asked)
+        or db.listener_sets.holds("authority", asked)
+    )
 
 
 @query

@@ -6,9 +6,8 @@ import msgspec
 
 from penstock.compiler.backend_traffic import session_of
 from penstock.compiler.database import Database
+from penstock.compiler.grants import grants_in
 from penstock.compiler.selected import external_place
-from penstock.compiler.usable_secrets import grants_in
-from penstock.core.kinds import Service
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
     MeshRole,
@@ -83,9 +82,6 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     if route is None:
         return None
 
-    def service(name: NamespacedName) -> Service | None:
-        return db.services.get(name)
-
     def grants(namespace: str) -> list[ReferenceGrant]:
         return grants_in(db, namespace)
 
@@ -96,7 +92,7 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         return external_place(db, name)
 
     references = References(
-        service=service, grants=grants, session=session, external=place, mesh=key.mesh
+        service=db.services.get, grants=grants, session=session, external=place, mesh=key.mesh
     )
     return as_ingress(route, translate(route, references))
 

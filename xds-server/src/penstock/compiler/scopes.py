@@ -30,7 +30,7 @@ from penstock.envoy.scope import destination, egress_key, inbound_key, scope
 from penstock.envoy.wire import pack
 from penstock.incremental.query import query
 from penstock.ir.policy import Direction, Verdict
-from penstock.ir.route import ExternalAuth, Forward, ServicePort, VirtualHost
+from penstock.ir.route import ExternalAuth, Forward, ServicePort, Subrequest, VirtualHost
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -61,12 +61,8 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
     The rules belong to it: a cluster whose rules have not come answers 503.
     """
     for route in host.routes:
-        auth = route.guards.auth
-        if auth is not None:
-            by_grpc = isinstance(auth, ExternalAuth) and auth.grpc
-            name = auth_cluster_name(auth.target, by_grpc)
-            yield ResourceName(types.CLUSTER, name)
-            yield ResourceName(types.ENDPOINTS, name)
+        if route.guards.auth is not None:
+            yield from clusters_asked(route.guards.auth)
         if isinstance(route.action, Forward):
             for target in route.action.targets:
                 yield from _ready_cluster(target, role)
@@ -76,6 +72,14 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
                     yield ResourceName(types.EXTENSION, external_rules_name(one.target))
             for mirror in route.action.mirrors:
                 yield ResourceName(types.CLUSTER, copies.cluster_name(http2=mirror.http2))
+
+
+def clusters_asked(auth: ExternalAuth | Subrequest) -> Iterator[ResourceName]:
+    """Yield what a node must have to ask somebody."""
+    by_grpc = isinstance(auth, ExternalAuth) and auth.grpc
+    name = auth_cluster_name(auth.target, by_grpc)
+    yield ResourceName(types.CLUSTER, name)
+    yield ResourceName(types.ENDPOINTS, name)
 
 
 def _ready_cluster(target: ServicePort, role: Role) -> Iterator[ResourceName]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from penstock.compiler.backend_tls import gateways_of
-from penstock.compiler.certificates import ListenerOf, client_certificate, listener_certificates
+from penstock.compiler.certificates import client_certificate, listener_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
     GatewayPort,
+    ListenerOf,
     gateway_ref,
     listeners_on,
     port_holder,

@@ -20,6 +20,7 @@ from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import crd_versions, fault_of, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import ingress_status
+from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     checks_of_clients,
@@ -29,6 +30,7 @@ from penstock.compiler.merged_listeners import (
 )
 from penstock.compiler.statuses import parent_statuses
 from penstock.gatewayapi.client_certificates import ClientChecks
+from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates
 from penstock.gatewayapi.listeners import Reason
 from penstock.gatewayapi.merged import PlacedListener
@@ -68,6 +70,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     clients: ClientChecks
     shown: ClientCertificate | None
     fault: Reason | None
+    asked: dict[str, Asked]
 
 
 @query
@@ -84,6 +87,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         checks_of_clients(db, name),
         client_certificate(db, name),
         fault_of(db, name),
+        asked_of_gateway(db, name),
     )
 
 

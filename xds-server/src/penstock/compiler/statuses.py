@@ -21,6 +21,7 @@ from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.gateway_classes import crd_versions, fault_of_class, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
+from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     checks_of_clients,
@@ -199,10 +200,14 @@ def _accepted(
 @query
 def accepted_sets(db: Database, name: NamespacedName) -> int:
     """Return how many ListenerSets of a Gateway have a listener that is served."""
-    certificates = gateway_certificates(db, name)
-    taken = reached_at(db, name).taken
-    placed = placed_listeners(db, name)
-    valid = {one.holder for one in placed if is_valid(one, certificates, taken)}
+    around = Surroundings(
+        attached_routes={},
+        certificates=gateway_certificates(db, name),
+        pending={},
+        taken=reached_at(db, name).taken,
+        asked=asked_of_gateway(db, name),
+    )
+    valid = {one.holder for one in placed_listeners(db, name) if is_valid(one, around)}
     return sum(one.ref in valid for one in sets_of(db, name))
 
 
@@ -240,6 +245,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         attached_routes=attached_routes.once(db, thing.key),
         addresses=at.addresses,
         certificates=gateway_certificates.once(db, thing.key),
+        asked=asked_of_gateway.once(db, thing.key),
         pending=_pending(db, thing.key, acknowledged),
         taken=at.taken,
         address_fault=at.fault,
@@ -307,6 +313,7 @@ def _listener_set(
             pending=_pending(db, gateway.key, acknowledged),
             taken=reached_at.once(db, gateway.key).taken,
             outer=fault_of_class.once(db, gateway.spec.gateway_class_name),
+            asked=asked_of_gateway.once(db, gateway.key),
         )
         placed = placed_listeners.once(db, gateway.key)
         status = listener_set_status(thing, gateway, placed, around)

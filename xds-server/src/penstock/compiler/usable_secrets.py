@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.compiler.database import Database
+from penstock.compiler.grants import grants_in
 from penstock.core.objects import Broken
 from penstock.gatewayapi.certificates import (
     Certificate,
@@ -11,7 +12,6 @@ from penstock.gatewayapi.certificates import (
     validity_warning,
 )
 from penstock.gatewayapi.listener_tls import CertificateSources, CertificateState, Usable
-from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -38,12 +38,6 @@ def certificate_state(db: Database, name: NamespacedName) -> CertificateState:
 
 NOW = "now"
 """Key of the present time; without it no certificate is out of date."""
-
-
-def grants_in(db: Database, namespace: str) -> list[ReferenceGrant]:
-    """Return the ReferenceGrants of a namespace."""
-    names = db.grants.bucket("namespace", namespace)
-    return [grant for name in names if (grant := db.grants.get(name)) is not None]
 
 
 def certificate_sources(db: Database) -> CertificateSources:

@@ -1,15 +1,16 @@
 """What a request passes before anything is done with it: who asks, how often, its size, a question.
 
 What a listener has is a place for filters; the route says which filters stand there, so that
-listeners do not change with routes, and every route has filters with settings of its own.
+listeners do not change with routes, and every route has filters with settings of its own. What is
+asked before there is a route stands in the virtual host: no request gets to a route around it.
 
-Source: Gateway API, GEP-1494; envoy.extensions.filters.http.ext_authz.v3, composite.v3.
+Source: Gateway API, GEP-1494, GEP-5224; envoy.extensions.filters.http.ext_authz.v3, composite.v3.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt64Value
@@ -17,8 +18,9 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from penstock.envoy import subrequest
 from penstock.envoy.rate_limit import rate_limit
 from penstock.envoy.scope import SCOPE_HEADER
+from penstock.envoy.tls import CLOSED_CLUSTER
 from penstock.envoy.wire import exact, extension, pack, regex
-from penstock.ir.route import ExternalAuth, Guards, ServicePort, Subrequest
+from penstock.ir.route import ExternalAuth, Guards, InvalidBackend, ServicePort, Subrequest
 from penstock.pb.envoy.config.core.v3 import config_source_pb2, extension_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
 from penstock.pb.envoy.extensions.common.matching.v3 import extension_matcher_pb2
@@ -38,6 +40,8 @@ PLACES = ("penstock.clients", "penstock.auth", "penstock.passed")
 goes on behind the place, whatever else stands there."""
 UNREACHABLE = http_status_pb2.ServiceUnavailable
 """Answer while nobody can be asked."""
+_NOBODY = http_status_pb2.InternalServerError
+"""Answer where it is not known who is to be asked."""
 _SECONDS = 5
 _FRAMING = frozenset(
     {
@@ -50,20 +54,86 @@ _FRAMING = frozenset(
 
 def places() -> tuple[hcm_pb2.HttpFilter, ...]:
     """Return the places for filters, as every listener has them: nothing stands there."""
+    return _empty(PLACES)
+
+
+def places_before_routing(count: int) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """Return *count* more places, for what is asked before there is a route."""
+    return _empty(map(_before_routing, range(count)))
+
+
+def _before_routing(index: int) -> str:
+    return f"penstock.listener.{index}"
+
+
+def _empty(names: Iterable[str]) -> tuple[hcm_pb2.HttpFilter, ...]:
     nothing = extension_matcher_pb2.ExtensionWithMatcher()
-    skip = nothing.xds_matcher.on_no_match.action
-    skip.name = "skip"
-    skip.typed_config.CopyFrom(pack(skip_action_pb2.SkipFilter()))
+    _skip(nothing)
     nothing.extension_config.CopyFrom(
         extension("envoy.filters.http.composite", composite_pb2.Composite())
     )
     packed = pack(nothing)
-    return tuple(hcm_pb2.HttpFilter(name=name, typed_config=packed) for name in PLACES)
+    return tuple(hcm_pb2.HttpFilter(name=name, typed_config=packed) for name in names)
+
+
+def _skip(
+    place: extension_matcher_pb2.ExtensionWithMatcher
+    | extension_matcher_pb2.ExtensionWithMatcherPerRoute,
+) -> None:
+    skip = place.xds_matcher.on_no_match.action
+    skip.name = "skip"
+    skip.typed_config.CopyFrom(pack(skip_action_pb2.SkipFilter()))
+
+
+_PerRoute = extension_matcher_pb2.ExtensionWithMatcherPerRoute
+
+
+def per_host(
+    asked: Sequence[ExternalAuth | InvalidBackend], cluster: Callable[[ServicePort, bool], str]
+) -> Iterator[tuple[str, _PerRoute]]:
+    """Yield what stands at the places before routing for the requests to a host.
+
+    Args:
+        asked: who is asked, in order, each at a place of its own.
+        cluster: as for `per_route`.
+    """
+    for index, auth in enumerate(asked):
+        made = _asked_before_routing(auth, cluster)
+        filters = [extension("envoy.filters.http.ext_authz", made)]
+        yield _before_routing(index), _standing(_before_routing(index), filters)
+
+
+def passing_by(count: int) -> Iterator[tuple[str, _PerRoute]]:
+    """Yield that nothing stands at *count* places before routing for the requests of a route."""
+    for index in range(count):
+        nothing = _PerRoute()
+        _skip(nothing)
+        yield _before_routing(index), nothing
+
+
+def _asked_before_routing(
+    auth: ExternalAuth | InvalidBackend, cluster: Callable[[ServicePort, bool], str]
+) -> ext_authz_pb2.ExtAuthz:
+    """Return the filter that asks; the headers that it adds have their part in the choice."""
+    if isinstance(auth, InvalidBackend):
+        return _asks_nobody()
+    made = _filter(auth, cluster(auth.target, auth.grpc))
+    made.clear_route_cache = True
+    return made
+
+
+def _asks_nobody() -> ext_authz_pb2.ExtAuthz:
+    """Return a filter that lets nothing pass: it asks where nobody ever is."""
+    result = _common(http_status_pb2.HttpStatus(code=_NOBODY))
+    result.http_service.server_uri.uri = "http://nobody"
+    result.http_service.server_uri.cluster = CLOSED_CLUSTER
+    result.http_service.server_uri.timeout.CopyFrom(Duration(seconds=_SECONDS))
+    return result
 
 
 def per_route(
     guards: Guards, cluster: Callable[[ServicePort, bool], str]
-) -> Iterator[tuple[str, extension_matcher_pb2.ExtensionWithMatcherPerRoute]]:
+) -> Iterator[tuple[str, _PerRoute]]:
     """Yield the places at which something stands for the requests of a route, and what.
 
     Args:
@@ -73,15 +143,20 @@ def per_route(
     asking, passed = _asking(guards.auth, cluster)
     for name, filters in zip(PLACES, (_clients(guards), asking, passed), strict=True):
         if filters:
-            action = composite_pb2.ExecuteFilterAction()
-            action.filter_chain.typed_config.extend(filters)
-            made = extension_matcher_pb2.ExtensionWithMatcherPerRoute()
-            made.xds_matcher.on_no_match.action.name = name
-            made.xds_matcher.on_no_match.action.typed_config.CopyFrom(pack(action))
-            yield name, made
+            yield name, _standing(name, filters)
 
 
 _Filters = list[extension_pb2.TypedExtensionConfig]
+
+
+def _standing(name: str, filters: _Filters) -> _PerRoute:
+    """Return that *filters* stand at the place *name*."""
+    action = composite_pb2.ExecuteFilterAction()
+    action.filter_chain.typed_config.extend(filters)
+    made = _PerRoute()
+    made.xds_matcher.on_no_match.action.name = name
+    made.xds_matcher.on_no_match.action.typed_config.CopyFrom(pack(action))
+    return made
 
 
 def _clients(guards: Guards) -> _Filters:
@@ -131,13 +206,7 @@ def _sources(
 
 
 def _filter(auth: ExternalAuth, cluster: str) -> ext_authz_pb2.ExtAuthz:
-    result = ext_authz_pb2.ExtAuthz(
-        transport_api_version=config_source_pb2.ApiVersion.V3,
-        status_on_error=http_status_pb2.HttpStatus(code=UNREACHABLE),
-        stat_prefix="auth",
-    )
-    # Neither where a request goes nor its route is the server's to choose.
-    result.decoder_header_mutation_rules.disallow_expression.regex = f"(?i){SCOPE_HEADER}"
+    result = _common(http_status_pb2.HttpStatus(code=UNREACHABLE))
     if auth.headers:
         result.allowed_headers.patterns.extend(map(_named, auth.headers))
     if auth.max_body:
@@ -159,6 +228,17 @@ def _filter(auth: ExternalAuth, cluster: str) -> ext_authz_pb2.ExtAuthz:
         copied.extend(_named(one) for one in auth.response_headers if one not in _FRAMING)
     else:
         copied.append(regex(all_but(_FRAMING)))
+    return result
+
+
+def _common(on_error: http_status_pb2.HttpStatus) -> ext_authz_pb2.ExtAuthz:
+    result = ext_authz_pb2.ExtAuthz(
+        transport_api_version=config_source_pb2.ApiVersion.V3,
+        status_on_error=on_error,
+        stat_prefix="auth",
+    )
+    # Whose request it is, by its host, is not the server's to choose.
+    result.decoder_header_mutation_rules.disallow_expression.regex = f"(?i){SCOPE_HEADER}"
     return result
 
 

@@ -54,6 +54,8 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Those of HTTPS."""
     streams: tuple[StreamChain, ...] = ()
     """Those that pass on what comes; without any chain it is plain HTTP."""
+    asked: int = 0
+    """So many are asked about a request at most before there is a route, in plain HTTP."""
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
@@ -94,11 +96,11 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     name = f"gateway/{listener.name}"
     addresses = [socket_address(*address) for address in listener.addresses]
     if not listener.chains and not listener.streams:
-        return _listener(name, addresses, _gateway_filters(listener.name))
+        return _listener(name, addresses, _gateway_filters(listener.name, listener.asked))
     result = _listener(name, addresses, ())
     del result.filter_chains[:]
     for chain in listener.chains:
-        filters = _gateway_filters(listener.name, via(chain.listener))
+        filters = _gateway_filters(listener.name, chain.asked, via(chain.listener))
         result.filter_chains.append(filter_chain(chain, filters))
     result.filter_chains.extend(map(stream_chain, listener.streams))
     if listener.chains or any(one.over_tls for one in listener.streams):
@@ -106,13 +108,22 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     return result
 
 
-def _gateway_filters(listener: str, end: str = "") -> list[listener_components_pb2.Filter]:
-    """Return the network filters of a gateway; *end* closes the values of the scope header."""
+def _gateway_filters(
+    listener: str, asked: int, end: str = ""
+) -> list[listener_components_pb2.Filter]:
+    """Return the network filters of a gateway.
+
+    Args:
+        listener: first part of its scope keys.
+        asked: so many are asked before there is a route.
+        end: closes the values of the scope header.
+    """
     manager = Manager(
         stat_prefix="gateway",
         scope=gateway_key(listener, "%REQ(:AUTHORITY)%") + end,
         filters=(
             http_filter(HOST_FILTER, _host_script(listener, end)),
+            *guards.places_before_routing(asked),
             http_filter(cors.FILTER, cors_pb2.Cors()),
             *guards.places(),
             *session.filters(),

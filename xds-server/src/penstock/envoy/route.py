@@ -20,6 +20,7 @@ from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
     Backend,
+    ExternalAuth,
     Forward,
     HeaderChange,
     HostBackend,
@@ -77,6 +78,7 @@ def virtual_host(
     *,
     runtime_weights: bool,
     catch_all: bool = False,
+    asked: Sequence[ExternalAuth | InvalidBackend] = (),
     port: int = HTTP_PORT,
     scheme: str = "http",
 ) -> route_pb2.VirtualHost:
@@ -88,6 +90,7 @@ def virtual_host(
         runtime_weights: the shares come from runtime keys; by itself the route gives all to the
             first backend.
         catch_all: answer 404 to what no route matches, instead of having no route for it.
+        asked: who is asked about each request to it before there is a route, in order.
         port: where clients reach the host; redirects lead there unless they say otherwise.
         scheme: by which clients reach the host, "http" or "https".
     """
@@ -106,7 +109,10 @@ def virtual_host(
             )
         )
     domain = host.hostname
-    return route_pb2.VirtualHost(name=domain, domains=[domain], routes=routes, retry_policy=_RETRY)
+    made = route_pb2.VirtualHost(name=domain, domains=[domain], routes=routes, retry_policy=_RETRY)
+    for name, filters in guards.per_host(asked, auth_cluster_name):
+        made.typed_per_filter_config[name].CopyFrom(pack(filters))
+    return made
 
 
 def runtime_keys(route: Route, cluster: ClusterName) -> dict[str, int]:

@@ -49,6 +49,8 @@ class TlsChain(msgspec.Struct, frozen=True, kw_only=True):
     """Whether clients need a good certificate where they are checked."""
     alpn: tuple[str, ...] = ALPN
     """Protocols that clients may choose from."""
+    asked: int = 0
+    """So many are asked about each request before there is a route."""
 
 
 def secret_name(secret: NamespacedName) -> str:

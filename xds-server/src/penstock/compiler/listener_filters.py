@@ -1,0 +1,54 @@
+"""Queries about who is asked before a route is chosen, because of filters of listeners."""
+
+from __future__ import annotations
+
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_ports import (
+    GatewayHost,
+    GatewayPort,
+    ListenerOf,
+    http_listeners_on,
+    owner,
+)
+from penstock.compiler.grants import grants_in
+from penstock.compiler.merged_listeners import by_place, placed_listeners
+from penstock.gatewayapi.backends import References
+from penstock.gatewayapi.listener_filters import Asked, asked_before_routing, auth_filters
+from penstock.incremental.query import query
+from penstock.meta.names import NamespacedName
+
+
+@query
+def asked_at(db: Database, key: ListenerOf) -> Asked:
+    """Return who is asked about the requests to a listener, in order."""
+    placed = by_place(db, key.gateway).get(key.listener)
+    if placed is None:
+        return ()
+    references = References(
+        service=db.services.get, grants=lambda namespace: grants_in(db, namespace)
+    )
+    return asked_before_routing(placed.own, placed.holder, references)
+
+
+@query
+def asked_of_gateway(db: Database, name: NamespacedName) -> dict[str, Asked]:
+    """Return who is asked about the requests to each listener that has filters, by its place."""
+    return {
+        one.place: asked_at(db, ListenerOf(name, one.place))
+        for one in placed_listeners(db, name)
+        if auth_filters(one.own)
+    }
+
+
+@query
+def most_asked(db: Database, at: GatewayPort) -> int:
+    """Return how many are asked at most about a request to a port."""
+    return max((len(auth_filters(one)) for one in http_listeners_on(db, at)), default=0)
+
+
+def asked_for(db: Database, key: GatewayHost) -> Asked:
+    """Return who is asked about the requests to a host, in order."""
+    listener = owner(db, key) if most_asked(db, key.at) else None
+    if listener is None or not auth_filters(listener):
+        return ()
+    return asked_at(db, ListenerOf(key.at.gateway, listener.name))
