@@ -22,31 +22,21 @@ Asked = tuple[ExternalAuth | InvalidBackend, ...]
 """Who is asked about the requests to a listener, in order; an InvalidBackend lets nothing pass."""
 
 
-def auth_filters(listener: Listener) -> tuple[AuthFilter, ...]:
-    """Return the filters of *listener* that ask, in order, with their paths below it."""
-    return tuple(
-        AuthFilter(one.external_auth, f"filters.requests[{index}]")
-        for index, one in enumerate(_given(listener))
-        if one.external_auth is not None
-    )
+def filters_of(listener: Listener) -> tuple[ListenerFilter, ...]:
+    """Return the filters of *listener*, in order."""
+    return listener.filters.requests if listener.filters is not None else ()
 
 
 def unsupported_filter(listener: Listener) -> str:
     """Return which filter of *listener* is not served, and why; "" if all are."""
-    for index, one in enumerate(_given(listener)):
-        if one.extension_ref is not None:
-            ref = one.extension_ref
-            text = f"ExtensionRef to {ref.kind} {ref.name} of group {ref.group!r} is not supported"
-            return f"filters.requests[{index}]: {text}; use ExternalAuth"
+    for index, one in enumerate(filters_of(listener)):
+        if one.external_auth is None:
+            return f"{_path(index)}: {_unsupported(one)}"
     return ""
 
 
-def _given(listener: Listener) -> tuple[ListenerFilter, ...]:
-    return listener.filters.requests if listener.filters is not None else ()
-
-
 def asked_before_routing(listener: Listener, holder: ObjectRef, references: References) -> Asked:
-    """Return who is asked about the requests to a listener.
+    """Return who is asked about the requests to a listener, for each of its filters somebody.
 
     Args:
         listener: the listener.
@@ -54,7 +44,26 @@ def asked_before_routing(listener: Listener, holder: ObjectRef, references: Refe
         references: how these are found.
     """
     here = Origin(holder)
-    return tuple(external_auth(one, here, references) for one in auth_filters(listener))
+    return tuple(
+        InvalidBackend(
+            reason=INVALID_LISTENER_FILTER_REF,
+            message=_unsupported(one),
+            origin=here.at(f"{_path(index)}.extensionRef"),
+        )
+        if one.external_auth is None
+        else external_auth(AuthFilter(one.external_auth, _path(index)), here, references)
+        for index, one in enumerate(filters_of(listener))
+    )
+
+
+def _path(index: int) -> str:
+    return f"filters.requests[{index}]"
+
+
+def _unsupported(one: ListenerFilter) -> str:
+    ref = one.extension_ref
+    named = "" if ref is None else f" {ref.group}/{ref.kind} {ref.name}"
+    return f"{one.type}{named} is not supported; use ExternalAuth"
 
 
 def unresolved(asked: Asked) -> tuple[InvalidBackend, ...]:

@@ -46,6 +46,7 @@ PROTOCOL_CONFLICT = "ProtocolConflict"
 
 OVERLAPPING = "OverlappingTLSConfig"
 INVALID_PARAMETERS = "InvalidParameters"
+UNSUPPORTED_FILTER = "UnsupportedValue"
 PORT_UNAVAILABLE, TOO_MANY = "PortUnavailable", "TooManyListeners"
 CERTIFICATE_NOT_VALID = "CertificateNotValid"
 """Condition of ours: clients refuse a certificate because of the date."""
@@ -119,7 +120,7 @@ def listener_fault(
     if checks_clients(spec, listener) and (clients is None or not clients.authorities):
         return Reason(NO_VALID, "spec.tls.frontend: no certificate to check those of clients by")
     unsupported = unsupported_filter(listener)
-    return Reason("UnsupportedValue", unsupported) if unsupported else None
+    return Reason(UNSUPPORTED_FILTER, unsupported) if unsupported else None
 
 
 def gateway_fault(spec: GatewaySpec) -> Reason | None:

@@ -21,6 +21,7 @@ from penstock.gatewayapi.listeners import (
     HOSTNAME_CONFLICT,
     PROTOCOL_CONFLICT,
     TOO_MANY,
+    UNSUPPORTED_FILTER,
     Reason,
     conflicts,
     listener_fault,
@@ -104,8 +105,14 @@ def merged(
 
 
 def served(placed: Iterable[PlacedListener]) -> tuple[PlacedListener, ...]:
-    """Return those of *placed* that get traffic at an accepted Gateway: the accepted ones."""
-    return tuple(one for one in placed if one.fault is None)
+    """Return those of *placed* that get traffic at an accepted Gateway: the accepted ones.
+
+    Those with filters that are not served are among them, so that what is theirs is answered with
+    500 and is no wider listener's.
+    """
+    return tuple(
+        one for one in placed if one.fault is None or one.fault.reason == UNSUPPORTED_FILTER
+    )
 
 
 def holders(gateway: NamespacedName, added: Iterable[ListenerSet]) -> tuple[ObjectRef, ...]:

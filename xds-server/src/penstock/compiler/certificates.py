@@ -14,7 +14,7 @@ from penstock.compiler.usable_secrets import certificate, certificate_sources
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import Certificate
 from penstock.gatewayapi.hostname import ANY, specificity
-from penstock.gatewayapi.listener_filters import auth_filters
+from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.listener_tls import (
     ClientCertificate,
     ListenerCertificates,
@@ -89,7 +89,7 @@ def tls_chain(db: Database, gateway: NamespacedName, listener: Listener) -> TlsC
         listener=listener.name,
         hostname=listener.hostname or "",
         secrets=secrets,
-        asked=len(auth_filters(listener)),
+        asked=len(filters_of(listener)),
     )
 
 

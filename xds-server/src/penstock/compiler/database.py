@@ -28,7 +28,7 @@ from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
 from penstock.gatewayapi.filters import HTTPExternalAuthFilter, HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.hostname import ANY
-from penstock.gatewayapi.listener_filters import auth_filters
+from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
@@ -419,8 +419,9 @@ def _asked_by_listeners(
 ) -> Iterator[tuple[Role, ServicePort]]:
     """Yield the Service ports that are asked because of filters of listeners."""
     for listener in holder.spec.listeners:
-        for one in auth_filters(listener):
-            yield from _authority(one.given, key.namespace)
+        for one in filters_of(listener):
+            if one.external_auth is not None:
+                yield from _authority(one.external_auth, key.namespace)
 
 
 def _authority(asked: HTTPExternalAuthFilter, namespace: str) -> Iterator[tuple[Role, ServicePort]]:

@@ -31,7 +31,7 @@ from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
 from penstock.gatewayapi.hostname import ANY, covering, covers
-from penstock.gatewayapi.listener_filters import auth_filters
+from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.merge import virtual_host
 from penstock.incremental.query import query
 from penstock.ir.route import InvalidBackend, VirtualHost
@@ -64,7 +64,7 @@ def listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
     own = {one.hostname or ANY for one in http}
     found = {name for name in own if claimed_on(db, GatewayHost(at, name))}
     # Whoever is asked before there is a route is asked without one, too.
-    found.update(one.hostname or ANY for one in http if auth_filters(one))
+    found.update(one.hostname or ANY for one in http if filters_of(one))
     if len(here) > 1:
         found.update(one.hostname for one in here if one.hostname)
         secure = scheme(db, at) == "https"

@@ -13,7 +13,7 @@ from penstock.compiler.gateway_ports import (
 from penstock.compiler.grants import grants_in
 from penstock.compiler.merged_listeners import by_place, placed_listeners
 from penstock.gatewayapi.backends import References
-from penstock.gatewayapi.listener_filters import Asked, asked_before_routing, auth_filters
+from penstock.gatewayapi.listener_filters import Asked, asked_before_routing, filters_of
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName
 
@@ -36,19 +36,19 @@ def asked_of_gateway(db: Database, name: NamespacedName) -> dict[str, Asked]:
     return {
         one.place: asked_at(db, ListenerOf(name, one.place))
         for one in placed_listeners(db, name)
-        if auth_filters(one.own)
+        if filters_of(one.own)
     }
 
 
 @query
 def most_asked(db: Database, at: GatewayPort) -> int:
     """Return how many are asked at most about a request to a port."""
-    return max((len(auth_filters(one)) for one in http_listeners_on(db, at)), default=0)
+    return max((len(filters_of(one)) for one in http_listeners_on(db, at)), default=0)
 
 
 def asked_for(db: Database, key: GatewayHost) -> Asked:
     """Return who is asked about the requests to a host, in order."""
     listener = owner(db, key) if most_asked(db, key.at) else None
-    if listener is None or not auth_filters(listener):
+    if listener is None or not filters_of(listener):
         return ()
     return asked_at(db, ListenerOf(key.at.gateway, listener.name))
