@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -49,13 +49,29 @@ async def http_backend(
             return await _websocket(request)
         return _answer(name, request)
 
+    async with serving(answer, address, port, context) as place:
+        yield place
+
+
+Place = tuple[str, int]
+"""Address and port."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    handler: Handler,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncGenerator[Place]:
+    """Let *handler* answer all requests to a place of its own, which is yielded."""
     app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
+    app.router.add_route("*", "/{tail:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address, port, ssl_context=context)
-        await site.start()
+        await web.TCPSite(runner, address, port, ssl_context=tls).start()
         yield address, runner.addresses[0][1]
     finally:
         await runner.cleanup()

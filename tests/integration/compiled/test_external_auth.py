@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from penstock.pb.envoy.service.auth.v3 import external_auth_pb2
-from penstock.pb.envoy.type.v3 import http_status_pb2
 from support import golden
-from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
+from support.auth_server import AuthServer, auth_server
+from support.compiled_envoy import CompiledEnvoy, Surroundings, compiled_envoy
+from support.http_backend import serving
 from support.raw_http import Answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,42 +19,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FRONT = "gateway/shop/front/80"
 
 
-class Guard:
-    """Lets pass what has the header `x-pass` or the token; notes what it is asked."""
-
-    def __init__(self) -> None:
-        self.http: list[web.Request] = []
-        self.bodies: list[bytes] = []
-        self.grpc: list[external_auth_pb2.CheckRequest] = []
-
-    async def by_http(self, request: web.Request) -> web.Response:
-        self.http.append(request)
-        self.bodies.append(await request.read())
-        if request.headers.get("authorization") == "let-me":
-            headers = {"x-user": "ann", "x-other": "seen", "x-penstock-scope": "elsewhere"}
-            return web.Response(headers=headers, text="five!")
-        return web.Response(status=401, headers={"www-authenticate": "Basic"}, text="who?")
-
-    async def by_grpc(self, request: bytes, _: Any) -> bytes:
-        asked = external_auth_pb2.CheckRequest.FromString(request)
-        self.grpc.append(asked)
-        answer = external_auth_pb2.CheckResponse()
-        if asked.attributes.request.http.headers.get("x-shown") != "let-me":
-            answer.status.code = 7
-            answer.denied_response.status.code = http_status_pb2.PaymentRequired
-            answer.denied_response.body = "pay"
-        else:
-            header = answer.ok_response.headers.add().header
-            header.key, header.value = "x-user", "ben"
-            header = answer.ok_response.headers.add().header
-            header.key, header.value = "x-penstock-scope", "elsewhere"
-        return answer.SerializeToString()
-
-
 class Lab:
     def __init__(self, envoy: CompiledEnvoy) -> None:
         self.envoy = envoy
-        self.guard = Guard()
+        self.guard = AuthServer()
         self.served: list[web.Request] = []
 
     async def application(self, request: web.Request) -> web.Response:
@@ -74,42 +39,15 @@ class Lab:
         return [one for one in self.served if one.path == path]
 
 
-async def _serving(handler: Any) -> tuple[web.AppRunner, Place]:
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, (runner.addresses[0][0], runner.addresses[0][1])
-
-
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         made = Lab(envoy)
-        runner, place = await _serving(made.application)
-        guard, guarded = await _serving(made.guard.by_http)
-        server = grpc.aio.server()
-        check: Any = grpc.unary_unary_rpc_method_handler(made.guard.by_grpc)
-        service = "envoy.service.auth.v3.Authorization"
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, {"Check": check}),)
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
+        async with serving(made.application) as place, auth_server(made.guard) as (http, grpc):
+            places = {"10.244.0.1": place, "10.244.0.2:80": http, "10.244.0.2:9000": grpc}
             case = golden.compiled("external-auth")
-            places = {
-                "10.244.0.1": place,
-                "10.244.0.2:80": guarded,
-                "10.244.0.2:9000": ("127.0.0.1", port),
-            }
             await envoy.run(case.resources, Surroundings(endpoints=places))
             yield made
-        finally:
-            await server.stop(0)
-            await runner.cleanup()
-            await guard.cleanup()
 
 
 async def test_what_the_server_lets_pass_is_served_with_its_headers(lab: Lab) -> None:
