@@ -1,6 +1,6 @@
 """Every reason of GatewayClasses, Gateways, ListenerSets and their listeners, provoked.
 
-The list of them is gateway.md's, §5.4.
+The list of them is gateway.md's, §5.4, and that of GEP-5224.
 """
 
 from __future__ import annotations
@@ -51,6 +51,22 @@ def authority(name: str = "ca") -> Thing:
     data = {"ca.crt": issue("ca.test").pem}
     meta = {"name": name, "namespace": "shop"}
     return objects.made({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+
+
+EXTENDED: Json = {
+    "requests": [
+        {
+            "type": "ExtensionRef",
+            "extensionRef": {"group": "x.test", "kind": "X", "name": "x"},
+        }
+    ]
+}
+
+
+def asking(name: str, **more: object) -> Json:
+    """Return filters of a listener that ask a Service."""
+    auth = {"protocol": "HTTP", "http": {}, "backendRef": {"name": name, "port": 80, **more}}
+    return {"requests": [{"type": "ExternalAuth", "externalAuth": auth}]}
 
 
 CA: Json = {"group": "", "kind": "ConfigMap", "name": "ca"}
@@ -160,11 +176,19 @@ LISTENERS = (
     case("a protocol that nobody knows is not supported",
          "Listener Accepted False UnsupportedProtocol",
          gw({"name": "l", "protocol": "x.test/y", "port": 81}), at="l"),
-    case("filters of listeners are not supported", "Listener Accepted False UnsupportedValue",
-         gw({**HTTP, "filters": {"requests": [
-             {"type": "ExtensionRef",
-              "extensionRef": {"group": "x.test", "kind": "X", "name": "x"}}]}}),
-         at="l"),
+    case("a filter of a kind of its own is not supported",
+         "Listener Accepted False UnsupportedValue", gw({**HTTP, "filters": EXTENDED}), at="l"),
+    case("a filter of a kind of its own leads nowhere",
+         "Listener ResolvedRefs False InvalidListenerFilterRef",
+         gw({**HTTP, "filters": EXTENDED}), at="l"),
+    case("a filter that asks a Service that is not there leads nowhere",
+         "Listener ResolvedRefs False InvalidListenerFilterRef",
+         gw({**HTTP, "filters": asking("none")}), at="l"),
+    case("a filter that asks in another namespace needs a grant",
+         "Listener ResolvedRefs False RefNotPermitted",
+         gw({**HTTP, "filters": asking("none", namespace="other")}), at="l"),
+    case("a listener with nobody to ask is not programmed", "Listener Programmed False Invalid",
+         gw({**HTTP, "filters": asking("none")}), at="l"),
     case("without any authority clients cannot be checked",
          "Listener Accepted False NoValidCACertificate",
          gw(https(), tls=checking(CA)), secret(), at="l"),
@@ -288,12 +312,14 @@ LISTED = {
         Accepted True Accepted
         Accepted False PortUnavailable UnsupportedProtocol UnsupportedValue NoValidCACertificate
         Accepted False ProtocolConflict HostnameConflict
+        Accepted False InvalidListenerFilter InvalidListenerFilterOrder
         Accepted Unknown Pending
         Conflicted True HostnameConflict ProtocolConflict
         Conflicted False NoConflicts
         ResolvedRefs True ResolvedRefs
         ResolvedRefs False InvalidCertificateRef RefNotPermitted InvalidRouteKinds
         ResolvedRefs False InvalidCACertificateRef InvalidCACertificateKind
+        ResolvedRefs False InvalidListenerFilterRef
         Programmed True Programmed
         Programmed False Invalid Pending
         Programmed Unknown Pending
@@ -323,6 +349,13 @@ NEVER: dict[Reason, str] = {
     ("Gateway", "Accepted", "Unknown", "Pending"): "the CRD's default, which ours replaces",
     ("Gateway", "Programmed", "Unknown", "Pending"): "the CRD's default, which ours replaces",
     ("Listener", "Accepted", "Unknown", "Pending"): _AT_ONCE,
+    (
+        "Listener",
+        "Accepted",
+        "False",
+        "InvalidListenerFilter",
+    ): "what the CRD does not allow makes the object Broken; a server cannot change the host",
+    ("Listener", "Accepted", "False", "InvalidListenerFilterOrder"): "any order is served",
     ("Listener", "Programmed", "Unknown", "Pending"): _AT_ONCE,
     ("ListenerSet", "Accepted", "Unknown", "Pending"): "the CRD's default, which ours replaces",
     ("ListenerSet", "Programmed", "Unknown", "Pending"): "the CRD's default, which ours replaces",

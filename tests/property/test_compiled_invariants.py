@@ -79,6 +79,10 @@ def _message(resource: Resource) -> Message:
     return next(_inside(Any(type_url=resource.type_url, value=resource.body)))
 
 
+BEFORE_ROUTING = "penstock.listener."
+"""How the names of places begin at which is asked before there is a route."""
+
+
 @given(populated.clusters())
 @settings(max_examples=30, deadline=None)
 def test_the_mark_policed_stands_exactly_where_both_filters_stand(
@@ -149,7 +153,7 @@ def test_no_filter_of_policy_is_ever_open(given_: list[Object | Broken]) -> None
 
 @given(populated.clusters())
 @settings(max_examples=30, deadline=None)
-def test_only_the_filter_of_hosts_is_ever_switched_off_and_routes_keep_sessions_only(
+def test_only_the_filter_of_hosts_and_misdirected_requests_are_switched_off(
     given_: list[Object | Broken],
 ) -> None:
     for _, resource in _all(_compiled(given_)):
@@ -161,15 +165,20 @@ def test_only_the_filter_of_hosts_is_ever_switched_off_and_routes_keep_sessions_
         allowed = {"gw": {HOST_FILTER}, "eg": {RBAC_FILTER}, "in": {RBAC_FILTER}}
         assert names <= allowed[role]
         assert role != "in" or names == {RBAC_FILTER}
-        hosts = made.route_configuration.virtual_hosts
-        assert not any(host.typed_per_filter_config for host in hosts)
-        for one in (one for host in hosts for one in host.routes):
-            weighted = one.route.weighted_clusters.clusters
-            given_here = [
-                one.typed_per_filter_config,
-                *(w.typed_per_filter_config for w in weighted),
-            ]
-            assert {name for each in given_here for name in each} <= SESSION_FILTERS
+        for host in made.route_configuration.virtual_hosts:
+            asked = set(host.typed_per_filter_config)
+            assert asked == {f"{BEFORE_ROUTING}{index}" for index in range(len(asked))}
+            assert not asked or role == "gw"
+            for one in host.routes:
+                weighted = one.route.weighted_clusters.clusters
+                given_here = [
+                    one.typed_per_filter_config,
+                    *(w.typed_per_filter_config for w in weighted),
+                ]
+                others = asked if one.name == "misdirected" else SESSION_FILTERS
+                assert {name for each in given_here for name in each} <= others
+            # Where somebody is asked, no request is without a route, which would not be asked about.
+            assert not asked or host.routes[-1].name == "not-found"
 
 
 @given(populated.clusters())

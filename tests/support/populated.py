@@ -265,14 +265,44 @@ _secure = st.lists(
 
 
 def gateways() -> st.SearchStrategy[Object | Broken]:
-    """Return the one Gateway: one or two listeners of HTTP, some of HTTPS, TLS, TCP and UDP."""
+    """Return the one Gateway: one or two listeners of HTTP, some of HTTPS, TLS, TCP and UDP.
+
+    Some of those of HTTP and HTTPS ask about requests before their routes are chosen.
+    """
     hosts = st.sampled_from([None, "a.test", "*.test"])
     streams = st.lists(st.sampled_from(sorted(STREAM_LISTENERS)), unique=True, max_size=3)
-    return st.builds(_gateway, hosts, _secure, streams)
+    return st.builds(_gateway, hosts, _secure, streams, _asking)
+
+
+_asking = st.dictionaries(
+    st.sampled_from(["http", "own", "s0"]),
+    st.lists(
+        st.tuples(st.sampled_from((*APPS, "missing", "")), st.sampled_from(NAMESPACES)),
+        max_size=2,
+    ),
+    max_size=2,
+)
+"""Listener → whom its filters ask, in which namespace; "" is a filter that is not served."""
+
+
+def _filters(asked: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"requests": [_asks(*one) for one in asked]}
+
+
+def _asks(app: str, namespace: str) -> dict[str, Any]:
+    if not app:
+        ref = {"group": "x.test", "kind": "X", "name": "x"}
+        return {"type": "ExtensionRef", "extensionRef": ref}
+    to = {"name": app, "namespace": namespace, "port": 80}
+    asked = {"protocol": "GRPC", "grpc": {}, "backendRef": to}
+    return {"type": "ExternalAuth", "externalAuth": asked}
 
 
 def _gateway(
-    host: str | None, secure: list[tuple[str | None, str, str]], streams: list[str]
+    host: str | None,
+    secure: list[tuple[str | None, str, str]],
+    streams: list[str],
+    asking: dict[str, list[tuple[str, str]]],
 ) -> Object | Broken:
     listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
     listeners += ({"name": name, **STREAM_LISTENERS[name]} for name in streams)
@@ -283,6 +313,9 @@ def _gateway(
         named = {} if server_name is None else {"hostname": server_name}
         base = {"name": f"s{index}", "protocol": "HTTPS", "port": 443, "tls": tls}
         listeners.append(base | named)
+    for one in listeners:
+        if one["name"] in asking:
+            one["filters"] = _filters(asking[one["name"]])
     return objects.gateway("gw", listeners)
 
 

@@ -28,6 +28,7 @@ from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.listener_filters import reason_of, unresolved
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
@@ -35,6 +36,7 @@ from penstock.gatewayapi.shadows import problems as shadow_problems
 from penstock.gatewayapi.status import gateway_status, is_ours
 from penstock.incremental.query import query
 from penstock.ingress.resources import Ingress
+from penstock.ir.route import InvalidBackend
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem, Severity
@@ -134,18 +136,21 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         hint = "the Gateway is not served; see the GatewayClass"
         yield Problem("spec.gatewayClassName", fault.message, hint, Severity.WARNING)
     certificates = gateway_certificates.once(db, gateway.key)
+    asked = asked_of_gateway.once(db, gateway.key)
     status = gateway_status(
         gateway,
         attached_routes={},
         addresses=[_ANY_ADDRESS],
         certificates=certificates,
-        asked=asked_of_gateway.once(db, gateway.key),
+        asked=asked,
         clients=checks_of_clients.once(db, gateway.key),
     )
     for index, listener in enumerate(status.listeners):
         resolved = certificates.get(listener.name, ListenerCertificates())
+        lost = unresolved(asked.get(listener.name, ()))
         yield from _of_certificates(f"spec.listeners[{index}]", resolved)
-        told = {one.reason for one in resolved.unusable}
+        yield from _of_filters(f"spec.listeners[{index}]", lost)
+        told = {one.reason for one in resolved.unusable} | set(map(reason_of, lost))
         for bad in _failing(listener.conditions):
             if bad.reason in told:
                 continue
@@ -181,6 +186,12 @@ def _of_options(gateway: Gateway) -> Iterator[Problem]:
             place = f"spec.listeners[{index}].tls.options"
             hint = "TLS 1.2 is the oldest version; nothing else can be chosen"
             yield Problem(place, f"{names}: not known, so without effect", hint, Severity.WARNING)
+
+
+def _of_filters(listener: str, lost: Iterable[InvalidBackend]) -> Iterator[Problem]:
+    for one in lost:
+        text, hint = f"{reason_of(one)}: {one.message}", "every request is answered with 500"
+        yield Problem(f"{listener}.{one.origin.path}", text, hint, Severity.WARNING)
 
 
 def _of_certificates(listener: str, resolved: ListenerCertificates) -> Iterator[Problem]:
