@@ -177,7 +177,7 @@ def test_only_the_filter_of_hosts_and_misdirected_requests_are_switched_off(
                 ]
                 others = asked if one.name == "misdirected" else SESSION_FILTERS
                 assert {name for each in given_here for name in each} <= others
-            # Where somebody is asked, no request is without a route, which would not be asked about.
+            # What is without a route would not be asked about.
             assert not asked or host.routes[-1].name == "not-found"
 
 

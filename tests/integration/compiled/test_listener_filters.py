@@ -123,10 +123,10 @@ async def test_several_are_asked_in_order_and_the_first_no_is_the_last_word(lab:
     assert lab.guard.grpc[-1].attributes.request.http.headers["x-user"] == "ann"
 
 
-async def test_a_server_changes_the_path_but_never_the_host(lab: Lab) -> None:
+async def test_a_server_changes_the_path_but_never_host_and_method(lab: Lab) -> None:
     kept = lab.guard.by_grpc
     lab.guard.by_grpc = {
-        ":path": "/all/of/it", ":authority": "other.test", "host": "other.test",
+        ":path": "/all/of/it", ":method": "POST", ":authority": "other.test", "host": "other.test",
         "x-penstock-scope": "gw|shop/front/80|other.test", "x-user": "nobody",
     }  # fmt: skip
     try:
@@ -134,7 +134,7 @@ async def test_a_server_changes_the_path_but_never_the_host(lab: Lab) -> None:
     finally:
         lab.guard.by_grpc = kept
     assert answer.header(ROUTE_HEADER) == ALL
-    assert seen(answer).path == "/all/of/it"
+    assert (seen(answer).method, seen(answer).path) == ("GET", "/all/of/it")
     assert seen(answer).all("host") == ["twice.test"]
 
 
