@@ -7,7 +7,8 @@ import contextlib
 import ipaddress
 import itertools
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterator
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -15,7 +16,6 @@ import pytest
 from penstock.agent.node_addresses import MARK, NodeAddresses
 from penstock.bpf.addresses import (
     add_address,
-    announce,
     default_source,
     host_addresses,
     link_addresses,
@@ -23,8 +23,10 @@ from penstock.bpf.addresses import (
 )
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import socket_in
+from penstock.bpf.neighbours import announce, answered_by_others
 from support.topology import Place, Topology
 
+Address = IPv4Address | IPv6Address
 POOL4, POOL6 = IPv4Address("172.31.0.130"), IPv6Address("fd31::130")
 ETH_P_ALL = 3
 ARP, IPV6 = b"\x08\x06", b"\x86\xdd"
@@ -208,3 +210,66 @@ async def test_an_address_comes_only_when_somebody_answers_at_it(place: Place) -
         addresses.want({str(POOL4), str(POOL6)})
         await asyncio.sleep(0.05)
         assert marked(place) == {str(POOL4)}
+
+
+@contextlib.contextmanager
+def at_the_neighbour(topology: Topology, place: Place, *addresses: Address) -> Generator[None]:
+    """Let the other end of the link have addresses."""
+    link = f"veth{list(topology.pods.values()).index(place) + 1}"
+
+    def ip(command: str, address: Address) -> None:
+        more = " nodad" if command == "add" and address.version == 6 else ""
+        words = f"address {command} {address}/{address.max_prefixlen} dev {link}{more}".split()
+        subprocess.run(["nsenter", f"--net={topology.node.netns}", "ip", *words], check=True)
+
+    for address in addresses:
+        ip("add", address)
+    try:
+        yield
+    finally:
+        for address in addresses:
+            ip("delete", address)
+
+
+def test_neighbours_say_which_addresses_they_have(topology: Topology, place: Place) -> None:
+    interface = link_of(place, place.ipv4)
+    pool: tuple[Address, ...] = (POOL4, POOL6)
+    for address in pool:
+        add_address(place.netns, interface, address, MARK)
+    assert answered_by_others(place.netns, interface, pool, 0.3) == set()
+    with at_the_neighbour(topology, place, *pool):
+        assert answered_by_others(place.netns, interface, pool, 0.3) == set(pool)
+        assert answered_by_others(place.netns, interface, [POOL4], 0.3) == {POOL4}
+    with pytest.raises(DatapathError, match="ask for addresses on interface 4711"):
+        answered_by_others(place.netns, 4711, pool, 0.3)
+
+
+async def test_a_node_that_is_cut_off_leaves_an_address_to_who_answers_for_it(
+    topology: Topology, place: Place
+) -> None:
+    in_touch = True
+    addresses = NodeAddresses(place.netns, own(place), in_touch=lambda: in_touch, retry=0.1)
+    async with working(addresses):
+        addresses.want({str(POOL4), str(POOL6)})
+        await until(lambda: marked(place) == {str(POOL4), str(POOL6)})
+        with at_the_neighbour(topology, place, POOL4):
+            await asyncio.sleep(0.5)
+            assert str(POOL4) in marked(place), "the controller knows better"
+            in_touch = False
+            await until(lambda: marked(place) == {str(POOL6)})
+            in_touch = True
+            await asyncio.sleep(0.3)
+            assert marked(place) == {str(POOL6)}, "the controller has not said anything yet"
+            addresses.told()
+            await until(lambda: marked(place) == {str(POOL4), str(POOL6)})
+
+
+async def test_an_address_for_which_nobody_answers_any_more_comes_back(
+    topology: Topology, place: Place
+) -> None:
+    addresses = NodeAddresses(place.netns, own(place), in_touch=lambda: False, retry=0.1)
+    async with working(addresses):
+        with at_the_neighbour(topology, place, POOL6):
+            addresses.want({str(POOL4), str(POOL6)})
+            await until(lambda: marked(place) == {str(POOL4)})
+        await until(lambda: marked(place) == {str(POOL4), str(POOL6)})

@@ -43,6 +43,7 @@ class World:
         self.view = EnvoyView(NODE, self.snapshots, EnvoyAdmin(folder / "none.sock"))
         self.store = NodeStore(folder / "snapshot")
         self.synced = 0
+        self.told: list[str] = []
         self.swept = asyncio.Event()
         self.swept.set()
         self.pipeline = Pipeline(
@@ -50,6 +51,7 @@ class World:
             view=self.view,
             datapath=NodeDatapath(self.kernel),
             envoy=self.envoy,
+            on_told=lambda type_url: self.told.append(types.short(type_url)),
             on_synced=self._on_synced,
             swept=self._wait_swept,
         )
@@ -155,6 +157,18 @@ async def test_a_resource_that_cannot_be_read_is_refused_alone(tmp_path: Path) -
         assert "Policy 6" in errors[0]
         assert made.kernel.writes == ["set_policy 5"]
         assert dict(made.pipeline.versions(types.POLICY)) == {"5": policy(5).version}
+
+
+async def test_a_word_of_the_controller_is_told_when_it_has_arrived(tmp_path: Path) -> None:
+    async with world(tmp_path) as made:
+        await made.send(cluster("a"))
+        await made.send(policy(5))
+        await breathe()
+        assert made.told == ["Cluster"]
+        made.envoy.answered.set()
+        await made.pipeline.take(types.ADDRESS, (), ())
+        await made.pipeline.idle()
+        assert made.told == ["Cluster", "Policy", "Address"]
 
 
 async def test_the_node_is_in_step_when_each_type_has_come_once(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-"""Addresses of a network namespace: read, added, removed, announced.
+"""Addresses of a network namespace: read, added, removed.
 
-Source: rtnetlink(7), RTM_GETADDR and RTM_NEWADDR; linux/if_addr.h; RFC 5227 section 3 (ARP
-announcement), RFC 4861 section 7.2.6 (unsolicited neighbour advertisement).
+Source: rtnetlink(7), RTM_GETADDR and RTM_NEWADDR; linux/if_addr.h.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import ipaddress
 import socket
 import struct
@@ -30,15 +28,6 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_PROTO = 1, 2, 11
 _IFA_F_NODAD = 0x02
 _NLM_REPLACE, _NLM_CREATE = 0x100, 0x400
 _ATTRIBUTE = struct.Struct("=HH")
-_ETH_P_ARP = 0x0806
-_BROADCAST = b"\xff" * 6
-_ETHERNET = 6
-"""Bytes of a hardware address."""
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-_ARP_REQUEST, _ARP_REPLY = 1, 2
-_ADVERTISEMENT = struct.Struct("!BBHI16sBB6s")  # type, code, checksum, flags, target, option
-_ALL_NODES = "ff02::1"
-_SIOCGIFNAME = 0x8910
 
 
 class LinkAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,28 +97,6 @@ def default_source(netns: Path) -> IPAddress | None:
     return None
 
 
-def announce(netns: Path, interface: int, address: IPAddress) -> None:
-    """Tell the neighbours on the link that *address* is here now.
-
-    Raises:
-        DatapathError: no such namespace, or the kernel refuses.
-    """
-    try:
-        with socket_in(netns, socket.AF_PACKET, socket.SOCK_RAW) as packet:
-            name = _interface_name(packet, interface)
-            packet.bind((name, 0))
-            hardware: bytes = packet.getsockname()[4]
-            if len(hardware) != _ETHERNET:
-                return  # no Ethernet: there are no neighbours to tell
-            if isinstance(address, IPv4Address):
-                for frame in _arp_frames(hardware, address):
-                    packet.send(frame)
-        if isinstance(address, IPv6Address):
-            _advertise(netns, interface, hardware, address)
-    except OSError as error:
-        raise DatapathError(f"announce {address}", error.errno or 0) from error
-
-
 def _change(netns: Path, kind: int, flags: int, link: LinkAddress) -> None:
     address = link.address
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
@@ -158,28 +125,3 @@ def _link_address(answer: bytes) -> Iterator[LinkAddress]:
     if len(raw) in {4, 16}:
         address = ipaddress.ip_address(raw)
         yield LinkAddress(address=address, interface=interface, protocol=protocol)
-
-
-def _interface_name(inside: socket.socket, interface: int) -> str:
-    """Return the name of an interface in the namespace of a socket: SIOCGIFNAME."""
-    request = struct.pack("16si20x", b"", interface)
-    answer = fcntl.ioctl(inside, _SIOCGIFNAME, request)
-    return answer[:16].partition(b"\0")[0].decode()
-
-
-def _arp_frames(hardware: bytes, address: IPv4Address) -> Iterator[bytes]:
-    """Yield an announcement in both forms: some hosts look at one of them only."""
-    ip = address.packed
-    ethernet = _BROADCAST + hardware + struct.pack("!H", _ETH_P_ARP)
-    for operation, target in ((_ARP_REQUEST, bytes(6)), (_ARP_REPLY, _BROADCAST)):
-        yield ethernet + _ARP.pack(1, 0x0800, 6, 4, operation, hardware, ip, target, ip)
-
-
-def _advertise(netns: Path, interface: int, hardware: bytes, address: IPv6Address) -> None:
-    override = 0x2000_0000
-    message = _ADVERTISEMENT.pack(136, 0, 0, override, address.packed, 2, 1, hardware)
-    with socket_in(netns, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
-        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)
-        raw.bind((str(address), 0))
-        raw.sendto(message, (_ALL_NODES, 0, 0, interface))

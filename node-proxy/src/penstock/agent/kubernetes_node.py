@@ -36,6 +36,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import HOST_NETNS, NODE_NETNS, RunPaths
 from penstock.runtime.files import replace_file, replace_link
+from penstock.xds import types
 
 _NEEDS = "the agent's pod needs hostNetwork, hostPID and the capability SYS_PTRACE"
 
@@ -76,6 +77,7 @@ class KubernetesNode:
         capture: Capture,
         pods: Pods,
         gateways_are_served: Callable[[], bool],
+        in_touch: Callable[[], bool],
         reports: Reports,
         review: Callable[[], None],
         clock: Clock,
@@ -88,6 +90,7 @@ class KubernetesNode:
             capture: the kernel's part.
             pods: the registered pods.
             gateways_are_served: tells whether Envoy has the listeners of Gateways.
+            in_touch: tells whether a controller says what is new.
             reports: starts a stream of what is in force here.
             review: looks again in which pods Envoy can listen.
             clock: for waiting.
@@ -117,7 +120,10 @@ class KubernetesNode:
         self._attached = capture.datapath.attached_pods()
         """Whether every pod is judged; from the start if an earlier agent has left it so."""
         self._addresses = NodeAddresses(
-            config.netns or OWN_NETNS, where.node_addresses, may_add=gateways_are_served
+            config.netns or OWN_NETNS,
+            where.node_addresses,
+            may_add=gateways_are_served,
+            in_touch=in_touch,
         )
         capture.announces(lambda: self._addresses.present)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = [homecoming.run]
@@ -157,6 +163,11 @@ class KubernetesNode:
         for link in self._paths.netns.iterdir():
             if link.is_symlink() and link.name not in kept:
                 link.unlink()
+
+    def told(self, type_url: str) -> None:
+        """Take a controller's word on addresses."""
+        if type_url == types.ADDRESS:
+            self._addresses.told()
 
     def changed(self) -> None:
         """Put the addresses on the link that the controller names."""

@@ -74,6 +74,9 @@ class LabNode:
     def synced(self) -> None:
         """Do nothing."""
 
+    def told(self, type_url: str) -> None:
+        """Do nothing."""
+
     def changed(self) -> None:
         """Do nothing."""
 

@@ -48,6 +48,10 @@ class Node(Protocol):
         """Take that the controller has said everything."""
         ...
 
+    def told(self, type_url: str) -> None:
+        """Take that what a controller has just said of a type has arrived."""
+        ...
+
     def changed(self) -> None:
         """Take that resources have changed."""
         ...

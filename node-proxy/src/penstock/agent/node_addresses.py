@@ -3,12 +3,19 @@
 The controller says which (`penstock.node.v1.Address`); every other node is told otherwise. What the
 agent has added it knows again by a mark in the kernel, so a restart takes nothing away, and only
 what the controller has withdrawn is removed.
+
+A node that is cut off from the controllers is not told when another one takes over. So while no
+controller is in touch it asks its neighbours, and an address for which somebody else answers leaves
+the link: that node has it from a controller, or will ask, too. Of two that are both cut off one
+asks first. While nobody answers any more it is here again. What a controller says next holds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import random
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -19,12 +26,12 @@ from penstock.bpf.addresses import (
     IPAddress,
     LinkAddress,
     add_address,
-    announce,
     default_source,
     link_addresses,
     remove_address,
 )
 from penstock.bpf.errors import DatapathError
+from penstock.bpf.neighbours import announce, answered_by_others
 from penstock.meta.errors import PenstockError
 
 MARK = 112
@@ -32,6 +39,10 @@ MARK = 112
 ANNOUNCE_AFTER = (0.0, 1.0, 3.0)
 """Seconds after an address came here at which the neighbours are told."""
 RETRY_SECONDS = 5.0
+ASK_SECONDS = 0.5
+"""How long answers of neighbours are waited for."""
+SURE = 2
+"""Times in a row that neighbours say the same before it is believed."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +60,7 @@ class NodeAddresses:
         own: tuple[IPAddress, ...],
         *,
         may_add: Callable[[], bool] = lambda: True,
+        in_touch: Callable[[], bool] = lambda: True,
         retry: float = RETRY_SECONDS,
     ) -> None:
         """Change nothing yet.
@@ -59,8 +71,14 @@ class NodeAddresses:
                 the default route.
             may_add: tells whether somebody answers at addresses that come here now; those that
                 are here stay in any case.
-            retry: seconds after which it is looked again.
+            in_touch: tells whether a controller would say that an address is another node's.
+            retry: seconds, more or less, after which it is looked again.
         """
+        self._in_touch = in_touch
+        self._others: dict[IPAddress, int] = {}
+        """How often in a row somebody else has answered; below 0: nobody."""
+        self._yielded: set[IPAddress] = set()
+        """What somebody else answers for, as long as no controller has said anything."""
         self._may_add = may_add
         self._waiting = False
         self._retry = retry
@@ -95,14 +113,25 @@ class NodeAddresses:
         self._may_remove = True
         self._changed.set()
 
+    def told(self) -> None:
+        """Take that a controller has just said which addresses are ours."""
+        self._others.clear()
+        if self._yielded:
+            self._yielded.clear()
+            self._changed.set()
+
     async def run(self) -> None:
         """Work until cancelled; addresses stay."""
         try:
             while True:
                 self._changed.clear()
+                if not self._in_touch():
+                    await self._ask_neighbours()
                 self._converge()
+                # Not in step with another node that is cut off.
+                pause = self._retry * (0.5 + random.random())  # noqa: S311 - jitter
                 try:
-                    async with asyncio.timeout(self._retry):
+                    async with asyncio.timeout(pause):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
@@ -110,18 +139,51 @@ class NodeAddresses:
             for task in self._announcing.values():
                 task.cancel()
 
+    async def _ask_neighbours(self) -> None:
+        """Ask who answers for what is wanted here, and note what is somebody else's."""
+        links: dict[int, set[IPAddress]] = {}
+        for address in self._wanted:
+            with contextlib.suppress(PenstockError):  # told when it is added
+                links.setdefault(self._interface(address), set()).add(address)
+        for interface, addresses in links.items():
+            try:
+                answered = await asyncio.to_thread(
+                    answered_by_others, self._netns, interface, addresses, ASK_SECONDS
+                )
+            except DatapathError as error:
+                log.warning("neighbours not asked for addresses", reason=str(error))
+                continue
+            if not self._in_touch():
+                self._judge(addresses, answered)
+
+    def _judge(self, asked: set[IPAddress], answered: AbstractSet[IPAddress]) -> None:
+        present = self.present
+        for address in asked & self._wanted:
+            before = self._others.get(address, 0)
+            said = max(before, 0) + 1 if address in answered else min(before, 0) - 1
+            self._others[address] = said
+            if address in self._yielded and said <= -SURE:
+                log.warning("no other node answers for an address any more", address=str(address))
+                self._yielded.discard(address)
+            elif address not in self._yielded and said >= (SURE if str(address) in present else 1):
+                log.warning(
+                    "another node answers for an address, and no controller is in touch; it is "
+                    "left to that node", address=str(address),
+                )  # fmt: skip
+                self._yielded.add(address)
+
     def _converge(self) -> None:
         try:
             present = {one.address: one for one in self._ours()}
         except DatapathError as error:
             log.warning("addresses of the node not read", reason=str(error))
             return
-        missing = sorted(self._wanted - present.keys(), key=str)
+        missing = sorted(self._wanted - self._yielded - present.keys(), key=str)
         self._waiting = bool(missing) and not self._may_add()
         for address in () if self._waiting else missing:
             self._try(address, self._add)
-        for address in sorted(present.keys() - self._wanted, key=str):
-            if self._may_remove:
+        for address in sorted(present.keys() - (self._wanted - self._yielded), key=str):
+            if self._may_remove or address in self._yielded:
                 self._try(address, lambda gone: self._remove(present[gone]))
 
     def _ours(self) -> list[LinkAddress]:

@@ -56,6 +56,7 @@ class Pipeline:
         on_affected: Callable[[Affected], None] = lambda _: None,
         swept: Callable[[], Awaitable[None]] = _at_once,
         on_change: Callable[[], None] = lambda: None,
+        on_told: Callable[[str], None] = lambda _: None,
         on_synced: Callable[[], None] = lambda: None,
         on_carried: Callable[[Delta], None] = lambda _: None,
         on_unreadable: Callable[[Resource, str], None] = lambda _, __: None,
@@ -70,6 +71,7 @@ class Pipeline:
             on_affected: is told whose connections may have another verdict now.
             swept: returns when such connections have ended.
             on_change: is told when something reached Envoy's view or the kernel.
+            on_told: is told the type of each response of the controller that has arrived.
             on_synced: is told once, when the controller has sent all types.
             on_carried: is told what reached Envoy's view or the kernel.
             on_unreadable: is told what is left out, and why.
@@ -81,6 +83,7 @@ class Pipeline:
         self._on_affected = on_affected
         self._swept = swept
         self._on_change = on_change
+        self._on_told = on_told
         self._on_synced = on_synced
         self._on_carried = on_carried
         self._on_unreadable = on_unreadable
@@ -127,6 +130,7 @@ class Pipeline:
             type_url, delta = await self._queue.get()
             if delta:
                 await self.carry(delta)
+            self._on_told(type_url)
             if type_url in self._to_sync:
                 self._to_sync.discard(type_url)
                 if not self._to_sync:
