@@ -53,6 +53,15 @@ def test_object_marked_again_waits_for_its_second() -> None:
     assert taken(queue, 1.0) == ref(1)
 
 
+def test_marks_that_follow_soon_are_one_look() -> None:
+    queue = Plan(lambda: 0.5, gather=0.1)
+    queue.mark(ref(1), 0.0)
+    assert idle(queue, 0.0) == pytest.approx(0.1)
+    queue.mark(ref(1), 0.05)
+    queue.done(taken(queue, 0.1), 0.1)
+    assert len(queue) == 0
+
+
 def test_object_marked_while_it_is_looked_at_is_looked_at_again() -> None:
     queue = plan()
     queue.mark(ref(1), 0.0)

@@ -1,7 +1,8 @@
 """Which object is looked at next: fair, and each at most once a second.
 
 An object that may need another status is marked. It is looked at (read, and written if its status
-is another one) in the order of marking; one that changes all the time waits its second and then
+is another one) in the order of marking, a moment later: what nodes say of a change comes just after
+the change, and is written with it. One that changes all the time waits its second and then
 stands at the end of the queue, so it never delays others.
 """
 
@@ -18,6 +19,8 @@ from penstock.meta.names import ObjectRef
 
 INTERVAL = 1.0
 """Least seconds between two looks at one object, and so between two writes."""
+GATHER = 0.2
+"""Seconds between a mark and the look, so that one write has what follows."""
 CONFLICT = BackOff(first=0.05, longest=2.0)
 """Somebody else wrote at the same time."""
 REFUSAL = BackOff(first=1.0, longest=300.0)
@@ -36,9 +39,18 @@ class Idle(msgspec.Struct, frozen=True):
 class Plan:
     """Marked objects and when each may be looked at. Times are monotonic seconds."""
 
-    def __init__(self, random: Callable[[], float], interval: float = INTERVAL) -> None:
-        """Start without marks; *random* returns numbers in [0, 1), for jitter."""
+    def __init__(
+        self, random: Callable[[], float], interval: float = INTERVAL, gather: float = 0.0
+    ) -> None:
+        """Start without marks.
+
+        Args:
+            random: returns numbers in [0, 1), for jitter.
+            interval: least seconds between two looks at one object.
+            gather: seconds that a mark waits for others of its object.
+        """
         self._random = random
+        self._gather = gather
         self._interval = interval
         self._order = itertools.count()
         self._queue: list[tuple[float, int, ObjectRef]] = []
@@ -62,7 +74,7 @@ class Plan:
             self._again.add(ref)
         elif ref not in self._marked:
             self._marked.add(ref)
-            due = max(now, self._rest.get(ref, now))
+            due = max(now + self._gather, self._rest.get(ref, now))
             heapq.heappush(self._queue, (due, next(self._order), ref))
 
     def next(self, now: float) -> ObjectRef | Idle:

@@ -26,7 +26,7 @@ from penstock.sources.kubernetes.object_writer import ObjectWriter
 from penstock.sources.kubernetes.requests import object_target
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
 from penstock.status.merge import merged
-from penstock.status.plan import Idle, Plan
+from penstock.status.plan import GATHER, Idle, Plan
 
 LEASE = "penstock-status"
 CALL_SECONDS = 4.0
@@ -102,7 +102,7 @@ class StatusWriter:
         self._terms = terms or Terms()
         self._election = Election(identity, namespace, LEASE, self._terms, random)
         self._lease = NamespacedName(namespace, LEASE)
-        self._plan = Plan(random)
+        self._plan = Plan(random, gather=GATHER)
         self._woken = asyncio.Event()
         self._was_leading = False
         self._trouble = ""
