@@ -16,9 +16,9 @@ from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
 from support.pki import Issued, issue, tls_secret_raw
+from support.tls_server import NAME, strict_server
 
 FRONT = "gateway/shop/front/80"
-NAME = "web.internal"
 
 
 @pytest_asyncio.fixture
@@ -55,29 +55,8 @@ async def server(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str
 @pytest_asyncio.fixture
 async def strict(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str]]]:
     """A server that wants certificates of its authority; it notes whose they are."""
-    authority, seen = issue("authority"), list[str]()
-    own = issue(NAME, by=authority)
-    file = tmp_path / "strict.pem"
-    file.write_text(own.pem + own.key_pem)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority.pem)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(file)
-
-    async def answer(request: web.Request) -> web.Response:
-        assert request.transport is not None
-        subject = request.transport.get_extra_info("peercert")["subject"]
-        seen.append(dict(pair for (pair,) in subject)["commonName"])
-        return web.Response(text="secret")
-
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        yield (runner.addresses[0][0], runner.addresses[0][1]), authority, seen
-    finally:
-        await runner.cleanup()
+    async with strict_server(tmp_path) as made:
+        yield made
 
 
 def _world(authority: Issued, hostname: str) -> list[Object | Broken]:
