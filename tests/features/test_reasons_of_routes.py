@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support import objects
+from support.pki import issue
 from support.reasons import Case, Json, Thing, case, check, conditions, given, raw
 
 GATEWAY = objects.gateway("gw", [
@@ -29,6 +30,24 @@ def redirecting(*more: Json) -> Json:
     return {"filters": [redirect, *more]}
 
 
+PICKED = objects.xbackend("picked", {"app": "web"})
+TO_PICKED = route({"backendRefs": [objects.backend_ref("picked")]})
+
+
+def tls_of(kind: str, **more: object) -> Json:
+    """Return TLS of an XBackend, whose authority is in an object of a kind, which is not there."""
+    refs = [{"group": "", "kind": kind, "name": "ca"}]
+    mode = "ClientAndServer" if more else "ServerOnly"
+    return {"mode": mode, "validation": {"hostname": "h", "caCertificateRefs": refs}, **more}
+
+
+VALIDATED, OF_A_SECRET = tls_of("ConfigMap"), tls_of("Secret")
+MUTUAL = tls_of("ConfigMap", clientCertificateRef={"name": "client"})
+THEIRS = tls_of("ConfigMap", clientCertificateRef={"name": "client", "namespace": "other"})
+AUTHORITY = objects.made({
+    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca", "namespace": "shop"},
+    "data": {"ca.crt": issue("authority").pem},
+})  # fmt: skip
 REWRITE: Json = {"type": "URLRewrite", "urlRewrite": {"hostname": "c.test"}}
 
 CASES = (
@@ -90,6 +109,45 @@ CASES = (
     case("a match behind an equal one of an older route is shadowed",
          "Route Overlapped True Shadowed", route(),
          raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+    case("an XBackend says itself which port it is",
+         "Route ResolvedRefs False BackendNotFound",
+         route({"backendRefs": [objects.backend_ref("picked") | {"port": 80}]}), GATEWAY,
+         objects.xbackend("picked", {"app": "web"})),
+    case("an XBackend that cannot be kept is nothing that is spoken to",
+         "Route ResolvedRefs False UnsupportedProtocol",
+         route({"backendRefs": [objects.backend_ref("picked")]}), GATEWAY,
+         objects.xbackend("picked", {"app": "web"}, protocol="HTTP2")),
+    case("an XBackend is accepted", "XBackend Accepted True Accepted",
+         PICKED, GATEWAY, TO_PICKED),
+    case("what contradicts itself is no place to send to", "XBackend Accepted False Invalid",
+         objects.xbackend("picked", {"app": "web"}, protocol="WSS"), GATEWAY, TO_PICKED),
+    case("without authorities nobody is trusted",
+         "XBackend Accepted False NoValidCACertificate",
+         objects.xbackend("picked", {"app": "web"}, tls=VALIDATED), GATEWAY, TO_PICKED),
+    case("without its certificate an XBackend cannot be met",
+         "XBackend Accepted False InvalidClientCertificateRef",
+         objects.xbackend("picked", {"app": "web"}, tls=MUTUAL), GATEWAY, TO_PICKED,
+         AUTHORITY),
+    case("a certificate of another namespace needs a grant",
+         "XBackend Accepted False RefNotPermitted",
+         objects.xbackend("picked", {"app": "web"}, tls=THEIRS), GATEWAY, TO_PICKED,
+         AUTHORITY),
+    case("references of an XBackend that lead somewhere are resolved",
+         "XBackend ResolvedRefs True ResolvedRefs", PICKED, GATEWAY, TO_PICKED),
+    case("an authority that is not there is told of",
+         "XBackend ResolvedRefs False InvalidCACertificateRef",
+         objects.xbackend("picked", {"app": "web"}, tls=VALIDATED), GATEWAY, TO_PICKED),
+    case("an authority of a kind that holds none is told of",
+         "XBackend ResolvedRefs False InvalidKind",
+         objects.xbackend("picked", {"app": "web"}, tls=OF_A_SECRET), GATEWAY, TO_PICKED),
+    case("a certificate that is not there is told of",
+         "XBackend ResolvedRefs False InvalidClientCertificateRef",
+         objects.xbackend("picked", {"app": "web"}, tls=MUTUAL), GATEWAY, TO_PICKED,
+         AUTHORITY),
+    case("a certificate that may not be read is told of",
+         "XBackend ResolvedRefs False RefNotPermitted",
+         objects.xbackend("picked", {"app": "web"}, tls=THEIRS), GATEWAY, TO_PICKED,
+         AUTHORITY),
     case("a mesh of ours is accepted", "XMesh Accepted True Accepted",
          objects.made({"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XMesh",
                        "metadata": {"name": "m"},
@@ -113,6 +171,12 @@ LISTED = {
         ResolvedRefs Unknown Pending
         PartiallyInvalid True UnsupportedValue IncompatibleFilters
         Overlapped True Shadowed""",
+    "XBackend": """
+        Accepted True Accepted
+        Accepted False Invalid NoValidCACertificate InvalidClientCertificateRef RefNotPermitted
+        ResolvedRefs True ResolvedRefs
+        ResolvedRefs False InvalidCACertificateRef InvalidKind InvalidClientCertificateRef
+        ResolvedRefs False RefNotPermitted""",
     "XMesh": """
         Accepted True Accepted
         Accepted False InvalidParameters
