@@ -12,11 +12,17 @@ from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
-from support.objects import endpoint_slice, service
+from support.objects import endpoint_slice, made, service
+from support.pki import issue, tls_secret_raw
 
 _TLS = [{"hosts": ["a.test"], "secretName": "cert"}]
 _CANARY = {NGINX + "canary": "true", NGINX + "canary-weight": "30"}
 _DEDICATED = {"ingress.cilium.io/loadbalancer-mode": "dedicated"}
+_SECURE = {
+    NGINX + "backend-protocol": "HTTPS",
+    NGINX + "proxy-ssl-secret": "shop/cert",
+}
+_CERTIFICATE = issue("a.test")
 _PASSED = {"ingress.cilium.io/tls-passthrough": "true"}
 _GUARDED = {
     NGINX + "auth-url": "http://one.shop.svc/check",
@@ -38,6 +44,11 @@ VERSIONS: list[Object | Broken] = [
     ingress("a", rule("a.test", path()), annotations=_GUARDED),
     ingress("a", rule("a.test", path()), annotations=_PASSED),
     ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_PASSED),
+    ingress("a", rule("a.test", path()), annotations=_SECURE),
+    ingress("b", rule("b.test", path()), annotations=_SECURE),
+    ingress("c", defaultBackend=backend(), annotations={NGINX + "backend-protocol": "GRPC"}),
+    made(tls_secret_raw("cert", "shop", [_CERTIFICATE])),
+    made(tls_secret_raw("cert", "shop", [_CERTIFICATE]) | {"stringData": {"ca.crt": "nonsense"}}),
     ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_CANARY),
     ingress("b", rule("a.test", path("/x", "Exact")), annotations=_GUARDED),
     ingress("b", rule("a.test", path("/x", "Exact")), ingressClassName=None),

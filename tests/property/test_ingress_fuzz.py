@@ -18,7 +18,21 @@ _TEXT = st.one_of(
     st.text(max_size=12),
     st.text(alphabet="/abc.*+?()[]{}|$\\%#12", max_size=12),
     st.sampled_from(
-        ["/(.*)", "/a(/|$)(.*)", "/$2", "/b/$1", "true", "20", "https://a.test", "cookie", "Lax"]
+        [
+            "/(.*)",
+            "/a(/|$)(.*)",
+            "/$2",
+            "/b/$1",
+            "true",
+            "20",
+            "https://a.test",
+            "cookie",
+            "Lax",
+            "HTTPS",
+            "GRPCS",
+            "on",
+            "shop/cert",
+        ]
     ),
 )
 _NAMES = st.sampled_from(
@@ -44,6 +58,7 @@ _NAMES = st.sampled_from(
         *("whitelist-source-range", "allowlist-source-range", "denylist-source-range"),
         *("limit-rps", "limit-rpm", "limit-burst-multiplier", "limit-whitelist"),
         *("force-ssl-redirect", "ssl-passthrough"),
+        *("proxy-ssl-verify", "proxy-ssl-secret", "proxy-ssl-name", "proxy-ssl-server-name"),
     ]
 )
 _KINDS = st.sampled_from(["Exact", "Prefix", "ImplementationSpecific"])

@@ -50,7 +50,7 @@ def test_redirects_to_https(given: dict[str, str], redirect: bool | None) -> Non
         "n_denylist_source_range",
         "n_configuration_snippet",
         "n_limit_rps",
-        "n_backend_protocol",
+        "n_proxy_ssl_verify",
         "n_rewrite_target",
     ],
 )

@@ -8,11 +8,13 @@ import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.resources import Gateway, HTTPRoute
 from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.ingress.derived import derived
 from penstock.ingress.migrate import Migrated, migrate, written
 from penstock.ingress.resources import Ingress, IngressClass
+from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.xds import types
 from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
@@ -148,6 +150,28 @@ def test_tls_that_is_passed_on_is_written_as_a_tlsroute() -> None:
     modes = {each.hostname: each.tls.mode for each in gateway.spec.listeners if each.tls}
     assert modes == {"a.test": "Passthrough", "b.test": "Passthrough"}
     assert [problem.path for _, problem in found.lost] == ["spec.rules[1]"]
+
+
+def test_tls_towards_backends_is_written_as_policies_that_refuse_until_somebody_is_believed() -> (
+    None
+):
+    given = {
+        "backend_protocol": "GRPCS",
+        "proxy_ssl_secret": "shop/ca",
+        "proxy_ssl_name": "in.test",
+    }
+    one = ingress("x", rule("a.test", path(), path("/b")), annotations=annotated(**given))
+    found = migrated(one)
+    (policy,) = (each for each in found.objects if isinstance(each, BackendTLSPolicy))
+    again = made(written(policy))
+    assert isinstance(again, BackendTLSPolicy)
+    assert again.services == (NamespacedName("shop", "one"),)
+    assert again.spec.validation.hostname == "in.test"
+    assert [each.name for each in again.authorities] == ["x-authorities"]
+    texts = [problem.message for _, problem in found.lost]
+    assert ["x-authorities" in text for text in texts].count(True) == 1
+    assert any("HTTP/2" in text for text in texts)
+    assert any("Secret shop/ca" in text for text in texts)
 
 
 def test_certificates_of_other_namespaces_come_with_a_grant() -> None:

@@ -17,7 +17,9 @@ from penstock.ingress.affinity import Affinity, affinity
 from penstock.ingress.guards import guards
 from penstock.ingress.reader import NGINX, Reader
 from penstock.ingress.resources import Ingress
+from penstock.ingress.upstream import upstream
 from penstock.ir.route import NO_GUARDS, Guards
+from penstock.ir.upstream import Upstream
 from penstock.meta.problems import Problem
 
 _DURATION = re.compile(r"([0-9]{1,5}(h|ms|m|s)){1,4}\Z")
@@ -72,7 +74,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cors: Cors | None = None
     canary: Canary | None = None
     affinity: Affinity | None = None
-    protocol: str = "HTTP"
+    upstream: Upstream | None = None
+    """How endpoints are met; None is as their Service says."""
     guards: Guards = NO_GUARDS
     """What requests have to pass."""
     closed: str = ""
@@ -83,7 +86,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def options(ingress: Ingress) -> Options:
     """Return what the annotations of *ingress* ask for."""
     reader = Reader(ingress.metadata.annotations)
-    asked = _of_nginx(reader, _of_cilium(reader))
+    asked = _of_nginx(reader, _of_cilium(reader), ingress.metadata.namespace)
     if asked.passthrough:
         _unseen(reader, asked)
     reader.rest()
@@ -137,12 +140,8 @@ def _of_cilium(reader: Reader) -> Options:
     )
 
 
-def _of_nginx(reader: Reader, asked: Options) -> Options:
+def _of_nginx(reader: Reader, asked: Options, namespace: str) -> Options:
     read = _short(reader)
-    protocol = (read("backend-protocol") or "HTTP").upper()
-    if protocol not in ("HTTP", "GRPC"):
-        text = f"{protocol} towards backends is not served by an annotation"
-        reader.close(NGINX + "backend-protocol", f"{text}; use a BackendTLSPolicy")
     idle = max((reader.number(f"{NGINX}proxy-{one}-timeout") or 0) for one in ("read", "send"))
     rewrite = read("rewrite-target") or ""
     for fault in list(path_faults(rewrite))[:1] if rewrite else ():
@@ -156,7 +155,7 @@ def _of_nginx(reader: Reader, asked: Options) -> Options:
         cors=_cors(reader),
         canary=_canary(reader),
         affinity=affinity(reader),
-        protocol=protocol,
+        upstream=upstream(reader, namespace),
         guards=guards(reader),
     )
 

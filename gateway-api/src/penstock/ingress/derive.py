@@ -45,6 +45,7 @@ from penstock.ingress.rules import (
     to_default,
 )
 from penstock.ir.route import NO_GUARDS, Guards
+from penstock.ir.upstream import Upstream, UpstreamTls
 from penstock.meta.names import NamespacedName, ObjectRef
 
 ENTRY_NAMESPACE = "~ingress"
@@ -65,6 +66,7 @@ class IngressRoute(HTTPRoute, frozen=True, kw_only=True):
     affinity: Affinity | None = None
     """What its sessions are like."""
     guards: Guards = NO_GUARDS
+    upstream: Upstream | None = None
 
 
 OfIngress = IngressRoute | IngressStream
@@ -83,6 +85,17 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[IngressStream, ...] = ()
     passed: tuple[str, ...] = ()
     """Hosts of which TLS is passed on as it is."""
+
+    @property
+    def upstream_tls(self) -> UpstreamTls | None:
+        """Return how TLS is spoken to endpoints; None if the Ingress says nothing of it."""
+        asked = (one.upstream for one in self.routes)
+        return next((one.tls for one in asked if one is not None), None)
+
+    @property
+    def shown(self) -> NamespacedName | None:
+        """Return the Secret for TLS towards endpoints; None if none is named."""
+        return None if self.upstream_tls is None else self.upstream_tls.secret
 
     @property
     def every_route(self) -> tuple[OfIngress, ...]:
@@ -259,6 +272,7 @@ class _Writer(msgspec.Struct, frozen=True):
             idle_timeout_ms=self.asked.idle_timeout_ms,
             affinity=self.asked.affinity,
             guards=self.asked.guards,
+            upstream=self.asked.upstream,
         )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from penstock.gatewayapi.translation import PlacedRoute, TranslatedRoute
 from penstock.ingress.derive import IngressRoute, place_in_ingress
 from penstock.ingress.passthrough import IngressStream
-from penstock.ir.route import Backend, Forward
+from penstock.ir.route import Backend, Forward, ServiceBackend
 from penstock.meta.names import ObjectRef, Origin
 
 
@@ -25,6 +25,12 @@ def as_ingress(route: object, found: TranslatedRoute) -> TranslatedRoute:
     return msgspec.structs.replace(found, routes=placed, problems=problems)
 
 
+def _backend(route: IngressRoute, one: Backend, origin: Origin) -> Backend:
+    if isinstance(one, ServiceBackend):
+        return msgspec.structs.replace(one, origin=origin, upstream=route.upstream)
+    return msgspec.structs.replace(one, origin=origin)
+
+
 def origin_of(ref: ObjectRef, route: object) -> Origin:
     """Return where the route named *ref*, which is no HTTP, comes from for its users."""
     if isinstance(route, IngressStream):
@@ -36,9 +42,7 @@ def _placed(route: IngressRoute, placed: PlacedRoute) -> PlacedRoute:
     origin = Origin(route.ingress, route.places[placed.position[0]])
     action = placed.route.action
     if isinstance(action, Forward):
-        backends: list[Backend] = [
-            msgspec.structs.replace(one, origin=origin) for one in action.backends
-        ]
+        backends: list[Backend] = [_backend(route, one, origin) for one in action.backends]
         action = msgspec.structs.replace(
             action, backends=tuple(backends), idle_timeout_ms=route.idle_timeout_ms
         )

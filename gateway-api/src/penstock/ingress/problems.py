@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock.core import jsonpath
 from penstock.ingress import passthrough
 from penstock.ingress.annotations import options
-from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import path_fault, rewrite_fault
 from penstock.meta.problems import Problem, Severity
@@ -22,10 +20,6 @@ def problems(ingress: Ingress) -> Iterator[Problem]:
     if asked.passthrough:
         yield from passthrough.problems(ingress)
         return
-    if asked.protocol == "GRPC":
-        hint = "give the port of the Service appProtocol kubernetes.io/h2c"
-        path = jsonpath.member("metadata.annotations", NGINX + "backend-protocol")
-        yield Problem(path, "the annotation alone does not make it HTTP/2", hint, Severity.WARNING)
     for index, rule in enumerate(ingress.spec.rules):
         for number, one in enumerate(rule.http.paths if rule.http is not None else ()):
             place = f"spec.rules[{index}].http.paths[{number}].path"

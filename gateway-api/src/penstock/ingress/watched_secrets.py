@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from penstock.core.objects import Broken, Object
 from penstock.ingress.annotations import options
@@ -24,5 +24,15 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
         NamespacedName(one.metadata.namespace, secret)
         for one in every
         if isinstance(one, Ingress) and class_of(one, classes) is not None
-        for _, secret in (certificates(one) if not options(one).passthrough else ())
+        for secret in _named(one)
     )
+
+
+def _named(ingress: Ingress) -> Iterator[str]:
+    asked = options(ingress)
+    if asked.passthrough:
+        return
+    yield from (secret for _, secret in certificates(ingress))
+    tls = None if asked.upstream is None else asked.upstream.tls
+    if tls is not None and tls.secret is not None:
+        yield tls.secret.name

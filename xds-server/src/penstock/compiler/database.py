@@ -219,7 +219,9 @@ class GatewayCollections:
             },
         )
         self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(engine)
-        self.ingresses: Collection[NamespacedName, Derived] = Collection(engine)
+        self.ingresses: Collection[NamespacedName, Derived] = Collection(
+            engine, {"secret": lambda _, one: () if one.shown is None else (one.shown,)}
+        )
         """Those that are ours; what they mean is among Gateways, routes and grants, too."""
         self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(
             engine,
@@ -234,6 +236,7 @@ class GatewayCollections:
                 "consumer": _route_consumers,
                 "weighted": _weighted,
                 "grpc": _grpc,
+                "upstream": _upstream,
                 "asked": lambda _, route: asked_by(route),
                 "session": _sessions,
                 "external": _externals,
@@ -483,6 +486,12 @@ def _shown(_: NamespacedName, backend: XBackend | Broken) -> Iterator[Namespaced
     name = backend.certificate if isinstance(backend, XBackend) else None
     if name is not None:
         yield name
+
+
+def _upstream(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports of which the route says how they are met."""
+    if isinstance(route, IngressRoute) and route.upstream is not None:
+        yield from (target for _, target in _route_backends(key, route))
 
 
 def _grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:

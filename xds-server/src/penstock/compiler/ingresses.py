@@ -15,6 +15,8 @@ from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.routing import ParentOf, RouteFor, translated
 from penstock.compiler.settings import Addressing
 from penstock.compiler.shadows import shadows
+from penstock.compiler.upstreams import fault_of_secret
+from penstock.core import jsonpath
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import ObjectMeta
@@ -35,6 +37,7 @@ from penstock.ingress.derive import (
 )
 from penstock.ingress.derived import derived
 from penstock.ingress.problems import problems
+from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress, IngressClass, placed_backends
 from penstock.meta.names import NamespacedName, Origin
 from penstock.meta.problems import Problem, Severity
@@ -185,6 +188,10 @@ def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
     yield from shadow_problems(sorted(set(_shadows(db, found))))
     yield from _certificate_problems(db, found)
     yield from _contested(db, found)
+    fault = "" if found.upstream_tls is None else fault_of_secret.once(db, found.upstream_tls)
+    if fault:
+        path = jsonpath.member("metadata.annotations", NGINX + "proxy-ssl-secret")
+        yield Problem(path, fault, "its backends are not connected to: 503", Severity.WARNING)
 
 
 def _contested(db: Database, found: Derived) -> Iterator[Problem]:

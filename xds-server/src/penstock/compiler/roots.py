@@ -24,6 +24,7 @@ from penstock.compiler import (
     scopes,
     services,
     streams,
+    upstreams,
 )
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
@@ -128,6 +129,8 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             yield Output(services.assignment, of)
     for key in gateway_clusters.showing_towards(db, target):
         yield Output(gateway_clusters.showing_cluster, key)
+    for met in upstreams.met_towards(db, target):
+        yield Output(upstreams.met_cluster, met)
     for role in (Role.AUTH, Role.AUTH_GRPC):
         if _is_asked(db, role, target):
             of = RoleOf(role.value, target)

@@ -22,7 +22,7 @@ from penstock.compiler.weights import weights_in_runtime
 from penstock.envoy import cluster as clusters
 from penstock.envoy import copies, rbac
 from penstock.envoy import listener as listeners
-from penstock.envoy.cluster import APP_CLUSTER, Role, auth_cluster_name, cluster_name
+from penstock.envoy.cluster import APP_CLUSTER, Role, auth_cluster_name, cluster_name, met_name
 from penstock.envoy.external import external_name, external_rules_name
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.route import virtual_host
@@ -30,7 +30,14 @@ from penstock.envoy.scope import destination, egress_key, inbound_key, scope
 from penstock.envoy.wire import pack
 from penstock.incremental.query import query
 from penstock.ir.policy import Direction, Verdict
-from penstock.ir.route import ExternalAuth, Forward, ServicePort, Subrequest, VirtualHost
+from penstock.ir.route import (
+    ExternalAuth,
+    Forward,
+    ServiceBackend,
+    ServicePort,
+    Subrequest,
+    VirtualHost,
+)
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
@@ -66,6 +73,9 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
         if isinstance(route.action, Forward):
             for target in route.action.targets:
                 yield from _ready_cluster(target, role)
+            for backend in route.action.backends:
+                if isinstance(backend, ServiceBackend) and backend.upstream is not None:
+                    yield ResourceName(types.CLUSTER, met_name(backend.target, backend.upstream))
             for one in route.action.hosts:
                 yield ResourceName(types.CLUSTER, external_name(one.target, mesh=one.mesh))
                 if one.mesh:

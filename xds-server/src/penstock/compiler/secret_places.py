@@ -39,8 +39,9 @@ def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
 
 
 def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
-    """Return the Gateways that show a Secret's certificate because an XBackend asks for it."""
-    found: set[NamespacedName] = set()
+    """Return the Gateways that show a certificate because an XBackend or an Ingress asks for it."""
+    ingresses = (db.ingresses.get(one) for one in db.ingresses.bucket("secret", name))
+    found = {one.entry for one in ingresses if one is not None}
     for backend in db.externals.bucket("secret", name):
         place = external_place(db, backend)
         tls = None if place is None or isinstance(place, Fault) else place.tls

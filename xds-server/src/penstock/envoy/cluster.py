@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import enum
 import functools
+import hashlib
 
+import msgspec
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from penstock.envoy.wire import ads, extension, pack, type_url
 from penstock.ir.route import ServicePort
+from penstock.ir.upstream import Upstream
 from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
@@ -77,6 +80,12 @@ def cluster_name(role: Role, target: ServicePort) -> str:
 def showing_name(target: ServicePort, secret: NamespacedName) -> str:
     """Return the name of a Cluster for Gateways that show a certificate to the endpoints."""
     return f"{cluster_name(Role.GATEWAY, target)}|{secret}"
+
+
+def met_name(target: ServicePort, upstream: Upstream) -> str:
+    """Return the name of a Cluster for routes that say how the endpoints are met."""
+    digest = hashlib.blake2b(msgspec.json.encode(upstream), digest_size=6).hexdigest()
+    return f"{cluster_name(Role.GATEWAY, target)}|{digest}"
 
 
 def auth_cluster_name(target: ServicePort, grpc: bool) -> str:  # noqa: FBT001 - of a callback

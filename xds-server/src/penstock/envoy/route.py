@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from penstock.envoy import copies, cors, guards, session
-from penstock.envoy.cluster import auth_cluster_name
+from penstock.envoy.cluster import auth_cluster_name, met_name
 from penstock.envoy.external import external_name
 from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.wire import exact, pack, regex
@@ -143,8 +143,8 @@ def _shares(backends: Sequence[Backend], cluster: ClusterName) -> dict[str, int]
 
 def _cluster_of(backend: Backend, cluster: ClusterName) -> str:
     match backend:
-        case ServiceBackend(target=target):
-            return cluster(target)
+        case ServiceBackend(target=target, upstream=upstream):
+            return cluster(target) if upstream is None else met_name(target, upstream)
         case HostBackend(target=target, mesh=mesh):
             return external_name(target, mesh=mesh)
         case InvalidBackend():

@@ -52,6 +52,13 @@ def secured(tls: BackendTls, *alpn: str, shown: str | None = None) -> base_pb2.T
         shown = secret_name(tls.certificate)
     if shown is not None:
         common.tls_certificate_sds_secret_configs.add(name=shown, sds_config=ads())
+    if not tls.unverified:
+        _verify(common, tls)
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
+
+
+def _verify(common: tls_pb2.CommonTlsContext, tls: BackendTls) -> None:
+    """Let the endpoint's certificate be checked."""
     if tls.system:
         combined = common.combined_validation_context
         shared = combined.validation_context_sds_secret_config
@@ -65,7 +72,6 @@ def secured(tls: BackendTls, *alpn: str, shown: str | None = None) -> base_pb2.T
         validation.match_typed_subject_alt_names.add(san_type=_MATCHER.DNS, matcher=_hostname(name))
     for uri in tls.uris:
         validation.match_typed_subject_alt_names.add(san_type=_MATCHER.URI, matcher=exact(uri))
-    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
 
 
 def _hostname(name: str) -> string_pb2.StringMatcher:

@@ -20,6 +20,8 @@ class BackendTls(Node, frozen=True, kw_only=True):
     uris: tuple[str, ...] = ()
     certificate: NamespacedName | None = None
     """The Secret with the certificate that is shown to the endpoint; None shows none."""
+    unverified: bool = False
+    """Whether any certificate is believed: authorities and names do not matter."""
     origin: Origin
 
 

@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from penstock.ir.session import Session
+from penstock.ir.upstream import Upstream
 from penstock.meta.names import NamespacedName, Origin
 
 
@@ -89,6 +90,8 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     response_headers: HeaderChange = HeaderChange()
     session: Session | None = None
     """A session of this backend alone: it begins anew where the weights lead to another one."""
+    upstream: Upstream | None = None
+    """How its endpoints are met; None is as the Service and policies say."""
     origin: Origin
 
 
