@@ -31,6 +31,7 @@ struct attempt {
 	struct address source;     /* the pod's address of the same family */
 	__u64 netns_cookie;
 	__u8 protocol;
+	bool routed; /* to the backend that a route chose */
 };
 
 static __always_inline __u8 protocol_of(struct bpf_sock_addr *ctx)
@@ -158,6 +159,8 @@ static __always_inline int proceed(struct bpf_sock_addr *ctx, struct attempt *at
 		return refuse(attempt, REASON_NO_MEMORY);
 	if (attempt->protocol == IPPROTO_UDP && !remember_origin(ctx, attempt))
 		return refuse(attempt, REASON_NO_MEMORY);
+	if (attempt->routed)
+		attempt_event(attempt, EVENT_CONNECT_ROUTED, REASON_NONE);
 	count(COUNTER_CONNECTS_BALANCED);
 	return PROCEED;
 }
@@ -204,14 +207,17 @@ static __always_inline int connect_to_service(struct bpf_sock_addr *ctx, struct 
 	struct service_choice choice = {
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
 	};
-	struct service *service = bpf_map_lookup_elem(&services, &choice.key);
+	struct service *service = service_find(&choice.key, pod);
 
 	if (!service)
 		return connect_judged(ctx, attempt, pod, false);
-	if (service->proxy && attempt->protocol == IPPROTO_TCP)
+	if (service->flags & SERVICE_PROXY && attempt->protocol == IPPROTO_TCP)
 		return connect_proxied(ctx, attempt, pod, service);
+	attempt->routed = service->flags & SERVICE_ROUTED;
 	if (!service_pick(&choice))
 		return refuse(attempt, REASON_NO_BACKEND);
+	if (!choice.backend.port)
+		return refuse(attempt, REASON_NOWHERE);
 	attempt->target = choice.backend;
 	return connect_judged(ctx, attempt, pod, true);
 }
@@ -275,6 +281,8 @@ static __always_inline int connect_unpoliced(struct bpf_sock_addr *ctx, struct a
 	}
 	if (!service_pick(&choice))
 		return refuse(attempt, REASON_NO_BACKEND);
+	if (!choice.backend.port)
+		return refuse(attempt, REASON_NOWHERE);
 	attempt->target = choice.backend;
 	return proceed(ctx, attempt, true);
 }

@@ -20,9 +20,11 @@ static __noinline int sendmsg_decide(struct bpf_sock_addr *ctx, struct attempt *
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
 	};
 
-	if (bpf_map_lookup_elem(&services, &choice.key)) {
+	if (service_find(&choice.key, pod)) {
 		if (!service_pick(&choice))
 			return refuse(attempt, REASON_NO_BACKEND);
+		if (!choice.backend.port)
+			return refuse(attempt, REASON_NOWHERE);
 		attempt->target = choice.backend;
 		balanced = true;
 	}

@@ -25,6 +25,7 @@ TABLE(identities, BPF_MAP_TYPE_LPM_TRIE, struct identity_key, __u32, 262144, BPF
 TABLE(policy_defaults, BPF_MAP_TYPE_HASH, __u32, struct policy_default, 16384, BPF_F_NO_PREALLOC);
 TABLE(policy, BPF_MAP_TYPE_HASH, struct policy_key, struct policy_entry, 262144,
       BPF_F_NO_PREALLOC);
+TABLE(namespaces, BPF_MAP_TYPE_HASH, struct namespace_name, __u32, 65535, BPF_F_NO_PREALLOC);
 TABLE(services, BPF_MAP_TYPE_HASH, struct service_key, struct service, 65536, BPF_F_NO_PREALLOC);
 TABLE(backends, BPF_MAP_TYPE_HASH, struct backend_key, struct backend, 262144, BPF_F_NO_PREALLOC);
 

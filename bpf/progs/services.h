@@ -45,6 +45,22 @@ static __always_inline int backend_search(const struct service *service, __u32 p
 	return low;
 }
 
+/* Return what a pod reaches at the frontend of *key*, and let *key* name it: what there is for its
+ * namespace, or else for all. *pod* is 0 for who is none.
+ */
+static __always_inline struct service *service_find(struct service_key *key, const struct pod *pod)
+{
+	if (pod && pod->namespace) {
+		key->namespace = pod->namespace;
+		struct service *found = bpf_map_lookup_elem(&services, key);
+
+		if (found)
+			return found;
+		key->namespace = 0;
+	}
+	return bpf_map_lookup_elem(&services, key);
+}
+
 /* Return true and fill in the backend, or false if there is none to choose. */
 __attribute__((noinline)) int service_pick(struct service_choice *choice)
 {

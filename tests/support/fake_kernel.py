@@ -13,6 +13,7 @@ from penstock.ir.policy import Direction, Reserved, Verdict
 class FakeKernel:
     def __init__(self) -> None:
         self.pods: dict[str, int] = {}
+        self.namespaces: dict[str, str] = {}
         self.identities: dict[str, int] = {}
         self.policies: dict[int, IdentityPolicy] = {}
         self.services: dict[str, Service] = {}
@@ -21,8 +22,9 @@ class FakeKernel:
         self.cookies: dict[str, int] = {}
         self.attached: set[str] = set()
 
-    def set_pod(self, pod: LocalPod, identity: int) -> None:
+    def set_pod(self, pod: LocalPod, identity: int, namespace: str) -> None:
         self.pods[pod.uid] = identity
+        self.namespaces[pod.uid] = namespace
         self._wrote(f"set_pod {pod.uid} {identity}")
 
     def remove_pod(self, uid: str) -> None:

@@ -59,6 +59,7 @@ class Node:
                 uid=name,
                 cookie=netns_cookie(place.netns),
                 identity=IDENTITY[name],
+                namespace=f"{name}s",
                 ipv4=place.ipv4,
                 ipv6=place.ipv6,
             )
@@ -104,9 +105,17 @@ class Node:
         protocol: int = TCP,
         addresses: tuple[IPAddress, ...] = (VIP, VIP6),
         port: int = 80,
+        clients: str = "",
+        routed: bool = False,
     ) -> Service:
         service = Service(
-            addresses=addresses, port=port, protocol=protocol, proxy=proxy, backends=backends
+            addresses=addresses,
+            port=port,
+            protocol=protocol,
+            proxy=proxy,
+            backends=backends,
+            clients=clients,
+            routed=routed,
         )
         self.datapath.set_service(service)
         return service

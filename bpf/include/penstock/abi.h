@@ -60,6 +60,7 @@ enum event_kind {
 	EVENT_DATAGRAM_DROPPED = 3, /* packet that is not TCP, either direction */
 	EVENT_REDIRECTED = 4,       /* connect() sent to the egress listener */
 	EVENT_INBOUND_REDIRECTED = 5, /* connection handed to the ingress listener */
+	EVENT_CONNECT_ROUTED = 6,   /* connect() of a pod, sent where a route says */
 };
 
 /* Why something was refused. */
@@ -78,6 +79,7 @@ enum reason {
 	REASON_UNREADABLE = 11,    /* a packet whose headers cannot be followed */
 	REASON_NO_MEMORY = 12,
 	REASON_FOREIGN_ADDRESS = 13, /* a packet of a pod with the address of somebody else */
+	REASON_NOWHERE = 14, /* the share of a route's backend that is not there */
 };
 
 enum counter {
@@ -101,6 +103,12 @@ enum counter {
 /* Bits of pod.flags. */
 #define POD_UNPOLICED 1u /* neither judged nor redirected; Services are served */
 
+/* Bits of service.flags. */
+#define SERVICE_PROXY 1u  /* clients go to the egress listener, Envoy balances */
+#define SERVICE_ROUTED 2u /* a route chose the backends: its connections are reported */
+
+#define NAMESPACE_SIZE 64
+
 struct address {
 	__u32 word[4];
 };
@@ -122,7 +130,8 @@ struct config {
 /* pods[netns cookie] */
 struct pod {
 	__u32 identity;
-	__u32 flags;
+	__u16 flags;
+	__u16 namespace;     /* its number; 0 if it is not known */
 	struct address ipv4; /* zero: none */
 	struct address ipv6;
 	char uid[UID_SIZE]; /* for user space only, NUL-terminated */
@@ -154,9 +163,16 @@ struct policy_entry {
 	__u32 verdict; /* enum verdict */
 };
 
+/* namespaces → __u32 number, at most 16 bits and never 0; for user space only. */
+struct namespace_name {
+	char name[NAMESPACE_SIZE]; /* NUL-terminated */
+};
+
+/* What the pods of one namespace reach at a frontend, or with namespace 0 all others. */
 struct service_key {
 	struct endpoint frontend;
-	__u32 protocol;
+	__u16 protocol;
+	__u16 namespace;
 };
 
 struct service {
@@ -164,7 +180,7 @@ struct service {
 	__u32 generation; /* of its backends; they are written before the service that names them */
 	__u32 count;
 	__u32 total_weight;
-	__u32 proxy; /* 1: clients go to the egress listener, Envoy balances */
+	__u32 flags;
 };
 
 struct backend_key {
@@ -174,7 +190,7 @@ struct backend_key {
 };
 
 struct backend {
-	struct endpoint endpoint;
+	struct endpoint endpoint; /* port 0: who is led there is refused */
 	__u32 cumulative_weight; /* sum of the weights up to and including this one */
 };
 
@@ -247,6 +263,7 @@ ABI_SIZE(identity_key, 20);
 ABI_SIZE(policy_default, 8);
 ABI_SIZE(policy_key, 12);
 ABI_SIZE(policy_entry, 4);
+ABI_SIZE(namespace_name, 64);
 ABI_SIZE(service_key, 24);
 ABI_SIZE(service, 20);
 ABI_SIZE(backend_key, 12);

@@ -36,6 +36,9 @@ CONSTANTS: dict[str, int] = {
         "COMM_SIZE",
         "CONFIG_EVENTS_REDIRECTED",
         "POD_UNPOLICED",
+        "SERVICE_PROXY",
+        "SERVICE_ROUTED",
+        "NAMESPACE_SIZE",
     )
 }
 

@@ -28,8 +28,12 @@ MAX_BACKENDS_JUDGED = limits.BACKENDS_JUDGED_AT_CONNECT
 UID_SIZE = 64
 COMM_SIZE = 16
 
+NAMESPACE_SIZE = 64
+
 CONFIG_EVENTS_REDIRECTED = 1
 POD_UNPOLICED = 1
+SERVICE_PROXY = 1
+SERVICE_ROUTED = 2
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -52,6 +56,8 @@ class EventKind(enum.IntEnum):
     """A connect() was sent to the egress listener."""
     INBOUND_REDIRECTED = 5
     """A connection was handed to the ingress listener."""
+    CONNECT_ROUTED = 6
+    """A connect() of a pod was sent where a route says."""
 
 
 class Reason(enum.IntEnum):
@@ -71,6 +77,7 @@ class Reason(enum.IntEnum):
     UNREADABLE = 11
     NO_MEMORY = 12
     FOREIGN_ADDRESS = 13
+    NOWHERE = 14
 
 
 class Counter(enum.IntEnum):
@@ -170,7 +177,8 @@ class PodValue(Layout):
     """struct pod."""
 
     identity: U32
-    flags: U32
+    flags: U16
+    namespace: U16
     ipv4: Address
     ipv6: Address
     uid: Annotated[bytes, ctypes.c_char * UID_SIZE]
@@ -213,11 +221,19 @@ class PolicyVerdict(Layout):
 
 
 @layout
+class NamespaceName(Layout):
+    """struct namespace_name."""
+
+    name: Annotated[bytes, ctypes.c_char * NAMESPACE_SIZE]
+
+
+@layout
 class ServiceKey(Layout):
     """struct service_key."""
 
     frontend: Endpoint
-    protocol: U32
+    protocol: U16
+    namespace: U16
 
 
 @layout
@@ -228,7 +244,7 @@ class ServiceValue(Layout):
     generation: U32
     count: U32
     total_weight: U32
-    proxy: U32
+    flags: U32
 
 
 @layout
@@ -327,6 +343,7 @@ STRUCTS: dict[str, type[Layout]] = {
     "policy_default": PolicyDefault,
     "policy_key": PolicyKey,
     "policy_entry": PolicyVerdict,
+    "namespace_name": NamespaceName,
     "service_key": ServiceKey,
     "service": ServiceValue,
     "backend_key": BackendKey,

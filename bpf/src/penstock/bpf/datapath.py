@@ -24,6 +24,7 @@ from penstock.bpf.events import CounterTable, EventReader
 from penstock.bpf.libbpf import BpfObject, library
 from penstock.bpf.maps import BpfMap
 from penstock.bpf.model import Pod, PolicyEntries, Service
+from penstock.bpf.namespace_table import NamespaceTable
 from penstock.bpf.namespaces import netns_cookie
 from penstock.bpf.policy_table import PolicyTable
 from penstock.bpf.service_table import Frontend, ServiceTable
@@ -75,9 +76,13 @@ class Datapath:
             BpfMap(maps["policy_defaults"], "policy_defaults", Index, abi.PolicyDefault),
             BpfMap(maps["policy"], "policy", abi.PolicyKey, abi.PolicyVerdict),
         )
+        self._namespaces = NamespaceTable(
+            BpfMap(maps["namespaces"], "namespaces", abi.NamespaceName, Index)
+        )
         self._services = ServiceTable(
             BpfMap(maps["services"], "services", abi.ServiceKey, abi.ServiceValue),
             BpfMap(maps["backends"], "backends", abi.BackendKey, abi.BackendValue),
+            self._namespaces,
         )
         self._counters = CounterTable(maps["counters"])
 
@@ -215,6 +220,7 @@ class Datapath:
         value = abi.PodValue(
             identity=pod.identity,
             flags=0 if pod.policed else abi.POD_UNPOLICED,
+            namespace=self._namespaces.number(pod.namespace),
             ipv4=Address.of(pod.ipv4),
             ipv6=Address.of(pod.ipv6),
             uid=uid,
@@ -251,6 +257,7 @@ class Datapath:
                 cookie=cookie.value,
                 identity=value.identity,
                 policed=not value.flags & abi.POD_UNPOLICED,
+                namespace=self._namespaces.name(value.namespace),
                 ipv4=ipv4 if isinstance(ipv4, IPv4Address) else None,
                 ipv6=ipv6 if isinstance(ipv6, IPv6Address) and int(ipv6) else None,
             )
@@ -295,8 +302,13 @@ class Datapath:
         self._services.remove(service)
 
     def services(self) -> set[Frontend]:
-        """Return (address, port, protocol) of everything that `set_service` has set."""
+        """Return the frontends of everything that `set_service` has set."""
         return set(self._services.frontends())
+
+    def keep_namespaces(self) -> None:
+        """Give the numbers of namespaces back that neither pods nor Services have any more."""
+        pods = {pod.namespace for pod in self.pods().values()}
+        self._namespaces.keep(pods | {one.clients for one in self._services.frontends()})
 
     # ---- what happens -----------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     identity: int
     policed: bool = True
     """False: neither judged nor redirected, but Services are served."""
+    namespace: str = ""
+    """Services that are made for its pods go before those for all; "" has none."""
     ipv4: IPv4Address | None = None
     ipv6: IPv6Address | None = None
 
@@ -49,6 +51,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
 
     address: IPAddress
     port: int
+    """0: who is led there is refused."""
     weight: int
     """Share of connections, 0 to 1_000_000; 0 gets none."""
 
@@ -62,6 +65,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     proxy: bool
     """TCP only: clients go to the egress listener, Envoy balances."""
     backends: tuple[Backend, ...]
+    clients: str = ""
+    """Namespace of the pods that it is for; "" is for all that have none of their own."""
+    routed: bool = False
+    """A route chose the backends: connections are reported."""
 
 
 class BpfEvent(msgspec.Struct, frozen=True, kw_only=True):

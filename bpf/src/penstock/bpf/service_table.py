@@ -7,11 +7,13 @@ and reads the service again (`service_pick` in `progs/services.h`), so no connec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from penstock.bpf.abi import (
     MAX_BACKENDS,
+    SERVICE_PROXY,
+    SERVICE_ROUTED,
     BackendKey,
     BackendValue,
     Endpoint,
@@ -22,6 +24,7 @@ from penstock.bpf.abi import (
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.maps import BpfMap
 from penstock.bpf.model import Backend, Service
+from penstock.bpf.namespace_table import NamespaceTable
 
 _LARGEST_TOTAL = 0xFFFFFFFF
 
@@ -32,11 +35,8 @@ class Frontend(NamedTuple):
     address: IPAddress
     port: int
     protocol: int
-
-    @property
-    def key(self) -> ServiceKey:
-        """Return the key as the map holds it."""
-        return ServiceKey(frontend=Endpoint.of(self.address, self.port), protocol=self.protocol)
+    clients: str = ""
+    """Namespace of the pods that it is for; "" is for all others."""
 
 
 class Known(NamedTuple):
@@ -44,7 +44,7 @@ class Known(NamedTuple):
 
     id: int
     generation: int
-    proxy: bool
+    flags: int
     backends: tuple[tuple[IPAddress, int, int], ...]
     """Address, port, cumulative weight."""
 
@@ -71,21 +71,28 @@ class ServiceTable:
         self,
         service_map: BpfMap[ServiceKey, ServiceValue],
         backend_map: BpfMap[BackendKey, BackendValue],
+        namespaces: NamespaceTable,
     ) -> None:
         """Read what the maps hold, and remove generations that nothing names."""
         self._services, self._backends = service_map, backend_map
+        self._namespaces = namespaces
         self._known: dict[Frontend, Known] = {}
         found: dict[tuple[int, int], dict[int, BackendValue]] = {}
         for key, backend in backend_map.items():
             found.setdefault((key.service, key.generation), {})[key.index] = backend
         for service_key, value in service_map.items():
             endpoint = service_key.frontend
-            frontend = Frontend(endpoint.address.ip, endpoint.port, service_key.protocol)
+            frontend = Frontend(
+                endpoint.address.ip,
+                endpoint.port,
+                service_key.protocol,
+                namespaces.name(service_key.namespace),
+            )
             members = found.pop((value.id, value.generation), {})
             self._known[frontend] = Known(
                 value.id,
                 value.generation,
-                bool(value.proxy),
+                value.flags,
                 tuple(_triple(members[index]) for index in sorted(members)),
             )
         self._next_id = max((known.id for known in self._known.values()), default=0) + 1
@@ -103,13 +110,22 @@ class ServiceTable:
             DatapathError: too many backends for one address family, or a map is full.
         """
         changed = False
-        for address in service.addresses:
-            members = [b for b in service.backends if b.address.version == address.version]
-            frontend = Frontend(address, service.port, service.protocol)
-            changed |= self._set(frontend, members, proxy=service.proxy)
+        flags = SERVICE_PROXY * service.proxy | SERVICE_ROUTED * service.routed
+        for frontend in frontends(service):
+            version = frontend.address.version
+            members = [b for b in service.backends if b.address.version == version]
+            changed |= self._set(frontend, members, flags)
         return changed
 
-    def _set(self, frontend: Frontend, members: Sequence[Backend], *, proxy: bool) -> bool:
+    def _key(self, frontend: Frontend) -> ServiceKey:
+        """Return the key as the map holds it."""
+        return ServiceKey(
+            frontend=Endpoint.of(frontend.address, frontend.port),
+            protocol=frontend.protocol,
+            namespace=self._namespaces.number(frontend.clients),
+        )
+
+    def _set(self, frontend: Frontend, members: Sequence[Backend], flags: int) -> bool:
         if len(members) > MAX_BACKENDS:
             raise DatapathError(
                 f"service {frontend.address} port {frontend.port}: {len(members)} backends, "
@@ -118,18 +134,18 @@ class ServiceTable:
         sums = cumulate([member.weight for member in members])
         backends = tuple((m.address, m.port, s) for m, s in zip(members, sums, strict=True))
         old = self._known.get(frontend)
-        if old is not None and (old.proxy, old.backends) == (proxy, backends):
+        if old is not None and (old.flags, old.backends) == (flags, backends):
             return False
-        new = Known(*self._name(old), proxy, backends)
+        key, new = self._key(frontend), Known(*self._name(old), flags, backends)
         self._write_backends(new)
         value = ServiceValue(
             id=new.id,
             generation=new.generation,
             count=len(backends),
             total_weight=sums[-1] if sums else 0,
-            proxy=proxy,
+            flags=flags,
         )
-        self._services.put(frontend.key, value)
+        self._services.put(key, value)
         self._known[frontend] = new
         if old is not None:
             self._forget(old.id, old.generation, range(len(old.backends)))
@@ -155,12 +171,12 @@ class ServiceTable:
 
     def remove(self, service: Service) -> None:
         """Remove the addresses of *service*; they are ordinary addresses from now on."""
-        for address in service.addresses:
-            self.remove_frontend(Frontend(address, service.port, service.protocol))
+        for frontend in frontends(service):
+            self.remove_frontend(frontend)
 
     def remove_frontend(self, frontend: Frontend) -> None:
         """Remove one virtual address."""
-        self._services.delete(frontend.key)
+        self._services.delete(self._key(frontend))
         known = self._known.pop(frontend, None)
         if known is not None:
             self._forget(known.id, known.generation, range(len(known.backends)))
@@ -168,6 +184,12 @@ class ServiceTable:
     def _forget(self, service: int, generation: int, indexes: Iterable[int]) -> None:
         for index in indexes:
             self._backends.delete(BackendKey(service=service, generation=generation, index=index))
+
+
+def frontends(service: Service) -> Iterator[Frontend]:
+    """Yield where a Service port is reached."""
+    for address in service.addresses:
+        yield Frontend(address, service.port, service.protocol, service.clients)
 
 
 def _triple(backend: BackendValue) -> tuple[IPAddress, int, int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -45,6 +45,8 @@ _HOST = ""
 _OWN = "@"
 """Before a uid among the owners: a local pod, by what it was registered with. It is known here
 first, so such an owner goes before others."""
+_SERVICE_PARTS = 4
+"""Of the name of a Service for all: what follows is the namespace that another one is for."""
 _NOBODY = 0
 """As whom a pod is known to the kernel that is not policed."""
 
@@ -63,8 +65,8 @@ class LocalPod(msgspec.Struct, frozen=True, kw_only=True):
 class Kernel(Protocol):
     """The maps of the datapath, one call for each entry; each call is atomic."""
 
-    def set_pod(self, pod: LocalPod, identity: int) -> None:
-        """Let the pod be judged as *identity*."""
+    def set_pod(self, pod: LocalPod, identity: int, namespace: str) -> None:
+        """Let the pod be judged as *identity*, and be served as one of *namespace*."""
         ...
 
     def remove_pod(self, uid: str) -> None:
@@ -94,6 +96,15 @@ class Kernel(Protocol):
     def remove_service(self, name: str) -> None:
         """Forget a Service port."""
         ...
+
+
+class Placed(NamedTuple):
+    """A local pod and as whom the kernel knows it."""
+
+    pod: LocalPod
+    identity: int
+    namespace: str = ""
+    """Of one that is judged."""
 
 
 class Affected(msgspec.Struct, frozen=True):
@@ -129,7 +140,7 @@ class NodeDatapath:
         self._own_claims: dict[str, Peer] = {}
         self._identities: dict[str, int] = {}
         self._enforced: dict[int, IdentityPolicy] = {}
-        self._pods: dict[str, tuple[LocalPod, int]] = {}
+        self._pods: dict[str, Placed] = {}
         self._services: dict[str, Service] = {}
 
     def identity_of(self, address: str) -> int:
@@ -149,10 +160,17 @@ class NodeDatapath:
         """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
         return self._vips.get((address, port), "")
 
-    def redirects(self, identity: int, address: str, port: int) -> bool:
-        """Return whether a TCP connect of *identity* to *address* is led to Envoy."""
+    def redirects(self, identity: int, address: str, port: int, *, namespace: str = "") -> bool:
+        """Return whether a TCP connect to *address* is led to Envoy.
+
+        Args:
+            identity: of the pod.
+            address: what it connects to.
+            port: of that.
+            namespace: of the pod.
+        """
         name = self.service_at(address, port)
-        service = self._services.get(f"{name}/{port}/tcp") if name else None
+        service = self._service_for(f"{name}/{port}/tcp/{namespace}") if name else None
         if service is not None and service.proxy:
             return True
         ends = [(b.address, b.port) for b in service.backends] if service else [(address, port)]
@@ -170,7 +188,12 @@ class NodeDatapath:
     def enforced_identity(self, uid: str) -> int | None:
         """Return as whom the kernel judges a local pod; None if it is closed or not judged."""
         held = self._pods.get(uid)
-        return held[1] if held and held[0].policed else None
+        return held.identity if held and held.pod.policed else None
+
+    def namespace_of(self, uid: str) -> str:
+        """Return of which namespace a local pod is for the kernel; "" if of none."""
+        held = self._pods.get(uid)
+        return held.namespace if held else ""
 
     def missing(self, uid: str) -> str:
         """Return why a local pod is still closed; "" if it is not."""
@@ -278,10 +301,11 @@ class NodeDatapath:
                 pass
 
     def _list_vips(self, old: Service | None, new: Service | None) -> None:
-        if old is not None:
+        # Those for one namespace are at the addresses of those for all.
+        if old is not None and not old.clients:
             for address in old.addresses:
                 self._vips.pop((address, old.port), None)
-        if new is not None:
+        if new is not None and not new.clients:
             for address in new.addresses:
                 self._vips[address, new.port] = f"{new.namespace}/{new.name}"
 
@@ -346,8 +370,13 @@ class NodeDatapath:
         return Affected(frozenset(self._pods_of(policies) | pods), changed, unproxied)
 
     def _is_proxied(self, name: str) -> bool:
-        service = self._services.get(name)
+        service = self._service_for(name)
         return service is not None and service.proxy
+
+    def _service_for(self, name: str) -> Service | None:
+        """Return the Service *name*, or the one for all if there is none for a namespace."""
+        for_all = "/".join(name.split("/", _SERVICE_PARTS)[:_SERVICE_PARTS])
+        return self._services.get(name) or self._services.get(for_all)
 
     def _wanted(self, identity: int) -> IdentityPolicy | None:
         policy = self.policies.get(identity)
@@ -376,14 +405,14 @@ class NodeDatapath:
             if (workload := self.workloads.get(uid)) and workload.identity in identities
         }  # fmt: skip
 
-    def _target(self, uid: str) -> tuple[LocalPod, int] | None:
+    def _target(self, uid: str) -> Placed | None:
         """Return the pod and as whom it should be judged; None if it must be closed."""
         pod, workload = self.local.get(uid), self.workloads.get(uid)
         if pod is not None and not pod.policed:
-            return pod, _NOBODY
+            return Placed(pod, _NOBODY)
         if pod is None or workload is None or workload.identity not in self.policies:
             return None
-        return pod, workload.identity
+        return Placed(pod, workload.identity, workload.namespace)
 
     def _moves(self, uid: str) -> bool:
         return self._target(uid) != self._pods.get(uid)
@@ -444,7 +473,7 @@ class NodeDatapath:
     def _open_pods(self, uids: Iterable[str]) -> None:
         for uid in sorted(uids):
             target = self._target(uid)
-            if target is None or (target[0].policed and target[1] not in self._enforced):
+            if target is None or (target.pod.policed and target.identity not in self._enforced):
                 continue
             if self._write(f"pod {uid}", self._kernel.set_pod, *target):
                 self._pods[uid] = target

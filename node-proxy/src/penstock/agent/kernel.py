@@ -16,6 +16,7 @@ from penstock.bpf import model
 from penstock.bpf.datapath import Datapath
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import netns_cookie
+from penstock.bpf.service_table import Frontend, frontends
 from penstock.bpf.sockdiag import destroy_connections
 from penstock.meta.paths import netns_of
 from penstock.runtime.files import replace_link
@@ -38,8 +39,8 @@ class BpfKernel:
         self._held: dict[str, int] = {}
         """File descriptors of pods' network namespaces: by then their paths may mean others."""
 
-    def set_pod(self, pod: LocalPod, identity: int) -> None:
-        """Let the pod be judged as *identity*."""
+    def set_pod(self, pod: LocalPod, identity: int, namespace: str) -> None:
+        """Let the pod be judged as *identity*, and be served as one of *namespace*."""
         addresses = [ipaddress.ip_address(address) for address in pod.addresses]
         self._datapath.set_pod(
             model.Pod(
@@ -47,6 +48,7 @@ class BpfKernel:
                 cookie=pod.cookie,
                 identity=identity,
                 policed=pod.policed,
+                namespace=namespace,
                 ipv4=next((a for a in addresses if isinstance(a, IPv4Address)), None),
                 ipv6=next((a for a in addresses if isinstance(a, IPv6Address)), None),
             )
@@ -150,27 +152,30 @@ class BpfKernel:
             self._datapath.remove_pod(uid)
         for uid in self._datapath.attached_netns() - state.local.keys():
             self._datapath.detach_netns(uid)
-        wanted = {(a, s.port, s.protocol) for s in self._services.values() for a in s.addresses}
-        for frontend in self._datapath.services():
-            if tuple(frontend) not in wanted:
-                self._datapath.remove_service(_frontend(*frontend))
+        wanted = {one for service in self._services.values() for one in frontends(service)}
+        for frontend in self._datapath.services() - wanted:
+            self._datapath.remove_service(_alone(frontend))
         for address in self._datapath.identities():
             if not isinstance(address, IPNetwork) and not state.is_known(str(address)):
                 self._datapath.remove_identity(address)
         for identity in self._datapath.policies() - state.policies.keys():
             self._datapath.remove_policy(identity)
+        self._datapath.keep_namespaces()
 
     def _remove_addresses(self, old: model.Service, new: model.Service) -> None:
-        same_port = (old.port, old.protocol) == (new.port, new.protocol)
-        for address in old.addresses:
-            if not same_port or address not in new.addresses:
-                self._datapath.remove_service(_frontend(address, old.port, old.protocol))
+        for frontend in set(frontends(old)) - set(frontends(new)):
+            self._datapath.remove_service(_alone(frontend))
 
 
-def _frontend(address: IPv4Address | IPv6Address, port: int, protocol: int) -> model.Service:
+def _alone(frontend: Frontend) -> model.Service:
     """Return a Service with one address, for removal."""
     return model.Service(
-        addresses=(address,), port=port, protocol=protocol, proxy=False, backends=()
+        addresses=(frontend.address,),
+        port=frontend.port,
+        protocol=frontend.protocol,
+        proxy=False,
+        backends=(),
+        clients=frontend.clients,
     )
 
 
@@ -184,4 +189,6 @@ def _service(service: Service) -> model.Service:
             model.Backend(ipaddress.ip_address(b.address), b.port, b.weight)
             for b in service.backends
         ),
+        clients=service.clients,
+        routed=service.routed,
     )

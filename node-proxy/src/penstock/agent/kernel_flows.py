@@ -13,7 +13,15 @@ from penstock.ir.policy import TCP, Direction, Verdict
 from penstock.meta.names import Origin
 
 REDIRECTS = frozenset({EventKind.REDIRECTED, EventKind.INBOUND_REDIRECTED})
-FAILURES = frozenset({Reason.NO_BACKEND, Reason.NO_LISTENER, Reason.NO_MEMORY, Reason.UNREADABLE})
+FAILURES = frozenset(
+    {
+        Reason.NO_BACKEND,
+        Reason.NO_LISTENER,
+        Reason.NO_MEMORY,
+        Reason.NOWHERE,
+        Reason.UNREADABLE,
+    }
+)
 """Reasons that are not the doing of a policy."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
@@ -32,6 +40,7 @@ _TEXTS = {
     Reason.UNREADABLE: "the packet cannot be read",
     Reason.NO_MEMORY: "the kernel has no memory",
     Reason.FOREIGN_ADDRESS: "the pod used an address that is not its own",
+    Reason.NOWHERE: "the backend that the route chose is not there",
 }
 
 
@@ -66,6 +75,8 @@ def flow_of_event(event: BpfEvent, node: str, datapath: NodeDatapath, offset: fl
 def _verdict(event: BpfEvent) -> FlowVerdict:
     if event.kind in REDIRECTS:
         return FlowVerdict.REDIRECTED
+    if event.kind is EventKind.CONNECT_ROUTED:
+        return FlowVerdict.FORWARDED
     return FlowVerdict.ERROR if event.reason in FAILURES else FlowVerdict.DENIED
 
 

@@ -15,7 +15,7 @@ class NoDatapathError(PenstockError):
 class NoKernel:
     """Enforces nothing; a pod is refused rather than left open."""
 
-    def set_pod(self, pod: LocalPod, identity: int) -> None:
+    def set_pod(self, pod: LocalPod, identity: int, namespace: str) -> None:
         """Do nothing."""
 
     def remove_pod(self, uid: str) -> None:

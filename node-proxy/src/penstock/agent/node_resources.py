@@ -62,6 +62,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int
     proxy: bool
     backends: tuple[Backend, ...]
+    clients: str = ""
+    """Namespace of the pods that it is for; "" is for all that have none of their own."""
+    routed: bool = False
+    """A route chose the backends."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +176,8 @@ def service_of(sent: node_pb2.Service) -> Service:
         protocol=sent.protocol,
         proxy=sent.proxy,
         backends=tuple(Backend(canonical(b.address), b.port, b.weight) for b in sent.backends),
+        clients=sent.clients,
+        routed=sent.routed,
     )
 
 

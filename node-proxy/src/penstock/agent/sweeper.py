@@ -122,7 +122,9 @@ class Sweeper:
             self._list(netns),
             envoy_cgroups=self._envoy_cgroups(),
             original=functools.partial(self._original, pod.cookie),
-            redirects=functools.partial(self._datapath.redirects, identity),
+            redirects=functools.partial(
+                self._datapath.redirects, identity, namespace=self._datapath.namespace_of(uid)
+            ),
         )
 
     def _sweep(self, pods: Collection[str], addresses: Collection[str]) -> int:
