@@ -25,6 +25,11 @@ def route(
     return raw(kind, "r", {"parentRefs": parents, "rules": written, **spec})
 
 
+def on_service(kind: str, rule: Json | None = None, **spec: object) -> Thing:
+    rules = [rule or {"backendRefs": [BACKEND]}]
+    return raw(kind, "r", {"parentRefs": [objects.on_service("web")], "rules": rules, **spec})
+
+
 def redirecting(*more: Json) -> Json:
     redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "b.test"}}
     return {"filters": [redirect, *more]}
@@ -81,6 +86,19 @@ CASES = (
     case("of two kinds of routes for one hostname the older one's is accepted alone",
          "Route Accepted False Conflicted", route(kind="GRPCRoute"),
          raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+    case("a TCPRoute on a Service holds for its ports",
+         "Route Accepted True Accepted", on_service("TCPRoute"), WEB),
+    case("a UDPRoute on a Service asks for a port of UDP",
+         "Route Accepted False NoMatchingParent", on_service("UDPRoute"), WEB),
+    case("a TLSRoute on a Service is not served",
+         "Route Accepted False UnsupportedValue",
+         on_service("TLSRoute", hostnames=["a.test"]), WEB),
+    case("an HTTPRoute goes before a TCPRoute on a port of a Service",
+         "Route Accepted False Conflicted", on_service("TCPRoute"),
+         raw("HTTPRoute", "h", {"parentRefs": [objects.on_service("web")]}), WEB),
+    case("a backend of a TCPRoute on a Service that is not there is not found",
+         "Route ResolvedRefs False BackendNotFound",
+         on_service("TCPRoute", {"backendRefs": [BACKEND | {"name": "none"}]}), WEB),
     case("references that lead somewhere are resolved",
          "Route ResolvedRefs True ResolvedRefs", route(), GATEWAY, WEB),
     case("a backend of another namespace needs a grant",

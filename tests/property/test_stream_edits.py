@@ -17,7 +17,7 @@ from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
 from penstock.xds import types
 from penstock.xds.snapshot import Snapshot
-from support import objects, streams
+from support import objects, policies, streams
 from support.pki import issue, tls_secret_raw
 
 NODE = "n1"
@@ -28,9 +28,22 @@ CONFIG_MAP = streams.tls("one", AUTHORITY)[0]
 CERTIFICATE = objects.made(tls_secret_raw("cert", "shop", [issue(*NAMES)]))
 FIXED = [
     objects.gateway_class(),
-    *(objects.service(name, one.replace("244", "96")) for name, one in ADDRESSES.items()),
+    *(objects.service(name, one.replace("244", "96"), udp=True) for name, one in ADDRESSES.items()),
 ]
 Thing = Object | Broken
+
+CLIENT = objects.pod("client", "10.244.0.9", {"app": "client"}, namespace="team")
+SERVER = objects.pod("one", ADDRESSES["one"], {"app": "one"})
+POLICY = objects.made(
+    policies.cnp(
+        {
+            "endpointSelector": policies.app("client"),
+            "egress": [policies.http_port("8080", {"method": "GET"})],
+        },
+        namespace="team",
+    )
+)
+"""By which connections to some endpoints are judged request by request."""
 
 names = st.sampled_from(sorted(ADDRESSES))
 shares = st.lists(
@@ -87,18 +100,37 @@ def routes(draw: st.DrawFn) -> Thing:
     kind = draw(st.sampled_from(("TLSRoute", "TCPRoute", "UDPRoute")))
     hosts = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True))
     more: dict[str, Any] = {"hostnames": hosts} if kind == "TLSRoute" else {}
+    if draw(st.booleans()):
+        more["parentRefs"] = [objects.on_service(draw(names), "shop")]
     since = f"2026-01-0{draw(st.integers(1, 3))}T00:00:00Z"
-    return streams.route(kind, f"r{draw(st.integers(0, 2))}", draw(shares), since=since, **more)
+    return streams.route(
+        kind,
+        f"r{draw(st.integers(0, 2))}",
+        draw(shares),
+        since=since,
+        namespace=draw(st.sampled_from(("shop", "shop", "team"))),
+        **more,
+    )
+
+
+@st.composite
+def http_routes(draw: st.DrawFn) -> Thing:
+    parent = objects.on_service(draw(names), "shop")
+    namespace = draw(st.sampled_from(("shop", "team")))
+    return objects.http_route("h", parent=parent, backends=draw(shares), namespace=namespace)
 
 
 def _endpoints(name: str, numbers: set[str]) -> Thing:
-    return objects.endpoint_slice(name, sorted(ADDRESSES[one] for one in numbers))
+    found = sorted(ADDRESSES[one] for one in numbers)
+    return objects.endpoint_slice(name, found, udp=True)
 
 
 one_object = st.one_of(
     gateways,
     routes(),
     routes(),
+    http_routes(),
+    st.sampled_from((CLIENT, SERVER, POLICY)),
     st.builds(_endpoints, names, st.sets(names, max_size=2)),
     names.map(lambda name: streams.tls(name, AUTHORITY)[1]),
     st.sampled_from((CONFIG_MAP, CERTIFICATE)),

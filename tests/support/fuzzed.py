@@ -75,7 +75,7 @@ def _aimed(raw: Json, parent: Json | None) -> Json:
     if kind.endswith("Route"):
         spec["parentRefs"] = [parent]
         if kind in ("TCPRoute", "UDPRoute", "TLSRoute"):
-            spec["parentRefs"] = [{"name": "gw"}, {"name": "a"}, {"name": "b"}]
+            spec["parentRefs"] = [{"name": "gw"}, {"name": "a"}, {"name": "b"}, _ON_SERVICE]
     elif kind == "Gateway":
         spec["gatewayClassName"] = "penstock"
     elif kind == "ListenerSet":

@@ -215,32 +215,41 @@ def _grpc_route(
 
 
 def stream_routes(number: int) -> st.SearchStrategy[Object | Broken]:
-    """Return routes for TLS, connections and datagrams at the one Gateway; some are misplaced."""
+    """Return routes for TLS, connections and datagrams; some are misplaced."""
     names = st.sampled_from(["a.test", "*.test", "ended.test", "x.passed.test"])
     return st.builds(
         _stream_route,
         st.sampled_from([TLSRoute, TCPRoute, UDPRoute]),
         st.just(f"s{number}"),
-        listener=st.sampled_from([None, *STREAM_LISTENERS, "http", "none"]),
+        parent=st.one_of(
+            st.sampled_from([None, *STREAM_LISTENERS, "http", "none"]).map(_at_listener),
+            apps.map(lambda app: objects.on_service(app, "shop")),
+        ),
+        namespace=st.sampled_from((*NAMESPACES[:1] * 3, *NAMESPACES)),
         hosts=st.lists(names, unique=True, min_size=1, max_size=2),
         to=backends,
         since=st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", None]),
     )
 
 
+def _at_listener(name: str | None) -> dict[str, Any]:
+    section = {} if name is None else {"sectionName": name}
+    return {"name": "gw", "namespace": "shop", **section}
+
+
 def _stream_route(
     kind: type[TLSRoute | TCPRoute | UDPRoute],
     name: str,
     *,
-    listener: str | None,
+    parent: dict[str, Any],
+    namespace: str,
     hosts: list[str],
     to: list[tuple[str, int]],
     since: str | None,
 ) -> Object | Broken:
-    parent = {"name": "gw"} | ({} if listener is None else {"sectionName": listener})
-    refs = [objects.backend_ref(app, weight) for app, weight in to]
+    refs = [objects.backend_ref(app, weight) | {"namespace": "shop"} for app, weight in to]
     spec: dict[str, Any] = {"parentRefs": [parent], "rules": [{"backendRefs": refs}]}
-    metadata: dict[str, Any] = {"name": name, "namespace": "shop"}
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     return decode(
         kind,
         {

@@ -13,15 +13,21 @@ SINCE = "2026-01-02T00:00:00Z"
 
 
 def route(
-    kind: str, name: str, backends: Sequence[tuple[str, int]], *, since: str = SINCE, **spec: Any
+    kind: str,
+    name: str,
+    backends: Sequence[tuple[str, int]],
+    *,
+    since: str = SINCE,
+    namespace: str = "shop",
+    **spec: Any,
 ) -> Object | Broken:
     """Return a route of Gateway front to port 80 of Services, and to XBackends, by weight."""
-    refs = [objects.backend_ref(one, weight) for one, weight in backends]
+    refs = [objects.backend_ref(one, weight) | {"namespace": "shop"} for one, weight in backends]
     return objects.made(
         {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": kind,
-            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": since},
             "spec": {"parentRefs": [{"name": "front"}], "rules": [{"backendRefs": refs}], **spec},
         }
     )

@@ -15,7 +15,12 @@ import msgspec
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.conditions import fails, holds
-from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP, ParentReference
+from penstock.gatewayapi.fields import (
+    CORE_GROUP,
+    GATEWAY_GROUP,
+    ParentReference,
+    carrier_of,
+)
 from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.hostname import ANY, intersection, specificity
@@ -208,6 +213,7 @@ def attach_to_service(
         service: what *parent* points at; None if it does not exist.
     """
     target = target_of(parent, route.key)
+    carrier = carrier_of(route.kind)
     same = target.namespace == route.key.namespace
     role = MeshRole.PRODUCER if same else MeshRole.CONSUMER
 
@@ -215,7 +221,7 @@ def attach_to_service(
         condition = fails("Accepted", reason, route.generation, message)
         return ServiceAttachment(parent=parent, role=role, ports=(), accepted=condition)
 
-    if route.kind in STREAM_KINDS:
+    if route.kind == "TLSRoute":
         return refused("UnsupportedValue", f"{route.kind}s are served at Gateways only")
     if service is None:
         return refused("NoMatchingParent", f"there is no Service {target}")
@@ -230,13 +236,13 @@ def attach_to_service(
         sorted(
             port.port
             for port in service.spec.ports
-            if port.protocol == "TCP"
+            if port.protocol == carrier
             and parent.port in (None, port.port)
             and parent.section_name in (None, port.name)
         )
     )
     if not ports:
-        return refused("NoMatchingParent", f"Service {target} has no such TCP port")
+        return refused("NoMatchingParent", f"Service {target} has no such {carrier} port")
     text = f"{role.value} route of port {', '.join(map(str, ports))}"
     return ServiceAttachment(
         parent=parent,

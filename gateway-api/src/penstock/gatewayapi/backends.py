@@ -18,6 +18,7 @@ from penstock.gatewayapi.fields import (
     CORE_GROUP,
     BackendObjectReference,
     WeightedBackendReference,
+    carrier_of,
 )
 from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grants import Referent, Referrer, permitted
@@ -51,7 +52,6 @@ UNSPOKEN = {
     "ListenerSet": TLS_PROTOCOLS,
 }
 """Values of appProtocol by which requests of a kind of route, or listener, cannot be forwarded."""
-_CARRIERS = {"UDPRoute": "UDP"}
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +226,7 @@ def _port(service: kinds.Service, number: int, kind: str) -> ServicePort | Unres
     candidates = [port for port in service.spec.ports if port.port == number]
     if not candidates:
         return Unresolved("BackendNotFound", f"Service {name} has no port {number}")
-    carrier = _CARRIERS.get(kind, "TCP")
+    carrier = carrier_of(kind)
     port = next((one for one in candidates if one.protocol == carrier), None)
     if port is None:
         protocol = candidates[0].protocol

@@ -22,6 +22,12 @@ _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 CORE_GROUP = ""
 
+
+def carrier_of(route_kind: str) -> str:
+    """Return the protocol of the ports of Services that a kind of routes is about."""
+    return "UDP" if route_kind == "UDPRoute" else "TCP"
+
+
 Group = Annotated[str, Meta(max_length=253, pattern=rf"^({_SUBDOMAIN})?\Z")]
 Kind = Annotated[
     str, Meta(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?\Z")

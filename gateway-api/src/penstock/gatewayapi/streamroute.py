@@ -12,10 +12,15 @@ from penstock.core.objects import Broken
 from penstock.gatewayapi.backends import References, resolve
 from penstock.gatewayapi.faults import STREAM_REFUSAL
 from penstock.gatewayapi.precedence import Age
-from penstock.gatewayapi.stream_resources import StreamRoute
-from penstock.gatewayapi.translation import TranslatedRoute, default_gateways
+from penstock.gatewayapi.stream_resources import StreamRoute, TCPRoute
+from penstock.gatewayapi.translation import (
+    PlacedRoute,
+    TranslatedRoute,
+    default_gateways,
+    route_name,
+)
 from penstock.gatewayapi.verdict import verdict_of, verdict_of_broken
-from penstock.ir.route import Backend, InvalidBackend
+from penstock.ir.route import Backend, Forward, InvalidBackend, Route, RouteMatch
 from penstock.meta.names import Origin
 from penstock.meta.problems import Problem, Severity
 
@@ -40,13 +45,27 @@ def translate(route: StreamRoute | Broken, references: References) -> Translated
         for place, ref in enumerate(rule.backend_refs)
     )
     problems = (*_problems(backends), *default_gateways(route.spec.use_default_gateways))
+    requests = references.mesh and route.kind == TCPRoute.kind
     return TranslatedRoute(
         key=route.key,
         age=age,
-        routes=(),
+        routes=(_of_requests(route, backends),) if requests else (),
         backends=backends,
         verdict=verdict_of([()], backends, route.metadata.generation, STREAM_REFUSAL),
         problems=problems,
+    )
+
+
+def _of_requests(route: StreamRoute, backends: tuple[Backend, ...]) -> PlacedRoute:
+    """Return the same for requests: where rules of policies read them, Envoy balances."""
+    return PlacedRoute(
+        Route(
+            name=route_name(route.ref, (0, 0)),
+            match=RouteMatch(),
+            action=Forward(backends=backends),
+            origin=Origin(route.ref),
+        ),
+        (0, 0),
     )
 
 

@@ -62,7 +62,7 @@ class TranslatedRoute(msgspec.Struct, frozen=True, kw_only=True):
     age: Age
     routes: tuple[PlacedRoute, ...]
     backends: tuple[Backend, ...] = ()
-    """Of a route that is no HTTP: where everything goes."""
+    """Of a route that is no HTTP: where everything goes, whoever carries it."""
     verdict: Verdict
     problems: tuple[Problem, ...]
 
@@ -148,7 +148,7 @@ def assembled(
         key=route.key,
         age=Age.of(route.key, route.metadata.creation_timestamp),
         routes=tuple(
-            PlacedRoute(_route(rule, match.match, _name(route.ref, at)), at, match.path)
+            PlacedRoute(_route(rule, match.match, route_name(route.ref, at)), at, match.path)
             for index, rule in enumerate(rules)
             for place, match in enumerate(rule.matches)
             for at in ((index, place),)
@@ -161,7 +161,7 @@ def assembled(
 def refused(route: Broken, refusal: Refusal) -> TranslatedRoute:
     """Return a route that did not decode: it answers *refusal* to everything on its hostnames."""
     answer = Route(
-        name=_name(route.ref, (0, 0)),
+        name=route_name(route.ref, (0, 0)),
         match=RouteMatch(),
         action=Respond(status=refusal.status),
         origin=Origin(route.ref),
@@ -175,7 +175,7 @@ def refused(route: Broken, refusal: Refusal) -> TranslatedRoute:
     )
 
 
-def _name(route: ObjectRef, at: tuple[int, int]) -> str:
+def route_name(route: ObjectRef, at: tuple[int, int]) -> str:
     """Return the name of a match of a rule; a kind is never the name of a namespace."""
     name = f"{route.namespace}/{route.name}/{at[0]}/{at[1]}"
     return name if route.kind == UNPREFIXED else f"{route.kind}/{name}"

@@ -35,7 +35,7 @@ from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
 from penstock.gatewayapi.shadows import asked_by
-from penstock.gatewayapi.stream_resources import StreamRoute
+from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute
 from penstock.gatewayapi.trust import TrustSources
 from penstock.gatewayapi.versions import GROUPS
 from penstock.incremental.collection import Collection
@@ -235,6 +235,7 @@ class GatewayCollections:
                 "authority": _authorities,
                 "consumer": _route_consumers,
                 "weighted": _weighted,
+                "streamed": _streamed,
                 "grpc": _grpc,
                 "upstream": _upstream,
                 "asked": lambda _, route: asked_by(route),
@@ -444,8 +445,25 @@ def _route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
 
 def _weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if some rule shares its requests among several backends."""
-    if any(len(rule.backend_refs) > 1 for rule in _http_rules(route)):
+    if any(len(rule.backend_refs) > 1 for rule in (*_http_rules(route), *_of_streams(route))):
         yield ALL
+
+
+def _streamed(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports that a TCPRoute on a Service leads to."""
+    for rule in _of_streams(route):
+        for ref in rule.backend_refs:
+            if ref.port is not None:
+                name = NamespacedName(ref.namespace or key.namespace, ref.name)
+                yield ServicePort(name, ref.port)
+
+
+def _of_streams(route: AnyRoute | Broken) -> tuple[StreamRule, ...]:
+    """Return the rules of a TCPRoute on a Service, by which requests may go, too."""
+    if not isinstance(route, TCPRoute):
+        return ()
+    on_service = any(kind_of(one) is ParentKind.SERVICE for one in route.spec.parent_refs)
+    return route.spec.rules if on_service else ()
 
 
 def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import assert_never
 
 import msgspec
 
 from penstock.compiler.addresses import frontends
 from penstock.compiler.database import Database
-from penstock.compiler.routing import mesh_host
-from penstock.compiler.services import PROTOCOLS, Backend, KernelPort, backends
+from penstock.compiler.routing import (
+    Clients,
+    RouteFor,
+    clients_of,
+    head,
+    kinds_on,
+    mesh_host,
+    routes_on,
+    translated,
+)
+from penstock.compiler.services import (
+    PROTOCOLS,
+    Backend,
+    KernelPort,
+    backends,
+    egress_reads_http,
+)
+from penstock.compiler.shares import shared_out
+from penstock.envoy.endpoint import Place
 from penstock.envoy.scope import destination, egress_key
+from penstock.gatewayapi.attach import STREAM_KINDS, MeshRole
+from penstock.gatewayapi.fields import carrier_of
 from penstock.incremental.query import query
 from penstock.ir.route import Action, Forward, Redirect, Respond, ServiceBackend, ServicePort
+from penstock.ir.route import Backend as RouteBackend
 from penstock.meta.limits import BACKENDS_JUDGED_AT_CONNECT
-from penstock.meta.names import Origin
+from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
+
+_NOWHERE = {4: ("0.0.0.0", 0), 6: ("::", 0)}  # noqa: S104 - nobody listens there
+"""By IP version, where the share of a backend goes that is not there: the kernel refuses it."""
 
 
 class KernelService(msgspec.Struct, frozen=True, order=True):
@@ -26,6 +51,74 @@ class KernelService(msgspec.Struct, frozen=True, order=True):
 
     port: KernelPort
     proxy: bool
+    clients: str = ""
+    """Namespace of the pods that it is for; "" is for all that have none of their own."""
+    routed: bool = False
+    """It is balanced by a route."""
+
+
+def kernel_services(db: Database, port: KernelPort) -> tuple[KernelService, ...]:
+    """Return what the kernel is told of a Service port.
+
+    One for all clients, while Envoy can tell them apart; with a route that the kernel goes by, one
+    for each namespace of consumers, too.
+    """
+    target = ServicePort(port.service, port.port)
+    here = [one for one in routes_on(db, target) if carrier_of(one[0].kind) == port.protocol]
+    if not any(name.kind in STREAM_KINDS for name, _ in here):
+        read = port.protocol == "TCP" and egress_reads_http(db, target)
+        return (KernelService(port, proxy=read or bool(here)),)
+    consumers = sorted({name.namespace for name, role in here if role is MeshRole.CONSUMER})
+    return tuple(_for_clients(db, port, clients) for clients in ("", *consumers))
+
+
+def _for_clients(db: Database, port: KernelPort, clients: str) -> KernelService:
+    at = StreamAt(ServicePort(port.service, port.port), Clients(port.protocol, clients))
+    route = stream_route_on(db, at)
+    proxy = port.protocol == "TCP" and _is_led_to_envoy(db, at, route)
+    return KernelService(port, proxy, clients, routed=route is not None and not proxy)
+
+
+def _is_led_to_envoy(db: Database, at: StreamAt, route: ObjectRef | None) -> bool:
+    if route is not None:
+        return reads_http(db, route)
+    return at.clients in kinds_on(db, at.target) or egress_reads_http(db, at.target)
+
+
+class StreamAt(msgspec.Struct, frozen=True, order=True):
+    """A Service port, and for whom."""
+
+    target: ServicePort
+    clients: Clients
+
+
+@query
+def stream_route_on(db: Database, key: StreamAt) -> ObjectRef | None:
+    """Return the route by which connections or datagrams to a Service port go: the oldest."""
+    asking = (
+        about
+        for name, role in routes_on(db, key.target)
+        if name.kind in STREAM_KINDS and clients_of(name, role) == key.clients
+        for about in (head(db, name),)
+        if about is not None
+    )
+    first = min(asking, key=attrgetter("age"), default=None)
+    return None if first is None else ObjectRef(first.kind, first.key.namespace, first.key.name)
+
+
+@query
+def reads_http(db: Database, route: ObjectRef) -> bool:
+    """Tell whether some client's egress rules read HTTP on the way to a backend of a TCPRoute."""
+    found = translated(db, RouteFor(route, mesh=True))
+    return any(
+        isinstance(one, ServiceBackend) and egress_reads_http(db, one.target)
+        for one in (found.backends if found is not None else ())
+    )
+
+
+def is_sent_requests(db: Database, target: ServicePort) -> bool:
+    """Tell whether Envoy balances what TCPRoutes on Services lead to a Service port."""
+    return any(reads_http(db, name) for name in db.routes.bucket("streamed", target))
 
 
 @query
@@ -35,6 +128,8 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
     addresses = frontends(db, port.service)
     if not addresses:
         return None
+    asked = StreamAt(ServicePort(port.service, port.port), Clients(port.protocol, of.clients))
+    route = stream_route_on(db, asked) if of.routed else None
     made = node_pb2.Service(
         namespace=port.service.namespace,
         name=port.service.name,
@@ -42,26 +137,59 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
         port=port.port,
         protocol=PROTOCOLS[port.protocol],
         proxy=of.proxy,
+        clients=of.clients,
+        routed=of.routed,
     )
-    found = judged_backends(db, port) if of.proxy else backends(db, port)
-    for backend in found:
-        made.backends.add(address=backend.address, port=backend.port, weight=1)
+    for place, weight in _shares(db, of, route).items():
+        made.backends.add(address=place[0], port=place[1], weight=weight)
     name = f"{port.service}/{port.port}/{port.protocol.lower()}"
+    name = f"{name}/{of.clients}" if of.clients else name
     needs = _scopes(addresses, port.port) if of.proxy else ()
-    return encode_resource(types.SERVICE, name, made, [Origin.of("Service", port.service)], needs)
+    origins = [Origin.of("Service", port.service), *([Origin(route)] if route is not None else [])]
+    return encode_resource(types.SERVICE, name, made, origins, needs)
+
+
+def _shares(db: Database, of: KernelService, route: ObjectRef | None) -> dict[Place, int]:
+    """Return the endpoints with their weights."""
+    if route is None:
+        found = judged_backends(db, of) if of.proxy else backends(db, of.port)
+        return {(one.address, one.port): 1 for one in found}
+    made = translated(db, RouteFor(route, mesh=True))
+    shares: dict[Place, int] = {}
+    for version in sorted({_version(one) for one in frontends(db, of.port.service)}):
+        places = functools.partial(_places, db, of.port.protocol, version)
+        shares |= shared_out(made.backends if made is not None else (), places)
+    return shares
+
+
+def _places(db: Database, carrier: str, version: int, backend: RouteBackend) -> Sequence[Place]:
+    """Return where a virtual address of one IP version leads the share of a backend."""
+    if not isinstance(backend, ServiceBackend):
+        return (_NOWHERE[version],)
+    port = KernelPort(backend.target.service, backend.target.port, carrier)
+    found = [
+        (one.address, one.port) for one in backends(db, port) if _version(one.address) == version
+    ]
+    return found or (_NOWHERE[version],)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
 
 
 @query
-def judged_backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
+def judged_backends(db: Database, of: KernelService) -> tuple[Backend, ...]:
     """Return the endpoints that requests to a proxied port may reach.
 
     A client to whom policy denies all of them is refused when it connects. None at all means that
     Envoy answers: because some request is redirected, or because there are no endpoints, or more
     than the kernel would look at.
     """
-    target = ServicePort(port.service, port.port)
+    target = ServicePort(of.port.service, of.port.port)
     found: set[Backend] = set()
     for route in mesh_host(db, target).routes:
+        if of.clients not in {"", route.match.namespace}:
+            continue
         endpoints = _endpoints(db, route.action)
         if endpoints is None:
             return ()

@@ -31,12 +31,10 @@ from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import ALL, Database, HostnameAt
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
-from penstock.compiler.kernel_services import KernelService
 from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.merged_listeners import parent_of
 from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
-from penstock.compiler.routing import routes_on
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import secret_nodes
 from penstock.compiler.selected import external_place
@@ -86,10 +84,12 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
     yield from _balanced(db, service)
     for spec in service.spec.ports:
         target = ServicePort(service.key, spec.port)
-        proxied = spec.protocol == "TCP" and governed(db, target)
-        if addresses:
-            port = KernelPort(service.key, spec.port, spec.protocol)
-            yield Output(kernel_services.kernel_service, KernelService(port, proxy=proxied))
+        told = kernel_services.kernel_services(
+            db, KernelPort(service.key, spec.port, spec.protocol)
+        )
+        proxied = any(one.proxy for one in told)
+        for one in told if addresses else ():
+            yield Output(kernel_services.kernel_service, one)
         if spec.protocol != "TCP":
             continue
         yield from _clusters(db, target, proxied=proxied)
@@ -112,14 +112,11 @@ def _balanced(db: Database, service: Service) -> Iterator[Output]:
     yield from _answering(db, service.ref)
 
 
-def governed(db: Database, target: ServicePort) -> bool:
-    """Tell whether clients of a Service port are led to Envoy: routes, or egress rules on HTTP."""
-    return bool(routes_on(db, target)) or services.egress_reads_http(db, target)
-
-
 def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[Output]:
     kinds = {
-        Role.MESH: proxied or db.routes.holds("backend", (ParentKind.SERVICE, target)),
+        Role.MESH: proxied
+        or db.routes.holds("backend", (ParentKind.SERVICE, target))
+        or kernel_services.is_sent_requests(db, target),
         Role.GATEWAY: db.routes.holds("backend", (ParentKind.GATEWAY, target)),
     }
     for role, wanted in kinds.items():

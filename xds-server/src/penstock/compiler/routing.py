@@ -24,7 +24,7 @@ from penstock.gatewayapi.attach import (
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.contest import first_kind, settled_on_service
 from penstock.gatewayapi.faults import Fault
-from penstock.gatewayapi.fields import ParentReference
+from penstock.gatewayapi.fields import ParentReference, carrier_of
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
 from penstock.gatewayapi.merged import lets_in, place_of
 from penstock.gatewayapi.resources import ReferenceGrant
@@ -59,6 +59,15 @@ class RankedFor(msgspec.Struct, frozen=True, order=True):
     route: ObjectRef
     written: str = "*"
     mesh: bool = True
+
+
+class Clients(msgspec.Struct, frozen=True, order=True):
+    """For whom a route on a port of a Service holds."""
+
+    carrier: str = "TCP"
+    """Or "UDP": ports of the same number have nothing to do with each other."""
+    namespace: str = ""
+    """Of consumers; "" is all that have no routes of their own."""
 
 
 class ParentOf(msgspec.Struct, frozen=True, order=True):
@@ -150,21 +159,23 @@ def _on_service(db: Database, key: ParentOf) -> ServiceAttachment | None:
 
 
 @query
-def kinds_on(db: Database, target: ServicePort) -> dict[str, str]:
-    """Return the kind of routes that governs a Service port: by namespace of consumers, or ""."""
-    found: dict[str, set[str]] = {}
+def kinds_on(db: Database, target: ServicePort) -> dict[Clients, str]:
+    """Return the kind of routes that governs a Service port, for each group of clients."""
+    found: dict[Clients, set[str]] = {}
     for name in db.routes.bucket("parent", (ParentKind.SERVICE, target.service)):
         route = head(db, name)
         for index, parent in enumerate(route.parents if route is not None else ()):
             if kind_of(parent) is ParentKind.SERVICE:
                 wanted = _on_service(db, ParentOf(name, index))
                 if wanted is not None and target.port in wanted.ports:
-                    found.setdefault(_group(name, wanted), set()).add(name.kind)
+                    found.setdefault(clients_of(name, wanted.role), set()).add(name.kind)
     return {group: first_kind(kinds) for group, kinds in found.items()}
 
 
-def _group(route: ObjectRef, attachment: ServiceAttachment) -> str:
-    return route.namespace if attachment.role is MeshRole.CONSUMER else ""
+def clients_of(route: ObjectRef, role: MeshRole) -> Clients:
+    """Return for whom a route on a Service holds."""
+    namespace = route.namespace if role is MeshRole.CONSUMER else ""
+    return Clients(carrier_of(route.kind), namespace)
 
 
 @query
@@ -174,7 +185,7 @@ def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
     if route is None or wanted is None:
         return None
     service = target_of(wanted.parent, route.key)
-    group = _group(key.route, wanted)
+    group = clients_of(key.route, wanted.role)
     lost = {
         port: kind
         for port in wanted.ports
@@ -214,6 +225,7 @@ def mesh_host(db: Database, target: ServicePort) -> VirtualHost:
     found = [
         MeshRoute(namespace=name.namespace, role=role, ranked=ranked_for(db, RankedFor(name)))
         for name, role in routes_on(db, target)
+        if carrier_of(name.kind) == "TCP"
     ]
     consumers = {one.namespace for one in found if one.role is MeshRole.CONSUMER}
     routes: list[Route] = []

@@ -12,7 +12,6 @@ listener.
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -25,6 +24,7 @@ from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, pla
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.selected import selected_tls
 from penstock.compiler.services import KernelPort, backends, one_family
+from penstock.compiler.shares import shared_out
 from penstock.envoy import stream as envoy
 from penstock.envoy.endpoint import Place, load_assignment
 from penstock.envoy.stream import StreamChain
@@ -42,9 +42,6 @@ from penstock.meta.networks import REFUSING
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
-
-WHOLE = 1 << 24
-"""Sum of the weights of all endpoints, as far as they are whole numbers."""
 
 
 @query
@@ -196,16 +193,12 @@ def _weights(
     The share of who is not there is refused. An endpoint of two Services is met with TLS if one of
     them asks for it.
     """
-    total = sum(one.weight for one in given)
-    found: Counter[Place] = Counter()
     sockets: dict[Place, str] = {}
     for one in given:
-        places = _places(db, key, one) if one.weight else ()
         socket = _socket(db, key, one)
-        for place in places:
-            found[place] += max(1, round(WHOLE * one.weight / total / len(places)))
+        for place in _places(db, key, one) if one.weight else ():
             sockets[place] = max(sockets.get(place, ""), socket)
-    return {place: found[place] for place in sorted(found)}, sockets
+    return shared_out(given, functools.partial(_places, db, key)), sockets
 
 
 def _socket(db: Database, key: GatewayHost, backend: Backend) -> str:
