@@ -20,8 +20,9 @@ P1 = LocalPod(uid="p1", cookie=1, addresses=("10.0.0.1",))
 P2 = LocalPod(uid="p2", cookie=2, addresses=("10.0.0.2",))
 
 
-def workload(uid: str, identity: int, *addresses: str) -> Resource:
+def workload(uid: str, identity: int, *addresses: str, namespace: str = "") -> Resource:
     body = node_pb2.Workload(uid=uid, name=uid, identity=identity, addresses=addresses)
+    body.namespace = namespace
     return make_resource(types.WORKLOAD, uid, body.SerializeToString(deterministic=True))
 
 
@@ -38,10 +39,10 @@ def policy(
     return make_resource(types.POLICY, str(identity), body.SerializeToString(deterministic=True))
 
 
-def service(name: str, backend: str, *, proxy: bool = False) -> Resource:
+def service(name: str, backend: str, *, proxy: bool = False, clients: str = "") -> Resource:
     short = name.split("/")[1] if "/" in name else name
     body = node_pb2.Service(namespace="shop", name=short, addresses=["10.96.0.1"], port=80)
-    body.protocol, body.proxy = 6, proxy
+    body.protocol, body.proxy, body.clients = 6, proxy, clients
     body.backends.add(address=backend, port=8080, weight=1)
     return make_resource(types.SERVICE, name, body.SerializeToString(deterministic=True))
 
@@ -169,6 +170,35 @@ def test_what_is_led_to_envoy_is_what_the_kernel_leads_there() -> None:
     assert not datapath.redirects(100, "10.96.0.1", 80)
     datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.9", proxy=True),)))
     assert datapath.redirects(100, "10.96.0.1", 80)
+
+
+def test_the_kernel_knows_of_which_namespace_a_pod_is() -> None:
+    kernel = FakeKernel()
+    datapath = NodeDatapath(kernel)
+    datapath.add_pod(P1)
+    datapath.apply(Delta((policy(100), workload("p1", 100, "10.0.0.1", namespace="team"))))
+    assert kernel.namespaces == {"p1": "team"}
+    assert datapath.namespace_of("p1") == "team"
+    assert datapath.namespace_of("p2") == ""
+
+
+def test_clients_of_one_namespace_are_led_where_its_service_leads() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    of_team = service("shop/s/80/tcp/team", "10.0.0.3", clients="team")
+    datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.2", proxy=True), of_team)))
+    assert datapath.redirects(100, "10.96.0.1", 80, namespace="shop")
+    assert not datapath.redirects(100, "10.96.0.1", 80, namespace="team")
+    datapath.apply(gone(of_team))
+    assert datapath.redirects(100, "10.96.0.1", 80, namespace="team")
+    assert datapath.service_at("10.96.0.1", 80) == "shop/s"
+
+
+def test_clients_that_are_led_to_envoy_no_more_have_open_connections_looked_at() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    datapath.apply(Delta((service("shop/s/80/tcp", "10.0.0.2", proxy=True),)))
+    of_team = service("shop/s/80/tcp/team", "10.0.0.3", clients="team")
+    assert datapath.apply(Delta((of_team,))).unproxied
+    assert not datapath.apply(gone(of_team)).unproxied
 
 
 def test_the_origins_of_a_verdict_are_those_of_the_entries_that_gave_it() -> None:

@@ -111,6 +111,24 @@ def test_a_missing_backend_is_an_error_and_nobody_s_denial() -> None:
     assert flow.policies == ()
 
 
+def test_a_connection_that_a_route_led_somewhere_is_forwarded() -> None:
+    led = event(
+        Reason.NONE,
+        EventKind.CONNECT_ROUTED,
+        direction=Direction.EGRESS,
+        requested=("10.96.0.1", 80),
+    )
+    flow = flow_of_event(led, "n", node(closed(200, "orders")), 0.0)
+    assert (flow.verdict, flow.protocol) == (FlowVerdict.FORWARDED, "tcp")
+    assert (flow.destination.service, flow.destination.pod) == ("shop/s", "orders")
+
+
+def test_a_share_that_leads_nowhere_is_an_error() -> None:
+    lost = event(Reason.NOWHERE, EventKind.CONNECT_DENIED, direction=Direction.EGRESS)
+    flow = flow_of_event(lost, "n", node(closed(200, "orders")), 0.0)
+    assert flow.verdict is FlowVerdict.ERROR
+
+
 def test_every_reason_has_a_text() -> None:
     datapath = node(closed(200, "orders"))
     for reason in Reason:
