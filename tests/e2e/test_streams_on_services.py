@@ -189,9 +189,10 @@ def test_datagrams_go_by_a_udp_route(lab: Siege) -> None:
         with lab.inside("intruder").socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
             try:
                 made.sendto(b"question", (vip, 7000))
-                return made.recvfrom(512)[1] == (vip, 7000)
+                _, sender = made.recvfrom(512)
             except OSError:
                 return False
+            return bool(sender[0] == vip)
 
     assert not answered()
     written(lab, route(("echo", 9053, 1), kind="UDPRoute"))

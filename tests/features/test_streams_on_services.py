@@ -16,6 +16,7 @@ from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from support import objects, policies, streams
+from support.pki import issue
 
 NODE = "n1"
 ON_FRONT = [objects.on_service("front", "shop")]
@@ -36,10 +37,10 @@ def route(
     *backends: tuple[str, int],
     kind: str = "TCPRoute",
     namespace: str = "shop",
-    **more: Any,
+    rules: list[dict[str, Any]] | None = None,
 ) -> Object | Broken:
-    spec = {"parentRefs": ON_FRONT, **more}
-    return streams.route(kind, name, backends, namespace=namespace, **spec)
+    more: dict[str, Any] = {} if rules is None else {"rules": rules}
+    return streams.route(kind, name, backends, namespace=namespace, parentRefs=ON_FRONT, **more)
 
 
 def http(name: str, namespace: str = "shop", to: str = "two") -> Object | Broken:
@@ -67,12 +68,17 @@ def shares(service: node_pb2.Service) -> dict[str, float]:
     return {one.address: one.weight / WHOLE for one in service.backends}
 
 
-def accepted(compiler: Compiler, kind: str, name: str, namespace: str = "shop") -> tuple[str, str]:
+def accepted(compiler: Compiler, route_kind: str, name: str) -> tuple[str, str]:
     """Return reason and message of the condition Accepted at the first parent."""
-    thing = compiler.db.routes.get(ObjectRef(kind, namespace, name))
+    return said(compiler, route_kind, name, kind="Accepted")
+
+
+def said(compiler: Compiler, route_kind: str, name: str, *, kind: str) -> tuple[str, str]:
+    """Return reason and message of a condition at the first parent."""
+    thing = compiler.db.routes.get(ObjectRef(route_kind, "shop", name))
     status = status_of(compiler.db, thing, lambda _: None) if thing is not None else None
     assert status is not None
-    (found,) = (one for one in status["parents"][0]["conditions"] if one["type"] == "Accepted")
+    (found,) = (one for one in status["parents"][0]["conditions"] if one["type"] == kind)
     return found["reason"], found["message"]
 
 
@@ -222,6 +228,33 @@ def test_clients_whose_rules_read_http_go_by_the_route_at_envoy() -> None:
     names = [one.name for one in way.route.weighted_clusters.clusters]
     assert names == ["mesh|shop/one/80", "mesh|shop/two/80"]
     assert scope.needs <= held.keys()
+
+
+SELECTED = (objects.pod("a", "10.244.0.8", {"app": "a"}, ready=True),)
+
+
+def test_pods_of_an_xbackend_are_a_backend_like_any_other() -> None:
+    picked = objects.xbackend("picked", {"app": "a"}, port=8080, protocol="TCP")
+    found = told(compiled(picked, *SELECTED, route("r", ("picked", 1), ("two", 1))))["tcp"]
+    assert shares(found) == {"10.244.0.4": 0.5, "10.244.0.8": 0.5}
+
+
+def test_tls_that_nobody_begins_refuses_the_share_of_an_xbackend() -> None:
+    authority = issue("authority")
+    validation = {
+        "hostname": "a.test",
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+    }
+    picked = objects.xbackend(
+        "picked", {"app": "a"}, port=8080, tls={"mode": "ServerOnly", "validation": validation}
+    )
+    compiler = compiled(
+        picked, *SELECTED, streams.tls("one", authority)[0], route("r", ("picked", 1))
+    )
+    assert shares(told(compiler)["tcp"]) == {"0.0.0.0": 1}
+    reason, message = said(compiler, "TCPRoute", "r", kind="ResolvedRefs")
+    assert reason == "UnsupportedProtocol"
+    assert "is met with TLS" in message
 
 
 def test_routes_on_services_cost_envoy_nothing() -> None:

@@ -165,7 +165,7 @@ def _xbackend(
 def _why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
     """Return why routes of *kind* cannot speak to *place*; "" if they can."""
     if kind not in UNSPOKEN:
-        return _why_no_stream(place, kind)
+        return _why_no_stream(place, kind, mesh=mesh)
     if place.spoken is Spoken.BYTES:
         return "has protocol TCP, which is not spoken by routes for requests"
     if kind == "GRPCRoute" and place.spoken is Spoken.HTTP1:
@@ -175,10 +175,12 @@ def _why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
     return ""
 
 
-def _why_no_stream(place: Place, kind: str) -> str:
+def _why_no_stream(place: Place, kind: str, *, mesh: bool) -> str:
     if isinstance(place, External):
         return "is outside of the cluster; only HTTPRoutes and GRPCRoutes lead there"
-    if kind in _CARRIERS:
+    if mesh and place.tls is not None:
+        return "is met with TLS, which routes of connections on Services do not begin"
+    if carrier_of(kind) == "UDP":
         plain = place.spoken is Spoken.ANY and place.tls is None
         return "" if plain else "has a protocol or TLS, which datagrams have not"
     streams = place.spoken in (Spoken.ANY, Spoken.BYTES)
