@@ -124,6 +124,16 @@ async def test_without_anybody_to_ask_nothing_passes(lab: Lab, path: str, status
     assert lab.seen(path) == []
 
 
+async def test_what_the_server_adds_leads_to_no_other_rule_by_way_of_a_session(lab: Lab) -> None:
+    """The route is chosen anew for a session; then it would be one that asks somebody else."""
+    assert (await lab.ask("/kept/by-name", x_user="ann")).status == 503
+    for cookie in ("", "kept=eA.ab"):
+        await lab.ask("/kept/x", authorization="let-me", cookie=cookie)
+    found = lab.seen("/kept/x")
+    assert found
+    assert not any("x-rule" in request.headers for request in found)
+
+
 async def test_redirects_are_for_those_only_who_may_pass(lab: Lab) -> None:
     assert (await lab.ask("/moved/x")).status == 401
     moved = await lab.ask("/moved/x", authorization="let-me")

@@ -95,6 +95,8 @@ def test_auth_url_names_a_service(url: str, port: int, path: str) -> None:
         "http://auth/check",
         "http://auth.login.svc/$request_uri",
         'http://auth.login.svc/"',
+        "http://auth.login.svc/\x01",
+        "http://auth.login.svc/é",
         "",
     ],
 )
@@ -114,7 +116,9 @@ def test_the_page_to_sign_in_knows_the_way_back() -> None:
     assert written.signin == "https://l.test/?rd=$escaped_request_uri"
 
 
-@pytest.mark.parametrize("signin", ["https://l.test/$remote_user", "javascript:x", 'https://l/"'])
+@pytest.mark.parametrize(
+    "signin", ["https://l.test/$remote_user", "javascript:x", 'https://l/"', "https://l/\0"]
+)
 def test_a_page_to_sign_in_that_is_not_served_leaves_401(signin: str) -> None:
     found = asked(auth_url="http://auth.login.svc/check", auth_signin=signin)
     assert isinstance(found.guards.auth, Subrequest)

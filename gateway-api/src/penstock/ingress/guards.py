@@ -18,9 +18,9 @@ _EVERYBODY = {"0.0.0.0/0", "::/0"}
 """cert-manager writes this to the Ingresses of its solvers."""
 _URL = re.compile(
     r"http://(?P<name>[a-z0-9-]{1,63})\.(?P<namespace>[a-z0-9-]{1,63})"
-    r"(\.svc(\.[a-z0-9.-]{1,180})?)?(:(?P<port>[0-9]{1,5}))?(?P<path>/[^\s\"\\$]*)?\Z"
+    r"(\.svc(\.[a-z0-9.-]{1,180})?)?(:(?P<port>[0-9]{1,5}))?(?P<path>/[!#%-\[\]-~]*)?\Z"
 )
-_SIGNIN = re.compile(r"https?://[^\s\"\\]+\Z")
+_SIGNIN = re.compile(r"https?://[!#-\[\]-~]+\Z")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]*)")
 _VARIABLES = frozenset({"scheme", "host", "http_host", "request_uri", "escaped_request_uri"})
 _RETURN = "$scheme://$http_host$escaped_request_uri"

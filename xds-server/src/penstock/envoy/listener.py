@@ -67,11 +67,10 @@ def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
     manager = Manager(
         stat_prefix="egress",
         scope=egress_key("%DOWNSTREAM_LOCAL_ADDRESS%"),
-        filters=(
+        filters=session.around(
             http_filter(cors.FILTER, cors_pb2.Cors()),
             *guards.places(),
             http_filter(RBAC_FILTER, pass_all()),
-            *session.filters(),
         ),
     )
     state = {IDENTITY_KEY: str(identity), NAMESPACE_KEY: namespace}
@@ -124,9 +123,7 @@ def _gateway_filters(
         filters=(
             http_filter(HOST_FILTER, _host_script(listener, end)),
             *guards.places_before_routing(asked),
-            http_filter(cors.FILTER, cors_pb2.Cors()),
-            *guards.places(),
-            *session.filters(),
+            *session.around(http_filter(cors.FILTER, cors_pb2.Cors()), *guards.places()),
         ),
         gateway=True,
         strip_port=True,

@@ -4,8 +4,9 @@ Two filters work together. Envoy's `stateful_session` writes the address of the 
 cookie or header, and later leads there, if the cluster still has that address: a forged one leads
 nowhere else. The script adds the backend of the rule, and the end of the session where it has one,
 so that the token reads `<address>.<backend>[.<end>]`. On the way in it takes them off again and has
-the route chosen anew, by the backend: see `sticky`. Weights decide for new clients only. A session
-does not begin with an answer that may be a refusal of ours, or of a place that is down.
+the route chosen anew, by the backend: see `sticky`. That is before anybody is asked whether the
+request may pass: what he adds must not lead to another rule. Weights decide for new clients only. A
+session does not begin with an answer that may be a refusal of ours, or of a place that is down.
 
 By themselves both do nothing. Routes give them their configuration, so listeners do not change.
 
@@ -43,8 +44,8 @@ _SCRIPT = "session"
 PerFilter = MutableMapping[str, AnyMessage]
 
 
-def filters() -> tuple[hcm_pb2.HttpFilter, ...]:
-    """Return the filters as every listener has them, for routes to fill.
+def around(*filters: hcm_pb2.HttpFilter) -> tuple[hcm_pb2.HttpFilter, ...]:
+    """Return *filters* between the two, as every listener has these, for routes to fill.
 
     They are not `disabled`: which filters a request meets is settled before the last of them has
     found its route.
@@ -54,6 +55,7 @@ def filters() -> tuple[hcm_pb2.HttpFilter, ...]:
     state = stateful_session_pb2.StatefulSession()
     return (
         hcm_pb2.HttpFilter(name=SCRIPT_FILTER, typed_config=pack(script)),
+        *filters,
         hcm_pb2.HttpFilter(name=STATE_FILTER, typed_config=pack(state)),
     )
 

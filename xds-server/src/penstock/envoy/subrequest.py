@@ -8,15 +8,18 @@ Source: ingress-nginx, annotations auth-url, auth-method, auth-signin, auth-resp
 
 from __future__ import annotations
 
+import re
+
 from penstock.envoy.scope import SCOPE_HEADER
 from penstock.envoy.wire import exact, extension
 from penstock.ir.route import Subrequest
-from penstock.pb.envoy.config.core.v3 import base_pb2, extension_pb2
+from penstock.pb.envoy.config.core.v3 import extension_pb2
 from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from penstock.pb.envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
 
 MILLISECONDS = 5000
 """Longest wait for the answer."""
+_PLACE = re.compile("@(?P<name>[A-Z]+)@")
 _MARK, _PASSED = "penstock.subrequest", "passed"
 
 
@@ -27,8 +30,9 @@ def script(auth: Subrequest, cluster: str) -> extension_pb2.TypedExtensionConfig
         auth: who is asked; its texts hold no quotes, backslashes or control characters.
         cluster: name of the cluster in which it is asked.
     """
-    source = base_pb2.DataSource(inline_string=_script(auth, cluster))
-    return extension("envoy.filters.http.lua", lua_pb2.Lua(default_source_code=source))
+    made = lua_pb2.Lua(clear_route_cache={"value": False})  # the answer does not choose the route
+    made.default_source_code.inline_string = _script(auth, cluster)
+    return extension("envoy.filters.http.lua", made)
 
 
 def passed() -> extension_pb2.TypedExtensionConfig:
@@ -56,10 +60,8 @@ def _script(auth: Subrequest, cluster: str) -> str:
         "PASSED": _PASSED,
         "COPIED": ", ".join(f'"{name}"' for name in auth.response_headers),
     }
-    text = SCRIPT
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", value)
-    return text
+    # At once: a value may look like a name.
+    return _PLACE.sub(lambda place: values[place["name"]], SCRIPT)
 
 
 SCRIPT = """\
