@@ -42,8 +42,13 @@ REFUSED: tuple[Network, ...] = (
     ("::ffff:127.0.0.0", 104),
     ("::ffff:169.254.0.0", 112),
     ("fe80::", 10),
+    ("100.100.100.200", 32),
+    ("168.63.129.16", 32),
+    ("fd00:ec2::", 32),
+    ("fd20:ce::254", 128),
 )
-"""What no name may lead to."""
+"""What no name may lead to. The last four are like 169.254.0.0/16 in Alibaba Cloud, Azure (its own
+agent's), AWS and Google Cloud, elsewhere."""
 
 
 def external_name(backend: NamespacedName, *, mesh: bool) -> str:
