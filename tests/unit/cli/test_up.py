@@ -114,6 +114,7 @@ def test_conditions_of_a_route_are_those_of_its_first_parent() -> None:
     accepted = {"type": "Accepted", "status": "True", "reason": "Accepted"}
     found = conditions_of({"parents": [{"conditions": [accepted]}]})
     assert found == {"Accepted": ConditionView("Accepted", "True", "Accepted")}
+    assert conditions_of({"ancestors": [{"conditions": [accepted]}]}) == found
     assert conditions_of({}) == {}
 
 

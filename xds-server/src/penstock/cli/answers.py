@@ -151,11 +151,11 @@ class FlowView(msgspec.Struct, frozen=True):
 
 
 def conditions_of(status: dict[str, Any]) -> dict[str, ConditionView]:
-    """Return the conditions of a status by type; of a route, those of its first parent."""
+    """Return the conditions of a status by type; of several parents or ancestors, the first's."""
     found = status.get("conditions")
     if found is None:
-        parents = status.get("parents") or [{}]
-        found = parents[0].get("conditions")
+        entries = status.get("parents") or status.get("ancestors") or [{}]
+        found = entries[0].get("conditions")
     return {one.type: one for one in msgspec.convert(found or [], list[ConditionView])}
 
 
