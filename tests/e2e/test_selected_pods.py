@@ -89,7 +89,7 @@ def test_pods_are_reached_by_their_labels_and_policy_judges_who_asks(penstock: P
     pick(penstock, "nobody")
     assert eventually(lambda: penstock.ask(*asked)[0] == 503, 20)
     assert through(penstock, "/public") == 503
-    shown = penstock.run("get", "xbackends", "-o", "yaml").stdout
-    assert "no pod with these labels is ready" in shown
+    written = penstock.run("get", "xbackends", "-o", "yaml").stdout
+    assert "no pod with these labels is ready" in written
     assert penstock.stop(signal.SIGINT) == 0
     assert penstock.remains() == []

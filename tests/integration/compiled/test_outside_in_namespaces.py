@@ -1,0 +1,160 @@
+"""Requests of pods to places outside of the cluster leave from the pods, as policy lets them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
+from penstock.core.pods import Pod
+from penstock.envoy.scope import egress_key
+from penstock.meta.listeners import EGRESS_PORT
+from penstock.xds import types
+from penstock.xds.resource import Resource
+from support import objects
+from support.compiled_envoy import NODE, compiled_envoy, scope_at
+from support.namespaces import ip, linked, namespaces, socket_in
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+    pytest.mark.asyncio,
+]
+
+PODS = {"free": "10.244.0.4", "bound": "10.244.0.5"}
+OUTSIDE, INSIDE = "203.0.113.9", "10.9.9.9"
+NAMES = {"outside.test": OUTSIDE, "inside.test": INSIDE, "itself.test": "127.0.0.1"}
+VIP = "10.96.0.1:80"
+EGRESS = ("127.0.0.1", EGRESS_PORT)
+
+
+@pytest.fixture
+def netns() -> Iterator[dict[str, str]]:
+    """Give namespaces to the servers ("world"), to Envoy, which knows names, and to each pod."""
+    made = {role: f"pso{os.getpid()}{role[0]}" for role in ("world", "envoy", *PODS)}
+    etc = Path("/etc/netns") / made["envoy"]
+    with namespaces(list(made.values())):
+        for number, (pod, address) in enumerate(PODS.items(), 1):
+            linked(made["world"], made[pod], (f"10.9.{number}.1", f"10.9.{number}.2"))
+            ip("-n", made[pod], "addr", "add", f"{address}/32", "dev", "lo")
+            via = ("via", f"10.9.{number}.1", "src", address)
+            ip("-n", made[pod], "route", "add", "default", *via)
+            ip("-n", made["world"], "route", "add", f"{address}/32", "via", f"10.9.{number}.2")
+        for address in (OUTSIDE, INSIDE):
+            ip("-n", made["world"], "addr", "add", f"{address}/32", "dev", "lo")
+        etc.mkdir(parents=True)
+        try:
+            lines = [f"{address} {name}\n" for name, address in NAMES.items()]
+            (etc / "hosts").write_text("".join(lines))
+            yield made
+        finally:
+            shutil.rmtree(etc)
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the address that is asked from."""
+    await reader.readuntil(b"\r\n\r\n")
+    peer: tuple[str, int] = writer.get_extra_info("peername")
+    head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(peer[0])}\r\n\r\n"
+    writer.write((head + peer[0]).encode())
+    await writer.drain()
+    writer.close()
+
+
+@pytest_asyncio.fixture
+async def servers(netns: dict[str, str]) -> AsyncGenerator[None]:
+    running: list[asyncio.Server] = []
+    for address in (OUTSIDE, INSIDE):
+        bound = socket_in(netns["world"], socket.SOCK_STREAM)
+        bound.bind((address, 8080))
+        running.append(await asyncio.start_server(_answer, sock=bound))
+    try:
+        yield
+    finally:
+        for server in running:
+            server.close()
+            await server.wait_closed()
+
+
+def _pod(name: str, address: str) -> Object | Broken:
+    """Return a pod whose uid is its name, by which its namespace is found."""
+    found = objects.pod(name, address, {"app": name}, node=NODE)
+    assert isinstance(found, Pod)
+    return msgspec.structs.replace(
+        found, metadata=msgspec.structs.replace(found.metadata, uid=name)
+    )
+
+
+def _resources(hostname: str) -> list[Resource]:
+    item = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"path": "/a"}]}}
+    rules = {
+        "endpointSelector": {"matchLabels": {"app": "bound"}},
+        "egress": [{"toEntities": ["world"], "toPorts": [item]}],
+    }
+    compiler = Compiler()
+    things = [
+        objects.service("api", "10.96.0.1"),
+        objects.xbackend("outside", hostname, port=8080),
+        objects.http_route("r", parent=objects.on_service("api"), backends=[("outside", 1)]),
+        objects.policy("egress", rules),
+        *(_pod(name, address) for name, address in PODS.items()),
+    ]
+    compiler.apply(objects.added(things))
+    assert compiler.failures == {}
+    return [*map(_found, compiler.resources(NODE))]
+
+
+def _found(resource: Resource) -> Resource:
+    """Let the scope of the Service be found by what dials the listener of the pod itself."""
+    if (resource.type_url, resource.name) != (types.SCOPE, egress_key(VIP)):
+        return resource
+    return scope_at(resource, egress_key(f"{EGRESS[0]}:{EGRESS[1]}"))
+
+
+async def _ask(netns: str, path: str) -> tuple[int, str]:
+    """Return status and body of an answer to a pod."""
+    loop = asyncio.get_running_loop()
+    with socket_in(netns, socket.SOCK_STREAM) as client:
+        await loop.sock_connect(client, EGRESS)
+        request = f"GET {path} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n"
+        await loop.sock_sendall(client, request.encode())
+        answer = b""
+        while received := await loop.sock_recv(client, 4096):
+            answer += received
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+@pytest.mark.usefixtures("servers")
+async def test_pods_dial_outside_themselves_and_only_where_they_may(
+    netns: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("e")
+    (folder / "netns").mkdir()
+    places = {**{pod: netns[pod] for pod in PODS}, "node": netns["envoy"]}
+    for name, there in places.items():
+        (folder / "netns" / name).symlink_to(f"/run/netns/{there}")
+    async with compiled_envoy(folder, netns=netns["envoy"]) as envoy:
+        envoy.show_as_it_is(_resources("outside.test"))
+        await envoy.settled()
+        for pod, address in PODS.items():
+            assert await asyncio.wait_for(_ask(netns[pod], "/a"), 5) == (200, address)
+        assert (await asyncio.wait_for(_ask(netns["free"], "/b"), 5))[0] == 200
+        assert (await asyncio.wait_for(_ask(netns["bound"], "/b"), 5))[0] == 403
+
+        envoy.show_as_it_is(_resources("inside.test"))
+        await envoy.settled()
+        assert await asyncio.wait_for(_ask(netns["free"], "/a"), 5) == (200, PODS["free"])
+        assert (await asyncio.wait_for(_ask(netns["bound"], "/a"), 5))[0] == 403
+
+        envoy.show_as_it_is(_resources("itself.test"))
+        await envoy.settled()
+        assert (await asyncio.wait_for(_ask(netns["free"], "/a"), 5))[0] == 403
