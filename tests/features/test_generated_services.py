@@ -11,6 +11,7 @@ import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.generated_services import every_generated
+from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
@@ -22,6 +23,7 @@ from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from support import objects
+from support.ingress_objects import ingress_class
 
 POOL = Settings(
     reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
@@ -328,9 +330,60 @@ def test_ingresses_have_their_service_beside_the_controller() -> None:
         assert wanted(cluster(class_, shared, alone, settings=settings)) == {}
 
 
-def ingress(name: str, *, dedicated: bool = False) -> Object | Broken:
-    mode = {"ingress.cilium.io/loadbalancer-mode": "dedicated"} if dedicated else {}
-    annotations = {"cloud.google.com/x": "y", **mode}
+def test_an_ingress_by_itself_says_what_its_service_is_like() -> None:
+    asked = {
+        "loadbalancer-class": "cloud.test/inner",
+        "insecure-node-port": "31080",
+        "secure-node-port": "31443",
+    }
+    alone = ingress("alone", dedicated=True, **asked)
+    compiler = cluster(ingress_class(), alone, settings=CLOUD)
+    (made,) = wanted(compiler).values()
+    assert made.body["spec"] == {
+        "type": "LoadBalancer",
+        "loadBalancerClass": "cloud.test/inner",
+        "externalTrafficPolicy": "Cluster",
+        "ports": [{"name": "tcp-80", "port": 80, "protocol": "TCP", "nodePort": 31080}],
+    }
+    assert told(compiler, alone) == {}
+    classless = {k: v for k, v in made.body["spec"].items() if k != "loadBalancerClass"}
+    older = msgspec.structs.replace(made, body=made.body | {"spec": classless})
+    change(compiler, there(older), EventType.ADDED)
+    (made,) = (one for one in wanted(compiler).values() if one.ref.kind == "Service")
+    assert "loadBalancerClass" not in made.body["spec"]
+    name = "ingress.cilium.io/loadbalancer-class"
+    assert "cannot be changed" in told(compiler, alone)[f'metadata.annotations["{name}"]']
+    alone = ingress("alone", dedicated=True, **{"service-type": "NodePort"}, **asked)
+    change(compiler, alone)
+    (made,) = (one for one in wanted(compiler).values() if one.ref.kind == "Service")
+    assert made.body["spec"]["type"] == "NodePort"
+    assert status(compiler, alone)["loadBalancer"] == {}
+
+
+def test_what_is_asked_of_a_service_that_is_not_there_or_shared_is_told() -> None:
+    asked = {"service-type": "NodePort", "insecure-node-port": "31080"}
+    alone = ingress("alone", dedicated=True, **asked)
+    compiler = cluster(ingress_class(), alone, settings=POOL)
+    assert set(told(compiler, alone).values()) == {"addresses here are not those of a cloud"}
+    assert len(told(compiler, alone)) == 2
+    shared = ingress("shared", dedicated=False, **asked)
+    compiler = cluster(ingress_class(), shared, settings=CLOUD)
+    texts = {"is for an Ingress with an address to itself"}
+    assert set(told(compiler, shared).values()) == texts
+    (made,) = wanted(compiler).values()
+    assert made.body["spec"]["type"] == "LoadBalancer"
+
+
+def told(compiler: Compiler, thing: Object | Broken) -> dict[str, str]:
+    """Return what is said of annotations."""
+    found = {one.path: one.message for one in problems_of(compiler.db, thing)}
+    return {path: text for path, text in found.items() if path.startswith("metadata")}
+
+
+def ingress(name: str, *, dedicated: bool = False, **asked: str) -> Object | Broken:
+    given = ({"loadbalancer-mode": "dedicated"} if dedicated else {}) | asked
+    annotations = {f"ingress.cilium.io/{short}": value for short, value in given.items()}
+    annotations["cloud.google.com/x"] = "y"
     return objects.made(
         {
             "apiVersion": "networking.k8s.io/v1",

@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -56,6 +56,18 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True):
     """That it has besides, whatever users say."""
     owner: Json | None
     """Entry of metadata.ownerReferences; None for none."""
+
+
+class Exposed(msgspec.Struct, frozen=True, kw_only=True):
+    """How a Service is reached from outside, by others who lead to the node ports."""
+
+    type: Literal["LoadBalancer", "NodePort"] = "LoadBalancer"
+    load_balancer_class: str = ""
+    """Who is to be the balancer; "" leaves that to the cluster."""
+    address: str = ""
+    """The address that it should have, "" for any."""
+    node_ports: tuple[tuple[int, int], ...] = ()
+    """(port, node port); of others the API server chooses it."""
 
 
 class PortOfService(msgspec.Struct, frozen=True, order=True):
@@ -131,9 +143,7 @@ def service(
     purpose: Purpose,
     ports: Sequence[PortOfService],
     infrastructure: GatewayInfrastructure | None,
-    *,
-    balanced: bool,
-    wanted: str = "",
+    exposed: Exposed | None = None,
 ) -> Generated:
     """Return the Service of a Gateway.
 
@@ -141,20 +151,11 @@ def service(
         purpose: what it is for.
         ports: at least one.
         infrastructure: what the user wants of it.
-        balanced: whether others are to balance it, to the node ports.
-        wanted: the address that it should have then, "" for any.
+        exposed: how others lead to it; None is from inside of the cluster only.
     """
     asked = infrastructure or GatewayInfrastructure()
-    spec: Json = {
-        "type": "LoadBalancer" if balanced else "ClusterIP",
-        "ports": [{"name": one.name, "port": one.port, "protocol": one.protocol} for one in ports],
-    }
-    if balanced:
-        spec["externalTrafficPolicy"] = "Cluster"
-        if wanted:
-            spec["loadBalancerIP"] = wanted
     labels = asked.labels | _labels(purpose)
-    if balanced:
+    if exposed is not None:
         labels[PROXIED_BY] = "penstock"
     return Generated(
         ref=ObjectRef(Service.kind, purpose.service.namespace, purpose.service.name),
@@ -162,10 +163,28 @@ def service(
             "apiVersion": "v1",
             "kind": Service.kind,
             "metadata": _metadata(purpose.service, labels, asked.annotations, purpose.owner),
-            "spec": spec,
+            "spec": _spec(ports, exposed),
         },
         owner="" if purpose.owner is None else purpose.owner["uid"],
     )
+
+
+def _spec(ports: Sequence[PortOfService], exposed: Exposed | None) -> Json:
+    found: list[Json] = [
+        {"name": one.name, "port": one.port, "protocol": one.protocol} for one in ports
+    ]
+    if exposed is None:
+        return {"type": "ClusterIP", "ports": found}
+    numbers = dict(exposed.node_ports)
+    for one in found:
+        if one["port"] in numbers and one["protocol"] == "TCP":
+            one["nodePort"] = numbers[one["port"]]
+    made: Json = {"type": exposed.type, "ports": found, "externalTrafficPolicy": "Cluster"}
+    if exposed.type == "LoadBalancer" and exposed.address:
+        made["loadBalancerIP"] = exposed.address
+    if exposed.type == "LoadBalancer" and exposed.load_balancer_class:
+        made["loadBalancerClass"] = exposed.load_balancer_class
+    return made
 
 
 def slices(

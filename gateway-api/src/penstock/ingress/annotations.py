@@ -14,6 +14,8 @@ import msgspec
 
 from penstock.gatewayapi.rules import path_faults
 from penstock.ingress.affinity import Affinity, affinity
+from penstock.ingress.exposed import Asked
+from penstock.ingress.exposed import asked as exposing
 from penstock.ingress.guards import guards
 from penstock.ingress.reader import NGINX, Reader
 from penstock.ingress.resources import Ingress
@@ -62,6 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the annotations of one Ingress come to."""
 
     dedicated: bool = False
+    exposing: Asked = Asked()
+    """How clouds are to reach it."""
     passthrough: bool = False
     redirect: bool | None = None
     """Whether HTTP is redirected to HTTPS; None: where there is a certificate."""
@@ -135,8 +139,12 @@ def _of_cilium(reader: Reader) -> Options:
     if timeout is not None and not _DURATION.match(timeout):
         reader.tell(name, f"{timeout!r} is not a duration", "there is no limit; write 90s")
         timeout = None
+    dedicated = mode == "dedicated"
     return Options(
-        dedicated=mode == "dedicated", passthrough=passthrough, request_timeout=timeout or ""
+        dedicated=dedicated,
+        exposing=exposing(reader, dedicated=dedicated),
+        passthrough=passthrough,
+        request_timeout=timeout or "",
     )
 
 

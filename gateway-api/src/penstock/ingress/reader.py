@@ -29,10 +29,6 @@ _HINTS = {
     "proxy-connect-timeout": "connecting may take 2 s",
     "proxy-send-timeout": "",
 }
-_CILIUM_UNSERVED = {
-    "loadbalancer-class", "service-type", "service-external-traffic-policy",
-    "insecure-node-port", "secure-node-port", "host-listener-port",
-}  # fmt: skip
 
 
 class Reader:
@@ -91,9 +87,7 @@ class Reader:
             if name.startswith(NGINX):
                 self._unserved(name, name.removeprefix(NGINX))
             elif name.startswith((CILIUM, LEGACY_CILIUM)):
-                known = name.partition("/")[2] in _CILIUM_UNSERVED
-                text = "is not served" if known else "is not known"
-                self.tell(name, text, "it is without effect")
+                self.tell(name, "is not known", "it is without effect")
 
     def _unserved(self, name: str, short: str) -> None:
         if short.startswith(_RESTRICTING):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.gateway_classes import fault_of, ours
@@ -22,6 +24,7 @@ from penstock.gatewayapi.generated import (
     CLASS_NAME,
     GATEWAY_NAME,
     Entrance,
+    Exposed,
     Generated,
     Json,
     PortOfService,
@@ -34,6 +37,7 @@ from penstock.gatewayapi.generated import (
 )
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
+from penstock.ingress.annotations import options
 from penstock.ingress.derive import ENTRY_NAMESPACE
 from penstock.ingress.resources import Ingress, IngressClass
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -125,9 +129,32 @@ def service_of(db: Database, name: NamespacedName) -> Generated | None:
         about,
         found,
         _infrastructure(db, gateway),
-        balanced=db.settings.addressing is Addressing.LOAD_BALANCER,
-        wanted=wanted_address(gateway),
+        _exposed(db, gateway),
     )
+
+
+def _exposed(db: Database, gateway: Gateway) -> Exposed | None:
+    """Return how clouds reach a Gateway; None where its addresses are not theirs.
+
+    The class of a load balancer that is there cannot be changed.
+    """
+    if db.settings.addressing is not Addressing.LOAD_BALANCER:
+        return None
+    ingress = _ingress_of(db, gateway)
+    made = Exposed() if ingress is None else options(ingress).exposing.exposed
+    found = current(db, gateway.key)
+    if found is not None and found.spec.type == "LoadBalancer":
+        made = msgspec.structs.replace(made, load_balancer_class=found.spec.load_balancer_class)
+    return msgspec.structs.replace(made, address=wanted_address(gateway))
+
+
+def _ingress_of(db: Database, entry: Gateway) -> Ingress | None:
+    """Return the Ingress that has an entry to itself; None for what several share."""
+    namespace, _, name = entry.metadata.name.partition("~")
+    if entry.metadata.namespace != ENTRY_NAMESPACE or not name:
+        return None
+    found = db.ingresses.get(NamespacedName(namespace, name))
+    return None if found is None else found.ingress
 
 
 def _infrastructure(db: Database, gateway: Gateway) -> GatewayInfrastructure | None:
@@ -137,8 +164,7 @@ def _infrastructure(db: Database, gateway: Gateway) -> GatewayInfrastructure | N
     first, _, name = gateway.metadata.name.partition("~")
     thing: Ingress | IngressClass | None = db.ingress_classes.get(NamespacedName("", first))
     if name:
-        found = db.ingresses.get(NamespacedName(first, name))
-        thing = None if found is None else found.ingress
+        thing = _ingress_of(db, gateway)
     annotations = {} if thing is None else thing.metadata.annotations
     return GatewayInfrastructure(annotations=for_clouds(annotations))
 

@@ -12,6 +12,7 @@ from typing import Any
 from penstock.compiler.certificates import gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import is_ip, reached_at
+from penstock.compiler.generated_services import current
 from penstock.compiler.routing import ParentOf, RouteFor, translated
 from penstock.compiler.settings import Addressing
 from penstock.compiler.shadows import shadows
@@ -26,6 +27,7 @@ from penstock.gatewayapi.shadows import Shadow
 from penstock.gatewayapi.shadows import problems as shadow_problems
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.incremental.query import query
+from penstock.ingress.annotations import options
 from penstock.ingress.derive import (
     ENTRY_CLASS,
     Derived,
@@ -188,10 +190,30 @@ def ingress_problems(db: Database, ingress: Ingress) -> Iterator[Problem]:
     yield from shadow_problems(sorted(set(_shadows(db, found))))
     yield from _certificate_problems(db, found)
     yield from _contested(db, found)
+    yield from _of_service(db, found)
     fault = "" if found.upstream_tls is None else fault_of_secret.once(db, found.upstream_tls)
     if fault:
         path = jsonpath.member("metadata.annotations", NGINX + "proxy-ssl-secret")
         yield Problem(path, fault, "its backends are not connected to: 503", Severity.WARNING)
+
+
+def _of_service(db: Database, found: Derived) -> Iterator[Problem]:
+    """Yield what cannot be had of the Service by which an Ingress is reached."""
+    asked = options(found.ingress).exposing
+    if asked.by and db.settings.addressing is not Addressing.LOAD_BALANCER:
+        for name in asked.by:
+            text, hint = "addresses here are not those of a cloud", "it is without effect"
+            path = jsonpath.member("metadata.annotations", name)
+            yield Problem(path, text, hint, Severity.WARNING)
+        return
+    service, wanted = current.once(db, found.entry), asked.exposed.load_balancer_class
+    if service is None or not wanted or asked.exposed.type != "LoadBalancer":
+        return
+    if service.spec.type == "LoadBalancer" and service.spec.load_balancer_class != wanted:
+        name = next(one for one in asked.by if one.endswith("loadbalancer-class"))
+        text = f"Service {service.key} is of another class, and that cannot be changed"
+        path = jsonpath.member("metadata.annotations", name)
+        yield Problem(path, text, "delete the Service to have a new one made", Severity.WARNING)
 
 
 def _contested(db: Database, found: Derived) -> Iterator[Problem]:
