@@ -108,7 +108,7 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
             "mesh-host": [f"eg|{target.replace('/', '/~')}", *outside],
         }
         privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
-        without = [] if role in {APP_CLUSTER, COPIES, "host", "mesh-host"} else [GATEWAY]
+        without = [] if role in {APP_CLUSTER, COPIES, "mesh-host"} else [GATEWAY]
         assert marks == privileged.get(role, without)
         assert _upstream_filters(made) == expected.get(role, [])
 

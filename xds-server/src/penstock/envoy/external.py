@@ -5,7 +5,7 @@ after it is looked up: the node itself, and addresses that mean something on its
 by which clouds give out credentials.
 
 Pods dial from where they are, with their own address and without a mark: what they reach is judged
-there, too, should it be a pod.
+there, too, should it be a pod. Gateways say by a mark that they are Gateways, for the same reason.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from penstock.envoy.rbac import Network, refusing
 from penstock.envoy.upstream_tls import secure
 from penstock.envoy.wire import pack
 from penstock.ir.external import External, target_of_xbackend
+from penstock.meta.marks import GATEWAY
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.extensions.clusters.common.dns.v3 import dns_pb2
@@ -82,7 +83,8 @@ def external_cluster(
     endpoint = result.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     endpoint.address.socket_address.address = place.hostname
     endpoint.address.socket_address.port_value = place.port
-    result.upstream_bind_config.CopyFrom(bind(0, None if mesh else node_netns))
+    mark = GATEWAY if node_netns and not mesh else 0
+    result.upstream_bind_config.CopyFrom(bind(mark, None if mesh else node_netns))
     filters = [rules_of(external_rules_name(name))] if mesh else []
     options = spoken(protocol, [*filters, _refusal()])
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
