@@ -7,13 +7,11 @@ somebody made it meanwhile, what we said of it is taken back, and it is left alo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.gatewayapi.generated import Generated
@@ -22,18 +20,20 @@ from penstock.meta.names import ObjectRef
 from penstock.sources.kubernetes.connection import Answer, Call, UnreachableError
 from penstock.sources.kubernetes.event_writer import Send
 from penstock.sources.kubernetes.requests import object_target
+from penstock.sources.kubernetes.write_queue import Words, WriteQueue
 from penstock.status.objects import MANAGER, Apply, Create, Delete, Keep, Mend, Step, step
-from penstock.status.plan import Idle, Plan
 
 APPLY = "application/apply-patch+yaml"
 BY = f"fieldManager={MANAGER}"
 _API_VERSIONS = {one.kind: one.api_versions[0] for one in (Service, EndpointSlice)}
-_IDLE = 60.0
-"""Seconds after which a look at the queue costs nothing."""
 _SOON = 0.5
 """Seconds between two looks at whether we may write."""
-
-_log = structlog.get_logger("penstock.objects")
+_WORDS = Words(
+    "penstock.objects",
+    "an object",
+    "generated objects",
+    "allow get, create, patch and delete on them by RBAC",
+)
 
 
 class Objects(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,27 +50,23 @@ class ObjectWriter:
 
     def __init__(self, clock: Clock, random: Callable[[], float], objects: Objects) -> None:
         """Do nothing yet; *random* returns numbers in [0, 1), for jitter."""
-        self._clock = clock
         self._objects = objects
-        self._plan = Plan(random)
-        self._woken = asyncio.Event()
-        self._trouble = ""
+        self._queue = WriteQueue(clock, random, _WORDS)
         self.writes = 0
         """How many times an object was made, changed or deleted."""
 
     @property
     def waiting(self) -> int:
         """Return the number of objects that are to be looked at."""
-        return len(self._plan)
+        return len(self._queue)
 
     def mark(self, ref: ObjectRef) -> None:
         """Have an object looked at."""
-        self._plan.mark(ref, self._clock.monotonic())
-        self._woken.set()
+        self._queue.mark(ref)
 
     def clear(self) -> None:
         """Take that it is not our turn any more."""
-        self._plan.clear()
+        self._queue.clear()
 
     async def run(self, send: Send, may_write: Callable[[], bool]) -> None:
         """Write until cancelled, one object after the other.
@@ -80,34 +76,12 @@ class ObjectWriter:
             may_write: returns whether a write that begins now is ours to make.
         """
         while True:
-            self._woken.clear()
-            seconds = _IDLE
-            if not len(self._plan):
-                pass
-            elif not may_write():
-                seconds = _SOON
-            else:
-                match self._plan.next(self._clock.monotonic()):
-                    case Idle(seconds=idle):
-                        seconds = min(idle, _IDLE)
-                    case ref:
-                        await self._look(ref, send, may_write)
-                        continue
-            await self._wait(seconds)
-
-    async def _wait(self, seconds: float) -> None:
-        woken = asyncio.create_task(self._woken.wait())
-        timer = asyncio.create_task(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({woken, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            woken.cancel()
-            timer.cancel()
+            await self._look(await self._queue.next(may_write, _SOON), send, may_write)
 
     async def _look(self, ref: ObjectRef, send: Send, may_write: Callable[[], bool]) -> None:
         """Read *ref*, and do what is to be done about it."""
         if not self._objects.concerns(ref):
-            self._plan.done(ref, self._clock.monotonic())
+            self._queue.done(ref)
             return
         target = object_target(_API_VERSIONS[ref.kind], ref.kind, ref.key)
         try:
@@ -118,41 +92,20 @@ class ObjectWriter:
             live = read.body if read.status == HTTPStatus.OK else None
             todo = step(live, self._objects.wanted(ref))
             if isinstance(todo, Keep):
-                self._plan.done(ref, self._clock.monotonic())
+                self._queue.done(ref)
             elif may_write():
-                self._settle(ref, await _do(todo, target, send), wrote=True)
+                self.writes += self._settle(ref, await _do(todo, target, send))
             else:
-                self._plan.abandon(ref, self._clock.monotonic())
+                self._queue.abandon(ref)
         except UnreachableError as error:
-            self._plan.outage(ref, self._clock.monotonic())
-            self._tell(str(error))
+            self._queue.unreachable(ref, error)
 
-    def _settle(self, ref: ObjectRef, answer: Answer, *, wrote: bool = False) -> None:
-        """Tell the plan what came of looking at *ref*."""
-        now = self._clock.monotonic()
-        match answer.status:
-            case HTTPStatus.OK | HTTPStatus.CREATED | HTTPStatus.ACCEPTED | HTTPStatus.NOT_FOUND:
-                self.writes += wrote
-                self._tell("")
-                self._plan.done(ref, now)
-            case HTTPStatus.CONFLICT:
-                self._plan.conflict(ref, now)
-            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.UNAUTHORIZED:
-                self._plan.outage(ref, now, answer.wait)
-            case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._plan.outage(ref, now, answer.wait)
-            case status:
-                said = answer.body.get("message", "")
-                _log.warning("an object is refused", object=str(ref), status=status, reason=said)
-                self._plan.refused(ref, now)
-
-    def _tell(self, trouble: str) -> None:
-        """Log a trouble once, and its end."""
-        if trouble and not self._trouble:
-            _log.warning("generated objects cannot be written", reason=trouble)
-        elif self._trouble and not trouble:
-            _log.info("no more: generated objects cannot be written")
-        self._trouble = trouble
+    def _settle(self, ref: ObjectRef, answer: Answer) -> bool:
+        """Take the last answer about *ref*; return whether it was good."""
+        done = self._queue.settle(ref, answer)
+        if done:
+            self._queue.tell("")
+        return done
 
 
 async def _do(todo: Step, target: str, send: Send) -> Answer:

@@ -24,17 +24,22 @@ from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, Unre
 from penstock.sources.kubernetes.event_writer import EventWriter, Send
 from penstock.sources.kubernetes.object_writer import ObjectWriter
 from penstock.sources.kubernetes.requests import object_target
+from penstock.sources.kubernetes.write_queue import Words, WriteQueue
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
 from penstock.status.merge import merged
-from penstock.status.plan import GATHER, Idle, Plan
+from penstock.status.plan import GATHER
 
 LEASE = "penstock-status"
 CALL_SECONDS = 4.0
 """Longest wait for an answer about an object."""
 AT_ONCE = 4
 """Objects looked at together."""
-_IDLE = 60.0
-"""Seconds after which a look at the queue costs nothing."""
+_WORDS = Words(
+    "penstock.status",
+    "a status",
+    "statuses",
+    "allow get, create and update on leases, and update on statuses, by RBAC",
+)
 
 _log = structlog.get_logger("penstock.status")
 
@@ -102,10 +107,8 @@ class StatusWriter:
         self._terms = terms or Terms()
         self._election = Election(identity, namespace, LEASE, self._terms, random)
         self._lease = NamespacedName(namespace, LEASE)
-        self._plan = Plan(random, gather=GATHER)
-        self._woken = asyncio.Event()
+        self._queue = WriteQueue(clock, random, _WORDS, GATHER)
         self._was_leading = False
-        self._trouble = ""
         self._written: dict[ObjectRef, str] = {}
         self.writes = 0
         """How many statuses were written."""
@@ -118,14 +121,13 @@ class StatusWriter:
     @property
     def waiting(self) -> int:
         """Return the number of objects that are to be looked at."""
-        return len(self._plan)
+        return len(self._queue)
 
     def mark(self, ref: ObjectRef, version: str = "") -> None:
         """Have the status of *ref* looked at, unless its resourceVersion is the one we made."""
         written = self._written.pop(ref, "")
         if self._was_leading and not (version and version == written):
-            self._plan.mark(ref, self._clock.monotonic())
-            self._woken.set()
+            self._queue.mark(ref)
 
     async def run(self) -> None:
         """Write while we are the one to do it, until cancelled; then let another one begin."""
@@ -160,12 +162,12 @@ class StatusWriter:
             answer = await self._server.call(session, self._about_lease(asked), self._terms.answer)
         except UnreachableError as error:
             self._election.failed(self._clock.monotonic())
-            self._tell(str(error))
+            self._queue.tell(str(error))
             return
         self._election.answered(asked, answer.status, answer.body, self._clock.monotonic())
         known = answer.status < HTTPStatus.BAD_REQUEST
         known |= answer.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
-        self._tell("" if known else f"{answer.status} {answer.body.get('message', '')}")
+        self._queue.tell("" if known else f"{answer.status} {answer.body.get('message', '')}")
 
     def _about_lease(self, asked: Ask) -> Call:
         target = object_target(API_VERSION, "Lease", self._lease)
@@ -182,7 +184,7 @@ class StatusWriter:
         if leads:
             _log.info("writing statuses", term=self._election.term)
         else:
-            self._plan.clear()
+            self._queue.clear()
             self._written.clear()
             if self.events is not None:
                 self.events.clear()
@@ -190,7 +192,7 @@ class StatusWriter:
                 self.objects.clear()
             _log.info("not writing statuses any more", holder=self._election.holder)
         self._statuses.leading(leads)
-        self._woken.set()
+        self._queue.wake()
 
     async def _release(self, session: aiohttp.ClientSession) -> None:
         asked = self._election.release(self._clock.monotonic(), self._clock.now())
@@ -203,41 +205,14 @@ class StatusWriter:
         async with asyncio.TaskGroup() as looks:
             while True:
                 await free.acquire()
-                ref = await self._next()
+                ref = await self._queue.next(self._may_begin, self._terms.renew / 4)
                 look = looks.create_task(self._look(session, ref))
                 look.add_done_callback(lambda _: free.release())
 
-    async def _next(self) -> ObjectRef:
-        """Return the next object once there is one and we may write."""
-        while True:
-            self._woken.clear()
-            now = self._clock.monotonic()
-            seconds = _IDLE
-            if self._may_write(now):
-                match self._plan.next(now):
-                    case Idle(seconds=idle):
-                        seconds = min(idle, _IDLE)
-                    case ref:
-                        return ref
-            elif len(self._plan):
-                seconds = self._terms.renew / 4
-            await self._wait(seconds)
-
-    async def _wait(self, seconds: float) -> None:
-        woken = asyncio.create_task(self._woken.wait())
-        timer = asyncio.create_task(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({woken, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            woken.cancel()
-            timer.cancel()
-
     def _may_begin(self) -> bool:
-        return self._may_write(self._clock.monotonic())
-
-    def _may_write(self, now: float) -> bool:
         """Return whether a write that begins now ends while we are the one to write."""
-        return self._was_leading and self._election.leads(now + self._call_seconds)
+        ends = self._clock.monotonic() + self._call_seconds
+        return self._was_leading and self._election.leads(ends)
 
     @property
     def _call_seconds(self) -> float:
@@ -247,25 +222,26 @@ class StatusWriter:
         """Read the status of *ref*, and write it if it should be another one."""
         desired = self._statuses.desired(ref)
         if desired is None:
-            self._plan.done(ref, self._clock.monotonic())
+            self._queue.done(ref)
             return
         target = object_target(desired.api_version, ref.kind, ref.key)
         try:
             read = await self._server.call(session, Call("GET", target), self._call_seconds)
             update = self._update(desired, read.body) if read.status == HTTPStatus.OK else None
             if update is None:
-                self._settle(ref, read)
-            elif not self._may_write(self._clock.monotonic()):
-                self._plan.abandon(ref, self._clock.monotonic())
+                self._queue.settle(ref, read)
+            elif not self._may_begin():
+                self._queue.abandon(ref)
             else:
                 call = Call("PUT", f"{target}/status?fieldManager=penstock", update)
                 answer = await self._server.call(session, call, self._call_seconds)
-                self._settle(ref, answer, wrote=True)
                 if answer.status == HTTPStatus.OK:
+                    self.writes += 1
+                    self._written[ref] = answer.body.get("metadata", {}).get("resourceVersion", "")
                     self._announce(desired, ref, read.body, update)
+                self._queue.settle(ref, answer)
         except UnreachableError as error:
-            self._plan.outage(ref, self._clock.monotonic())
-            self._tell(str(error))
+            self._queue.unreachable(ref, error)
 
     def _announce(
         self, desired: Desired, ref: ObjectRef, before: dict[str, Any], after: dict[str, Any]
@@ -302,33 +278,3 @@ class StatusWriter:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         wanted = merged(observed, desired.status, self._statuses.controller, now)
         return None if wanted == observed else {**read, "status": wanted}
-
-    def _settle(self, ref: ObjectRef, answer: Answer, *, wrote: bool = False) -> None:
-        """Tell the plan what came of looking at *ref*."""
-        now = self._clock.monotonic()
-        match answer.status:
-            case HTTPStatus.OK if wrote:
-                self.writes += 1
-                self._written[ref] = answer.body.get("metadata", {}).get("resourceVersion", "")
-                self._plan.done(ref, now)
-            case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
-                self._plan.done(ref, now)
-            case HTTPStatus.CONFLICT:
-                self._plan.conflict(ref, now)
-            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.UNAUTHORIZED:
-                self._plan.outage(ref, now, answer.wait)
-            case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._plan.outage(ref, now, answer.wait)
-            case status:
-                said = answer.body.get("message", "")
-                _log.warning("a status is refused", object=str(ref), status=status, reason=said)
-                self._plan.refused(ref, now)
-
-    def _tell(self, trouble: str) -> None:
-        """Log a trouble once, and its end."""
-        if trouble and not self._trouble:
-            hint = "allow get, create and update on leases, and update on statuses, by RBAC"
-            _log.warning("statuses cannot be written", reason=trouble, hint=hint)
-        elif self._trouble and not trouble:
-            _log.info("no more: statuses cannot be written")
-        self._trouble = trouble
