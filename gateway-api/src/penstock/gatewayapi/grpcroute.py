@@ -23,19 +23,17 @@ from penstock.gatewayapi.matches import TranslatedMatch, first_of_each, named
 from penstock.gatewayapi.rules import StringMatchType
 from penstock.gatewayapi.sessions import kept_session
 from penstock.gatewayapi.translation import (
+    Parts,
     Rule,
     TranslatedRoute,
-    assembled,
-    default_gateways,
     destinations,
     refused,
+    translated,
 )
 from penstock.ir.regex import regex_fault
-from penstock.ir.route import Forward, HeaderChange, PathKind, PathMatch, Respond, RouteMatch
+from penstock.ir.route import Forward, PathKind, PathMatch, RouteMatch
 from penstock.meta.names import Origin
 
-INVALID = Respond(status=GRPC_REFUSAL.status)
-"""The answer of a rule that cannot be served as written."""
 _ANY = "[^/]+"
 """Every service, every method."""
 
@@ -50,49 +48,39 @@ def translate(route: GRPCRoute | Broken, references: References) -> TranslatedRo
     """
     if isinstance(route, Broken):
         return refused(route, GRPC_REFUSAL)
-    base = Origin(route.ref)
-    rules = [
-        _translate_rule(rule, base.at(f"spec.rules[{index}]"), references)
-        for index, rule in enumerate(route.spec.rules)
-    ]
-    more = default_gateways(route.spec.use_default_gateways)
-    return assembled(route, rules, GRPC_REFUSAL, more)
+
+    def translate_rule(rule: GRPCRouteRule, origin: Origin) -> Rule:
+        return _translate_rule(rule, origin, references)
+
+    asked = route.spec.use_default_gateways
+    return translated(route, route.spec.rules, translate_rule, GRPC_REFUSAL, asked)
 
 
 def _translate_rule(rule: GRPCRouteRule, origin: Origin, references: References) -> Rule:
     path = origin.path
-    matches = tuple(
-        translate_match(match, f"{path}.matches[{at}]")
-        for at, match in enumerate(rule.matches or (GRPCRouteMatch(),))
-    )
     effect = effect_on_rule([one.as_http for one in rule.filters], f"{path}.filters")
     refs = ((ref, [one.as_http for one in ref.filters]) for ref in rule.backend_refs)
-    to = destinations(refs, effect, origin, references)
-    kept = kept_session(rule.session_persistence, rule.name, origin)
-    faults = (
-        *(fault for match in matches for fault in match.faults),
-        *effect.faults,
-        *to.faults,
-        *kept.faults,
-    )
-    valid = not faults
-    forward = Forward(
-        backends=to.backends,
-        rewrite_host=effect.host,
-        mirrors=to.mirrors,
-        invalid_status=GRPC_REFUSAL.status,
-        session=kept.session,
-    )
-    return Rule(
+    parts = Parts(
         origin=origin,
-        matches=matches,
-        action=forward if valid else INVALID,
-        request_headers=effect.request_headers if valid else HeaderChange(),
-        response_headers=effect.response_headers if valid else HeaderChange(),
-        backends=to.backends,
-        lost_mirrors=to.lost_mirrors,
-        faults=faults,
+        matches=tuple(
+            translate_match(match, f"{path}.matches[{at}]")
+            for at, match in enumerate(rule.matches or (GRPCRouteMatch(),))
+        ),
+        effect=effect,
+        to=destinations(refs, effect, origin, references),
+        kept=kept_session(rule.session_persistence, rule.name, origin),
     )
+
+    def action() -> Forward:
+        return Forward(
+            backends=parts.to.backends,
+            rewrite_host=effect.host,
+            mirrors=parts.to.mirrors,
+            invalid_status=GRPC_REFUSAL.status,
+            session=parts.kept.session,
+        )
+
+    return parts.rule(parts.faults, action, GRPC_REFUSAL)
 
 
 def translate_match(given: GRPCRouteMatch, path: str) -> TranslatedMatch:

@@ -15,21 +15,17 @@ from penstock.gatewayapi.faults import HTTP_REFUSAL, INCOMPATIBLE_FILTERS, Fault
 from penstock.gatewayapi.matches import translate_match
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.rules import HTTPRouteMatch, HTTPRouteRule, PathMatchType
-from penstock.gatewayapi.sessions import Kept, kept_session
+from penstock.gatewayapi.sessions import kept_session
 from penstock.gatewayapi.translation import (
-    Destinations,
+    Parts,
     Rule,
     TranslatedRoute,
-    assembled,
-    default_gateways,
     destinations,
     refused,
+    translated,
 )
-from penstock.ir.route import ExternalAuth, Forward, HeaderChange, Respond, Retry
+from penstock.ir.route import Action, Forward, Retry
 from penstock.meta.names import Origin
-
-INVALID = Respond(status=HTTP_REFUSAL.status)
-"""The answer of a rule that cannot be served as written."""
 
 
 def translate(route: HTTPRoute | Broken, references: References) -> TranslatedRoute:
@@ -41,61 +37,47 @@ def translate(route: HTTPRoute | Broken, references: References) -> TranslatedRo
     """
     if isinstance(route, Broken):
         return refused(route, HTTP_REFUSAL)
-    base = Origin(route.ref)
-    rules = [
-        _translate_rule(rule, base.at(f"spec.rules[{index}]"), references)
-        for index, rule in enumerate(route.spec.rules)
-    ]
-    more = default_gateways(route.spec.use_default_gateways)
-    return assembled(route, rules, HTTP_REFUSAL, more)
+
+    def translate_rule(rule: HTTPRouteRule, origin: Origin) -> Rule:
+        return _translate_rule(rule, origin, references)
+
+    asked = route.spec.use_default_gateways
+    return translated(route, route.spec.rules, translate_rule, HTTP_REFUSAL, asked)
 
 
 def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References) -> Rule:
     path = origin.path
-    matches = tuple(
-        translate_match(match, f"{path}.matches[{at}]")
-        for at, match in enumerate(rule.matches or (HTTPRouteMatch(),))
-    )
     effect = effect_on_rule(rule.filters, f"{path}.filters")
     refs = ((ref, ref.filters) for ref in rule.backend_refs)
-    to = destinations(refs, effect, origin, references)
-    kept = kept_session(rule.session_persistence, rule.name, origin)
-    faults = (
-        *(fault for match in matches for fault in match.faults),
-        *effect.faults,
-        *to.faults,
-        *_combination_faults(rule, effect, path),
-        *_setting_faults(rule, path),
-        *kept.faults,
-    )
-    valid = not faults
-    served = valid and to.lost_auth is None
-    return Rule(
+    parts = Parts(
         origin=origin,
-        matches=matches,
-        action=effect.redirect or _forward(rule, effect, to, kept) if served else INVALID,
-        request_headers=effect.request_headers if valid else HeaderChange(),
-        response_headers=effect.response_headers if valid else HeaderChange(),
-        cors=effect.cors if valid else None,
-        auth=to.auth if valid and isinstance(to.auth, ExternalAuth) else None,
-        backends=to.backends,
-        lost_mirrors=to.lost_mirrors,
-        lost_auth=to.lost_auth,
-        faults=faults,
+        matches=tuple(
+            translate_match(match, f"{path}.matches[{at}]")
+            for at, match in enumerate(rule.matches or (HTTPRouteMatch(),))
+        ),
+        effect=effect,
+        to=destinations(refs, effect, origin, references),
+        kept=kept_session(rule.session_persistence, rule.name, origin),
     )
+    combined = (*_combination_faults(rule, effect, path), *_setting_faults(rule, path))
+
+    def action() -> Action:
+        return effect.redirect or _forward(rule, parts)
+
+    return parts.rule((*parts.faults, *combined), action, HTTP_REFUSAL)
 
 
-def _forward(rule: HTTPRouteRule, effect: Effect, to: Destinations, kept: Kept) -> Forward:
+def _forward(rule: HTTPRouteRule, parts: Parts) -> Forward:
     request, backend = _timeouts(rule)
     return Forward(
-        backends=to.backends,
-        rewrite_host=effect.host,
-        rewrite_path=effect.path,
+        backends=parts.to.backends,
+        rewrite_host=parts.effect.host,
+        rewrite_path=parts.effect.path,
         request_timeout_ms=request,
         backend_timeout_ms=backend,
-        mirrors=to.mirrors,
+        mirrors=parts.to.mirrors,
         retry=_retry(rule),
-        session=kept.session,
+        session=parts.kept.session,
     )
 
 

@@ -6,7 +6,8 @@ because a broader rule would then get its traffic. The other rules are not touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from penstock.gatewayapi.filters import HTTPRequestMirrorFilter, HTTPRouteFilter
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.matches import TranslatedMatch
 from penstock.gatewayapi.precedence import Age, PathRank
+from penstock.gatewayapi.sessions import Kept
 from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
 from penstock.ir.route import (
     NO_GUARDS,
@@ -90,6 +92,31 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...]
 
 
+_Given = TypeVar("_Given")
+"""A rule as it is written."""
+
+
+def translated(
+    route: Object,
+    rules: Sequence[_Given],
+    translate_rule: Callable[[_Given, Origin], Rule],
+    refusal: Refusal,
+    gateways: str | None,
+) -> TranslatedRoute:
+    """Return *route*, translated.
+
+    Args:
+        route: the object.
+        rules: its rules.
+        translate_rule: returns what one of them, at its place, becomes.
+        refusal: how the route answers what cannot be served.
+        gateways: its useDefaultGateways.
+    """
+    base = Origin(route.ref)
+    made = [translate_rule(rule, base.at(f"spec.rules[{at}]")) for at, rule in enumerate(rules)]
+    return _assembled(route, made, refusal, default_gateways(gateways))
+
+
 class Destinations(msgspec.Struct, frozen=True, kw_only=True):
     """Where the requests of a rule go."""
 
@@ -105,6 +132,52 @@ class Destinations(msgspec.Struct, frozen=True, kw_only=True):
     def lost_auth(self) -> InvalidBackend | None:
         """Return who should be asked and cannot."""
         return self.auth if isinstance(self.auth, InvalidBackend) else None
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parts of a rule came to that all kinds of routes have."""
+
+    origin: Origin
+    matches: tuple[TranslatedMatch, ...]
+    effect: Effect
+    to: Destinations
+    kept: Kept
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Return what is wrong with them."""
+        return (
+            *(fault for match in self.matches for fault in match.faults),
+            *self.effect.faults,
+            *self.to.faults,
+            *self.kept.faults,
+        )
+
+    def rule(
+        self, faults: tuple[Fault, ...], action: Callable[[], Action], refusal: Refusal
+    ) -> Rule:
+        """Return the rule.
+
+        Args:
+            faults: all that is wrong with it.
+            action: returns what is done with its requests if nothing is.
+            refusal: how they are answered else, and where nobody can be asked about them.
+        """
+        valid, effect, to = not faults, self.effect, self.to
+        served = valid and to.lost_auth is None
+        return Rule(
+            origin=self.origin,
+            matches=self.matches,
+            action=action() if served else Respond(status=refusal.status),
+            request_headers=effect.request_headers if valid else HeaderChange(),
+            response_headers=effect.response_headers if valid else HeaderChange(),
+            cors=effect.cors if valid else None,
+            auth=to.auth if valid and isinstance(to.auth, ExternalAuth) else None,
+            backends=to.backends,
+            lost_mirrors=to.lost_mirrors,
+            lost_auth=to.lost_auth,
+            faults=faults,
+        )
 
 
 def destinations(
@@ -126,17 +199,9 @@ def destinations(
     )
 
 
-def assembled(
-    route: Object, rules: Sequence[Rule], refusal: Refusal, problems: Iterable[Problem] = ()
+def _assembled(
+    route: Object, rules: Sequence[Rule], refusal: Refusal, problems: Iterable[Problem]
 ) -> TranslatedRoute:
-    """Return a route, its rules translated.
-
-    Args:
-        route: the object.
-        rules: in its order.
-        refusal: how it answers what cannot be served.
-        problems: what else its author should know.
-    """
     backends = [
         one
         for rule in rules

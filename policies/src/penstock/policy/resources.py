@@ -278,8 +278,8 @@ class PortDenyRule(PolicyStruct, frozen=True, kw_only=True):
         return validate.check_port_count(len(self.ports))
 
 
-class IngressDenyRule(PolicyStruct, frozen=True, kw_only=True):
-    """One of ingressDeny."""
+class IngressPeers(PolicyStruct, frozen=True, kw_only=True):
+    """Who comes in."""
 
     from_endpoints: tuple[LabelSelector, ...] | None = None
     from_requires: tuple[LabelSelector, ...] | None = None
@@ -288,6 +288,11 @@ class IngressDenyRule(PolicyStruct, frozen=True, kw_only=True):
     from_entities: tuple[str, ...] | None = None
     from_groups: tuple[Group, ...] | None = None
     from_nodes: tuple[LabelSelector, ...] | None = None
+
+
+class IngressDenyRule(IngressPeers, frozen=True, kw_only=True):
+    """One of ingressDeny."""
+
     to_ports: tuple[PortDenyRule, ...] | None = None
     icmps: tuple[IcmpRule, ...] | None = None
 
@@ -296,16 +301,9 @@ class IngressDenyRule(PolicyStruct, frozen=True, kw_only=True):
         return validate.check_rule(self)
 
 
-class IngressRule(PolicyStruct, frozen=True, kw_only=True):
+class IngressRule(IngressPeers, frozen=True, kw_only=True):
     """One of ingress."""
 
-    from_endpoints: tuple[LabelSelector, ...] | None = None
-    from_requires: tuple[LabelSelector, ...] | None = None
-    from_cidr: tuple[str, ...] | None = msgspec.field(name="fromCIDR", default=None)
-    from_cidr_set: tuple[CidrRule, ...] | None = msgspec.field(name="fromCIDRSet", default=None)
-    from_entities: tuple[str, ...] | None = None
-    from_groups: tuple[Group, ...] | None = None
-    from_nodes: tuple[LabelSelector, ...] | None = None
     to_ports: tuple[PortRule, ...] | None = None
     icmps: tuple[IcmpRule, ...] | None = None
     authentication: Authentication | None = None
@@ -316,12 +314,8 @@ class IngressRule(PolicyStruct, frozen=True, kw_only=True):
         yield from validate.check_ingress_ports(self.to_ports or ())
 
 
-class EgressDenyRule(PolicyStruct, frozen=True, kw_only=True):
-    """One of egressDeny."""
-
-    field_hints: ClassVar[Mapping[str, str]] = {
-        "toFQDNs": "names can only be allowed, not denied; deny by toCIDR or toEntities",
-    }
+class EgressPeers(PolicyStruct, frozen=True, kw_only=True):
+    """Who is gone to."""
 
     to_endpoints: tuple[LabelSelector, ...] | None = None
     to_requires: tuple[LabelSelector, ...] | None = None
@@ -331,6 +325,15 @@ class EgressDenyRule(PolicyStruct, frozen=True, kw_only=True):
     to_groups: tuple[Group, ...] | None = None
     to_nodes: tuple[LabelSelector, ...] | None = None
     to_services: tuple[ServiceRef, ...] | None = None
+
+
+class EgressDenyRule(EgressPeers, frozen=True, kw_only=True):
+    """One of egressDeny."""
+
+    field_hints: ClassVar[Mapping[str, str]] = {
+        "toFQDNs": "names can only be allowed, not denied; deny by toCIDR or toEntities",
+    }
+
     to_ports: tuple[PortDenyRule, ...] | None = None
     icmps: tuple[IcmpRule, ...] | None = None
 
@@ -339,17 +342,9 @@ class EgressDenyRule(PolicyStruct, frozen=True, kw_only=True):
         return validate.check_rule(self)
 
 
-class EgressRule(PolicyStruct, frozen=True, kw_only=True):
+class EgressRule(EgressPeers, frozen=True, kw_only=True):
     """One of egress."""
 
-    to_endpoints: tuple[LabelSelector, ...] | None = None
-    to_requires: tuple[LabelSelector, ...] | None = None
-    to_cidr: tuple[str, ...] | None = msgspec.field(name="toCIDR", default=None)
-    to_cidr_set: tuple[CidrRule, ...] | None = msgspec.field(name="toCIDRSet", default=None)
-    to_entities: tuple[str, ...] | None = None
-    to_groups: tuple[Group, ...] | None = None
-    to_nodes: tuple[LabelSelector, ...] | None = None
-    to_services: tuple[ServiceRef, ...] | None = None
     to_fqdns: tuple[NamePattern, ...] | None = msgspec.field(name="toFQDNs", default=None)
     to_ports: tuple[PortRule, ...] | None = None
     icmps: tuple[IcmpRule, ...] | None = None
