@@ -17,7 +17,7 @@ from penstock.gatewayapi.versions import BUNDLE_VERSION
 from penstock.meta.conditions import Condition
 from support import objects
 from support.pki import issue, tls_secret_raw
-from support.reasons import Case, Json, Reason, Thing, case, check, given, raw
+from support.reasons import Case, Json, Reason, Thing, case, check, check_list, raw
 
 POOL = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/31")
 AT_NODES = Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES)
@@ -372,14 +372,7 @@ def test_reason(one: Case) -> None:
 
 @pytest.mark.parametrize("whose", LISTED)
 def test_every_reason_that_is_listed_is_provoked_or_has_a_cause_never_to_be(whose: str) -> None:
-    listed = {
-        (whose, kind, status, reason)
-        for kind, status, *reasons in map(str.split, LISTED[whose].strip().splitlines())
-        for reason in reasons
-    }
-    never = {one for one in NEVER if one[0] == whose}
-    assert given(CASES, whose) | never == listed
-    assert not given(CASES, whose) & never
+    check_list(whose, LISTED[whose], CASES, NEVER)
 
 
 def test_more_listeners_than_a_gateway_takes_are_too_many() -> None:

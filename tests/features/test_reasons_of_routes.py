@@ -6,7 +6,7 @@ import pytest
 
 from support import objects
 from support.pki import issue
-from support.reasons import Case, Json, Thing, case, check, conditions, given, raw
+from support.reasons import Case, Json, Thing, case, check, check_list, conditions, raw
 
 GATEWAY = objects.gateway("gw", [
     {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "*.a.test"},
@@ -214,14 +214,7 @@ def test_reason(one: Case) -> None:
 
 @pytest.mark.parametrize("whose", LISTED)
 def test_every_reason_that_is_listed_is_provoked_or_has_a_cause_never_to_be(whose: str) -> None:
-    listed = {
-        (whose, kind, status, reason)
-        for kind, status, *reasons in map(str.split, LISTED[whose].strip().splitlines())
-        for reason in reasons
-    }
-    never = {one for one in NEVER if one[0] == whose}
-    assert given(CASES, whose) | never == listed
-    assert not given(CASES, whose) & never
+    check_list(whose, LISTED[whose], CASES, NEVER)
 
 
 def test_partially_invalid_begins_with_the_words_of_the_specification() -> None:

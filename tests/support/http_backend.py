@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from support.raw_http import Answer
+
+Place = tuple[str, int]
+"""Address and port."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 OWN_HEADERS = (("x-set", "own"), ("x-add", "own"), ("x-remove", "own"))
 """What every response carries."""
@@ -41,7 +45,7 @@ def seen(answer: Answer) -> Seen:
 @contextlib.asynccontextmanager
 async def http_backend(
     name: str, address: str = "127.0.0.1", port: int = 0, context: ssl.SSLContext | None = None
-) -> AsyncGenerator[tuple[str, int]]:
+) -> AsyncGenerator[Place]:
     """Run an application, with *context* by TLS; yield its address and port."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -51,11 +55,6 @@ async def http_backend(
 
     async with serving(answer, address, port, context) as place:
         yield place
-
-
-Place = tuple[str, int]
-"""Address and port."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
@@ -75,6 +74,18 @@ async def serving(
         yield address, runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def serving_all(handlers: Iterable[Handler]) -> AsyncGenerator[list[Place]]:
+    """Let each of *handlers* answer at a place of its own; yield these in order."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(serving(one)) for one in handlers]
+
+
+def pods(places: Iterable[Place]) -> dict[str, Place]:
+    """Return where pods really are, by the addresses 10.244.0.1 and so on that they have."""
+    return {f"10.244.0.{number}": place for number, place in enumerate(places, 1)}
 
 
 def _answer(name: str, request: web.Request) -> web.Response:

@@ -85,9 +85,26 @@ def check(one: Case) -> None:
     assert {each["observedGeneration"] for each in found} == {generation}
 
 
-def given(cases: Iterable[Case], whose: str) -> set[Reason]:
-    """Return the reasons that *cases* provoke for one kind of object."""
-    return {one.reason for one in cases if one.reason[0] == whose}
+def check_list(
+    whose: str, listed: str, cases: Iterable[Case], never: Iterable[Reason] = ()
+) -> None:
+    """Fail if a reason that is listed for a kind of object is neither provoked nor ruled out.
+
+    Args:
+        whose: the kind.
+        listed: lines of a type, a status, and reasons.
+        cases: what provokes them, those of other kinds among them.
+        never: those that cannot be, likewise.
+    """
+    wanted = {
+        (whose, kind, status, reason)
+        for kind, status, *reasons in map(str.split, listed.strip().splitlines())
+        for reason in reasons
+    }
+    provoked = {one.reason for one in cases if one.reason[0] == whose}
+    ruled_out = {one for one in never if one[0] == whose}
+    assert provoked | ruled_out == wanted
+    assert not provoked & ruled_out
 
 
 def _named(listeners: Iterable[Json], name: str) -> list[Json]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from support.http_backend import serving
 from support.pki import Issued, issue
 
 NAME = "web.internal"
@@ -37,12 +38,5 @@ async def strict_server(
         seen.append(dict(pair for (pair,) in subject)["commonName"])
         return web.Response(text="secret")
 
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        yield (runner.addresses[0][0], runner.addresses[0][1]), authority, seen
-    finally:
-        await runner.cleanup()
+    async with serving(answer, tls=context) as place:
+        yield place, authority, seen

@@ -15,6 +15,7 @@ from penstock.compiler.settings import Settings
 from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
+from support.http_backend import serving
 from support.pki import Issued, issue, tls_secret_raw
 from support.tls_server import NAME, strict_server
 
@@ -41,15 +42,8 @@ async def server(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="secret")
 
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        yield (runner.addresses[0][0], runner.addresses[0][1]), authority, asked
-    finally:
-        await runner.cleanup()
+    async with serving(answer, tls=context) as place:
+        yield place, authority, asked
 
 
 @pytest_asyncio.fixture

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from support import golden
 from support.compiled_envoy import CompiledEnvoy, Surroundings, compiled_envoy
+from support.http_backend import pods, serving_all
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +23,7 @@ class Endpoint:
     """Says its number, or fails together with all others that are asked to."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.place = number, ("", 0)
+        self.number = number
         self.failed = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -31,15 +32,6 @@ class Endpoint:
         self.failed += 1
         await asyncio.sleep(0.05)
         return web.Response(status=500)
-
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.place = (runner.addresses[0][0], runner.addresses[0][1])
-        return runner
 
 
 class Lab:
@@ -52,15 +44,10 @@ class Lab:
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         made = Lab(envoy)
-        runners = [await one.start() for one in made.endpoints]
-        places = {f"10.244.0.{one.number}": one.place for one in made.endpoints}
-        try:
+        async with serving_all(one.answer for one in made.endpoints) as places:
             case = golden.compiled("backend-traffic")
-            await envoy.run(case.resources, Surroundings(endpoints=places))
+            await envoy.run(case.resources, Surroundings(endpoints=pods(places)))
             yield made
-        finally:
-            for runner in runners:
-                await runner.cleanup()
 
 
 async def test_a_single_failure_is_repeated_within_the_least_rate(lab: Lab) -> None:

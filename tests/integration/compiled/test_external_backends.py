@@ -18,6 +18,7 @@ from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options
 from penstock.xds.resource import Resource
 from support import golden
 from support.compiled_envoy import CompiledEnvoy, compiled_envoy, remade
+from support.http_backend import serving
 from support.objects import added, made
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,19 +63,12 @@ class Lab:
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         lab = Lab(envoy)
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", lab.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", 0).start()
-        try:
+        async with serving(lab.answer, "0.0.0.0") as (_, port):
             compiler = Compiler()
-            compiler.apply(added(map(made, _raw(runner.addresses[0][1]))))
+            compiler.apply(added(map(made, _raw(port))))
             assert compiler.failures == {}
             await envoy.run(map(_open, compiler.resources("n1")))
             yield lab
-        finally:
-            await runner.cleanup()
 
 
 async def test_requests_go_to_what_the_name_stands_for(lab: Lab) -> None:

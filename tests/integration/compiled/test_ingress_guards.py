@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,6 +13,7 @@ from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
 from penstock.envoy import subrequest
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
+from support.http_backend import pods, serving_all
 from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
 from support.kube import free_ports
 from support.objects import added, endpoint_slice, service
@@ -87,26 +87,13 @@ class Lab:
         return (await self.ask(**headers)).status
 
 
-async def _serving(handler: Any) -> tuple[web.AppRunner, Place]:
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, (runner.addresses[0][0], runner.addresses[0][1])
-
-
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e"), drain=1) as envoy:
         made = Lab(envoy)
-        application, made.places["10.244.0.1"] = await _serving(made.application)
-        guard, made.places["10.244.0.2"] = await _serving(made.guard)
-        try:
+        async with serving_all([made.application, made.guard]) as places:
+            made.places.update(pods(places))
             yield made
-        finally:
-            await application.cleanup()
-            await guard.cleanup()
 
 
 async def test_the_server_of_auth_url_lets_pass_by_any_2xx(lab: Lab) -> None:

@@ -22,6 +22,7 @@ from support.compiled_envoy import (
     scope_at,
     socket_name,
 )
+from support.http_backend import pods, serving_all
 from support.raw_http import Answer
 from support.real_envoy import eventually
 
@@ -48,19 +49,12 @@ class Application:
         self.requests.append(request)
         return web.Response(text="here")
 
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
 
 class Lab:
     def __init__(self, envoy: CompiledEnvoy) -> None:
         self.envoy = envoy
-        self.web, self.copy, self.closed = Application(), Application(), Application()
+        self.applications = [Application() for _ in range(3)]
+        self.web, self.copy, self.closed = self.applications
         self.resources: list[Resource] = []
         self.around = Surroundings()
         self._numbers = iter(range(10_000))
@@ -90,19 +84,12 @@ def _found(resource: Resource) -> list[Resource]:
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         made = Lab(envoy)
-        runners = [await one.start() for one in (made.web, made.copy, made.closed)]
-        places = [(one.addresses[0][0], one.addresses[0][1]) for one in runners]
-        try:
+        async with serving_all(one.answer for one in made.applications) as places:
             case = golden.compiled("mesh-copies")
             made.resources = [found for one in case.resources for found in _found(one)]
-            made.around = Surroundings(
-                endpoints={f"10.244.0.{i}": place for i, place in enumerate(places, 1)}
-            )
+            made.around = Surroundings(endpoints=pods(places))
             await made.run(made.resources)
             yield made
-        finally:
-            for runner in runners:
-                await runner.cleanup()
 
 
 async def test_a_copy_is_the_request_as_it_is_forwarded(lab: Lab) -> None:

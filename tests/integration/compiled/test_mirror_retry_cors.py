@@ -11,6 +11,7 @@ from aiohttp import web
 
 from support import golden
 from support.compiled_envoy import CompiledEnvoy, Surroundings, compiled_envoy
+from support.http_backend import pods, serving_all
 from support.raw_http import Answer
 from support.real_envoy import eventually
 
@@ -25,7 +26,6 @@ class Application:
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
-        self.place = ("", 0)
 
     def asked(self, path: str) -> list[web.Request]:
         return [one for one in self.requests if one.path_qs == path]
@@ -39,36 +39,22 @@ class Application:
             await asyncio.sleep(5)
         return web.Response(text="here")
 
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.place = (runner.addresses[0][0], runner.addresses[0][1])
-        return runner
-
 
 class Lab:
     def __init__(self, envoy: CompiledEnvoy) -> None:
         self.ask = envoy.ask
-        self.web, self.copy, self.closed = Application(), Application(), Application()
+        self.applications = [Application() for _ in range(3)]
+        self.web, self.copy, self.closed = self.applications
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         made = Lab(envoy)
-        applications = (made.web, made.copy, made.closed)
-        runners = [await one.start() for one in applications]
-        places = {f"10.244.0.{i}": one.place for i, one in enumerate(applications, 1)}
-        try:
+        async with serving_all(one.answer for one in made.applications) as places:
             case = golden.compiled("mirror-retry-cors")
-            await envoy.run(case.resources, Surroundings(endpoints=places))
+            await envoy.run(case.resources, Surroundings(endpoints=pods(places)))
             yield made
-        finally:
-            for runner in runners:
-                await runner.cleanup()
 
 
 # Mirrors

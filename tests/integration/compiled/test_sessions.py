@@ -24,6 +24,7 @@ from support.compiled_envoy import (
     scope_at,
     socket_name,
 )
+from support.http_backend import pods, serving_all
 from support.objects import made
 from support.raw_http import Answer
 
@@ -48,15 +49,6 @@ class Endpoint:
         own = {"Set-Cookie": "own=1; Path=/"}
         return web.Response(text=str(self.number), headers=own)
 
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.place = (runner.addresses[0][0], runner.addresses[0][1])
-        return runner
-
 
 class Lab:
     def __init__(self, envoy: CompiledEnvoy, endpoints: list[Endpoint]) -> None:
@@ -67,7 +59,7 @@ class Lab:
         self.written = [one for file in files for one in yaml.safe_load_all(file.read_text())]
 
     async def show(self) -> None:
-        places = {f"10.244.0.{one.number}": one.place for one in self.endpoints}
+        places = pods(one.place for one in self.endpoints)
         # The address of the Service is the socket that the client's listener is reached by.
         key = egress_key(socket_name(EGRESS))
         shown = [
@@ -97,13 +89,11 @@ class Lab:
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
     async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
         made = Lab(envoy, [Endpoint(number) for number in range(1, 6)])
-        runners = [await one.start() for one in made.endpoints]
-        try:
+        async with serving_all(one.answer for one in made.endpoints) as places:
+            for endpoint, place in zip(made.endpoints, places, strict=True):
+                endpoint.place = place
             await made.show()
             yield made
-        finally:
-            for runner in runners:
-                await runner.cleanup()
 
 
 def cookie_of(answer: Answer, name: str) -> str:
