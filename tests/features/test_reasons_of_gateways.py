@@ -381,8 +381,13 @@ def test_more_listeners_than_a_gateway_takes_are_too_many() -> None:
     assert isinstance(one, ListenerSet)
     assert isinstance(two, ListenerSet)
     placed = merged(gateway, [one, two], limit=2)
-    around = Surroundings(attached_routes={}, certificates={}, pending={})
-    first, last = (listener_set_status(each, gateway, placed, around) for each in (one, two))
+    around = Surroundings(attached_routes={}, tls={}, pending={})
+    first, last = (
+        listener_set_status(
+            each, gateway.spec, [its for its in placed if its.holder == each.ref], around
+        )
+        for each in (one, two)
+    )
     reasons = [
         (each.type, each.status, each.reason)
         for status in (first, last)

@@ -13,6 +13,7 @@ from penstock.core.objects import Broken, Object
 from penstock.core.plan import plan_of
 from penstock.envoy.route import virtual_host as build
 from penstock.gatewayapi.attach import (
+    ListenerTable,
     ParentKind,
     attach_to_gateway,
     attach_to_service,
@@ -23,10 +24,12 @@ from penstock.gatewayapi.backend_traffic import retry_budget, session_of, target
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.external_backends import Sources, backend_conditions, understood
+from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listener_tls import CertificateSources
-from penstock.gatewayapi.listeners import served_listeners
+from penstock.gatewayapi.listeners import gateway_fault
 from penstock.gatewayapi.merge import ranked, virtual_host
+from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.mesh import XMesh, mesh_conditions
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.routes import translate
@@ -53,6 +56,9 @@ STREAM_GATEWAY = make_gateway(
     listener("gw", 80, protocol="UDP"),
 )
 GATEWAY = make_gateway(listener(), listener("b", 81, hostname="*.test"))
+LISTENERS, STREAM_LISTENERS = (
+    ListenerTable.of(one.spec.listeners) for one in (GATEWAY, STREAM_GATEWAY)
+)
 
 
 def objects(kind: type[Object]) -> st.SearchStrategy[dict[str, Any]]:
@@ -94,7 +100,7 @@ def test_any_route_is_attached_translated_merged_and_built(document: dict[str, A
         if kind_of(parent) is ParentKind.SERVICE:
             accepted = attach_to_service(head, parent, service("svc")).accepted
         else:
-            accepted = attach_to_gateway(head, parent, GATEWAY.spec.listeners, {}).accepted
+            accepted = attach_to_gateway(head, parent, LISTENERS, {}).accepted
         status = route_parent_status(parent, accepted, translated.verdict)
         assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
         assert parent_ref(parent)["name"] == parent.name
@@ -118,7 +124,7 @@ def test_any_route_of_streams_is_attached_and_translated(document: dict[str, Any
             accepted = attach_to_service(head, parent, service("svc")).accepted
             assert not accepted.status
         else:
-            accepted = attach_to_gateway(head, parent, STREAM_GATEWAY.spec.listeners, {}).accepted
+            accepted = attach_to_gateway(head, parent, STREAM_LISTENERS, {}).accepted
         status = route_parent_status(parent, accepted, translated.verdict)
         assert {one.type for one in status.conditions} >= {"Accepted", "ResolvedRefs"}
 
@@ -140,13 +146,17 @@ def test_text_is_decoded_directly_if_nothing_is_to_be_said_and_only_then(
 def test_any_gateway_has_a_status(document: dict[str, Any]) -> None:
     found = decode(Gateway, document)
     if isinstance(found, Gateway):
-        status = gateway_status(found, attached_routes={}, addresses=["192.0.2.1"])
+        placed = merged(found, ())
+        status = gateway_status(
+            found, attached_routes={}, addresses=["192.0.2.1"], tls=tls_of(placed, {})
+        )
         accepted = {
             one.name
             for one in status.listeners
             if any(each.type == "Programmed" and each.status for each in one.conditions)
         }
-        assert {one.name for one in served_listeners(found.spec)} == accepted
+        refused = gateway_fault(found.spec) is not None
+        assert {one.place for one in placed if one.fault is None and not refused} == accepted
 
 
 @QUICK
@@ -165,7 +175,7 @@ def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> N
 def test_any_external_backend_is_a_place_or_says_why_not(document: dict[str, Any]) -> None:
     found = decode(XBackend, document)
     if isinstance(found, XBackend):
-        nobody = CertificateSources(certificate=lambda _: None, grants=lambda _: ())
+        nobody = CertificateSources(certificate=lambda _: None, permits=permits_of(()))
         said = understood(found, Sources(trust=TrustSources(), certificates=nobody))
         accepted, resolved = backend_conditions(found, said, empty=False)
         assert accepted.status is isinstance(said.place, External | Selected)

@@ -9,6 +9,7 @@ from penstock.core.decode import decode
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backends import References
+from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName
@@ -112,10 +113,9 @@ def references(
     *services: Service, grants: Iterable[ReferenceGrant] = (), mesh: bool = False
 ) -> References:
     by_name: Mapping[NamespacedName, Service] = {one.key: one for one in services}
-    every = tuple(grants)
     return References(
         service=by_name.get,
-        grants=lambda namespace: [g for g in every if g.metadata.namespace == namespace],
+        permits=permits_of(grants),
         mesh=mesh,
     )
 

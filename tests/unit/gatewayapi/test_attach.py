@@ -10,6 +10,7 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
+    ListenerTable,
     MeshRole,
     ParentKind,
     ServiceAttachment,
@@ -36,7 +37,8 @@ def attach(
     route: HTTPRoute | Broken, to: Gateway, labels: dict[str, str] | None = None
 ) -> GatewayAttachment:
     head = head_of(route)
-    return attach_to_gateway(head, head.parents[0], to.spec.listeners, labels or {})
+    table = ListenerTable.of(to.spec.listeners)
+    return attach_to_gateway(head, head.parents[0], table, labels or {})
 
 
 def joined(attachment: GatewayAttachment) -> dict[str, list[str]]:

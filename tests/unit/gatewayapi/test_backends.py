@@ -8,7 +8,7 @@ import pytest
 
 from penstock.core.kinds import Service
 from penstock.gatewayapi.backends import References, resolve
-from penstock.gatewayapi.grants import Referent, Referrer, permitted
+from penstock.gatewayapi.grants import Referent, Referrer, permits_of, permitted
 from penstock.gatewayapi.rules import HTTPBackendRef
 from penstock.ir.route import InvalidBackend, ServiceBackend, ServicePort
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
@@ -126,8 +126,8 @@ def test_permission_is_looked_at_before_existence() -> None:
     ],
 )
 def test_grant_names_both_sides(given: Any, *, allowed: bool) -> None:
-    assert permitted(Referrer("app"), Referent("data", "svc"), [given]) is allowed
+    assert permitted(Referrer("app"), Referent("data", "svc"), permits_of([given])) is allowed
 
 
 def test_own_namespace_needs_no_grant() -> None:
-    assert permitted(Referrer("app"), Referent("app", "svc"), [])
+    assert permitted(Referrer("app"), Referent("app", "svc"), permits_of(()))

@@ -9,8 +9,10 @@ import pytest
 from penstock.core.decode import decode
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap
 from penstock.gatewayapi.client_certificates import ClientChecks, client_checks
+from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.listener_tls import ListenerCertificates
 from penstock.gatewayapi.listeners import ListenerStatus
+from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.resources import Gateway, ReferenceGrant
 from penstock.gatewayapi.status import gateway_status
 from penstock.gatewayapi.trust import TrustSources
@@ -72,7 +74,7 @@ def checks(given: Gateway, *grants: ReferenceGrant) -> ClientChecks:
     assert isinstance(bundle, ClusterTrustBundle), bundle
     bundles = {NamespacedName("", "roots"): bundle}
     sources = TrustSources(config_map=known.get, bundle=bundles.get)
-    return client_checks(given, sources, lambda _: grants)
+    return client_checks(given, sources, permits_of(grants))
 
 
 def _bundle(name: str) -> Json:
@@ -98,7 +100,7 @@ def _https(given: Gateway, found: ClientChecks) -> ListenerStatus:
         given,
         attached_routes={},
         addresses=["192.0.2.1"],
-        certificates={"https": SERVES},
+        tls=tls_of(merged(given, (), found), {"https": SERVES}),
         clients=found,
     )
     plain, https = status.listeners
@@ -155,7 +157,10 @@ def test_a_bundle_of_the_cluster_needs_no_grant() -> None:
 def test_who_lets_everybody_in_says_so() -> None:
     given = checked(validation(ref(), mode="AllowInsecureFallback"))
     found = checks(given)
-    status = gateway_status(given, attached_routes={}, addresses=["192.0.2.1"], clients=found)
+    tls = tls_of(merged(given, (), found), {"https": SERVES})
+    status = gateway_status(
+        given, attached_routes={}, addresses=["192.0.2.1"], tls=tls, clients=found
+    )
     told = {one.type: (one.status, one.reason) for one in status.conditions}
     assert told["InsecureFrontendValidationMode"] == (True, "ConfigurationChanged")
     assert found.insecure

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.gatewayapi.certificates import CertificateFault
-from penstock.gatewayapi.grants import Referrer
+from penstock.gatewayapi.grants import Referrer, permits_of
 from penstock.gatewayapi.listener_tls import (
     CertificateSources,
     CertificateState,
@@ -43,11 +43,7 @@ def https(*references: Json, name: str = "https", **more: Any) -> Json:
 
 def resolved(*references: Json, grants: tuple[ReferenceGrant, ...] = ()) -> ListenerCertificates:
     (one,) = gateway(https(*references)).spec.listeners
-
-    def in_namespace(namespace: str) -> list[ReferenceGrant]:
-        return [grant for grant in grants if grant.metadata.namespace == namespace]
-
-    sources = CertificateSources(certificate=STATES.get, grants=in_namespace)
+    sources = CertificateSources(certificate=STATES.get, permits=permits_of(grants))
     return resolve_certificates(one, GATEWAY, sources)
 
 
@@ -80,7 +76,7 @@ def test_good_references_serve_beside_bad_ones() -> None:
 def test_listener_without_references_has_nothing_to_serve_with() -> None:
     (one,) = gateway(listener("https", 443, "HTTPS")).spec.listeners
     found = resolve_certificates(
-        one, GATEWAY, CertificateSources(certificate=STATES.get, grants=lambda _: ())
+        one, GATEWAY, CertificateSources(certificate=STATES.get, permits=permits_of(()))
     )
     assert [(one.field, one.reason) for one in found.unusable] == [("tls", "InvalidCertificateRef")]
 
@@ -129,7 +125,7 @@ def test_secrets_are_named_by_listeners_that_end_tls() -> None:
         ),
     )
     assert named_secrets(given) == {GOOD, THERE}
-    assert referenced_secrets(given, lambda _: ()) == {GOOD}
+    assert referenced_secrets(given, permits_of(())) == {GOOD}
 
 
 def _gateway(name: str, *references: Json, of: str = "c") -> Gateway:

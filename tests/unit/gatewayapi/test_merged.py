@@ -9,11 +9,13 @@ import pytest
 from penstock.core.decode import decode
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_set_status import (
+    ListenerSetStatus,
     Surroundings,
     listener_set_status,
     refused_status,
 )
 from penstock.gatewayapi.listener_tls import ListenerCertificates
+from penstock.gatewayapi.listeners import Tls
 from penstock.gatewayapi.merged import lets_in, merged, served
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.watched_secrets import watched_secrets
@@ -21,7 +23,7 @@ from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName
 from support.gateway_objects import API, Json, gateway, gateway_class, listener
 
-NOTHING = Surroundings(attached_routes={}, certificates={}, pending={})
+NOTHING = Surroundings(attached_routes={}, tls={}, pending={})
 
 
 def added(
@@ -34,6 +36,11 @@ def added(
     )
     assert isinstance(made, ListenerSet), made
     return made
+
+
+def status_of(one: ListenerSet, to: Gateway, around: Surroundings) -> ListenerSetStatus:
+    own = [each for each in merged(to, [one]) if each.holder == one.ref]
+    return listener_set_status(one, to.spec, own, around)
 
 
 def conflicts(gateway: Gateway, *sets: ListenerSet) -> dict[str, str]:
@@ -108,8 +115,8 @@ def _summary(conditions: tuple[Condition, ...]) -> dict[str, tuple[Any, str]]:
 def test_a_set_with_a_good_listener_is_accepted() -> None:
     own = gateway(listener("http", hostname="a.test"))
     one = added(listener("good", hostname="b.test"), listener("bad", hostname="a.test"))
-    around = Surroundings(attached_routes={"app/more/good": 2}, certificates={}, pending={})
-    status = listener_set_status(one, own, merged(own, [one]), around)
+    around = Surroundings(attached_routes={"app/more/good": 2}, tls={}, pending={})
+    status = status_of(one, own, around)
     assert _summary(status.conditions) == {
         "Accepted": (True, "ListenersNotValid"),
         "Programmed": (True, "Programmed"),
@@ -129,9 +136,11 @@ def test_a_set_without_a_good_listener_is_not_accepted() -> None:
     tls = {"certificateRefs": [{"name": "nowhere"}]}
     one = added(listener("https", 443, "HTTPS", tls=tls), listener("bad", hostname="a.test"))
     around = Surroundings(
-        attached_routes={}, certificates={"app/more/https": ListenerCertificates()}, pending={}
+        attached_routes={},
+        tls={"app/more/https": Tls(certificates=ListenerCertificates())},
+        pending={},
     )
-    status = listener_set_status(one, own, merged(own, [one]), around)
+    status = status_of(one, own, around)
     assert _summary(status.conditions) == {
         "Accepted": (False, "ListenersNotValid"),
         "Programmed": (False, "ListenersNotValid"),
@@ -143,16 +152,16 @@ def test_a_set_waits_for_its_gateway() -> None:
         listener("http", hostname="a.test"), addresses=[{"type": "Hostname", "value": "x"}]
     )
     one = added(listener("good", hostname="b.test"))
-    status = listener_set_status(one, own, merged(own, [one]), NOTHING)
+    status = status_of(one, own, NOTHING)
     assert _summary(status.conditions) == {
         "Accepted": (False, "ParentNotAccepted"),
         "Programmed": (False, "ParentNotProgrammed"),
     }
     pending = Surroundings(
-        attached_routes={}, certificates={}, pending={"app/more/good": "node n1 has not answered"}
+        attached_routes={}, tls={}, pending={"app/more/good": "node n1 has not answered"}
     )
     own = gateway(listener("http", hostname="a.test"))
-    status = listener_set_status(one, own, merged(own, [one]), pending)
+    status = status_of(one, own, pending)
     assert _summary(status.conditions)["Programmed"] == (False, "Pending")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from penstock.gatewayapi.attach import SERVED, attach_to_gateway, head_of
+from penstock.gatewayapi.attach import SERVED, ListenerTable, attach_to_gateway, head_of
 from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.listener_tls import ListenerCertificates, UnusableRef
-from penstock.gatewayapi.listeners import ListenerStatus, conflicts, served_listeners
+from penstock.gatewayapi.listeners import ListenerStatus, conflicts, gateway_fault
+from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.resources import Gateway, RouteGroupKind
 from penstock.gatewayapi.status import (
     GatewayStatus,
@@ -37,9 +39,18 @@ ADDRESS = "192.0.2.1"
 TLS: Json = {"certificateRefs": [{"name": "cert"}]}
 
 
-def status_of(given: Gateway, **more: Any) -> GatewayStatus:
-    arguments: dict[str, Any] = {"attached_routes": {}, "addresses": [ADDRESS], **more}
+def status_of(
+    given: Gateway, certificates: Mapping[str, ListenerCertificates] = {}, **more: Any
+) -> GatewayStatus:
+    tls = tls_of(merged(given, ()), certificates)
+    arguments: dict[str, Any] = {"attached_routes": {}, "addresses": [ADDRESS], "tls": tls, **more}
     return gateway_status(given, **arguments)
+
+
+def served_names(given: Gateway) -> list[str]:
+    if gateway_fault(given.spec) is not None:
+        return []
+    return [one.place for one in merged(given, ()) if one.fault is None]
 
 
 def state(holder: GatewayStatus | ListenerStatus, name: str) -> tuple[bool | None, str]:
@@ -115,7 +126,7 @@ def test_one_good_listener_makes_the_gateway_accepted() -> None:
     assert state(status, "Accepted") == (True, "ListenersNotValid")
     assert "strange" in condition(status.conditions, "Accepted").message
     assert state(status, "Programmed") == (True, "Programmed")
-    assert [one.name for one in served_listeners(given.spec)] == ["http"]
+    assert served_names(given) == ["http"]
 
 
 # HTTPS
@@ -211,7 +222,7 @@ def test_a_listener_that_should_check_its_clients_is_not_served_without(
     given = gateway(
         listener(), listener("https", 443, "HTTPS", tls=TLS), tls={"frontend": frontend}
     )
-    assert [one.name for one in served_listeners(given.spec)] == served
+    assert served_names(given) == served
     https = status_of(given, certificates={"https": SERVES}).listeners[1]
     accepted = (True, "Accepted") if "https" in served else (False, "NoValidCACertificate")
     assert state(https, "Accepted") == accepted
@@ -246,7 +257,7 @@ def test_filters_of_a_listener_keep_it_from_serving() -> None:
     (one,) = status_of(given).listeners
     assert state(one, "Accepted") == (False, "UnsupportedValue")
     assert state(one, "Programmed") == (False, "Invalid")
-    assert served_listeners(given.spec) == ()
+    assert served_names(given) == []
 
 
 def found_conflicts(*given: Json) -> dict[str, str]:
@@ -311,7 +322,7 @@ def test_conflicting_listeners_have_no_winner() -> None:
         assert state(one, "Programmed") == (False, "Invalid")
     assert state(third, "Accepted") == (True, "Accepted")
     assert state(status, "Accepted") == (True, "ListenersNotValid")
-    assert [one.name for one in served_listeners(given.spec)] == ["c"]
+    assert served_names(given) == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +344,7 @@ def test_gateway_that_asks_for_what_is_not_there_serves_nothing(spec: Json, reas
     assert state(status, "Accepted") == (False, reason)
     assert state(status, "Programmed") == (False, "Invalid")
     assert state(status.listeners[0], "Programmed") == (False, "Pending")
-    assert served_listeners(given.spec) == ()
+    assert served_names(given) == []
 
 
 def test_address_that_cannot_be_had_is_not_programmed() -> None:
@@ -372,7 +383,7 @@ def route_status(*rules: Json, hostnames: tuple[str, ...] = ()) -> RouteParentSt
     route = http_route(rules=rules, hostnames=hostnames)
     head = head_of(route)
     gw = gateway(listener(hostname="a.test"))
-    attachment = attach_to_gateway(head, head.parents[0], gw.spec.listeners, {})
+    attachment = attach_to_gateway(head, head.parents[0], ListenerTable.of(gw.spec.listeners), {})
     verdict = translate(route, references(service("svc"))).verdict
     wanted = attachment.listeners if verdict.accepted.status else ()
     assert counted_listeners(attachment, verdict) == wanted

@@ -8,13 +8,13 @@ Source: Gateway API v1.7, ParentReference, AllowedRoutes; GEP-1294 for Services.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken
-from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.conditions import fails, holds, listed
 from penstock.gatewayapi.fields import (
     CORE_GROUP,
     GATEWAY_GROUP,
@@ -23,7 +23,7 @@ from penstock.gatewayapi.fields import (
 )
 from penstock.gatewayapi.generated import is_generated
 from penstock.gatewayapi.grpc_resources import GRPCRoute
-from penstock.gatewayapi.hostname import ANY, intersection, specificity
+from penstock.gatewayapi.hostname import ANY, covering, intersection, specificity
 from penstock.gatewayapi.precedence import Age
 from penstock.gatewayapi.resources import (
     FromNamespaces,
@@ -161,10 +161,51 @@ def target_of(parent: ParentReference, route: NamespacedName) -> NamespacedName:
     return NamespacedName(parent.namespace or route.namespace, parent.name)
 
 
+class ListenerTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Listeners of one object, found by what routes say of them."""
+
+    listeners: tuple[Listener, ...]
+    """All of them, in its order."""
+    by_name: Mapping[str, Sequence[Listener]]
+    by_hostname: Mapping[str, Sequence[Listener]]
+    """Those without a hostname are at ANY."""
+
+    @staticmethod
+    def of(listeners: Iterable[Listener]) -> ListenerTable:
+        """Return the table of *listeners*."""
+        every = tuple(listeners)
+        by_name: dict[str, list[Listener]] = {}
+        by_hostname: dict[str, list[Listener]] = {}
+        for one in every:
+            by_name.setdefault(one.name, []).append(one)
+            by_hostname.setdefault(one.hostname or ANY, []).append(one)
+        return ListenerTable(listeners=every, by_name=by_name, by_hostname=by_hostname)
+
+    def chosen(self, parent: ParentReference) -> Iterator[Listener]:
+        """Yield the listeners that *parent* names."""
+        section = parent.section_name
+        every = self.listeners if section is None else self.by_name.get(section, ())
+        return (one for one in every if parent.port in (None, one.port))
+
+    def meeting(self, parent: ParentReference, hostnames: Sequence[str]) -> Iterator[Listener]:
+        """Yield at least those that *parent* names and that share a host with *hostnames*.
+
+        There may be thousands of listeners: those for other hosts are not looked at.
+        """
+        names = hostnames or (ANY,)
+        if parent.section_name is not None or any(one.startswith("*") for one in names):
+            yield from self.chosen(parent)
+            return
+        for wide in dict.fromkeys(each for one in names for each in covering(one)):
+            for one in self.by_hostname.get(wide, ()):
+                if parent.port in (None, one.port):
+                    yield one
+
+
 def attach_to_gateway(
     route: RouteHead,
     parent: ParentReference,
-    listeners: Iterable[Listener],
+    listeners: ListenerTable,
     namespace_labels: Mapping[str, str],
 ) -> GatewayAttachment:
     """Return the listeners and hostnames that *route* gets through *parent*.
@@ -175,31 +216,45 @@ def attach_to_gateway(
     Args:
         route: the route.
         parent: one of its parentRefs, of ParentKind.GATEWAY or LISTENER_SET.
-        listeners: those of the object that *parent* points at, which must be ours.
+        listeners: those of the object that *parent* points at.
         namespace_labels: labels of the route's namespace.
     """
-    chosen = [one for one in listeners if _is_chosen(one, parent)]
+    labels = {NAMESPACE_NAME_LABEL: route.key.namespace, **namespace_labels}
+    meeting = listeners.meeting(parent, route.hostnames)
+    willing = [one for one in meeting if _admits(one, route, parent, labels)]
+    hostnames = tuple(sorted(one for each in willing for one in _shared(each, route.hostnames)))
+    if not hostnames:
+        return _attached_nowhere(route, parent, list(listeners.chosen(parent)), labels)
+    joined = listed(sorted({one.listener for one in hostnames}))
+    accepted = holds("Accepted", "Accepted", route.generation, f"attached to listener {joined}")
+    return GatewayAttachment(parent=parent, hostnames=hostnames, accepted=accepted)
+
+
+def _attached_nowhere(
+    route: RouteHead,
+    parent: ParentReference,
+    chosen: Sequence[Listener],
+    labels: Mapping[str, str],
+) -> GatewayAttachment:
+    """Return why *route* gets no hostname of the listeners that *parent* names."""
     if not chosen:
         return _refused(route, parent, "NoMatchingParent", _no_listener(parent))
-    own_namespace = target_of(parent, route.key).namespace
-    labels = {NAMESPACE_NAME_LABEL: route.key.namespace, **namespace_labels}
-    kind = RouteGroupKind(kind=route.kind)
-    willing = [
-        one
-        for one in chosen
-        if kind in supported_kinds(one)
-        and welcomes(one.allowed_routes.namespaces, own_namespace, route.key.namespace, labels)
-    ]
+    willing = [one for one in chosen if _admits(one, route, parent, labels)]
     if not willing:
         text = f"allowedRoutes of {_names(chosen)} do not admit {route.kind}s of this namespace"
         return _refused(route, parent, "NotAllowedByListeners", text)
-    hostnames = tuple(sorted(one for each in willing for one in _shared(each, route.hostnames)))
-    if not hostnames:
-        text = f"no hostname of the route is a hostname of {_names(willing)}"
-        return _refused(route, parent, "NoMatchingListenerHostname", text)
-    joined = ", ".join(sorted({one.listener for one in hostnames}))
-    accepted = holds("Accepted", "Accepted", route.generation, f"attached to listener {joined}")
-    return GatewayAttachment(parent=parent, hostnames=hostnames, accepted=accepted)
+    text = f"no hostname of the route is a hostname of {_names(willing)}"
+    return _refused(route, parent, "NoMatchingListenerHostname", text)
+
+
+def _admits(
+    listener: Listener, route: RouteHead, parent: ParentReference, labels: Mapping[str, str]
+) -> bool:
+    """Return whether *listener*, which *parent* names, allows *route*, whatever its hostnames."""
+    own = target_of(parent, route.key).namespace
+    return RouteGroupKind(kind=route.kind) in supported_kinds(listener) and welcomes(
+        listener.allowed_routes.namespaces, own, route.key.namespace, labels
+    )
 
 
 def attach_to_service(
@@ -285,10 +340,6 @@ def _refused(
     return GatewayAttachment(parent=parent, hostnames=(), accepted=condition)
 
 
-def _is_chosen(listener: Listener, parent: ParentReference) -> bool:
-    return parent.section_name in (None, listener.name) and parent.port in (None, listener.port)
-
-
 def _no_listener(parent: ParentReference) -> str:
     named = "" if parent.section_name is None else f" named {parent.section_name}"
     port = "" if parent.port is None else f" on port {parent.port}"
@@ -296,7 +347,7 @@ def _no_listener(parent: ParentReference) -> str:
 
 
 def _names(listeners: Iterable[Listener]) -> str:
-    return "listener " + ", ".join(one.name for one in listeners)
+    return f"listener {listed([one.name for one in listeners])}"
 
 
 def _shared(listener: Listener, hostnames: tuple[str, ...]) -> list[AttachedHostname]:

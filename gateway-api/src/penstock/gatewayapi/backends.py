@@ -6,7 +6,7 @@ grant is needed for backends of a route on a Service).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,8 +21,7 @@ from penstock.gatewayapi.fields import (
     carrier_of,
 )
 from penstock.gatewayapi.generated import is_generated
-from penstock.gatewayapi.grants import Referent, Referrer, permitted
-from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
 from penstock.ir.external import (
     External,
     Place,
@@ -58,8 +57,7 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     """How references of one route are looked up."""
 
     service: Callable[[NamespacedName], kinds.Service | None]
-    grants: Callable[[str], Iterable[ReferenceGrant]]
-    """Grants in a namespace."""
+    permits: Permits
     session: Callable[[NamespacedName], Session | None] = lambda _: None
     """The session that a Service has of its own."""
     external: Callable[[NamespacedName], Place | Fault | None] = lambda _: None
@@ -147,7 +145,7 @@ def _xbackend(
     target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
     if target.namespace != referrer.namespace:
         referent = Referent(target.namespace, target.name, X_GROUP, XBackend.kind)
-        if not permitted(referrer, referent, references.grants(target.namespace)):
+        if not permitted(referrer, referent, references.permits):
             text = f"no ReferenceGrant in {target.namespace} allows references to XBackend {target}"
             return Unresolved("RefNotPermitted", text)
     if ref.port is not None:
@@ -205,7 +203,7 @@ def resolve_port(
     target = NamespacedName(ref.namespace or referrer.namespace, ref.name)
     if not references.mesh and target.namespace != referrer.namespace:
         referent = Referent(target.namespace, target.name)
-        if not permitted(referrer, referent, references.grants(target.namespace)):
+        if not permitted(referrer, referent, references.permits):
             text = f"no ReferenceGrant in {target.namespace} allows references to Service {target}"
             return Unresolved("RefNotPermitted", text)
     if ref.port is None:

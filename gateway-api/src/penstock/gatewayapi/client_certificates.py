@@ -6,14 +6,14 @@ default; only HTTPS listeners check.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from penstock.gatewayapi.certificates import CertificateFault
 from penstock.gatewayapi.fields import ObjectReference
-from penstock.gatewayapi.grants import Referent, Referrer, permitted
-from penstock.gatewayapi.resources import FrontendTLSValidation, Gateway, ReferenceGrant
+from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
+from penstock.gatewayapi.resources import FrontendTLSValidation, Gateway
 from penstock.gatewayapi.trust import (
     HOLDERS,
     TrustSources,
@@ -26,9 +26,6 @@ from penstock.meta.names import ObjectRef
 
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidCACertificateKind"
 REF_NOT_PERMITTED, NO_VALID = "RefNotPermitted", "NoValidCACertificate"
-
-Grants = Callable[[str], Iterable[ReferenceGrant]]
-"""ReferenceGrants of a namespace."""
 
 
 class RefFault(msgspec.Struct, frozen=True):
@@ -68,14 +65,14 @@ class ClientChecks(msgspec.Struct, frozen=True, kw_only=True):
 NO_CHECKS = ClientChecks()
 
 
-def client_checks(gateway: Gateway, sources: TrustSources, grants: Grants) -> ClientChecks:
+def client_checks(gateway: Gateway, sources: TrustSources, permits: Permits) -> ClientChecks:
     """Return how clients of *gateway* are checked."""
     frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
     if frontend is None:
         return NO_CHECKS
 
     def check(validation: FrontendTLSValidation | None) -> ClientCheck | None:
-        return None if validation is None else _check(gateway, validation, sources, grants)
+        return None if validation is None else _check(gateway, validation, sources, permits)
 
     return ClientChecks(
         default=check(frontend.default.validation),
@@ -83,7 +80,7 @@ def client_checks(gateway: Gateway, sources: TrustSources, grants: Grants) -> Cl
     )
 
 
-def named_authorities(gateway: Gateway, grants: Grants) -> frozenset[ObjectRef]:
+def named_authorities(gateway: Gateway, permits: Permits) -> frozenset[ObjectRef]:
     """Return the objects with certificates to trust that *gateway* names and may read."""
     frontend = gateway.spec.tls.frontend if gateway.spec.tls is not None else None
     if frontend is None:
@@ -93,19 +90,19 @@ def named_authorities(gateway: Gateway, grants: Grants) -> frozenset[ObjectRef]:
         reference
         for validation in every
         for reference in (validation.ca_certificate_refs if validation is not None else ())
-        if _may_refer(gateway, reference, grants)
+        if _may_refer(gateway, reference, permits)
     ]
     found = (holder_of(one, _namespace(gateway, one)) for one in references)
     return frozenset(one for one in found if one is not None)
 
 
 def _check(
-    gateway: Gateway, validation: FrontendTLSValidation, sources: TrustSources, grants: Grants
+    gateway: Gateway, validation: FrontendTLSValidation, sources: TrustSources, permits: Permits
 ) -> ClientCheck:
     found: list[bytes] = []
     faults: list[RefFault] = []
     for index, reference in enumerate(validation.ca_certificate_refs):
-        read = _look_up(gateway, reference, sources, grants)
+        read = _look_up(gateway, reference, sources, permits)
         if isinstance(read, bytes):
             found.append(read)
         else:
@@ -118,10 +115,10 @@ def _check(
 
 
 def _look_up(
-    gateway: Gateway, reference: ObjectReference, sources: TrustSources, grants: Grants
+    gateway: Gateway, reference: ObjectReference, sources: TrustSources, permits: Permits
 ) -> bytes | RefFault:
     namespace = _namespace(gateway, reference)
-    if not _may_refer(gateway, reference, grants):
+    if not _may_refer(gateway, reference, permits):
         name = f"{reference.kind} {namespace}/{reference.name}"
         text = f"no ReferenceGrant in namespace {namespace} allows {name}"
         return RefFault(REF_NOT_PERMITTED, text)
@@ -139,12 +136,12 @@ def _namespace(gateway: Gateway, reference: ObjectReference) -> str:
     return reference.namespace or gateway.metadata.namespace
 
 
-def _may_refer(gateway: Gateway, reference: ObjectReference, grants: Grants) -> bool:
+def _may_refer(gateway: Gateway, reference: ObjectReference, permits: Permits) -> bool:
     own, namespace = gateway.metadata.namespace, _namespace(gateway, reference)
     if is_bundle(reference):
         return True
     return permitted(
         Referrer(own, kind=Gateway.kind),
         Referent(namespace, reference.name, reference.group, reference.kind),
-        grants(namespace) if namespace != own else (),
+        permits,
     )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penstock.meta.conditions import Condition
+
+SHOWN = 10
+"""So many of a kind are named in one message."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return *names* for a message: the first ones, and how many there are besides."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def holds(name: str, reason: str, generation: int, message: str = "") -> Condition:

@@ -5,7 +5,7 @@ Source: Gateway API v1.7, BackendSpec; GEP-4894. The rules of v1.7 hold for obje
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -19,9 +19,8 @@ from penstock.gatewayapi.backend_tls import (
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.external_backend_kind import X_GROUP, Protocol, XBackend
 from penstock.gatewayapi.faults import Fault
-from penstock.gatewayapi.grants import Referent, Referrer, permitted
+from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
 from penstock.gatewayapi.listener_tls import CertificateSources, look_up
-from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.gatewayapi.sessions import session
 from penstock.gatewayapi.trust import TrustSources
 from penstock.ir.backend_tls import BackendTls
@@ -145,16 +144,14 @@ def _tls(
     return msgspec.structs.replace(tls, certificate=certificate), tuple(lost)
 
 
-def certificate_to_read(
-    backend: XBackend, grants: Callable[[str], Iterable[ReferenceGrant]]
-) -> Iterator[NamespacedName]:
+def certificate_to_read(backend: XBackend, permits: Permits) -> Iterator[NamespacedName]:
     """Yield the Secret that *backend* may read, whether it exists or not."""
     name = backend.certificate
     if name is None:
         return
     referrer = Referrer(backend.metadata.namespace, X_GROUP, XBackend.kind)
     secret = Referent(name.namespace, name.name, kind="Secret")
-    if permitted(referrer, secret, grants(name.namespace)):
+    if permitted(referrer, secret, permits):
         yield name
 
 

@@ -5,12 +5,12 @@ Source: Gateway API v1.7, ReferenceGrant: a grant lives in the namespace that is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP
-from penstock.gatewayapi.resources import ReferenceGrant, ReferenceGrantSpec
+from penstock.gatewayapi.resources import ReferenceGrant
 
 
 class Referrer(msgspec.Struct, frozen=True):
@@ -30,22 +30,35 @@ class Referent(msgspec.Struct, frozen=True):
     kind: str = "Service"
 
 
-def permitted(referrer: Referrer, referent: Referent, grants: Iterable[ReferenceGrant]) -> bool:
-    """Return whether the reference stays in its namespace or one of *grants* allows it."""
+class Permission(msgspec.Struct, frozen=True):
+    """One thing that a grant says; grants by the thousand are found by it."""
+
+    referrer: Referrer
+    referent: Referent
+    """Without a name it is everything of that kind."""
+
+
+Permits = Callable[[Permission], bool]
+"""Tells whether some grant says just this."""
+
+
+def permissions(grant: ReferenceGrant) -> Iterator[Permission]:
+    """Yield everything that *grant* says."""
+    for by in grant.spec.from_:
+        referrer = Referrer(by.namespace, by.group, by.kind)
+        for to in grant.spec.to:
+            referent = Referent(grant.metadata.namespace, to.name or "", to.group, to.kind)
+            yield Permission(referrer, referent)
+
+
+def permits_of(grants: Iterable[ReferenceGrant]) -> Permits:
+    """Return what *grants* say together."""
+    return frozenset(one for grant in grants for one in permissions(grant)).__contains__
+
+
+def permitted(referrer: Referrer, referent: Referent, permits: Permits) -> bool:
+    """Return whether the reference stays in its namespace or a grant allows it."""
     if referrer.namespace == referent.namespace:
         return True
-    return any(
-        grant.metadata.namespace == referent.namespace and _allows(grant.spec, referrer, referent)
-        for grant in grants
-    )
-
-
-def _allows(spec: ReferenceGrantSpec, referrer: Referrer, referent: Referent) -> bool:
-    return any(
-        (one.group, one.kind, one.namespace) == (referrer.group, referrer.kind, referrer.namespace)
-        for one in spec.from_
-    ) and any(
-        (one.group, one.kind) == (referent.group, referent.kind)
-        and one.name in (None, "", referent.name)
-        for one in spec.to
-    )
+    every = msgspec.structs.replace(referent, name="")
+    return permits(Permission(referrer, referent)) or permits(Permission(referrer, every))

@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.conditions import fails, holds, listed
 from penstock.gatewayapi.listener_filters import Asked, unresolved
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.listener_tls import (
-    ListenerCertificates,
-    covered_by_certificates,
-    overlaps,
-)
 from penstock.gatewayapi.listeners import (
     PORT_UNAVAILABLE,
     TOO_MANY,
@@ -24,7 +19,7 @@ from penstock.gatewayapi.listeners import (
     listener_status,
 )
 from penstock.gatewayapi.merged import PlacedListener
-from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.resources import GatewaySpec
 from penstock.meta.conditions import Condition
 
 LISTENERS_NOT_VALID = "ListenersNotValid"
@@ -34,7 +29,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What the listeners of a Gateway come to, by their places."""
 
     attached_routes: Mapping[str, int]
-    certificates: Mapping[str, ListenerCertificates]
+    tls: Mapping[str, Tls]
     pending: Mapping[str, str]
     """Why the data plane does not serve one yet."""
     taken: Mapping[str, Reason] = {}
@@ -63,65 +58,41 @@ def refused_status(added: ListenerSet) -> ListenerSetStatus:
 
 
 def listener_set_status(
-    added: ListenerSet,
-    gateway: Gateway,
-    placed: Sequence[PlacedListener],
-    around: Surroundings,
+    added: ListenerSet, spec: GatewaySpec, own: Sequence[PlacedListener], around: Surroundings
 ) -> ListenerSetStatus:
     """Return the status of a ListenerSet that its Gateway lets in.
 
     Args:
         added: the ListenerSet.
-        gateway: its Gateway, which is ours.
-        placed: all listeners of the Gateway.
+        spec: of its Gateway, which is ours.
+        own: the listeners of the ListenerSet, placed in the Gateway.
         around: what they come to.
     """
-    accepted = [one.listener for one in placed if one.fault is None]
-    sharing, covered = overlaps(accepted), covered_by_certificates(accepted, around.certificates)
-    listeners = tuple(
-        _entry(
-            added,
-            gateway,
-            one,
-            around,
-            Tls(
-                certificates=around.certificates.get(one.place),
-                overlapping=sharing.get(one.place, ()),
-                covered=covered.get(one.place, ()),
-                clients=one.clients,
-            ),
-        )
-        for one in placed
-        if one.holder == added.ref
-    )
+    listeners = tuple(_entry(added, spec, one, around) for one in own)
     return ListenerSetStatus(
-        conditions=_conditions(added, gateway, placed, listeners, around), listeners=listeners
+        conditions=_conditions(added, spec, own, listeners, around), listeners=listeners
     )
 
 
 def is_valid(one: PlacedListener, around: Surroundings) -> bool:
     """Return whether a listener is accepted and has what it serves with."""
-    found = around.certificates.get(one.place)
+    found = around.tls.get(one.place, Tls()).certificates
     good = one.fault is None and one.place not in around.taken
     known = not unresolved(around.asked.get(one.place, ()))
     return good and known and (found is None or bool(found.usable))
 
 
 def _entry(
-    added: ListenerSet,
-    gateway: Gateway,
-    one: PlacedListener,
-    around: Surroundings,
-    tls: Tls,
+    added: ListenerSet, spec: GatewaySpec, one: PlacedListener, around: Surroundings
 ) -> ListenerStatus:
-    fault = around.outer or gateway_fault(gateway.spec)
+    fault = around.outer or gateway_fault(spec)
     found = listener_status(
-        gateway.spec,
+        spec,
         one.own,
         generation=added.metadata.generation,
         conflict=one.conflict,
         attached_routes=around.attached_routes.get(one.place, 0),
-        tls=tls,
+        tls=around.tls.get(one.place, Tls()),
         asked=around.asked.get(one.place, ()),
         pending=around.pending.get(one.place) if fault is None else fault.message,
         outer=_outer(one, around),
@@ -147,22 +118,21 @@ def _outer(one: PlacedListener, around: Surroundings) -> Reason | None:
 
 def _conditions(
     added: ListenerSet,
-    gateway: Gateway,
-    placed: Sequence[PlacedListener],
+    spec: GatewaySpec,
+    own: Sequence[PlacedListener],
     listeners: Sequence[ListenerStatus],
     around: Surroundings,
 ) -> tuple[Condition, Condition]:
     generation = added.metadata.generation
-    fault = around.outer or gateway_fault(gateway.spec)
+    fault = around.outer or gateway_fault(spec)
     if fault is not None:
         text = f"Gateway {added.gateway}: {fault.message}"
         return (
             fails("Accepted", "ParentNotAccepted", generation, text),
             fails("Programmed", "ParentNotProgrammed", generation, text),
         )
-    own = [one for one in placed if one.holder == added.ref]
     invalid = [one.own.name for one in own if not is_valid(one, around)]
-    text = f"not valid: listener {', '.join(invalid)}"
+    text = f"not valid: listener {listed(invalid)}"
     if len(invalid) == len(own):
         taken = all(one.place in around.taken for one in own)
         return (

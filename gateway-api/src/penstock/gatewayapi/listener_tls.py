@@ -7,16 +7,16 @@ OverlappingTLSConfig.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from penstock.gatewayapi.certificates import CertificateFault
 from penstock.gatewayapi.fields import CORE_GROUP, SecretObjectReference
-from penstock.gatewayapi.grants import Referent, Referrer, permitted
-from penstock.gatewayapi.hostname import ANY, covers
+from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
+from penstock.gatewayapi.hostname import ANY, covering
 from penstock.gatewayapi.listener_set import ListenerHolder
-from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener, ReferenceGrant
+from penstock.gatewayapi.resources import Gateway, GatewaySpec, Listener
 from penstock.meta.names import NamespacedName, ObjectRef
 
 HTTPS, TLS = "HTTPS", "TLS"
@@ -47,8 +47,7 @@ class CertificateSources(msgspec.Struct, frozen=True, kw_only=True):
     """What certificateRefs are looked up in."""
 
     certificate: Callable[[NamespacedName], CertificateState]
-    grants: Callable[[str], Iterable[ReferenceGrant]]
-    """ReferenceGrants of a namespace."""
+    permits: Permits
 
 
 class UnusableRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,16 +118,14 @@ def checks_clients(spec: GatewaySpec, listener: Listener) -> bool:
     return frontend.default.validation is not None
 
 
-def referenced_secrets(
-    holder: ListenerHolder, grants: Callable[[str], Iterable[ReferenceGrant]]
-) -> frozenset[NamespacedName]:
+def referenced_secrets(holder: ListenerHolder, permits: Permits) -> frozenset[NamespacedName]:
     """Return the Secrets that *holder* and its listeners may read, whether they exist or not."""
     referrer = referrer_of(holder.ref)
     return frozenset(
         name
         for reference in _all_references(holder)
         for name in [_target(reference, referrer.namespace)]
-        if _is_secret(reference) and _may_refer(referrer, reference, name, grants)
+        if _is_secret(reference) and _may_refer(referrer, reference, name, permits)
     )
 
 
@@ -201,11 +198,20 @@ def overlaps(listeners: Sequence[Listener]) -> dict[str, tuple[str, ...]]:
     Connections of one may be used for requests to another: HTTP/2 clients coalesce.
     """
     secure = [one for one in listeners if one.protocol in (HTTPS, TLS)]
-    found = {
-        one.name: tuple(other.name for other in secure if other is not one and _overlap(one, other))
-        for one in secure
+    at: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    for index, one in enumerate(secure):
+        at[one.port, one.hostname or ANY].append(index)
+    found: defaultdict[int, set[int]] = defaultdict(set)
+    for index, one in enumerate(secure):
+        for wide in covering(one.hostname or ANY):
+            for other in at.get((one.port, wide), ()):
+                if other != index:
+                    found[index].add(other)
+                    found[other].add(index)
+    return {
+        secure[index].name: tuple(secure[other].name for other in sorted(others))
+        for index, others in sorted(found.items())
     }
-    return {name: others for name, others in found.items() if others}
 
 
 def covered_by_certificates(
@@ -254,11 +260,6 @@ def _cover(
 _NO_CERTIFICATES = ListenerCertificates()
 
 
-def _overlap(one: Listener, other: Listener) -> bool:
-    first, second = one.hostname or ANY, other.hostname or ANY
-    return one.port == other.port and (covers(first, second) or covers(second, first))
-
-
 def _references(listener: Listener) -> Iterator[SecretObjectReference]:
     if terminates_tls(listener) and listener.tls is not None:
         yield from listener.tls.certificate_refs
@@ -284,12 +285,12 @@ def _may_refer(
     referrer: Referrer,
     reference: SecretObjectReference,
     name: NamespacedName,
-    grants: Callable[[str], Iterable[ReferenceGrant]],
+    permits: Permits,
 ) -> bool:
     return permitted(
         referrer,
         Referent(name.namespace, name.name, reference.group, reference.kind),
-        grants(name.namespace) if name.namespace != referrer.namespace else (),
+        permits,
     )
 
 
@@ -302,7 +303,7 @@ def _look_up(
         return UnusableRef(index=index, reason=reason, message=message)
 
     # What another namespace does not permit, it does not tell of either.
-    if not _may_refer(referrer, reference, name, sources.grants):
+    if not _may_refer(referrer, reference, name, sources.permits):
         text = f"no ReferenceGrant in namespace {name.namespace} allows {reference.kind} {name}"
         return unusable(REF_NOT_PERMITTED, text)
     if not _is_secret(reference):

@@ -12,13 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from penstock.gatewayapi.attach import SERVED, supported_kinds
-from penstock.gatewayapi.client_certificates import (
-    NO_CHECKS,
-    NO_VALID,
-    ClientCheck,
-    ClientChecks,
-)
-from penstock.gatewayapi.conditions import fails, holds
+from penstock.gatewayapi.client_certificates import NO_VALID, ClientCheck
+from penstock.gatewayapi.conditions import fails, holds, listed
 from penstock.gatewayapi.listener_filters import (
     Asked,
     described,
@@ -135,18 +130,6 @@ def gateway_fault(spec: GatewaySpec) -> Reason | None:
     return None
 
 
-def served_listeners(spec: GatewaySpec, clients: ClientChecks = NO_CHECKS) -> tuple[Listener, ...]:
-    """Return the listeners that get traffic: the accepted ones of an accepted Gateway."""
-    if gateway_fault(spec) is not None:
-        return ()
-    found = conflicts(spec.listeners)
-    return tuple(
-        one
-        for one in spec.listeners
-        if listener_fault(spec, one, found.get(one.name), clients.at(one.port)) is None
-    )
-
-
 def listener_status(
     spec: GatewaySpec,
     listener: Listener,
@@ -246,10 +229,10 @@ def _of_tls(
     if fault is not None or not terminates_tls(listener):
         return
     if tls.overlapping:
-        text = f"server names are shared with listener {', '.join(tls.overlapping)}"
+        text = f"server names are shared with listener {listed(tls.overlapping)}"
         yield holds(OVERLAPPING, "OverlappingHostnames", generation, text)
     elif tls.covered:
-        text = f"a certificate is good for names of listener {', '.join(tls.covered)}, too"
+        text = f"a certificate is good for names of listener {listed(tls.covered)}, too"
         yield holds(OVERLAPPING, "OverlappingCertificates", generation, text)
     refused = tls.certificates.refused if tls.certificates is not None else ()
     if refused:

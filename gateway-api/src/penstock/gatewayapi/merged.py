@@ -7,14 +7,19 @@ winner; a ListenerSet's listener loses against all that come before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from penstock.gatewayapi.attach import NAMESPACE_NAME_LABEL, welcomes
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientCheck, ClientChecks
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
-from penstock.gatewayapi.listener_tls import is_https
+from penstock.gatewayapi.listener_tls import (
+    ListenerCertificates,
+    covered_by_certificates,
+    is_https,
+    overlaps,
+)
 from penstock.gatewayapi.listeners import (
     ALONE,
     CLASSES,
@@ -23,6 +28,7 @@ from penstock.gatewayapi.listeners import (
     TOO_MANY,
     UNSUPPORTED_FILTER,
     Reason,
+    Tls,
     conflicts,
     listener_fault,
 )
@@ -102,6 +108,28 @@ def merged(
                 taken += 1
             found.append(placed)
     return tuple(found)
+
+
+def tls_of(
+    placed: Sequence[PlacedListener], certificates: Mapping[str, ListenerCertificates]
+) -> dict[str, Tls]:
+    """Return what is known of the TLS of each listener of a Gateway, by its place.
+
+    Args:
+        placed: all its listeners.
+        certificates: what the certificateRefs of each came to, by its place.
+    """
+    here = [one.listener for one in placed if one.fault is None]
+    overlapping, covered = overlaps(here), covered_by_certificates(here, certificates)
+    return {
+        one.place: Tls(
+            certificates=certificates.get(one.place),
+            overlapping=overlapping.get(one.place, ()),
+            covered=covered.get(one.place, ()),
+            clients=one.clients,
+        )
+        for one in placed
+    }
 
 
 def served(placed: Iterable[PlacedListener]) -> tuple[PlacedListener, ...]:

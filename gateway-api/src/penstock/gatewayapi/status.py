@@ -17,12 +17,7 @@ from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_filters import Asked
-from penstock.gatewayapi.listener_tls import (
-    ClientCertificate,
-    ListenerCertificates,
-    covered_by_certificates,
-    overlaps,
-)
+from penstock.gatewayapi.listener_tls import ClientCertificate
 from penstock.gatewayapi.listeners import (
     INVALID_PARAMETERS,
     ListenerStatus,
@@ -31,7 +26,6 @@ from penstock.gatewayapi.listeners import (
     conflicts,
     gateway_fault,
     listener_status,
-    served_listeners,
 )
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
@@ -117,7 +111,7 @@ def gateway_status(
     *,
     attached_routes: Mapping[str, int],
     addresses: Sequence[str],
-    certificates: Mapping[str, ListenerCertificates] | None = None,
+    tls: Mapping[str, Tls],
     asked: Mapping[str, Asked] | None = None,
     pending: Mapping[str, str] | None = None,
     taken: Mapping[str, Reason] | None = None,
@@ -132,7 +126,7 @@ def gateway_status(
         gateway: the Gateway.
         attached_routes: accepted routes of each listener, by name; none if it is missing.
         addresses: IP addresses that the Gateway has, and names.
-        certificates: what the certificateRefs of each HTTPS listener came to, by its name.
+        tls: what is known of the TLS of each listener, by its name.
         asked: what the filters of listeners that have some came to, by their names.
         pending: why the data plane does not serve a listener yet, by its name.
         taken: what keeps a listener from being accepted that it does not say, by its name.
@@ -141,7 +135,6 @@ def gateway_status(
         shown: what the certificate for endpoints came to.
         outer: why no Gateway of its class is accepted.
     """
-    tls = _tls_of_listeners(gateway, certificates or {}, clients)
     conflicting = conflicts(gateway.spec.listeners)
     fault = outer or gateway_fault(gateway.spec)
     waiting = pending or {}
@@ -173,23 +166,6 @@ def gateway_status(
         ),
         listeners=listeners,
     )
-
-
-def _tls_of_listeners(
-    gateway: Gateway, certificates: Mapping[str, ListenerCertificates], clients: ClientChecks
-) -> dict[str, Tls]:
-    """Return what is known of the TLS of each listener, by its name."""
-    served = served_listeners(gateway.spec, clients)
-    overlapping, covered = overlaps(served), covered_by_certificates(served, certificates)
-    return {
-        one.name: Tls(
-            certificates=certificates.get(one.name),
-            overlapping=overlapping.get(one.name, ()),
-            covered=covered.get(one.name, ()),
-            clients=clients.at(one.port),
-        )
-        for one in gateway.spec.listeners
-    }
 
 
 def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:

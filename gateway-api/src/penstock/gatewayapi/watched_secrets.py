@@ -13,6 +13,7 @@ from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.client_certificates import named_authorities
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.external_backends import certificate_to_read
+from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_tls import referenced_secrets
 from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass, ReferenceGrant
@@ -32,7 +33,7 @@ AUTHORITY_HOLDERS: frozenset[type[Object]] = AUTHORITY_REFERRERS | {GatewayClass
 def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
     """Return the Secrets to read, given all objects of the kinds `HOLDERS`."""
     classes: set[str] = set()
-    grants: dict[str, list[ReferenceGrant]] = {}
+    grants: list[ReferenceGrant] = []
     gateways: dict[NamespacedName, Gateway] = {}
     sets: list[ListenerSet] = []
     backends: list[XBackend] = []
@@ -41,7 +42,7 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
             case GatewayClass() if is_ours(thing):
                 classes.add(thing.metadata.name)
             case ReferenceGrant():
-                grants.setdefault(thing.metadata.namespace, []).append(thing)
+                grants.append(thing)
             case Gateway():
                 gateways[thing.key] = thing
             case ListenerSet():
@@ -56,12 +57,9 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
         gateway = served.get(one.gateway) if one.gateway is not None else None
         if gateway is not None and _may_let_in(gateway, one):
             holders.append(one)
-
-    def granted(namespace: str) -> list[ReferenceGrant]:
-        return grants.get(namespace, [])
-
-    shown = (name for one in backends for name in certificate_to_read(one, granted))
-    served_with = (name for one in holders for name in referenced_secrets(one, granted))
+    permits = permits_of(grants)
+    shown = (name for one in backends for name in certificate_to_read(one, permits))
+    served_with = (name for one in holders for name in referenced_secrets(one, permits))
     return frozenset((*served_with, *shown))
 
 
@@ -77,7 +75,7 @@ def watched_bundles(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
 
 def _watched(objects: Iterable[Object | Broken], kind: type[Object]) -> frozenset[NamespacedName]:
     classes: set[str] = set()
-    grants: dict[str, list[ReferenceGrant]] = {}
+    grants: list[ReferenceGrant] = []
     gateways: list[Gateway] = []
     found: set[ObjectRef] = set()
     for thing in objects:
@@ -87,14 +85,15 @@ def _watched(objects: Iterable[Object | Broken], kind: type[Object]) -> frozense
             case GatewayClass() if is_ours(thing):
                 classes.add(thing.metadata.name)
             case ReferenceGrant():
-                grants.setdefault(thing.metadata.namespace, []).append(thing)
+                grants.append(thing)
             case Gateway():
                 gateways.append(thing)
             case _:
                 pass
+    permits = permits_of(grants)
     for one in gateways:
         if one.spec.gateway_class_name in classes:
-            found |= named_authorities(one, lambda namespace: grants.get(namespace, ()))
+            found |= named_authorities(one, permits)
     return frozenset(one.key for one in found if one.kind == kind.kind)
 
 

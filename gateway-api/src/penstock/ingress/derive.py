@@ -33,7 +33,7 @@ from penstock.gatewayapi.resources import (
 )
 from penstock.gatewayapi.rules import HTTPRouteMatch, HTTPRouteRule
 from penstock.ingress.affinity import Affinity
-from penstock.ingress.annotations import Options, options
+from penstock.ingress.annotations import Options
 from penstock.ingress.passthrough import IngressStream, passed_hosts, streams
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import (
@@ -126,16 +126,18 @@ def entry_of(ingress: Ingress, class_name: str, *, dedicated: bool) -> Namespace
     return NamespacedName(ENTRY_NAMESPACE, name)
 
 
-def derive(ingress: Ingress, class_name: str, canaries: Canaries, service: FindService) -> Derived:
+def derive(
+    ingress: Ingress, class_name: str, asked: Options, canaries: Canaries, service: FindService
+) -> Derived:
     """Return what *ingress* means.
 
     Args:
         ingress: one of ours.
         class_name: of its class.
+        asked: what its annotations come to.
         canaries: of its namespace, by host and path.
         service: finds Services, for ports that are given by their names.
     """
-    asked = options(ingress)
     entry = entry_of(ingress, class_name, dedicated=asked.dedicated)
     at = Place(ingress=ingress, asked=asked, canaries=canaries, service=service)
     parent = ParentReference(namespace=entry.namespace, name=entry.name)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from penstock.compiler.database import PART_DEPTH, PARTS, Database, HostnameAt, Part
-from penstock.compiler.merged_listeners import by_place, parent_of, sets_of
+from penstock.compiler.merged_listeners import ListenerOf, gateway_of, placed_at, sets_of
 from penstock.compiler.routing import ParentOf, RouteFor, gateway_attachment, head, translated
 from penstock.gatewayapi.attach import (
     AttachedHostname,
@@ -66,7 +66,7 @@ def parent_at(placed: PlacedListener) -> Parent:
 @query
 def wanted(db: Database, key: PlaceAt) -> tuple[Claim, ...]:
     """Return who asks for a hostname at a listener, sorted."""
-    placed = by_place(db, key.gateway).get(key.listener)
+    placed = placed_at(db, ListenerOf(key.gateway, key.listener))
     if placed is None:
         return ()
     parent = parent_at(placed)
@@ -148,10 +148,10 @@ def settled_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
         return found
     target = target_of(found.parent, route.key)
     if kind_of(found.parent) is ParentKind.LISTENER_SET:
-        gateway = parent_of(db, target)
+        gateway = gateway_of(db, target)
         if gateway is None:
             return found
-        target = gateway.key
+        target = gateway
     owned = {
         Place(one.listener, one.hostname): owner
         for one in found.hostnames

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstock.compiler.database import ALL, Database, served_as
-from penstock.compiler.gateway_classes import ours
-from penstock.compiler.merged_listeners import parent_of
+from penstock.compiler.gateway_classes import is_our_gateway
+from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.routing import head
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
 from penstock.gatewayapi import backend_tls
@@ -34,7 +34,7 @@ def policy_authorities(db: Database, name: NamespacedName) -> Authorities | None
 def system_authorities(db: Database, _: None) -> Resource | None:
     """Return the resource with the authorities of the system; None if nobody asks for them."""
     pem = db.settings.system_authorities
-    asked = db.backend_tls.bucket("system", ALL) or db.externals.bucket("system", ALL)
+    asked = db.backend_tls.holds("system", ALL) or db.externals.holds("system", ALL)
     if not pem or not asked:
         return None
     return encode_resource(types.SECRET, SYSTEM_AUTHORITIES, trusted_secret(pem))
@@ -49,7 +49,7 @@ def policies_for(db: Database, service: NamespacedName) -> list[BackendTLSPolicy
 @query
 def any_policies(db: Database, _: None) -> bool:
     """Tell whether there is any policy: without one nothing depends on the policies of a port."""
-    return bool(db.backend_tls.bucket("all", ALL) or db.broken_backend_tls.bucket("all", ALL))
+    return db.backend_tls.holds("all", ALL) or db.broken_backend_tls.holds("all", ALL)
 
 
 def tls_towards(db: Database, target: ServicePort) -> BackendTls | RefusedTls | None:
@@ -108,8 +108,10 @@ def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:
         kind, target = kind_of(parent), target_of(parent, name.key)
         if served_as(kind) is not ParentKind.GATEWAY:
             continue
-        of_set = kind is ParentKind.LISTENER_SET
-        gateway = parent_of(db, target) if of_set else ours(db, target)
+        if kind is ParentKind.LISTENER_SET:
+            gateway = gateway_of(db, target)
+        else:
+            gateway = target if is_our_gateway(db, target) else None
         if gateway is not None:
-            found.add(gateway.key)
+            found.add(gateway)
     return found

@@ -22,7 +22,7 @@ def _policies_for(db: Database, service: NamespacedName) -> list[XBackendTraffic
 @query
 def any_policies(db: Database, _: None) -> bool:
     """Tell whether there is any policy: without one nothing depends on those of a Service."""
-    return bool(db.backend_traffic.bucket("all", ALL))
+    return db.backend_traffic.holds("all", ALL)
 
 
 @query

@@ -8,8 +8,12 @@ import msgspec
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import ours
-from penstock.compiler.gateway_ports import ListenerOf
-from penstock.compiler.merged_listeners import checks_of_clients, placed_listeners
+from penstock.compiler.merged_listeners import (
+    ListenerOf,
+    checks_of_clients,
+    placed_at,
+    placed_listeners,
+)
 from penstock.compiler.usable_secrets import certificate, certificate_sources
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import Certificate
@@ -23,6 +27,8 @@ from penstock.gatewayapi.listener_tls import (
     resolve_shown,
     terminates_tls,
 )
+from penstock.gatewayapi.listeners import Tls
+from penstock.gatewayapi.merged import tls_of
 from penstock.gatewayapi.resources import Listener
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, Origin
@@ -33,12 +39,10 @@ from penstock.xds.resource import Resource, encode_resource
 @query
 def listener_certificates(db: Database, key: ListenerOf) -> ListenerCertificates | None:
     """Return what the certificateRefs of a listener came to; None if it is not HTTPS."""
-    every = placed_listeners(db, key.gateway)
-    wanted = [one for one in every if one.place == key.listener and terminates_tls(one.own)]
-    if not wanted:
+    placed = placed_at(db, key)
+    if placed is None or not terminates_tls(placed.own):
         return None
-    referrer = referrer_of(wanted[0].holder)
-    return resolve_certificates(wanted[0].own, referrer, certificate_sources(db))
+    return resolve_certificates(placed.own, referrer_of(placed.holder), certificate_sources(db))
 
 
 @query
@@ -57,6 +61,12 @@ def gateway_certificates(db: Database, name: NamespacedName) -> dict[str, Listen
         if resolved is not None:
             found[one.place] = resolved
     return found
+
+
+@query
+def tls_of_listeners(db: Database, name: NamespacedName) -> dict[str, Tls]:
+    """Return what is known of the TLS of each listener of a Gateway, by its place."""
+    return tls_of(placed_listeners(db, name), gateway_certificates(db, name))
 
 
 def tls_chains(

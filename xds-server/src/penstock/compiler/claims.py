@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import fault_of, ours
+from penstock.compiler.gateway_classes import fault_of, is_our_gateway
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.core.ranges import AddressRanges
@@ -96,7 +96,7 @@ def _claims(db: Database) -> Iterator[Claim]:
 @query
 def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
     """Return what a Gateway asks for; None if it is none of ours or not accepted."""
-    gateway = ours(db, name)
+    gateway = db.gateways.get(name) if is_our_gateway(db, name) else None
     if gateway is None or fault_of(db, name) is not None:
         return None
     wanted = tuple(one.value for one in gateway.spec.addresses if one.value)

@@ -26,6 +26,7 @@ from penstock.gatewayapi.backends import is_xbackend
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
 from penstock.gatewayapi.filters import HTTPExternalAuthFilter, HTTPRouteFilter
+from penstock.gatewayapi.grants import Permission, permissions
 from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.hostname import ANY
 from penstock.gatewayapi.listener_filters import filters_of
@@ -188,8 +189,12 @@ class TrustCollections:
         self.time: Collection[str, int] = Collection(engine)
         """The present, in seconds since 1970, as it is told now and then."""
         self.grants: Collection[NamespacedName, ReferenceGrant] = Collection(
-            engine, {"namespace": lambda key, _: (key.namespace,)}
+            engine, {"permission": lambda _, grant: permissions(grant)}
         )
+
+    def permits(self, one: Permission) -> bool:
+        """Tell whether some ReferenceGrant says just this; a read of no more than that."""
+        return self.grants.holds("permission", one)
 
 
 class GatewayCollections:

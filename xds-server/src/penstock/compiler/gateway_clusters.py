@@ -35,7 +35,7 @@ class Showing(msgspec.Struct, frozen=True, order=True):
 
 def any_shows(db: Database) -> bool:
     """Tell whether there is any Gateway that shows a certificate to endpoints."""
-    return bool(db.gateways.bucket("shows", ALL))
+    return db.gateways.holds("shows", ALL)
 
 
 def cluster_towards(db: Database, gateway: NamespacedName, target: ServicePort) -> str:

@@ -8,14 +8,14 @@ import msgspec
 
 from penstock.compiler.certificates import tls_chains
 from penstock.compiler.claims import assigned
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
     GatewayPort,
     HostPort,
+    every_port,
     gateway_ref,
     http_listeners_on,
     port_holder,
-    ports,
 )
 from penstock.compiler.generated_services import open_port
 from penstock.compiler.listener_filters import most_asked
@@ -43,12 +43,17 @@ class ListenerOn(msgspec.Struct, frozen=True, order=True):
 
 @query
 def published_at(db: Database, wanted: HostPort) -> GatewayPort | None:
-    """Return which Gateway gets a port of the host's loopback: the first by name."""
-    for name in db.gateways.bucket("all", ALL):
-        for at in ports(db, name):
-            if HostPort(published_port(db, at.port), at.datagrams) == wanted:
-                return at
-    return None
+    """Return which Gateway gets a port of the host's loopback: the oldest, then by name."""
+    return _published(db, None).get(wanted)
+
+
+@query
+def _published(db: Database, _: None) -> dict[HostPort, GatewayPort]:
+    """Return who has each port of the host's loopback."""
+    found: dict[HostPort, GatewayPort] = {}
+    for at in every_port(db):
+        found.setdefault(HostPort(published_port(db, at.port), at.datagrams), at)
+    return found
 
 
 def published_port(db: Database, port: int) -> int:

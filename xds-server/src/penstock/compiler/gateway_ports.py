@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
-from penstock.gatewayapi.hostname import ANY, covers, specificity
+from penstock.gatewayapi.hostname import ANY, covering
 from penstock.gatewayapi.listener_tls import is_https
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.resources import Gateway, Listener
@@ -44,13 +46,6 @@ class GatewayPort(msgspec.Struct, frozen=True, order=True):
 def port_of(gateway: NamespacedName, listener: Listener) -> GatewayPort:
     """Return the port that a listener of a Gateway is on."""
     return GatewayPort(gateway, listener.port, listener.protocol == "UDP")
-
-
-class ListenerOf(msgspec.Struct, frozen=True, order=True):
-    """A listener of a Gateway, by its place among all of them."""
-
-    gateway: NamespacedName
-    listener: str
 
 
 class GatewayHost(msgspec.Struct, frozen=True, order=True):
@@ -90,11 +85,24 @@ def placed_on(db: Database, at: GatewayPort) -> tuple[PlacedListener, ...]:
     return tuple(one for one in served if port_of(at.gateway, one.own) == at)
 
 
+@query
+def _by_hostname(db: Database, at: GatewayPort) -> dict[str, Listener]:
+    """Return the listeners of a port by their hostnames, which tell them apart."""
+    return {one.hostname or ANY: one for one in listeners_on(db, at)}
+
+
+def covering_listeners(db: Database, key: GatewayHost) -> Iterator[Listener]:
+    """Yield the listeners whose hostnames cover a hostname, the narrowest first."""
+    here = _by_hostname(db, key.at)
+    for wide in covering(key.hostname):
+        if wide in here:
+            yield here[wide]
+
+
+@query
 def owner(db: Database, key: GatewayHost) -> Listener | None:
     """Return the listener that a hostname belongs to: the one with the narrowest of its own."""
-    here = listeners_on(db, key.at)
-    possible = [one for one in here if covers(one.hostname or ANY, key.hostname)]
-    return max(possible, key=lambda one: specificity(one.hostname or ANY), default=None)
+    return next(covering_listeners(db, key), None)
 
 
 @query
@@ -105,11 +113,33 @@ def scheme(db: Database, at: GatewayPort) -> str:
 
 @query
 def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
-    """Return which Gateway has a port of all nodes, the first by name; None: each has its own."""
+    """Return which Gateway has a port of all nodes, the oldest; None: each has its own.
+
+    Who comes later takes nothing from who is there.
+    """
     if db.settings.reach is not Reach.CLUSTER or db.settings.addressing is not Addressing.NODES:
         return None
-    for name in db.gateways.bucket("all", ALL):
-        at = GatewayPort(name, wanted.port, wanted.datagrams)
-        if at in ports(db, name):
-            return at
-    return None
+    return _port_holders(db, None).get(wanted)
+
+
+@query
+def _port_holders(db: Database, _: None) -> dict[HostPort, GatewayPort]:
+    """Return which Gateway has each port of all nodes."""
+    found: dict[HostPort, GatewayPort] = {}
+    for at in every_port(db):
+        found.setdefault(at.host_port, at)
+    return found
+
+
+def every_port(db: Database) -> Iterator[GatewayPort]:
+    """Yield the ports of all Gateways, those of the oldest first, then in the order of names."""
+    names = db.gateways.bucket("all", ALL)
+    for name in sorted(names, key=lambda one: (created(db, one), one)):
+        yield from ports(db, name)
+
+
+@query
+def created(db: Database, name: NamespacedName) -> str:
+    """Return when a Gateway was made, as RFC 3339."""
+    gateway = db.gateways.get(name)
+    return "" if gateway is None else gateway.metadata.creation_timestamp

@@ -13,6 +13,7 @@ from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
     GatewayHost,
     GatewayPort,
+    covering_listeners,
     http_listeners_on,
     listeners_on,
     owner,
@@ -30,6 +31,7 @@ from penstock.envoy.route import virtual_host as build_host
 from penstock.envoy.scope import gateway_key, scope
 from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
+from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, covering, covers
 from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.merge import virtual_host
@@ -46,8 +48,8 @@ def claimed_on(db: Database, key: GatewayHost) -> bool:
     """Tell whether some route asks for just this hostname by HTTP on a port."""
     return any(
         claims_at(db, PlaceAt(key.at.gateway, one.name, key.hostname))
-        for one in http_listeners_on(db, key.at)
-        if covers(one.hostname or ANY, key.hostname)
+        for one in covering_listeners(db, key)
+        if one.protocol in HTTP_PROTOCOLS
     )
 
 
@@ -83,10 +85,10 @@ def wide_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
     """Return the hostnames that stand for several hosts and are asked for on a port, sorted."""
     found = {name for name in listeners_hosts(db, at) if name.startswith("*")}
     if http_listeners_on(db, at):
-        for placed in placed_on(db, at):
+        for parent in dict.fromkeys(map(parent_at, placed_on(db, at))):
             found.update(
                 one.hostname
-                for one in db.hostnames.bucket("wide", parent_at(placed))
+                for one in db.hostnames.bucket("wide", parent)
                 if claimed_on(db, GatewayHost(at, one.hostname))
             )
     return tuple(sorted(found))

@@ -13,7 +13,13 @@ import msgspec
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ALL, Database
 from penstock.compiler.gateway_classes import fault_of, ours
-from penstock.compiler.gateway_ports import GatewayPort, gateway_ref, port_holder, ports
+from penstock.compiler.gateway_ports import (
+    GatewayPort,
+    created,
+    gateway_ref,
+    port_holder,
+    ports,
+)
 from penstock.compiler.merged_listeners import placed_listeners
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Addressing, Reach
@@ -213,14 +219,9 @@ def every_generated(db: Database, _: None) -> dict[ObjectRef, Generated]:
     """Return all objects that there should be; of two that want one name the older has it."""
     names = db.gateways.bucket("all", ALL) if db.settings.reach is Reach.CLUSTER else ()
     found: dict[ObjectRef, Generated] = {}
-    for name in sorted(names, key=lambda one: _age(db, one)):
+    for name in sorted(names, key=lambda one: (created(db, one), one)):
         service = service_of(db, name)
         if service is not None and service.ref not in found:
             found[service.ref] = service
             found.update((one.ref, one) for one in slices_of(db, name))
     return found
-
-
-def _age(db: Database, name: NamespacedName) -> tuple[str, NamespacedName]:
-    gateway = db.gateways.get(name)
-    return ("" if gateway is None else gateway.metadata.creation_timestamp), name

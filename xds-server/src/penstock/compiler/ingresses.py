@@ -1,12 +1,13 @@
 """Ingresses: put among Gateways and routes as what they mean, and what they came to.
 
-What an Ingress means depends on its class and on the Ingresses beside it, so whole namespaces are
-looked at again, once for each batch of events, and only what came out different is stored.
+What an Ingress means depends on its class, on canaries beside it, and on Services whose ports it
+names. It is looked at again when one of them changes, once for each batch of events, and only what
+came out different is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from penstock.compiler.certificates import gateway_certificates
@@ -37,10 +38,11 @@ from penstock.ingress.derive import (
     passing_name,
     place_in_ingress,
 )
-from penstock.ingress.derived import derived
+from penstock.ingress.derived import Read, canaries_of, read
 from penstock.ingress.problems import problems
 from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress, IngressClass, placed_backends
+from penstock.ingress.rules import Canaries
 from penstock.meta.names import NamespacedName, Origin
 from penstock.meta.problems import Problem, Severity
 
@@ -52,17 +54,21 @@ class IngressTable:
         """Start without any."""
         self._db = db
         self._classes: dict[str, IngressClass] = {}
-        self._ingresses: dict[str, dict[NamespacedName, Ingress]] = {}
+        self._ingresses: dict[NamespacedName, Ingress] = {}
+        self._read: dict[str, dict[NamespacedName, Read]] = {}
+        """Those of ours, by namespace."""
+        self._canaries: dict[str, Canaries] = {}
+        self._naming: dict[NamespacedName, dict[NamespacedName, None]] = {}
+        """Service → Ingresses that name its ports."""
         self._known: dict[NamespacedName, Derived] = {}
         self._reached: dict[NamespacedName, dict[NamespacedName, Derived]] = {}
         """By entry."""
-        self._touched: dict[str, None] = {}
-        """Namespaces to look at again."""
+        self._touched: dict[str, dict[NamespacedName, None]] = {}
+        """Ingresses to look at again, by namespace."""
 
     def take(self, event: Event) -> None:
         """Note a change of an Ingress, of a class, or of a Service whose ports have names."""
         thing, gone = event.object, event.type is EventType.DELETED
-        namespace = thing.metadata.namespace
         if thing.ref.kind == IngressClass.kind:
             self._classes.pop(thing.metadata.name, None)
             if isinstance(thing, IngressClass) and not gone:
@@ -70,32 +76,61 @@ class IngressTable:
                 self._db.ingress_classes.set(thing.key, thing)
             else:
                 self._db.ingress_classes.remove(thing.key)
-            self._touched.update(dict.fromkeys(self._ingresses))
+            for key in self._ingresses:
+                self._touch(key)
         elif thing.ref.kind == Ingress.kind:
-            same = self._ingresses.setdefault(namespace, {})
-            same.pop(thing.key, None)
-            if isinstance(thing, Ingress) and not gone:
-                same[thing.key] = thing
-            self._touched[namespace] = None
+            self._take(thing.key, thing if isinstance(thing, Ingress) and not gone else None)
         elif thing.ref.kind == Service.kind:
-            beside = self._ingresses.get(namespace, {})
-            if any(thing.key in one.named_ports for one in beside.values()):
-                self._touched[namespace] = None
+            for key in self._naming.get(thing.key, ()):
+                self._touch(key)
+
+    def _take(self, key: NamespacedName, ingress: Ingress | None) -> None:
+        old = self._ingresses.pop(key, None)
+        for name in old.named_ports if old is not None else ():
+            self._naming[name].pop(key)
+            if not self._naming[name]:
+                del self._naming[name]
+        if ingress is not None:
+            self._ingresses[key] = ingress
+            for name in ingress.named_ports:
+                self._naming.setdefault(name, {})[key] = None
+        self._touch(key)
+
+    def _touch(self, key: NamespacedName) -> None:
+        self._touched.setdefault(key.namespace, {})[key] = None
 
     def settle(self) -> None:
         """Bring the collections up to date."""
         entries: dict[NamespacedName, None] = {}
-        for namespace in self._touched:
-            ingresses = self._ingresses.get(namespace, {})
-            new = derived(ingresses.values(), self._classes, self._db.services.get)
-            old = [key for key in self._known if key.namespace == namespace]
-            for key in dict.fromkeys([*old, *new]):
-                entries.update(dict.fromkeys(self._replace(key, new.get(key))))
-            if not ingresses:
-                self._ingresses.pop(namespace, None)
+        for namespace, touched in self._touched.items():
+            for key in self._concerned(namespace, touched):
+                one = self._read[namespace].get(key)
+                canaries = self._canaries[namespace]
+                new = None if one is None else one.derived(canaries, self._db.services.get)
+                entries.update(dict.fromkeys(self._replace(key, new)))
+            if not self._read[namespace]:
+                del self._read[namespace], self._canaries[namespace]
         self._touched.clear()
         for name in entries:
             self._entry(name)
+
+    def _concerned(
+        self, namespace: str, touched: Collection[NamespacedName]
+    ) -> Collection[NamespacedName]:
+        """Read those that were *touched*; return whose meaning may have changed because of them."""
+        here = self._read.setdefault(namespace, {})
+        for key in touched:
+            ingress = self._ingresses.get(key)
+            found = None if ingress is None else read(ingress, self._classes)
+            if found is None:
+                here.pop(key, None)
+            else:
+                here[key] = found
+        canaries = canaries_of(here.values())
+        if canaries == self._canaries.setdefault(namespace, {}):
+            return touched
+        self._canaries[namespace] = canaries
+        return dict.fromkeys([*touched, *here])
 
     def _replace(self, key: NamespacedName, new: Derived | None) -> Iterator[NamespacedName]:
         """Store what an Ingress means now; yield the entries that may be different."""

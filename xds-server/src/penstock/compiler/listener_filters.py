@@ -6,12 +6,10 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
     GatewayHost,
     GatewayPort,
-    ListenerOf,
     http_listeners_on,
     owner,
 )
-from penstock.compiler.grants import grants_in
-from penstock.compiler.merged_listeners import by_place, placed_listeners
+from penstock.compiler.merged_listeners import ListenerOf, placed_at, placed_listeners
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.listener_filters import Asked, asked_before_routing, filters_of
 from penstock.incremental.query import query
@@ -21,12 +19,10 @@ from penstock.meta.names import NamespacedName
 @query
 def asked_at(db: Database, key: ListenerOf) -> Asked:
     """Return who is asked about the requests to a listener, in order."""
-    placed = by_place(db, key.gateway).get(key.listener)
+    placed = placed_at(db, key)
     if placed is None:
         return ()
-    references = References(
-        service=db.services.get, grants=lambda namespace: grants_in(db, namespace)
-    )
+    references = References(service=db.services.get, permits=db.permits)
     return asked_before_routing(placed.own, placed.holder, references)
 
 

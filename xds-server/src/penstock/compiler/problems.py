@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from penstock.compiler.attached import settled_attachment
-from penstock.compiler.certificates import gateway_certificates
+from penstock.compiler.certificates import gateway_certificates, tls_of_listeners
 from penstock.compiler.database import Database, served_as
 from penstock.compiler.gateway_classes import fault_of_class
 from penstock.compiler.ingresses import ingress_problems
@@ -141,7 +141,7 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
         gateway,
         attached_routes={},
         addresses=[_ANY_ADDRESS],
-        certificates=certificates,
+        tls=tls_of_listeners.once(db, gateway.key),
         asked=asked,
         clients=checks_of_clients.once(db, gateway.key),
     )

@@ -32,7 +32,7 @@ from penstock.compiler.database import ALL, Database, HostnameAt
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.load_balancers import BalancedOn
-from penstock.compiler.merged_listeners import parent_of
+from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.nodes import Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.scopes import EgressScope, PodPort
@@ -221,10 +221,10 @@ def of_hostname(db: Database, asked: HostnameAt) -> Outputs:
     """Return the outputs of a hostname that routes write: the scope of an exact one."""
     gateway = asked.parent
     if asked.kind is ParentKind.LISTENER_SET:
-        added_to = parent_of(db, asked.parent)
+        added_to = gateway_of(db, asked.parent)
         if added_to is None:
             return ()
-        gateway = added_to.key
+        gateway = added_to
     exact = not asked.hostname.startswith("*")
     hosts = (GatewayHost(at, asked.hostname) for at in (ports(db, gateway) if exact else ()))
     return tuple(
@@ -287,7 +287,7 @@ def of_node(db: Database, _: None) -> Outputs:
         Output(runtime_layer, None),
         Output(backend_tls.system_authorities, None),
     )
-    if not db.routes.bucket("copied", ALL):
+    if not db.routes.holds("copied", ALL):
         return always
     hops = (Output(copies_cluster, protocol.value) for protocol in copies.PROTOCOLS)
     return (*always, *hops, Output(copies_listener, None))

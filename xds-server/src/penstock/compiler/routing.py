@@ -6,10 +6,11 @@ import msgspec
 
 from penstock.compiler.backend_traffic import session_of
 from penstock.compiler.database import Database
-from penstock.compiler.grants import grants_in
+from penstock.compiler.gateway_classes import gateway_itself
 from penstock.compiler.selected import external_place
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
+    ListenerTable,
     MeshRole,
     ParentKind,
     RouteHead,
@@ -24,10 +25,11 @@ from penstock.gatewayapi.attach import (
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.contest import first_kind, settled_on_service
 from penstock.gatewayapi.faults import Fault
-from penstock.gatewayapi.fields import ParentReference, carrier_of
+from penstock.gatewayapi.fields import carrier_of
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.merge import MeshRoute, RankedRoute, ranked, service_virtual_host
 from penstock.gatewayapi.merged import lets_in, place_of
-from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.gatewayapi.resources import Listener
 from penstock.gatewayapi.routes import translate
 from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.incremental.query import query
@@ -91,9 +93,6 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     if route is None:
         return None
 
-    def grants(namespace: str) -> list[ReferenceGrant]:
-        return grants_in(db, namespace)
-
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
 
@@ -101,7 +100,11 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
         return external_place(db, name)
 
     references = References(
-        service=db.services.get, grants=grants, session=session, external=place, mesh=key.mesh
+        service=db.services.get,
+        permits=db.permits,
+        session=session,
+        external=place,
+        mesh=key.mesh,
     )
     return as_ingress(route, translate(route, references))
 
@@ -114,6 +117,31 @@ def namespace_labels(db: Database, name: str) -> dict[str, str]:
 
 
 @query
+def _own_listeners(db: Database, holder: ObjectRef) -> tuple[Listener, ...] | None:
+    """Return the listeners of a Gateway or a ListenerSet; None if it is not there."""
+    of_set = holder.kind == ListenerSet.kind
+    found = db.listener_sets.get(holder.key) if of_set else gateway_itself(db, holder.key)
+    return None if found is None else found.spec.listeners
+
+
+@query
+def _listener_table(db: Database, holder: ObjectRef) -> ListenerTable | None:
+    """Return the same, to look them up."""
+    found = _own_listeners(db, holder)
+    return None if found is None else ListenerTable.of(found)
+
+
+@query
+def _is_let_in(db: Database, name: NamespacedName) -> bool | None:
+    """Return whether the Gateway of a ListenerSet lets it in; None if either is not there."""
+    added = db.listener_sets.get(name)
+    gateway = gateway_itself(db, added.gateway) if added is not None and added.gateway else None
+    if added is None or gateway is None:
+        return None
+    return lets_in(gateway, added, namespace_labels(db, name.namespace))
+
+
+@query
 def gateway_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
     """Return where one parentRef wants to attach; None if there is no such Gateway."""
     route = head(db, key.route)
@@ -121,28 +149,23 @@ def gateway_attachment(db: Database, key: ParentOf) -> GatewayAttachment | None:
         return None
     parent = route.parents[key.index]
     target = target_of(parent, route.key)
-    labels = namespace_labels(db, route.key.namespace)
-    if kind_of(parent) is ParentKind.LISTENER_SET:
-        return _attach_to_set(db, route, parent, target)
-    gateway = db.gateways.get(target)
-    if gateway is None:
-        return None
-    return attach_to_gateway(route, parent, gateway.spec.listeners, labels)
-
-
-def _attach_to_set(
-    db: Database, route: RouteHead, parent: ParentReference, target: NamespacedName
-) -> GatewayAttachment | None:
-    added = db.listener_sets.get(target)
-    gateway = db.gateways.get(added.gateway) if added is not None and added.gateway else None
-    if added is None or gateway is None:
-        return None
-    if not lets_in(gateway, added, namespace_labels(db, target.namespace)):
+    holder = ObjectRef(parent.kind, target.namespace, target.name)
+    of_set = kind_of(parent) is ParentKind.LISTENER_SET
+    let_in = _is_let_in(db, target) if of_set else True
+    if let_in is False:
         return refused_by_gateway(route, parent)
+    table = _listener_table(db, holder) if let_in else None
+    if table is None:
+        return None
     labels = namespace_labels(db, route.key.namespace)
-    found = attach_to_gateway(route, parent, added.spec.listeners, labels)
+    found = attach_to_gateway(route, parent, table, labels)
+    return _placed(found, holder) if of_set else found
+
+
+def _placed(found: GatewayAttachment, holder: ObjectRef) -> GatewayAttachment:
+    """Return *found* at a ListenerSet with its listeners named as among all of the Gateway."""
     hostnames = tuple(
-        msgspec.structs.replace(one, listener=place_of(added.ref, one.listener))
+        msgspec.structs.replace(one, listener=place_of(holder, one.listener))
         for one in found.hostnames
     )
     return msgspec.structs.replace(found, hostnames=hostnames)

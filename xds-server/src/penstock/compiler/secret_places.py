@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from penstock.compiler.backend_tls import gateways_of
-from penstock.compiler.certificates import client_certificate, listener_certificates
+from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
     GatewayPort,
-    ListenerOf,
     gateway_ref,
-    listeners_on,
     port_holder,
+    port_of,
     ports,
 )
+from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.nodes import places
 from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
@@ -29,7 +29,7 @@ def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
     sets = (db.listener_sets.get(one) for one in db.listener_sets.bucket("secret", name))
     parents = (one.gateway for one in sets if one is not None and one.gateway is not None)
     gateways = dict.fromkeys([*db.gateways.bucket("secret", name), *parents])
-    users = [at for one in gateways for at in ports(db, one) if _serves_with(db, at, name)]
+    users = [at for one in gateways for at in _serving(db, one).get(name, ())]
     showing = _showing(db, name)
     if db.settings.reach is not Reach.CLUSTER:
         return (EVERY_NODE,) if users or showing else ()
@@ -51,11 +51,15 @@ def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
     return found
 
 
-def _serves_with(db: Database, at: GatewayPort, name: NamespacedName) -> bool:
-    of_listeners = (
-        listener_certificates(db, ListenerOf(at.gateway, one.name)) for one in listeners_on(db, at)
-    )
-    shown = client_certificate(db, at.gateway)
-    return (shown is not None and shown.secret == name) or any(
-        name in one.usable for one in of_listeners if one is not None
-    )
+@query
+def _serving(db: Database, gateway: NamespacedName) -> dict[NamespacedName, list[GatewayPort]]:
+    """Return the Secrets that a Gateway uses, each with the ports that need it."""
+    certificates, shown = gateway_certificates(db, gateway), client_certificate(db, gateway)
+    found: dict[NamespacedName, dict[GatewayPort, None]] = {}
+    for one in served_listeners(db, gateway):
+        resolved = certificates.get(one.place)
+        for secret in resolved.usable if resolved is not None else ():
+            found.setdefault(secret, {})[port_of(gateway, one.own)] = None
+    if shown is not None and shown.secret is not None:
+        found[shown.secret] = dict.fromkeys(ports(db, gateway))
+    return {secret: list(at) for secret, at in found.items()}

@@ -13,7 +13,7 @@ import msgspec
 from penstock.compiler.attached import attached_routes
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
-from penstock.compiler.certificates import client_certificate, gateway_certificates
+from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
@@ -22,19 +22,12 @@ from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
-from penstock.compiler.merged_listeners import (
-    checks_of_clients,
-    is_let_in,
-    parent_of,
-    placed_listeners,
-)
-from penstock.compiler.statuses import parent_statuses
+from penstock.compiler.merged_listeners import checks_of_clients
+from penstock.compiler.statuses import accepted_sets, listener_set_basis, parent_statuses
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_filters import Asked
-from penstock.gatewayapi.listener_tls import ClientCertificate, ListenerCertificates
-from penstock.gatewayapi.listeners import Reason
-from penstock.gatewayapi.merged import PlacedListener
-from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.listener_tls import ClientCertificate
+from penstock.gatewayapi.listeners import Reason, Tls
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
@@ -60,13 +53,13 @@ class StatusGoal(msgspec.Struct, frozen=True):
 
 
 class GatewayBasis(msgspec.Struct, frozen=True):
-    """What other objects bring into the status of a Gateway and of its ListenerSets."""
+    """What other objects bring into the status of a Gateway."""
 
     attached_routes: dict[str, int]
     reached_at: ReachedAt
     name_taken: str
-    certificates: dict[str, ListenerCertificates]
-    placed: tuple[PlacedListener, ...]
+    accepted_sets: int
+    tls: dict[str, Tls]
     clients: ClientChecks
     shown: ClientCertificate | None
     fault: Reason | None
@@ -82,24 +75,13 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         attached_routes(db, name),
         reached_at(db, name),
         name_taken(db, name),
-        gateway_certificates(db, name),
-        placed_listeners(db, name),
+        accepted_sets(db, name),
+        tls_of_listeners(db, name),
         checks_of_clients(db, name),
         client_certificate(db, name),
         fault_of(db, name),
         asked_of_gateway(db, name),
     )
-
-
-@query
-def listener_set_basis(
-    db: Database, name: NamespacedName
-) -> tuple[Gateway, bool, GatewayBasis | None] | None:
-    """Return what the status of a ListenerSet is made of; None if its Gateway is none of ours."""
-    gateway = parent_of(db, name)
-    if gateway is None:
-        return None
-    return gateway, is_let_in(db, name), gateway_basis(db, gateway.key)
 
 
 @query

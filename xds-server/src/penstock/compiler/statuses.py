@@ -5,8 +5,8 @@ A status is computed when somebody asks; nothing of it is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,20 +14,25 @@ from penstock.compiler.attached import attached_routes, settled_attachment
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.broken import broken_conditions
-from penstock.compiler.certificates import client_certificate, gateway_certificates
+from penstock.compiler.certificates import (
+    client_certificate,
+    tls_of_listeners,
+)
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import is_ip, reached_at
-from penstock.compiler.gateway_classes import crd_versions, fault_of_class, ours
+from penstock.compiler.gateway_classes import crd_versions, fault_of_class, is_our_gateway, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import (
     checks_of_clients,
+    gateway_of,
     is_let_in,
     parent_of,
     placed_listeners,
+    placed_of,
     sets_of,
 )
 from penstock.compiler.policies import parsed
@@ -55,8 +60,9 @@ from penstock.gatewayapi.listener_set_status import (
     refused_status,
 )
 from penstock.gatewayapi.listeners import ListenerStatus
+from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
-from penstock.gatewayapi.resources import Gateway, GatewayClass
+from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewaySpec
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import condition as shadowed
 from penstock.gatewayapi.status import (
@@ -80,6 +86,7 @@ from penstock.policy.status import conditions as policy_conditions
 DATA_PLANE_ACKED = "DataPlaneAcked"
 SERVICE_GENERATED = "penstock.dev/ServiceGenerated"
 
+T = TypeVar("T")
 Acknowledged = Callable[[ObjectRef], Condition | None]
 """What the data plane says of the resources of an object; None if it has none."""
 
@@ -191,10 +198,46 @@ def _accepted(
         on_service = service_attachment(db, at)
         return None if on_service is None else on_service.accepted
     of_set = kind is ParentKind.LISTENER_SET
-    if (parent_of(db, target) if of_set else ours(db, target)) is None:
+    if not (is_our_gateway(db, target) if not of_set else gateway_of(db, target)):
         return None
     on_gateway = settled_attachment(db, at)
     return None if on_gateway is None else on_gateway.accepted
+
+
+class ListenerSetBasis(msgspec.Struct, frozen=True, kw_only=True):
+    """What other objects bring into the status of a ListenerSet; nothing of other listeners."""
+
+    gateway: NamespacedName
+    spec: GatewaySpec
+    own: Sequence[PlacedListener] = ()
+    around: Surroundings | None = None
+    """None if the Gateway does not let it in."""
+
+
+@query
+def listener_set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | None:
+    """Return what the status of a ListenerSet is made of; None if its Gateway is none of ours."""
+    gateway = parent_of(db, name)
+    if gateway is None:
+        return None
+    key = gateway.key
+    if not is_let_in(db, name):
+        return ListenerSetBasis(gateway=key, spec=gateway.spec)
+    own = placed_of(db, key, ObjectRef(ListenerSet.kind, name.namespace, name.name))
+    at = reached_at(db, key)
+
+    def here(every: Mapping[str, T]) -> dict[str, T]:
+        return {one.place: every[one.place] for one in own if one.place in every}
+
+    around = Surroundings(
+        attached_routes=here(attached_routes(db, key)),
+        tls=here(tls_of_listeners(db, key)),
+        pending=here(at.closed),
+        taken=here(at.taken),
+        outer=fault_of_class(db, gateway.spec.gateway_class_name),
+        asked=here(asked_of_gateway(db, key)),
+    )
+    return ListenerSetBasis(gateway=key, spec=gateway.spec, own=own, around=around)
 
 
 @query
@@ -202,7 +245,7 @@ def accepted_sets(db: Database, name: NamespacedName) -> int:
     """Return how many ListenerSets of a Gateway have a listener that is served."""
     around = Surroundings(
         attached_routes={},
-        certificates=gateway_certificates(db, name),
+        tls=tls_of_listeners(db, name),
         pending={},
         taken=reached_at(db, name).taken,
         asked=asked_of_gateway(db, name),
@@ -239,14 +282,14 @@ def _of_listeners(
 def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
     if ours.once(db, thing.key) is None:
         return None
-    at = reached_at.once(db, thing.key)
+    at, said = reached_at.once(db, thing.key), acknowledged(thing.ref)
     status = gateway_status(
         thing,
         attached_routes=attached_routes.once(db, thing.key),
         addresses=at.addresses,
-        certificates=gateway_certificates.once(db, thing.key),
+        tls=tls_of_listeners.once(db, thing.key),
         asked=asked_of_gateway.once(db, thing.key),
-        pending=_pending(db, thing.key, acknowledged),
+        pending=_pending(at.closed, [one.name for one in thing.spec.listeners], said),
         taken=at.taken,
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
@@ -274,14 +317,19 @@ def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:
         yield fails(SERVICE_GENERATED, "NameTaken", generation, taken)
 
 
-def _pending(db: Database, gateway: NamespacedName, acknowledged: Acknowledged) -> dict[str, str]:
-    """Return why listeners of a Gateway are not served yet, by their places."""
-    acked = acknowledged(ObjectRef(Gateway.kind, gateway.namespace, gateway.name))
-    closed = reached_at.once(db, gateway).closed
+def _pending(
+    closed: Mapping[str, str], places: Iterable[str], acked: Condition | None
+) -> Mapping[str, str]:
+    """Return why listeners are not served yet, by their places.
+
+    Args:
+        closed: why some are not.
+        places: all of them.
+        acked: what the data plane says of their Gateway.
+    """
     if acked is None or acked.status is True:
         return closed
-    every = (one.place for one in placed_listeners.once(db, gateway))
-    return dict.fromkeys(every, acked.message) | closed
+    return {**dict.fromkeys(places, acked.message), **closed}
 
 
 def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
@@ -301,22 +349,17 @@ def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
 def _listener_set(
     db: Database, thing: ListenerSet, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:
-    gateway = parent_of.once(db, thing.key)
-    if gateway is None:
+    basis = listener_set_basis.once(db, thing.key)
+    if basis is None:
         return None
-    if not is_let_in.once(db, thing.key):
+    if basis.around is None:
         status = refused_status(thing)
     else:
-        around = Surroundings(
-            attached_routes=attached_routes.once(db, gateway.key),
-            certificates=gateway_certificates.once(db, gateway.key),
-            pending=_pending(db, gateway.key, acknowledged),
-            taken=reached_at.once(db, gateway.key).taken,
-            outer=fault_of_class.once(db, gateway.spec.gateway_class_name),
-            asked=asked_of_gateway.once(db, gateway.key),
-        )
-        placed = placed_listeners.once(db, gateway.key)
-        status = listener_set_status(thing, gateway, placed, around)
+        said = acknowledged(ObjectRef(Gateway.kind, basis.gateway.namespace, basis.gateway.name))
+        places = [one.place for one in basis.own]
+        pending = _pending(basis.around.pending, places, said)
+        around = msgspec.structs.replace(basis.around, pending=pending)
+        status = listener_set_status(thing, basis.spec, basis.own, around)
     return {
         "conditions": _written(status.conditions),
         "listeners": _listeners(status.listeners),

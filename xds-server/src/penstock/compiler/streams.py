@@ -53,12 +53,14 @@ def stream_hosts(db: Database, at: GatewayPort) -> tuple[GatewayHost, ...]:
     here = [one for one in placed_on(db, at) if one.own.protocol not in HTTP_PROTOCOLS]
     places = {one.place for one in here}
     found = {one.own.hostname or ANY for one in here}
-    for placed in here:
-        for hostname in {one.hostname for one in db.hostnames.bucket("parent", parent_at(placed))}:
-            listener = owner(db, GatewayHost(at, hostname))
-            asked = claims_at(db, PlaceAt(at.gateway, placed.place, hostname))
-            if asked and listener is not None and listener.name in places:
-                found.add(hostname)
+    parents = dict.fromkeys(map(parent_at, here))
+    written = {one.hostname for each in parents for one in db.hostnames.bucket("parent", each)}
+    for hostname in written:
+        listener = owner(db, GatewayHost(at, hostname))
+        if listener is None or listener.name not in places:
+            continue
+        if claims_at(db, PlaceAt(at.gateway, listener.name, hostname)):
+            found.add(hostname)
     return tuple(GatewayHost(at, hostname) for hostname in sorted(found))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstock.compiler.database import Database
-from penstock.compiler.grants import grants_in
 from penstock.core.objects import Broken
 from penstock.gatewayapi.certificates import (
     Certificate,
@@ -44,5 +43,5 @@ def certificate_sources(db: Database) -> CertificateSources:
     """Return what references to certificates are looked up in."""
     return CertificateSources(
         certificate=lambda name: certificate_state(db, name),
-        grants=lambda namespace: grants_in(db, namespace),
+        permits=db.permits,
     )
