@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,30 @@ from penstock.ads.connection import NoHooks
 from penstock.ads.reports import EnvoyVerdicts
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
-from penstock.meta.names import ObjectRef, Origin
+from penstock.envoy.cluster import Protocol
+from penstock.envoy.external import external_cluster
+from penstock.ir.external import External
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.config.core.v3 import address_pb2
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
+from penstock.pb.envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from penstock.pb.envoy.extensions.filters.http.router.v3 import router_pb2
 from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,
 )
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.runtime.clock import SystemClock
-from penstock.xds import types
+from penstock.xds import framing, types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection
 from support.real_envoy import RealEnvoy, backend, eventually, running_envoy
 
+CARES = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 ADS: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 _ = (router_pb2, http_connection_manager_pb2)  # known to json_format
 ROUTE = Origin(ObjectRef("HTTPRoute", "shop", "orders"), "spec.rules[0]")
@@ -287,6 +294,37 @@ async def test_clusters_that_share_endpoints_do_not_wait_for_them(lab: Lab) -> N
     lab.change(remove=(ResourceName(types.SCOPE, "b"), ResourceName(types.CLUSTER, "one|shown")))
     await lab.settled()
     assert await lab.envoy.get("/a/x") == (200, "one")
+
+
+def outside(resolver: int) -> Resource:
+    """Return the cluster of an XBackend that asks for its name at a port of this machine."""
+    place = External(hostname="silent.test", port=80, origin=ROUTE)
+    name = NamespacedName("shop", "silent")
+    made = external_cluster(name, place, Protocol.HTTP1, mesh=False, node_netns="")
+    dns = dns_cluster_pb2.DnsCluster()
+    made.cluster_type.typed_config.Unpack(dns)
+    at = address_pb2.Address()
+    at.socket_address.address, at.socket_address.port_value = "127.0.0.1", resolver
+    asked = dns.typed_dns_resolver_config
+    asked.name = "envoy.network.dns_resolver.cares"
+    asked.typed_config.type_url = CARES
+    asked.typed_config.value = framing.field(1, at.SerializeToString())  # resolvers
+    made.cluster_type.typed_config.Pack(dns)
+    return make_resource(types.CLUSTER, made.name, made.SerializeToString(deterministic=True))
+
+
+async def test_a_name_that_nobody_answers_for_keeps_no_other_cluster_waiting(lab: Lab) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        lab.start()
+        await lab.answers("/a/x", (200, "one"))
+        lab.change(outside(silent.getsockname()[1]))
+        await asyncio.to_thread(silent.recv, 512)  # it is asked
+        before = asyncio.get_running_loop().time()
+        lab.change(cluster("two"), endpoints("two", lab.two), scope("b", "two"))
+        await lab.answers("/b/x", (200, "two"))
+        assert asyncio.get_running_loop().time() - before < 5.0  # else: 20 s
+    assert lab.recorder.rejections == {}
 
 
 async def test_one_poisoned_scope_of_twenty_harms_no_other(lab: Lab) -> None:

@@ -79,6 +79,8 @@ def external_cluster(
     dns.dns_lookup_family = dns_pb2.V4_PREFERRED
     result.cluster_type.name = "envoy.cluster.dns"
     result.cluster_type.typed_config.CopyFrom(pack(dns))
+    # Else a name that nobody answers for keeps all other clusters waiting.
+    result.wait_for_warm_on_init.value = False
     result.load_assignment.cluster_name = result.name
     endpoint = result.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     endpoint.address.socket_address.address = place.hostname
