@@ -10,11 +10,13 @@ PID = 4711
 
 
 class Machine:
-    """A process, its own network namespace and two others, as files."""
+    """A process, its own network namespace and others, as files."""
 
     def __init__(self, folder: Path) -> None:
-        self.home, self.pod, self.other = (folder / name for name in ("home", "pod", "other"))
-        for namespace in (self.home, self.pod, self.other):
+        self.home, self.host, self.pod, self.other = (
+            folder / name for name in ("home", "host", "pod", "other")
+        )
+        for namespace in (self.home, self.host, self.pod, self.other):
             namespace.touch()
         self._net = folder / "proc" / str(PID) / "ns" / "net"
         self._net.parent.mkdir(parents=True)
@@ -23,6 +25,7 @@ class Machine:
             folder / "admin.sock",
             pid=lambda: PID,
             home=lambda: self.known,
+            host=self.host,
             review=lambda: None,
             proc=folder / "proc",
         )
@@ -60,3 +63,8 @@ def test_a_process_that_is_gone_is_nowhere(machine: Machine) -> None:
 def test_without_a_known_home_nothing_is_said(machine: Machine) -> None:
     machine.known = None
     assert not any(machine.looks(*([machine.pod] * LOOKS)))
+
+
+def test_in_the_network_of_the_node_it_is_left(machine: Machine) -> None:
+    """A port there may be somebody else's for ever; Gateways dial from its pod all the same."""
+    assert not any(machine.looks(*([machine.host] * LOOKS)))

@@ -2,7 +2,8 @@
 
 Envoy enters a pod's namespace to open a listener there. When that fails it does not leave
 (Envoy 1.40): what it resolves by DNS goes out of that pod from then on, threads that it starts are
-born there, and the pod's namespace does not end with the pod.
+born there, and the pod's namespace does not end with the pod. In the node's own network it does
+no harm: there it is left, as it may be because a port of a Gateway is somebody else's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ LOOK_SECONDS = 0.2
 LOOKS = 5
 """Looks in a row at which the thread is in the same other namespace; it visits them otherwise."""
 REST_SECONDS = 600.0
-"""Shortest time between two ends: what an Envoy could not open it may meet again."""
+"""Shortest time from the first end to the next, then twice as long each time: what an Envoy could
+not open it may meet again."""
+LONGEST_REST_SECONDS = 24 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +38,7 @@ class Homecoming:
         *,
         pid: Callable[[], int | None],
         home: Callable[[], Path | None],
+        host: Path | None,
         review: Callable[[], None],
         rest: float = REST_SECONDS,
         proc: Path = Path("/proc"),
@@ -45,13 +49,15 @@ class Homecoming:
             admin: Envoy's admin socket.
             pid: tells which process Envoy is; None if it does not run.
             home: tells the network namespace that Envoy was started in; None if that is not known.
+            host: the node's own network namespace, if Envoy opens listeners there.
             review: takes the listeners away that Envoy could not open, before it starts again.
-            rest: seconds between two ends.
+            rest: seconds from the first end to the next.
             proc: processes as the node sees them.
         """
         self._admin = admin
         self._pid = pid
         self._home = home
+        self._host = host
         self._review = review
         self._rest = rest
         self._proc = proc
@@ -64,7 +70,10 @@ class Homecoming:
         """Watch until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if (pid := self.astray()) is not None and envoy_pid(self._admin) == pid:
+            if (pid := self.astray()) is None:
+                continue
+            self._looks = 0  # if it stays there it is found again
+            if envoy_pid(self._admin) == pid:
                 await self._end(pid)
 
     def astray(self) -> int | None:
@@ -82,14 +91,14 @@ class Homecoming:
             return None
         try:
             present = (self._proc / str(pid) / "ns" / "net").stat().st_ino
-            return (pid, present) if present != home.stat().st_ino else None
+            fine = [home] if self._host is None else [home, self._host]
+            return None if present in [one.stat().st_ino for one in fine] else (pid, present)
         except OSError:  # it has just ended, or its pod has
             return None
 
     async def _end(self, pid: int) -> None:
         now = time.monotonic()
-        if now - self._ended < self._rest:
-            self._looks = 0  # looked at again
+        if now < self._ended + self._rest:
             return
         log.error(
             "envoy was left in another network namespace after it could not listen there; it is "
@@ -100,6 +109,6 @@ class Homecoming:
             await EnvoyAdmin(self._admin).post("quitquitquit")
         except AdminUnavailableError as error:
             log.warning("envoy does not end", reason=str(error))
-            self._looks = 0
         else:
             self._ended = now
+            self._rest = min(2 * self._rest, LONGEST_REST_SECONDS)

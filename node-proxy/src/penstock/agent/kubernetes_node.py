@@ -110,6 +110,7 @@ class KubernetesNode:
             config.paths.envoy_admin,
             pid=lambda: self.envoy.status().pid,
             home=lambda: self.envoy.home,
+            host=where.host_netns,
             review=review,
         )
         api = ApiAccess(where.access, where.environment)

@@ -55,6 +55,7 @@ class LabNode:
             paths.envoy_admin,
             pid=lambda: self.envoy.status().pid,
             home=self.gateways_netns,
+            host=None,
             review=review,
         )
 
