@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 OUT = HERE / "src" / "penstock" / "pb"
 PREFIX = "penstock/pb/"
 OWN = "penstock/node/v1/node.proto"
+_DETECTORS = "envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
 ROOTS = (
     "envoy/admin/v3/clusters.proto",
     "envoy/admin/v3/config_dump.proto",
@@ -37,6 +38,7 @@ ROOTS = (
     "envoy/extensions/filters/http/composite/v3/composite.proto",
     "envoy/extensions/filters/http/cors/v3/cors.proto",
     "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",
+    "envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata.proto",
     "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto",
     "envoy/extensions/filters/http/lua/v3/lua.proto",
     "envoy/extensions/filters/http/rbac/v3/rbac.proto",
@@ -58,6 +60,7 @@ ROOTS = (
     "envoy/extensions/rbac/matchers/upstream_ip_port/v3/upstream_ip_port_matcher.proto",
     "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.proto",
     "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap.proto",
+    f"{_DETECTORS}/static_config_resource_detector.proto",
     "envoy/extensions/tracers/opentelemetry/samplers/v3/always_on_sampler.proto",
     "envoy/extensions/tracers/opentelemetry/samplers/v3/parent_based_sampler.proto",
     "envoy/extensions/tracers/opentelemetry/samplers/v3/trace_id_ratio_based_sampler.proto",
@@ -68,6 +71,7 @@ ROOTS = (
     "envoy/service/discovery/v3/ads.proto",
     "envoy/service/discovery/v3/discovery.proto",
     "envoy/service/runtime/v3/rtds.proto",
+    "opentelemetry/proto/collector/trace/v1/trace_service.proto",
 )
 
 

@@ -20,7 +20,7 @@ SENT = {
     types.SCOPE,
     types.LISTENER,
 }
-NEWER = {"lua.9": "shared_vm_id"}
+NEWER = {"lua.9": "shared_vm_id", "customtag.7": "value_type"}
 """Fields that the other's snapshot of the API does not have yet."""
 NEWER_TYPES = {"type.googleapis.com/envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"}
 """Messages that it does not have."""

@@ -40,9 +40,13 @@ from penstock.gatewayapi.status import (
     route_parent_status,
 )
 from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
+from penstock.gatewayapi.telemetry import left_out, tracing
+from penstock.gatewayapi.telemetry import target_conditions as conditions_at
+from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.gatewayapi.trust import TrustSources
 from penstock.ir.external import External, Selected
 from penstock.ir.route import Forward, Redirect, Respond, ServicePort
+from penstock.ir.tracing import ALL, Collector
 from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.messages import direct_decoder
 from support.gateway_objects import API, grant, listener, references, service
@@ -168,6 +172,25 @@ def test_any_traffic_policy_holds_or_says_why_not(document: dict[str, Any]) -> N
         session_of(found, NamespacedName("app", "svc"))
         for target in found.spec.target_refs:
             assert target_condition(found, target, (), there=True).type == "Accepted"
+
+
+@QUICK
+@given(objects(XTelemetryPolicy), st.booleans())
+def test_any_telemetry_policy_is_served_or_says_why_not(
+    document: dict[str, Any],
+    grpc: bool,  # noqa: FBT001 - drawn
+) -> None:
+    found = decode(XTelemetryPolicy, document)
+    if isinstance(found, XTelemetryPolicy):
+        to = Collector(target=ServicePort(NamespacedName("app", "x"), 1), host="a.test", grpc=grpc)
+        made = tracing(found, to)
+        assert 0 <= made.sampling.new <= ALL
+        assert all(name == name.lower() for name, _ in made.headers)
+        for target in found.targets:
+            (first, *_) = conditions_at(found, target, None, to, there=True)
+            assert first.type == "Accepted"
+        unserved = len(found.spec.tracing.attributes) - len(made.attributes)
+        assert sum("attributes" in one.path for one in left_out(found, to)) == unserved
 
 
 @QUICK

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from penstock.compiler.compile import KINDS
 from penstock.core.kinds import ConfigMap, EndpointSlice, Secret, Service
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.resources import Gateway, HTTPRoute
 from penstock.gatewayapi.routes import ROUTE_TYPES
@@ -66,6 +67,14 @@ _ON_SERVICE: Json = {"group": "", "kind": "Service", "name": "svc", "port": 80}
 _PARENTS: tuple[Json, ...] = ({"name": "gw"}, _ON_SERVICE, {"name": "gw", "sectionName": "web"})
 
 
+_SERVICE: Json = {"group": "", "kind": "Service", "name": "svc"}
+_TARGETS: dict[str, Json] = {
+    "BackendTLSPolicy": _SERVICE,
+    "XBackendTrafficPolicy": _SERVICE,
+    "XTelemetryPolicy": {"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gw"},
+}
+
+
 def _aimed(raw: Json, parent: Json | None) -> Json:
     """Let an object concern what there is, most of the time, so that something comes of it."""
     spec = raw.get("spec")
@@ -80,8 +89,9 @@ def _aimed(raw: Json, parent: Json | None) -> Json:
         spec["gatewayClassName"] = "penstock"
     elif kind == "ListenerSet":
         spec["parentRef"] = {"name": "gw"}
-    elif kind in ("BackendTLSPolicy", "XBackendTrafficPolicy"):
-        spec["targetRefs"] = [{"group": "", "kind": "Service", "name": "svc"}]
+    elif kind in _TARGETS:
+        spec["targetRefs"] = [_TARGETS[kind]]
+        _told(spec.get("tracing"))
     elif kind == "Service":
         spec |= {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}
     elif kind == "Ingress":
@@ -89,6 +99,14 @@ def _aimed(raw: Json, parent: Json | None) -> Json:
     for index, listener in enumerate(_listeners(spec)):
         _mended(listener, index)
     return raw
+
+
+def _told(tracing: Any) -> None:
+    """Let traces, if there are any, go somewhere."""
+    if isinstance(tracing, dict) and tracing.get("mode") == "Enabled":
+        provider = tracing.get("provider")
+        if isinstance(provider, dict):
+            provider["backendRef"] = {"name": "svc", "port": 80}
 
 
 def _listeners(spec: Json) -> list[Json]:

@@ -18,6 +18,7 @@ from penstock.gatewayapi.filters import (
     ListenerFilter,
 )
 from penstock.gatewayapi.grpc_resources import GRPCRouteFilter
+from penstock.gatewayapi.telemetry_policy import Attribute
 
 JUNK: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -33,6 +34,7 @@ WORDS = (
     *("gateway.networking.k8s.io", "a.test", "*.test", "/", "/a", "/a/b", "(", "/v[0-9]+"),
     *("RegularExpression", "Host", "x-a", "connection", "5s", "0s", "10ms", "In", "Exists"),
     *("HTTP", "HTTPS", "TCP", "IPAddress", "192.0.2.1", "https://a.test", "*"),
+    *("http.route", "url.full", "Enabled", "http.request.header.a", "gen_ai.x", "b%c"),
     *("penstock.dev/gateway-controller", "v\r\nx: y", "100%"),
 )
 COUNTS = (0, 1, 80, 81, 443, 500, 10**6)
@@ -48,9 +50,14 @@ UNIONS: dict[Any, dict[str, str]] = {
         "ReplaceFullPath": "replaceFullPath",
         "ReplacePrefixMatch": "replacePrefixMatch",
     },
+    Attribute: {
+        "Header": "headerName",
+        "Literal": "literalValue",
+        "Attribute": "attributeKey",
+    },
     ListenerFilter: {"ExternalAuth": "externalAuth", "ExtensionRef": "extensionRef"},
 }
-"""Structs whose `type` says which other member is there."""
+"""Structs whose `type` or `sourceType` says which other member is there."""
 
 
 def values(shape: Shape) -> st.SearchStrategy[Any]:
@@ -99,7 +106,8 @@ def mappings(draw: st.DrawFn, struct: Any) -> Any:
         if field.required or (struct not in UNIONS and draw(st.integers(0, 4)) > 2):
             found[name] = draw(values(field.shape))
     if struct in UNIONS:
-        member = UNIONS[struct].get(str(found["type"]), "type")
+        chosen = next(one for one in ("type", "sourceType") if one in found)
+        member = UNIONS[struct].get(str(found[chosen]), chosen)
         found[member] = draw(values(fields[member].shape))
     if chaos == 1 and found:
         found[draw(st.sampled_from(sorted(found)))] = []

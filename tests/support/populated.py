@@ -397,6 +397,44 @@ def _traffic_policy(
     )
 
 
+def telemetry_policies(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return policies for traces of the one Gateway; of several the first holds."""
+    provider = st.builds(
+        _provider, st.sampled_from((*APPS, "none", OUTSIDE, PICKED)), st.sampled_from(NAMESPACES)
+    )
+    tracing = st.fixed_dictionaries(
+        {"mode": st.just("Enabled"), "provider": provider},
+        optional={
+            "samplingRate": st.sampled_from([{"numerator": 0}, {"numerator": 5}]),
+            "parentBasedSampling": st.sampled_from(
+                [{"mode": "Disabled"}, {"mode": "Enabled", "samplingRate": {"numerator": 7}}]
+            ),
+            "spanName": st.sampled_from(["a b", "a  b"]),
+        },
+    )
+    off = st.just({"mode": "Disabled"})
+    return st.builds(_telemetry_policy, st.just(f"t{number}"), st.one_of(tracing, off))
+
+
+def _provider(name: str, namespace: str) -> dict[str, Any]:
+    if name in (OUTSIDE, PICKED):
+        group = "gateway.networking.x-k8s.io"
+        return {"backendRef": {"group": group, "kind": "XBackend", "name": name}}
+    return {"backendRef": {"name": name, "namespace": namespace, "port": 80}}
+
+
+def _telemetry_policy(name: str, tracing: dict[str, Any]) -> Object | Broken:
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gw"}
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+            "kind": "XTelemetryPolicy",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"targetRefs": [target], "tracing": tracing},
+        }
+    )
+
+
 def policies(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return policies of either direction, with and without HTTP; some cannot be read."""
     return st.builds(
@@ -445,6 +483,7 @@ def clusters(draw: st.DrawFn) -> Things:
         *(stream_routes(number) for number in range(draw(some))),
         *(policies(number) for number in range(draw(st.integers(1, 4)))),
         *(traffic_policies(number) for number in range(draw(st.integers(0, 2)))),
+        *(telemetry_policies(number) for number in range(draw(st.integers(0, 2)))),
     ]
     return [draw(one) for one in strategies]
 
@@ -459,4 +498,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
         few.flatmap(stream_routes),
         few.flatmap(traffic_policies), outsides(), picked(), authorities(),
+        few.flatmap(telemetry_policies),
     )  # fmt: skip

@@ -49,8 +49,9 @@ UNSPOKEN = {
     "GRPCRoute": TLS_PROTOCOLS | {"kubernetes.io/ws"},
     "Gateway": TLS_PROTOCOLS,
     "ListenerSet": TLS_PROTOCOLS,
+    "XTelemetryPolicy": frozenset[str](),
 }
-"""Values of appProtocol by which requests of a kind of route, or listener, cannot be forwarded."""
+"""Values of appProtocol by which what a kind of object sends cannot be forwarded."""
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,7 @@ def resolve_copied(
     if not is_xbackend(ref):
         found = resolve_port(ref, referrer_of(origin), references)
     else:
-        place = _xbackend(ref, referrer_of(origin), references)
+        place = resolve_xbackend(ref, referrer_of(origin), references)
         if isinstance(place, External):
             where = NamespacedName(ref.namespace or origin.object.namespace, ref.name)
             found = Unresolved("InvalidKind", f"XBackend {where}: copies do not leave the cluster")
@@ -125,7 +126,7 @@ def invalid(found: Unresolved, origin: Origin, weight: int) -> InvalidBackend:
 def _resolve_xbackend(
     ref: WeightedBackendReference, origin: Origin, references: References
 ) -> Backend:
-    place = _xbackend(ref, referrer_of(origin), references)
+    place = resolve_xbackend(ref, referrer_of(origin), references)
     match place:
         case Unresolved():
             return invalid(place, origin, ref.weight)
@@ -138,7 +139,7 @@ def _resolve_xbackend(
             return ServiceBackend(target=target, weight=ref.weight, session=session, origin=origin)
 
 
-def _xbackend(
+def resolve_xbackend(
     ref: BackendObjectReference, referrer: Referrer, references: References
 ) -> Place | Unresolved:
     """Return the XBackend that *ref* of *referrer* names, or why nothing can be sent there."""

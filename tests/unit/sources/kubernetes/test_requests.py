@@ -34,6 +34,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "XBackend": "xbackends",
         "XBackendTrafficPolicy": "xbackendtrafficpolicies",
         "XMesh": "xmeshes",
+        "XTelemetryPolicy": "xtelemetrypolicies",
     }
 
 

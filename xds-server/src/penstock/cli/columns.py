@@ -19,6 +19,7 @@ KINDS = (
     "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute",
     "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "Ingress", "IngressClass",
     "CiliumNetworkPolicy", "XBackend", "XBackendTrafficPolicy", "XMesh",
+    "XTelemetryPolicy",
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -43,6 +44,7 @@ ALIASES: Mapping[str, str] = {
     "po": "Pod",
     "policy": "CiliumNetworkPolicy",
     "xbtrafficpolicy": "XBackendTrafficPolicy",
+    "telemetry": "XTelemetryPolicy",
     "refgrant": "ReferenceGrant",
     "route": "HTTPRoute",
     "svc": "Service",
@@ -168,6 +170,16 @@ def _listener_set_parent(item: Item) -> str:
 def _policy_targets(item: Item) -> str:
     refs = _spec(item).get("targetRefs") or []
     return _joined([f"{one.get('kind')}/{one.get('name')}" for one in refs])
+
+
+def _collector(item: Item) -> str:
+    provider = (_spec(item).get("tracing") or {}).get("provider") or {}
+    ref = provider.get("backendRef") or {}
+    if not ref:
+        return UNKNOWN
+    namespace = f"{ref['namespace']}/" if ref.get("namespace") else ""
+    port = f":{ref['port']}" if ref.get("port") else ""
+    return f"{ref.get('kind', 'Service')}/{namespace}{ref.get('name')}{port}"
 
 
 def _service_ports(item: Item) -> str:
@@ -299,6 +311,13 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "XBackendTrafficPolicy": (
         Column("TARGETS", _policy_targets),
         Column("ACCEPTED", _condition("Accepted")),
+        _WHY,
+    ),
+    "XTelemetryPolicy": (
+        Column("TARGETS", _policy_targets),
+        Column("COLLECTOR", _collector),
+        Column("ACCEPTED", _condition("Accepted")),
+        Column("RESOLVEDREFS", _condition("ResolvedRefs")),
         _WHY,
     ),
     "CiliumNetworkPolicy": (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from penstock.compiler.database import ALL, Database, served_as
-from penstock.compiler.gateway_classes import is_our_gateway
+from penstock.compiler.gateway_classes import is_our_gateway, ours
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.routing import head
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
@@ -97,7 +99,15 @@ def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
         key = (ParentKind.GATEWAY, ServicePort(name, spec.port))
         for route in db.routes.bucket("backend", key):
             found.update(gateways_of(db, route))
+        found |= _gateways_told(db, db.telemetry.bucket("collector", key[1]))
     return found
+
+
+def _gateways_told(db: Database, policies: Iterable[NamespacedName]) -> set[NamespacedName]:
+    """Return the Gateways of ours whose traces are the business of one of *policies*."""
+    known = (db.telemetry.get(name) for name in policies)
+    named = {gateway for one in known if one is not None for gateway in one.gateways}
+    return {gateway for gateway in named if ours(db, gateway) is not None}
 
 
 def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:

@@ -31,6 +31,7 @@ from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.mesh import XMesh
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
+from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
@@ -46,8 +47,7 @@ RootQuery = Query[Database, Any, Outputs]
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
     ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh, XBackendTrafficPolicy,
-    XBackend,
-    CustomResourceDefinition,
+    XBackend, XTelemetryPolicy, CustomResourceDefinition,
     *INGRESS_KINDS,
 )  # fmt: skip
 """Kinds that change what nodes get, or have a status of ours."""
@@ -316,6 +316,7 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "ListenerSet": db.listener_sets,
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
+        "XTelemetryPolicy": db.telemetry,
         "ConfigMap": db.config_maps,
         "ClusterTrustBundle": db.trust_bundles,
         "ReferenceGrant": db.grants,

@@ -37,6 +37,7 @@ from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
 from penstock.gatewayapi.shadows import asked_by
 from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute
+from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.gatewayapi.trust import TrustSources
 from penstock.gatewayapi.versions import GROUPS
 from penstock.incremental.collection import Collection
@@ -173,6 +174,15 @@ class TrustCollections:
         self.backend_traffic: Collection[NamespacedName, XBackendTrafficPolicy] = Collection(
             engine,
             {"service": lambda _, policy: policy.services, "all": lambda _key, _policy: (ALL,)},
+        )
+        self.telemetry: Collection[NamespacedName, XTelemetryPolicy] = Collection(
+            engine,
+            {
+                "all": lambda _key, _policy: (ALL,),
+                "gateway": lambda _, policy: policy.gateways,
+                "enabled": lambda _, policy: () if policy.provider is None else (ALL,),
+                "collector": lambda _, policy: policy.collectors,
+            },
         )
         self.externals: Collection[NamespacedName, XBackend | Broken] = Collection(
             engine,

@@ -12,6 +12,7 @@ from penstock.compiler.policies import Toward, egress_enforced, toward
 from penstock.compiler.routing import head
 from penstock.compiler.selected import external_place, selects_nothing, xbackend
 from penstock.compiler.services import RoleOf, rules_resource, unrestricted
+from penstock.compiler.telemetry import gateways_telling
 from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import Protocol, Role, cluster_name
@@ -156,6 +157,7 @@ def external_state(db: Database, name: NamespacedName) -> SentFrom | None:
     for route in db.routes.bucket("external", name):
         gateways |= gateways_of(db, route)
         services |= _services_of(db, route)
+    gateways |= gateways_telling(db, target_of_xbackend(name))
     senders = [ObjectRef("Gateway", *_parts(one)) for one in sorted(gateways)]
     senders += [ObjectRef("Service", *_parts(one)) for one in sorted(services)]
     empty = selects_nothing(db, name)

@@ -22,7 +22,9 @@ from penstock.compiler.listener_filters import most_asked
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Reach
 from penstock.compiler.streams import stream_chains
+from penstock.compiler.telemetry import traces
 from penstock.envoy import listener as listeners
+from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.listener import GatewayListener
 from penstock.envoy.load_balancer import BalancedListener, balanced_datagrams
 from penstock.incremental.query import query
@@ -98,12 +100,17 @@ def _listener(
     streams = stream_chains(db, at)
     if at.datagrams and not streams:
         return None
+    tracing = None if at.datagrams else traces(db, at.gateway)
     origins = [Origin.of("Gateway", at.gateway)]
     needs = [
         ResourceName(kind, one.cluster)
         for one in streams
         for kind in (types.CLUSTER, types.ENDPOINTS)
     ]
+    if tracing is not None:
+        origins.append(tracing.origin)
+        told = cluster_name(Role.TRACES, tracing.collector.target)
+        needs.append(ResourceName(types.CLUSTER, told))
     if at.datagrams:
         (only,) = streams
         name = f"gateway/{at}"
@@ -118,6 +125,7 @@ def _listener(
                 chains=tls_chains(db, at.gateway, http_listeners_on(db, at)),
                 streams=streams,
                 asked=most_asked(db, at),
+                tracing=tracing,
             )
         )
     if db.settings.reach is Reach.CLUSTER:

@@ -23,6 +23,7 @@ from penstock.compiler.gateway_ports import (
 from penstock.compiler.listener_filters import asked_for
 from penstock.compiler.routing import RankedFor, ranked_for
 from penstock.compiler.scopes import clusters_asked, clusters_of
+from penstock.compiler.telemetry import is_traced
 from penstock.compiler.weights import weights_in_runtime
 from penstock.envoy import guards
 from penstock.envoy.cluster import Role
@@ -145,6 +146,7 @@ def _built(
         asked=asked,
         port=key.at.port,
         scheme=scheme(db, key.at),
+        traced=is_traced(db, key.at.gateway),
     )
     listener = owner(db, key) if may_misdirect(db, key.at) else None
     if listener is not None:
@@ -165,7 +167,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     name = gateway_key(str(key.at), key.hostname)
     built = _built(db, key, everything, catch_all=True)
     for route in built.routes:
-        route.metadata.CopyFrom(_exact())
+        route.metadata.MergeFrom(_exact())
     made = scope(name, [built], per_filter)
     return _resource(db, key.at, name, made, {key: host})
 

@@ -23,6 +23,7 @@ from penstock.compiler.routing import (
 )
 from penstock.compiler.selected import selects_nothing, xbackend
 from penstock.compiler.shadows import shadows
+from penstock.compiler.telemetry import telemetry_problems
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.external_backend_kind import XBackend
@@ -34,6 +35,7 @@ from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import problems as shadow_problems
 from penstock.gatewayapi.status import gateway_status, is_ours
+from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.incremental.query import query
 from penstock.ingress.resources import Ingress
 from penstock.ir.route import InvalidBackend
@@ -55,10 +57,18 @@ def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
             return route_problems.once(db, thing.ref)
         case "Gateway" if isinstance(thing, Gateway):
             return tuple(_of_gateway(db, thing))
-        case "XBackend" if isinstance(thing, XBackend):
-            return tuple(_of_xbackend(db, thing))
-        case "Ingress" if isinstance(thing, Ingress):
-            return tuple(ingress_problems(db, thing))
+        case _:
+            return tuple(_beside_routes(db, thing))
+
+
+def _beside_routes(db: Database, thing: Object | Broken) -> Iterable[Problem]:
+    match thing:
+        case XBackend():
+            return _of_xbackend(db, thing)
+        case XTelemetryPolicy():
+            return telemetry_problems(db, thing)
+        case Ingress():
+            return ingress_problems(db, thing)
         case _:
             return ()
 

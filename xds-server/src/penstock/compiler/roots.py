@@ -24,6 +24,7 @@ from penstock.compiler import (
     scopes,
     services,
     streams,
+    telemetry,
     upstreams,
 )
 from penstock.compiler.addresses import frontends, workload_addresses
@@ -133,6 +134,10 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.authorities, of)
+    if db.telemetry.holds("collector", target) and telemetry.collects(db, target):
+        of = RoleOf(Role.TRACES.value, target)
+        yield Output(services.cluster, of)
+        yield Output(services.authorities, of)
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
@@ -243,13 +248,17 @@ def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:
 
 @query
 def of_external(db: Database, name: NamespacedName) -> Outputs:
-    """Return the outputs of an XBackend: none unless a route sends requests there."""
+    """Return the outputs of an XBackend: none unless requests or traces are sent there."""
     place = external_place(db, name)
     return () if place is None or isinstance(place, Fault) else tuple(_of_place(db, name, place))
 
 
 def _of_place(db: Database, name: NamespacedName, place: Place) -> Iterator[Output]:
     roles, target = tuple(external.roles_of(db, name, place)), target_of_xbackend(name)
+    if db.telemetry.holds("collector", target) and telemetry.collects(db, target):
+        yield Output(telemetry.cluster_of_xbackend, name)
+        if not isinstance(place, External):
+            yield Output(services.authorities, RoleOf(Role.TRACES.value, target))
     if isinstance(place, External):
         for role in roles:
             key = external.ExternalFor(name, mesh=role is Role.MESH)
@@ -316,6 +325,10 @@ def copies_listener(_db: Database, _: None) -> Resource | None:
 
 @query
 def runtime_layer(db: Database, _: None) -> Resource | None:
-    """Return the runtime layer: weights of routes, and which backends no session can stay at."""
-    keys = {**runtime_weights(db, None), **session_gates(db, None)}
+    """Return the runtime layer: weights of routes, where no session can stay, pace of tracers."""
+    keys = {
+        **runtime_weights(db, None),
+        **session_gates(db, None),
+        **telemetry.runtime_keys(db, None),
+    }
     return encode_resource(types.RUNTIME, LAYER, runtime(keys))

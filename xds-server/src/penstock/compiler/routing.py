@@ -92,6 +92,11 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     route = db.routes.get(key.route)
     if route is None:
         return None
+    return as_ingress(route, translate(route, references(db, mesh=key.mesh)))
+
+
+def references(db: Database, *, mesh: bool = False) -> References:
+    """Return how references of one object are looked up; *mesh* as for `References`."""
 
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
@@ -99,14 +104,9 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
     def place(name: NamespacedName) -> Place | Fault | None:
         return external_place(db, name)
 
-    references = References(
-        service=db.services.get,
-        permits=db.permits,
-        session=session,
-        external=place,
-        mesh=key.mesh,
+    return References(
+        service=db.services.get, permits=db.permits, session=session, external=place, mesh=mesh
     )
-    return as_ingress(route, translate(route, references))
 
 
 @query

@@ -16,8 +16,10 @@ from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.nodes import places
 from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
+from penstock.compiler.telemetry import gateways_telling
 from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import query
+from penstock.ir.external import target_of_xbackend
 from penstock.meta.names import NamespacedName
 
 EVERY_NODE = ""
@@ -48,6 +50,7 @@ def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
         if tls is not None and tls.certificate == name:
             for route in db.routes.bucket("external", backend):
                 found |= gateways_of(db, route)
+            found |= gateways_telling(db, target_of_xbackend(backend))
     return found
 
 

@@ -42,6 +42,8 @@ from penstock.xds.resource import Resource, ResourceName, encode_resource, make_
 
 HTTP2_PROTOCOLS = frozenset({"kubernetes.io/h2c", "grpc"})
 """Values of appProtocol that are HTTP/2 without TLS."""
+OTLP_HTTP_PORT = 4318
+"""Source: OpenTelemetry protocol specification."""
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 
 
@@ -87,6 +89,16 @@ def port_of(service: Service, port: int, protocol: str = "TCP") -> PortSpec | No
         if spec.port == port and spec.protocol == protocol:
             return spec
     return None
+
+
+def otlp_by_grpc(spec: PortSpec) -> bool:
+    """Tell whether a port of a collector takes OTLP by gRPC, or else by HTTP.
+
+    What it says of itself counts, then its number and its name.
+    """
+    if spec.app_protocol:
+        return spec.app_protocol in HTTP2_PROTOCOLS
+    return spec.port != OTLP_HTTP_PORT and "http" not in (spec.name or "")
 
 
 @query
@@ -220,6 +232,8 @@ def _protocol(
 ) -> Protocol:
     """Return what the endpoints are spoken to in; calls of gRPC are HTTP/2 always."""
     role = Role(of.role)
+    if role is Role.TRACES:
+        return Protocol.HTTP2 if otlp_by_grpc(spec) else Protocol.HTTP1
     if spec.app_protocol in HTTP2_PROTOCOLS or role is Role.AUTH_GRPC:
         return Protocol.HTTP2
     if role is Role.MESH:

@@ -24,6 +24,7 @@ from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.statuses import accepted_sets, listener_set_basis, parent_statuses
+from penstock.compiler.telemetry import telemetry_state
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_tls import ClientCertificate
@@ -36,7 +37,8 @@ from penstock.meta.names import NamespacedName, ObjectRef
 STATUS_KINDS = frozenset(
     {
         "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Ingress", "Service", "XBackend", "XBackendTrafficPolicy", "XMesh", *ROUTE_KINDS,
+        "Ingress", "Service", "XBackend", "XBackendTrafficPolicy", "XMesh",
+        "XTelemetryPolicy", *ROUTE_KINDS,
     }
 )  # fmt: skip
 """Kinds of which some objects have a status of ours."""
@@ -97,6 +99,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "BackendTLSPolicy": policy_state,
     "XBackendTrafficPolicy": traffic_state,
     "XBackend": external_state,
+    "XTelemetryPolicy": telemetry_state,
     "Ingress": ingress_status,
     "Service": balanced_status,
 }

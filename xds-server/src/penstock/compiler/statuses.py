@@ -44,6 +44,7 @@ from penstock.compiler.routing import (
     translated,
 )
 from penstock.compiler.shadows import shadows
+from penstock.compiler.telemetry import telemetry_state
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
@@ -74,6 +75,7 @@ from penstock.gatewayapi.status import (
     parent_ref,
     route_parent_status,
 )
+from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.incremental.query import query
 from penstock.ingress.resources import Ingress
 from penstock.meta.conditions import Condition
@@ -102,8 +104,8 @@ def status_of(
             return _of_listeners(db, thing, acknowledged)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
             return _of_class(db, thing)
-        case "BackendTLSPolicy" | "Ingress" | "Service" | "XBackend" | "XBackendTrafficPolicy":
-            return _of_backend(db, thing)
+        case kind if kind in _BESIDE_ROUTES:
+            return _beside_routes(db, thing)
         case "CiliumNetworkPolicy" if isinstance(thing, CiliumNetworkPolicy | Broken):
             return _policy(db, thing, acknowledged)
         case _:
@@ -366,15 +368,26 @@ def _listener_set(
     }
 
 
-def _of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
+_BESIDE_ROUTES = frozenset(
+    {
+        "BackendTLSPolicy", "Ingress", "Service", "XBackend", "XBackendTrafficPolicy",
+        "XTelemetryPolicy",
+    }
+)  # fmt: skip
+
+
+def _beside_routes(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
     if isinstance(thing, Service):
         return balanced_status.once(db, thing.key)
     if isinstance(thing, Ingress):
         return status_of_ingress(db, thing)
     if thing.ref.kind == XBackend.kind:
         return _external(db, thing)
+    if thing.ref.kind == XTelemetryPolicy.kind:
+        return _ancestors(telemetry_state.once(db, thing.key))
     if thing.ref.kind == XBackendTrafficPolicy.kind:
-        return _ancestors(traffic_state.once(db, thing.key))
+        found = traffic_state.once(db, thing.key)
+        return _ancestors((reference, (accepted,)) for reference, accepted in found or ())
     return _backend_tls(db, thing)
 
 
@@ -411,16 +424,16 @@ def _gateway_ref(name: NamespacedName) -> dict[str, Any]:
 
 
 def _ancestors(
-    found: Iterable[tuple[dict[str, Any], Condition]] | None,
+    found: Iterable[tuple[dict[str, Any], tuple[Condition, ...]]] | None,
 ) -> dict[str, Any] | None:
     """Return the status of a policy that is for its targets themselves."""
     ancestors = [
         {
             "ancestorRef": reference,
             "controllerName": CONTROLLER_NAME,
-            "conditions": _written((accepted,)),
+            "conditions": _written(conditions),
         }
-        for reference, accepted in found or ()
+        for reference, conditions in found or ()
     ]
     return {"ancestors": ancestors} if ancestors else None
 

@@ -57,6 +57,8 @@ class Role(enum.Enum):
     AUTH = "auth"
     AUTH_GRPC = "auth-grpc"
     """For questions whether a request may pass, by HTTP and by gRPC; they leave from a Gateway."""
+    TRACES = "traces"
+    """For what a Gateway tells a collector of its requests."""
 
 
 JUDGED = frozenset({Role.MESH, Role.GATEWAY})

@@ -16,8 +16,10 @@ from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
 from penstock.envoy.stream import StreamChain, stream_chain
 from penstock.envoy.tls import TlsChain, filter_chain, inspector, via
+from penstock.envoy.tracing import trace
 from penstock.envoy.wire import pack, socket_address
 from penstock.ir.policy import Reserved
+from penstock.ir.tracing import Tracing
 from penstock.meta.listeners import EGRESS_PORT, INGRESS_PORT, egress_name, ingress_name
 from penstock.meta.paths import netns_of
 from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
@@ -26,6 +28,9 @@ from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import valu
 from penstock.pb.envoy.extensions.filters.http.cors.v3 import cors_pb2
 from penstock.pb.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from penstock.pb.envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
 from penstock.pb.envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 
 RBAC_FILTER = "envoy.filters.http.rbac"
@@ -56,6 +61,14 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Those that pass on what comes; without any chain it is plain HTTP."""
     asked: int = 0
     """So many are asked about a request at most before there is a route, in plain HTTP."""
+    tracing: Tracing | None = None
+    """What is told of requests."""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Return the Gateway and the port."""
+        gateway, _, port = self.name.rpartition("/")
+        return gateway, int(port)
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
@@ -95,11 +108,11 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     name = f"gateway/{listener.name}"
     addresses = [socket_address(*address) for address in listener.addresses]
     if not listener.chains and not listener.streams:
-        return _listener(name, addresses, _gateway_filters(listener.name, listener.asked))
+        return _listener(name, addresses, _gateway_filters(listener, listener.asked))
     result = _listener(name, addresses, ())
     del result.filter_chains[:]
     for chain in listener.chains:
-        filters = _gateway_filters(listener.name, chain.asked, via(chain.listener))
+        filters = _gateway_filters(listener, chain.asked, via(chain.listener))
         result.filter_chains.append(filter_chain(chain, filters))
     result.filter_chains.extend(map(stream_chain, listener.streams))
     if listener.chains or any(one.over_tls for one in listener.streams):
@@ -108,34 +121,40 @@ def gateway(listener: GatewayListener) -> listener_pb2.Listener:
 
 
 def _gateway_filters(
-    listener: str, asked: int, end: str = ""
+    listener: GatewayListener, asked: int, end: str = ""
 ) -> list[listener_components_pb2.Filter]:
     """Return the network filters of a gateway.
 
     Args:
-        listener: first part of its scope keys.
+        listener: whose they are.
         asked: so many are asked before there is a route.
         end: closes the values of the scope header.
     """
     manager = Manager(
         stat_prefix="gateway",
-        scope=gateway_key(listener, "%REQ(:AUTHORITY)%") + end,
+        scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%") + end,
         filters=(
-            http_filter(HOST_FILTER, _host_script(listener, end)),
+            http_filter(HOST_FILTER, _host_script(listener.name, end)),
             *guards.places_before_routing(asked),
             *session.around(http_filter(cors.FILTER, cors_pb2.Cors()), *guards.places()),
         ),
         gateway=True,
         strip_port=True,
     )
-    return [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _manager(manager)]
+    made = connection_manager(manager)
+    if listener.tracing is not None:
+        gateway, port = listener.place
+        trace(made, listener.tracing, gateway=gateway, port=port)
+    return [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _filter(made)]
 
 
 def _in_pod(
     name: str, uid: str, port: int, state: dict[str, str], manager: Manager
 ) -> listener_pb2.Listener:
     addresses = [socket_address(address, port, netns_of(uid)) for address in _LOOPBACKS]
-    result = _listener(name, addresses, [_state(state, bind_in_pod=True), _manager(manager)])
+    result = _listener(
+        name, addresses, [_state(state, bind_in_pod=True), _filter(connection_manager(manager))]
+    )
     original = listener_components_pb2.ListenerFilter(
         name="envoy.filters.listener.original_dst",
         typed_config=pack(original_dst_pb2.OriginalDst()),
@@ -161,10 +180,9 @@ def _listener(
     return result
 
 
-def _manager(manager: Manager) -> listener_components_pb2.Filter:
+def _filter(manager: hcm_pb2.HttpConnectionManager) -> listener_components_pb2.Filter:
     return listener_components_pb2.Filter(
-        name="envoy.filters.network.http_connection_manager",
-        typed_config=pack(connection_manager(manager)),
+        name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)
     )
 
 

@@ -17,6 +17,7 @@ from penstock.envoy import copies, cors, guards, session
 from penstock.envoy.cluster import auth_cluster_name, met_name
 from penstock.envoy.external import external_name
 from penstock.envoy.rbac import NAMESPACE_KEY
+from penstock.envoy.span_attributes import of_route
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
     Backend,
@@ -81,6 +82,7 @@ def virtual_host(
     asked: Sequence[ExternalAuth | InvalidBackend] = (),
     port: int = HTTP_PORT,
     scheme: str = "http",
+    traced: bool = False,
 ) -> route_pb2.VirtualHost:
     """Build the virtual host of *host*.
 
@@ -93,11 +95,16 @@ def virtual_host(
         asked: who is asked about each request to it before there is a route, in order.
         port: where clients reach the host; redirects lead there unless they say otherwise.
         scheme: by which clients reach the host, "http" or "https".
+        traced: whether routes say what spans say of them.
     """
     # With the scheme's own port a Host has no port, and a Location should have none.
     shown = 0 if port == SCHEME_PORTS[scheme] else port
     way = _Way(
-        cluster=cluster, runtime_weights=runtime_weights, port=shown, https=scheme == "https"
+        cluster=cluster,
+        runtime_weights=runtime_weights,
+        port=shown,
+        https=scheme == "https",
+        traced=traced,
     )
     routes = [built for route in host.routes for built in _routes(route, way)]
     if catch_all:
@@ -161,6 +168,8 @@ class _Way(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     """That redirects show; 0 is none."""
     https: bool
+    traced: bool
+    """Whether they say what spans say of them."""
 
 
 def _routes(route: Route, way: _Way) -> Iterator[route_pb2.Route]:
@@ -188,6 +197,8 @@ def _route(route: Route, way: _Way) -> route_pb2.Route:
         response_headers_to_add=_added(route.response_headers),
         response_headers_to_remove=route.response_headers.remove,
     )
+    if way.traced:
+        result.metadata.CopyFrom(of_route(route.match.path))
     if route.cors is not None:
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
     for name, filters in guards.per_route(route.guards, auth_cluster_name):
