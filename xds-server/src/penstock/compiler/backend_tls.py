@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.compiler.database import ALL, Database, served_as
-from penstock.compiler.gateway_classes import is_our_gateway, ours
+from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.routing import head
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
@@ -107,7 +107,7 @@ def _gateways_told(db: Database, policies: Iterable[NamespacedName]) -> set[Name
     """Return the Gateways of ours whose traces are the business of one of *policies*."""
     known = (db.telemetry.get(name) for name in policies)
     named = {gateway for one in known if one is not None for gateway in one.gateways}
-    return {gateway for gateway in named if ours(db, gateway) is not None}
+    return {gateway for gateway in named if is_our_gateway(db, gateway)}
 
 
 def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.compiler.backend_tls import tls_towards
 from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import gateway_itself, is_our_gateway
 from penstock.compiler.routing import references
 from penstock.compiler.selected import external_place
 from penstock.compiler.services import OTLP_HTTP_PORT, otlp_by_grpc, port_of
@@ -114,7 +114,7 @@ def gateways_telling(db: Database, target: ServicePort) -> frozenset[NamespacedN
     """Return the Gateways of ours whose traces go to a Service port, or an XBackend's stand-in."""
     known = (db.telemetry.get(name) for name in db.telemetry.bucket("collector", target))
     named = {gateway for one in known if one is not None for gateway in one.gateways}
-    return frozenset(one for one in named if ours(db, one) and _tells(db, one, target))
+    return frozenset(one for one in named if is_our_gateway(db, one) and _tells(db, one, target))
 
 
 def _tells(db: Database, gateway: NamespacedName, target: ServicePort) -> bool:
@@ -160,8 +160,8 @@ def telemetry_state(db: Database, name: NamespacedName) -> States | None:
     for target in policy.targets:
         key = NamespacedName(name.namespace, target.name)
         at_gateway = is_gateway(target)
-        there = at_gateway and db.gateways.get(key) is not None
-        if there and ours(db, key) is None:
+        there = at_gateway and gateway_itself(db, key) is not None
+        if there and not is_our_gateway(db, key):
             continue
         first = holding(db, key) if there else None
         conditions = telemetry.target_conditions(
