@@ -9,6 +9,10 @@ import socket
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import msgspec
 import pytest
 import pytest_asyncio
@@ -31,14 +35,21 @@ pytestmark = [
 
 PODS = {"free": "10.244.0.4", "bound": "10.244.0.5"}
 OUTSIDE, INSIDE = "203.0.113.9", "10.9.9.9"
-NAMES = {"outside.test": OUTSIDE, "inside.test": INSIDE, "itself.test": "127.0.0.1"}
+NAMES = {
+    "outside.test": OUTSIDE,
+    "inside.test": INSIDE,
+    "itself.test": "127.0.0.1",
+    "web.shop.svc.cluster.local": OUTSIDE,
+}
+RESOLVER = "nameserver 127.0.0.1\nsearch cluster.local\noptions ndots:5\n"
+"""As pods have it."""
 VIP = "10.96.0.1:80"
 EGRESS = ("127.0.0.1", EGRESS_PORT)
 
 
 @pytest.fixture
 def netns() -> Iterator[dict[str, str]]:
-    """Give namespaces to the servers ("world"), to Envoy, which knows names, and to each pod."""
+    """Give namespaces to the servers ("world"), to Envoy, which asks for names, and to each pod."""
     made = {role: f"pso{os.getpid()}{role[0]}" for role in ("world", "envoy", *PODS)}
     etc = Path("/etc/netns") / made["envoy"]
     with namespaces(list(made.values())):
@@ -52,8 +63,7 @@ def netns() -> Iterator[dict[str, str]]:
             ip("-n", made["world"], "addr", "add", f"{address}/32", "dev", "lo")
         etc.mkdir(parents=True)
         try:
-            lines = [f"{address} {name}\n" for name, address in NAMES.items()]
-            (etc / "hosts").write_text("".join(lines))
+            (etc / "resolv.conf").write_text(RESOLVER)
             yield made
         finally:
             shutil.rmtree(etc)
@@ -69,9 +79,27 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
+async def _say_names(bound: socket.socket) -> None:
+    """Answer questions for the addresses of names."""
+    loop = asyncio.get_running_loop()
+    while True:
+        asked, client = await loop.sock_recvfrom(bound, 512)
+        reply = dns.message.make_response(dns.message.from_wire(asked))
+        (question,) = reply.question
+        address = NAMES.get(question.name.to_text(omit_final_dot=True))
+        if address is None:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A:
+            reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", "A", address))
+        await loop.sock_sendto(bound, reply.to_wire(), client)
+
+
 @pytest_asyncio.fixture
 async def servers(netns: dict[str, str]) -> AsyncGenerator[None]:
     running: list[asyncio.Server] = []
+    names = socket_in(netns["envoy"], socket.SOCK_DGRAM)
+    names.bind(("127.0.0.1", 53))
+    saying = asyncio.create_task(_say_names(names))
     for address in (OUTSIDE, INSIDE):
         bound = socket_in(netns["world"], socket.SOCK_STREAM)
         bound.bind((address, 8080))
@@ -79,6 +107,9 @@ async def servers(netns: dict[str, str]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
+        saying.cancel()
+        await asyncio.wait({saying})
+        names.close()
         for server in running:
             server.close()
             await server.wait_closed()
@@ -154,6 +185,10 @@ async def test_pods_dial_outside_themselves_and_only_where_they_may(
         await envoy.settled()
         assert await asyncio.wait_for(_ask(netns["free"], "/a"), 5) == (200, PODS["free"])
         assert (await asyncio.wait_for(_ask(netns["bound"], "/a"), 5))[0] == 403
+
+        envoy.show_as_it_is(_resources("web.shop.svc"))
+        await envoy.settled()
+        assert (await asyncio.wait_for(_ask(netns["free"], "/a"), 5))[0] == 503
 
         envoy.show_as_it_is(_resources("itself.test"))
         await envoy.settled()

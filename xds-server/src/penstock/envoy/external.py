@@ -23,15 +23,19 @@ from penstock.envoy.cluster import (
 )
 from penstock.envoy.rbac import Network, refusing
 from penstock.envoy.upstream_tls import secure
-from penstock.envoy.wire import pack
+from penstock.envoy.wire import extension, pack
 from penstock.ir.external import External, target_of_xbackend
 from penstock.meta.marks import GATEWAY
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
+from penstock.pb.envoy.config.core.v3 import extension_pb2
 from penstock.pb.envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from penstock.pb.envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
+)
+from penstock.pb.envoy.extensions.network.dns_resolver.cares.v3 import (
+    cares_dns_resolver_pb2 as cares_pb2,
 )
 
 REFUSED: tuple[Network, ...] = (
@@ -77,6 +81,7 @@ def external_cluster(
     result = base(external_name(name, mesh=mesh))
     dns = dns_cluster_pb2.DnsCluster(respect_dns_ttl=True)
     dns.dns_lookup_family = dns_pb2.V4_PREFERRED
+    dns.typed_dns_resolver_config.CopyFrom(_whole_names())
     result.cluster_type.name = "envoy.cluster.dns"
     result.cluster_type.typed_config.CopyFrom(pack(dns))
     # Else a name that nobody answers for keeps all other clusters waiting.
@@ -93,6 +98,17 @@ def external_cluster(
     if place.tls is not None:
         secure(result, place.tls, http2=protocol is Protocol.HTTP2)
     return result
+
+
+@functools.cache
+def _whole_names() -> extension_pb2.TypedExtensionConfig:
+    """Return a resolver for names as they are written; nobody may change it.
+
+    With the search domains of a cluster "web.shop.svc" would be a Service of whatever namespace.
+    """
+    cares = cares_pb2.CaresDnsResolverConfig()
+    cares.dns_resolver_options.no_default_search_domain = True
+    return extension("envoy.network.dns_resolver.cares", cares)
 
 
 @functools.cache
