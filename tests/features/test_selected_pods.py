@@ -339,6 +339,7 @@ def test_without_a_protocol_calls_of_grpc_are_http2() -> None:
         ({"protocol": "HTTP2"}, "spec.tls.mode"),
         ({"protocol": "WSS"}, "spec.tls.mode"),
         ({"tls": {"mode": "ServerOnly"}}, "spec.tls.validation"),
+        ({"tls": TLS | {"mode": "None"}}, "spec.tls.validation"),
         ({"sessionPersistence": {"cookie": {"name": "a", "path": "no"}}},
          "spec.sessionPersistence.cookie.path"),
         ({"tls": {"mode": "ServerOnly", "clientCertificateRef": {"name": "c"}}},

@@ -98,14 +98,25 @@ PROTOCOLS = ("HTTP", "H2C", "TCP", None, None)
 def outsides() -> st.SearchStrategy[Object | Broken]:
     """Return the one XBackend with a hostname, some of which are not served or not understood."""
     hostnames = st.sampled_from(["a.test", "10.0.0.1"])
-    return st.builds(_xbackend, st.just(OUTSIDE), hostnames, st.one_of(plain, met_by_tls))
+    return st.builds(
+        _xbackend,
+        st.just(OUTSIDE),
+        hostnames,
+        st.one_of(plain, met_by_tls),
+        namespace=st.sampled_from(NAMESPACES),
+    )
 
 
 def picked() -> st.SearchStrategy[Object | Broken]:
     """Return the one XBackend that selects pods, some of which are not served."""
     labels = apps.map(lambda app: {"app": app})
     return st.builds(
-        _xbackend, st.just(PICKED), labels, st.one_of(plain, met_by_tls), session=sessions
+        _xbackend,
+        st.just(PICKED),
+        labels,
+        st.one_of(plain, met_by_tls),
+        session=sessions,
+        namespace=st.sampled_from((*NAMESPACES, *NAMESPACES[:1] * 2)),
     )
 
 
@@ -147,11 +158,12 @@ def _xbackend(
     place: str | dict[str, str],
     more: dict[str, Any],
     session: dict[str, Any] | None = None,
+    namespace: str = "shop",
 ) -> Object | Broken:
     given = {member: value for member, value in more.items() if value is not None}
     if session is not None:
         given["sessionPersistence"] = session
-    return objects.xbackend(name, place, port=8080, **given)
+    return objects.xbackend(name, place, namespace, port=8080, **given)
 
 
 def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:

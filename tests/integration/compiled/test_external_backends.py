@@ -16,10 +16,12 @@ from penstock.envoy.wire import pack
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as options_pb2
 from penstock.xds.resource import Resource
-from support import golden
+from support import golden, objects
 from support.compiled_envoy import CompiledEnvoy, compiled_envoy, remade
 from support.http_backend import serving
 from support.objects import added, made
+from support.pki import issue, tls_secret_raw
+from support.tls_server import NAME, strict_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -75,6 +77,40 @@ async def test_requests_go_to_what_the_name_stands_for(lab: Lab) -> None:
     answer = await lab.ask(FRONT, "/out")
     assert (answer.status, answer.body) == (200, "outside")
     assert lab.hosts[-1] == "a.test"
+
+
+async def test_who_is_outside_is_shown_the_certificate_that_the_xbackend_names(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    refs = [{"group": "", "kind": "ConfigMap", "name": "ca"}]
+    tls: dict[str, Any] = {
+        "mode": "ClientAndServer",
+        "clientCertificateRef": {"name": "client"},
+        "validation": {"hostname": NAME, "caCertificateRefs": refs},
+    }
+    folder = tmp_path_factory.mktemp("e")
+    async with strict_server(folder) as (place, authority, whose), compiled_envoy(folder) as envoy:
+        config_map = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "ca", "namespace": "shop"},
+            "data": {"ca.crt": authority.pem},
+        }
+        secret = tls_secret_raw("client", "shop", [issue("client", by=authority)])
+        compiler = Compiler()
+        things = [
+            objects.gateway_class(),
+            objects.gateway("front"),
+            objects.http_route("r", parent={"name": "front"}, backends=[("outside", 1)]),
+            objects.xbackend("outside", "localhost", port=place[1], tls=tls),
+            made(config_map),
+            made(secret),
+        ]
+        compiler.apply(added(things))
+        assert compiler.failures == {}
+        await envoy.run(map(_open, compiler.resources("n1")))
+        assert (await envoy.ask(FRONT)).status == 200
+    assert whose == ["client"]
 
 
 async def test_no_name_leads_to_the_node_itself(lab: Lab) -> None:

@@ -86,6 +86,8 @@ def _contradiction(backend: XBackend) -> Fault | None:
         return Fault("spec.tls.mode", "must be None: protocol is H2C; use HTTP2", _INVALID)
     if spec.protocol in _OVER_TLS and plain:
         return Fault("spec.tls.mode", f"must not be None: protocol is {spec.protocol}", _INVALID)
+    if plain and spec.tls.validation is not None:
+        return Fault("spec.tls.validation", "must not be given: mode is None", _INVALID)
     if not plain and spec.tls.validation is None:
         return Fault("spec.tls.validation", "is missing: nobody would be trusted", _INVALID)
     return None
