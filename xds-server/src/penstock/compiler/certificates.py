@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from penstock.compiler.database import Database
@@ -17,7 +15,6 @@ from penstock.compiler.merged_listeners import (
 from penstock.compiler.usable_secrets import certificate, certificate_sources
 from penstock.envoy.tls import TlsChain, secret, secret_name
 from penstock.gatewayapi.certificates import Certificate
-from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.listener_tls import (
     ClientCertificate,
@@ -69,24 +66,13 @@ def tls_of_listeners(db: Database, name: NamespacedName) -> dict[str, Tls]:
     return tls_of(placed_listeners(db, name), gateway_certificates(db, name))
 
 
-def tls_chains(
-    db: Database, gateway: NamespacedName, listeners: Iterable[Listener]
-) -> tuple[TlsChain, ...]:
-    """Return the filter chains of HTTPS listeners of one port, the narrowest server name first."""
-    found: list[TlsChain] = []
-    clients = checks_of_clients(db, gateway)
-    for one in listeners:
-        chain = tls_chain(db, gateway, one)
-        check = clients.at(one.port)
-        if chain is not None and check is not None:
-            chain = msgspec.structs.replace(
-                chain, authorities=check.authorities, strict=check.required
-            )
-        if chain is not None:
-            found.append(chain)
-    found.sort(key=lambda one: one.listener)
-    found.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
-    return tuple(found)
+def https_chain(db: Database, gateway: NamespacedName, listener: Listener) -> TlsChain | None:
+    """Return how a listener ends TLS, and checks its clients; None if it does not end it."""
+    chain = tls_chain(db, gateway, listener)
+    check = checks_of_clients(db, gateway).at(listener.port)
+    if chain is None or check is None:
+        return chain
+    return msgspec.structs.replace(chain, authorities=check.authorities, strict=check.required)
 
 
 def tls_chain(db: Database, gateway: NamespacedName, listener: Listener) -> TlsChain | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from penstock.compiler.certificates import tls_chains
+from penstock.compiler.certificates import https_chain
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
@@ -19,6 +19,7 @@ from penstock.compiler.gateway_ports import (
 )
 from penstock.compiler.generated_services import open_port
 from penstock.compiler.listener_filters import most_asked
+from penstock.compiler.merged_listeners import ListenerOf, placed_at
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Reach
 from penstock.compiler.streams import stream_chains
@@ -27,10 +28,13 @@ from penstock.envoy import listener as listeners
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.listener import GatewayListener
 from penstock.envoy.load_balancer import BalancedListener, balanced_datagrams
+from penstock.gatewayapi.hostname import ANY, specificity
 from penstock.incremental.query import query
 from penstock.meta.names import Origin
+from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, encode_resource
+from penstock.xds.framing import field
+from penstock.xds.resource import Resource, ResourceName, make_resource
 
 LOOPBACK = "127.0.0.1"
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -92,12 +96,38 @@ def gateway_listener_on(db: Database, key: ListenerOn) -> Resource | None:
     return _listener(db, key.at, [(one.address, port, netns) for one in found])
 
 
+class ChainOf(msgspec.Struct, frozen=True):
+    """The filter chain of an HTTPS listener, by its place among those of its Gateway."""
+
+    at: GatewayPort
+    listener: str
+
+
+@query
+def _chain(db: Database, key: ChainOf) -> bytes | None:
+    """Return the serialised filter chain of a listener; None if it is not HTTPS."""
+    placed = placed_at(db, ListenerOf(key.at.gateway, key.listener))
+    chain = None if placed is None else https_chain(db, key.at.gateway, placed.listener)
+    if chain is None:
+        return None
+    made = listeners.https_chain(str(key.at), chain, traces(db, key.at.gateway))
+    return made.SerializeToString(deterministic=True)
+
+
+def _chains(db: Database, at: GatewayPort) -> list[bytes]:
+    """Return the chains of HTTPS of a port, the narrowest server name first."""
+    here = sorted(http_listeners_on(db, at), key=lambda one: one.name)
+    here.sort(key=lambda one: specificity(one.hostname or ANY), reverse=True)
+    found = (_chain(db, ChainOf(at, one.name)) for one in here)
+    return [one for one in found if one is not None]
+
+
 def _listener(
     db: Database, at: GatewayPort, addresses: Sequence[tuple[str, int, str]]
 ) -> Resource | None:
     if not addresses:
         return None
-    streams = stream_chains(db, at)
+    streams, chains = stream_chains(db, at), _chains(db, at)
     if at.datagrams and not streams:
         return None
     tracing = None if at.datagrams else traces(db, at.gateway)
@@ -122,7 +152,7 @@ def _listener(
             GatewayListener(
                 name=str(at),
                 addresses=tuple(addresses),
-                chains=tls_chains(db, at.gateway, http_listeners_on(db, at)),
+                secure=bool(chains),
                 streams=streams,
                 asked=most_asked(db, at),
                 tracing=tracing,
@@ -130,4 +160,6 @@ def _listener(
         )
     if db.settings.reach is Reach.CLUSTER:
         made.freebind.value = True
-    return encode_resource(types.LISTENER, made.name, made, origins, needs)
+    body = made.SerializeToString(deterministic=True)
+    body += b"".join(field(listener_pb2.Listener.FILTER_CHAINS_FIELD_NUMBER, one) for one in chains)
+    return make_resource(types.LISTENER, made.name, body, origins, needs)

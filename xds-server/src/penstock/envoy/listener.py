@@ -55,20 +55,14 @@ class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the listener and first part of its scope keys."""
     addresses: tuple[tuple[str, int, str], ...]
     """(address, port, network namespace path or ""); the first is the listener's own."""
-    chains: tuple[TlsChain, ...] = ()
-    """Those of HTTPS."""
+    secure: bool = False
+    """Whether it has filter chains of HTTPS, which are added: see `https_chain`."""
     streams: tuple[StreamChain, ...] = ()
-    """Those that pass on what comes; without any chain it is plain HTTP."""
+    """Filter chains that pass on what comes; without any chain it is plain HTTP."""
     asked: int = 0
     """So many are asked about a request at most before there is a route, in plain HTTP."""
     tracing: Tracing | None = None
     """What is told of requests."""
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """Return the Gateway and the port."""
-        gateway, _, port = self.name.rpartition("/")
-        return gateway, int(port)
 
 
 def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
@@ -104,37 +98,47 @@ def ingress(uid: str, identity: int) -> listener_pb2.Listener:
 
 
 def gateway(listener: GatewayListener) -> listener_pb2.Listener:
-    """Build the listener of one port of a Gateway."""
+    """Build the listener of one port of a Gateway, without its chains of HTTPS."""
     name = f"gateway/{listener.name}"
     addresses = [socket_address(*address) for address in listener.addresses]
-    if not listener.chains and not listener.streams:
-        return _listener(name, addresses, _gateway_filters(listener, listener.asked))
+    if not listener.secure and not listener.streams:
+        filters = _gateway_filters(listener.name, listener.asked, listener.tracing)
+        return _listener(name, addresses, filters)
     result = _listener(name, addresses, ())
     del result.filter_chains[:]
-    for chain in listener.chains:
-        filters = _gateway_filters(listener, chain.asked, via(chain.listener))
-        result.filter_chains.append(filter_chain(chain, filters))
     result.filter_chains.extend(map(stream_chain, listener.streams))
-    if listener.chains or any(one.over_tls for one in listener.streams):
+    if listener.secure or any(one.over_tls for one in listener.streams):
         result.listener_filters.append(inspector())
     return result
 
 
+def https_chain(
+    name: str, chain: TlsChain, tracing: Tracing | None
+) -> listener_components_pb2.FilterChain:
+    """Build the filter chain of one HTTPS listener, on the port whose listener has this *name*.
+
+    There may be thousands on a port, of which one changes: each is built and serialised by itself.
+    """
+    filters = _gateway_filters(name, chain.asked, tracing, via(chain.listener))
+    return filter_chain(chain, filters)
+
+
 def _gateway_filters(
-    listener: GatewayListener, asked: int, end: str = ""
+    listener: str, asked: int, tracing: Tracing | None, end: str = ""
 ) -> list[listener_components_pb2.Filter]:
     """Return the network filters of a gateway.
 
     Args:
-        listener: whose they are.
+        listener: its name, which is a Gateway and a port.
         asked: so many are asked before there is a route.
+        tracing: what is told of requests.
         end: closes the values of the scope header.
     """
     manager = Manager(
         stat_prefix="gateway",
-        scope=gateway_key(listener.name, "%REQ(:AUTHORITY)%") + end,
+        scope=gateway_key(listener, "%REQ(:AUTHORITY)%") + end,
         filters=(
-            http_filter(HOST_FILTER, _host_script(listener.name, end)),
+            http_filter(HOST_FILTER, _host_script(listener, end)),
             *guards.places_before_routing(asked),
             *session.around(http_filter(cors.FILTER, cors_pb2.Cors()), *guards.places()),
         ),
@@ -142,9 +146,9 @@ def _gateway_filters(
         strip_port=True,
     )
     made = connection_manager(manager)
-    if listener.tracing is not None:
-        gateway, port = listener.place
-        trace(made, listener.tracing, gateway=gateway, port=port)
+    if tracing is not None:
+        gateway, _, port = listener.rpartition("/")
+        trace(made, tracing, gateway=gateway, port=int(port))
     return [_state({IDENTITY_KEY: str(int(Reserved.INGRESS))}), _filter(made)]
 
 
