@@ -6,6 +6,7 @@ Ingress instead of opening them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from penstock.ingress.affinity import Affinity, affinity
 from penstock.ingress.exposed import Asked
 from penstock.ingress.exposed import asked as exposing
 from penstock.ingress.guards import guards
-from penstock.ingress.reader import NGINX, Reader
+from penstock.ingress.reader import NGINX, PREFIXES, Reader
 from penstock.ingress.resources import Ingress
 from penstock.ingress.upstream import upstream
 from penstock.ir.route import NO_GUARDS, Guards
@@ -89,8 +90,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def options(ingress: Ingress) -> Options:
     """Return what the annotations of *ingress* ask for."""
-    reader = Reader(ingress.metadata.annotations)
-    asked = _of_nginx(reader, _of_cilium(reader), ingress.metadata.namespace)
+    given = ingress.metadata.annotations.items()
+    read = tuple(sorted(one for one in given if one[0].startswith(PREFIXES)))
+    return _options(ingress.metadata.namespace, read)
+
+
+@functools.lru_cache(maxsize=8192)
+def _options(namespace: str, given: tuple[tuple[str, str], ...]) -> Options:
+    """Read annotations; a namespace is looked at again whenever one of its Ingresses changes."""
+    reader = Reader(dict(given))
+    asked = _of_nginx(reader, _of_cilium(reader), namespace)
     if asked.passthrough:
         _unseen(reader, asked)
     reader.rest()

@@ -15,6 +15,8 @@ from penstock.meta.problems import Problem, Severity
 CILIUM = "ingress.cilium.io/"
 LEGACY_CILIUM = "io.cilium.ingress/"
 NGINX = "nginx.ingress.kubernetes.io/"
+PREFIXES = (CILIUM, LEGACY_CILIUM, NGINX)
+"""Of the annotations that are read."""
 _TRUE = {"true", "enabled"}
 _FALSE = {"false", "disabled"}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from penstock.core.objects import Broken, Object
 from penstock.ingress.annotations import options
 from penstock.ingress.derive import certificates
+from penstock.ingress.reader import PREFIXES
 from penstock.ingress.resources import Ingress, IngressClass, class_of
 from penstock.meta.names import NamespacedName
 
@@ -29,6 +30,9 @@ def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedN
 
 
 def _named(ingress: Ingress) -> Iterator[str]:
+    if not any(name.startswith(PREFIXES) for name in ingress.metadata.annotations):
+        yield from (secret for _, secret in certificates(ingress))
+        return
     asked = options(ingress)
     if asked.passthrough:
         return
