@@ -20,6 +20,7 @@ from penstock.core.objects import Broken
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName
 from penstock.runtime.clock import SystemClock
+from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.status.lease import Terms
@@ -61,6 +62,7 @@ class Replica:
             namespace="kube-system",
             terms=QUICK,
             environment={},
+            events=EventWriter(clock, random.random, instance=name, controller=CONTROLLER_NAME),
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -523,6 +525,56 @@ async def test_experimental_kinds_say_whether_they_hold(
             assert at_service["ancestorRef"] == target | {"namespace": "status"}
             (accepted,) = at_service["conditions"]
             assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
+    finally:
+        for raw in made:
+            api.delete(raw)
+
+
+def events_about(api: KubeApi, raw: dict[str, Any]) -> list[tuple[str, str, str]]:
+    status, said = api.request("GET", "/apis/events.k8s.io/v1/namespaces/status/events")
+    assert status == 200, said
+    uid = get(api, raw)["metadata"]["uid"]
+    found = [one for one in said["items"] if one["regarding"]["uid"] == uid]
+    return [(one["type"], one["reason"], one["note"]) for one in found]
+
+
+async def test_what_is_wrong_with_an_ingress_is_told_by_events(api: KubeApi) -> None:
+    api.namespace("status")
+    api.delete(LEASE)
+    head = {"apiVersion": "networking.k8s.io/v1"}
+    class_ = head | {
+        "kind": "IngressClass",
+        "metadata": {"name": "penstock"},
+        "spec": {"controller": "penstock.dev/ingress-controller"},
+    }
+    notes = {"nginx.ingress.kubernetes.io/limit-connections": "5"}
+    web = head | {
+        "kind": "Ingress",
+        "metadata": {"name": "web", "namespace": "status", "annotations": notes},
+        "spec": {
+            "ingressClassName": "penstock",
+            "defaultBackend": {"service": {"name": "told", "port": {"number": 80}}},
+        },
+    }
+    behind = balanced("told", type="ClusterIP")
+
+    def told(kind: str, reason: str, note: str) -> bool:
+        found = events_about(api, web)
+        return any((kind, reason) == one[:2] and note in one[2] for one in found)
+
+    made = [class_, web, behind]
+    for raw in made:
+        api.delete(raw)
+    try:
+        for raw in (class_, web):
+            api.apply(raw)
+        async with replica(api):
+            await eventually(lambda: told("Warning", "NotServedAsWritten", "limit-connections"))
+            plain = {"name": "web", "namespace": "status", "annotations": None}
+            api.apply(web | {"metadata": plain})
+            await eventually(lambda: told("Warning", "NotServedAsWritten", "no Service"))
+            api.apply(behind)  # a change of another object
+            await eventually(lambda: told("Normal", "ServedAsWritten", "everything"))
     finally:
         for raw in made:
             api.delete(raw)

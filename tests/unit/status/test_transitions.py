@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from penstock.meta.names import ObjectRef
@@ -12,6 +13,7 @@ from penstock.status.transitions import (
     Transition,
     again,
     event,
+    of_problems,
     settled,
     transition,
 )
@@ -50,6 +52,18 @@ NOT_ALLOWED = condition("Accepted", "False", "NotAllowedByListeners")
 PENDING = condition("DataPlaneAcked", "Unknown", "Pending")
 ACKED = condition("DataPlaneAcked", "True", "Acked")
 REJECTED = condition("DataPlaneAcked", "False", "Rejected", "bad regex")
+
+
+def test_what_is_wrong_is_told_when_it_is_something_else_and_when_it_is_over() -> None:
+    said = ["", "a", "a", "a; b", "", ""]
+    told = [of_problems(*pair) for pair in itertools.pairwise(said)]
+    assert [one and (one.type, one.reason, one.note) for one in told] == [
+        ("Warning", "NotServedAsWritten", "a"),
+        None,
+        ("Warning", "NotServedAsWritten", "a; b"),
+        ("Normal", "ServedAsWritten", "everything is served as it is written"),
+        None,
+    ]
 
 
 def test_a_new_object_that_is_good_is_told_once() -> None:

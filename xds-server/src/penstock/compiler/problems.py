@@ -10,7 +10,7 @@ from penstock.compiler.attached import settled_attachment
 from penstock.compiler.certificates import gateway_certificates, tls_of_listeners
 from penstock.compiler.database import Database, served_as
 from penstock.compiler.gateway_classes import fault_of_class
-from penstock.compiler.ingresses import ingress_problems
+from penstock.compiler.ingress_problems import ingress_problems
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.merged_listeners import checks_of_clients
 from penstock.compiler.policies import parsed

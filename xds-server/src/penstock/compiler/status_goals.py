@@ -19,6 +19,7 @@ from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import crd_versions, fault_of, ours
 from penstock.compiler.generated_services import name_taken
+from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
@@ -33,6 +34,7 @@ from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.problems import Problem
 
 STATUS_KINDS = frozenset(
     {
@@ -92,6 +94,14 @@ def class_basis(db: Database, _: NamespacedName) -> frozenset[str]:
     return crd_versions(db, None)
 
 
+@query
+def ingress_basis(
+    db: Database, name: NamespacedName
+) -> tuple[dict[str, Any] | None, tuple[Problem, ...]]:
+    """Return what the status of an Ingress, and Events about it, are made of."""
+    return ingress_status(db, name), problems_of_ours(db, name)
+
+
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "GatewayClass": class_basis,
@@ -100,7 +110,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "XBackendTrafficPolicy": traffic_state,
     "XBackend": external_state,
     "XTelemetryPolicy": telemetry_state,
-    "Ingress": ingress_status,
+    "Ingress": ingress_basis,
     "Service": balanced_status,
 }
 """Statuses of other kinds change with their object only."""

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from penstock.compiler.compile import KINDS
+from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated
 from penstock.controlplane.object_feed import ObjectFeed
@@ -16,9 +18,11 @@ from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
 from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
+from penstock.meta.problems import Severity
 from penstock.sources.kubernetes.object_writer import Objects
 from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter
 from penstock.sources.kubernetes.table import Seen
@@ -87,12 +91,22 @@ class StatusFeed:
         try:
             goals.follow(ref)
             status = status_of(self._world.compiler.db, thing, self._acknowledged.get)
+            problems = self._problems(ref) if status is not None else None
         except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
             _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
             return None
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
-        return _desired(ref, thing.metadata.uid, thing.metadata.generation, status)
+        found = _desired(ref, thing.metadata.uid, thing.metadata.generation, status)
+        return msgspec.structs.replace(found, problems=problems)
+
+    def _problems(self, ref: ObjectRef) -> str | None:
+        """Return in words what is wrong with an Ingress of ours, None of other objects."""
+        if ref.kind != Ingress.kind:
+            return None
+        found = problems_of_ours.once(self._world.compiler.db, ref.key)
+        ordered = sorted(found, key=lambda one: one.severity is not Severity.ERROR)
+        return "; ".join(f"{one.path}: {one.message}" for one in ordered)
 
     def _turn(self, leads: bool) -> None:  # noqa: FBT001  # the writer's callback
         """Look at every object if it is our turn; follow nothing if it is not."""

@@ -114,6 +114,21 @@ def transition(before: Mapping[Place, Said], after: Mapping[Place, Said]) -> Tra
     return None
 
 
+def of_problems(before: str, after: str) -> Transition | None:
+    """Return what changed in what is wrong with an object that has no conditions.
+
+    Args:
+        before: in words; "" if nothing was wrong, or nobody has looked.
+        after: the same, now.
+    """
+    if after and after != before:
+        return Transition(type="Warning", reason="NotServedAsWritten", note=_cut(after))
+    if before and not after:
+        note = "everything is served as it is written"
+        return Transition(type="Normal", reason="ServedAsWritten", note=note)
+    return None
+
+
 def event(
     told: Transition, ref: ObjectRef, *, api_version: str, uid: str, name: str, instance: str,
     wall: float,

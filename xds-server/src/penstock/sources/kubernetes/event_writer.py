@@ -26,6 +26,7 @@ from penstock.status.transitions import (
     Transition,
     again,
     event,
+    of_problems,
     settled,
     transition,
 )
@@ -76,6 +77,7 @@ class EventWriter:
         self._instance = instance
         self._controller = controller
         self._known: OrderedDict[ObjectRef, dict[Place, Said]] = OrderedDict()
+        self._problems: OrderedDict[ObjectRef, str] = OrderedDict()
         self._queue: asyncio.Queue[_Told] = asyncio.Queue(WAITING)
         self._written: OrderedDict[_Key, tuple[float, dict[str, Any]]] = OrderedDict()
         self._each: dict[ObjectRef, Allowance] = {}
@@ -95,7 +97,15 @@ class EventWriter:
         before: Mapping[str, Any],
         after: Mapping[str, Any],
     ) -> None:
-        """Take that a status was written."""
+        """Take that a status was written.
+
+        Args:
+            ref: the object.
+            api_version: of the object.
+            uid: of the object.
+            before: its status.
+            after: the status now.
+        """
         known = self._known.pop(ref, None)
         if known is None:
             known = settled(before, self._controller)
@@ -106,9 +116,21 @@ class EventWriter:
         if told is not None:
             self._tell(_Told(ref, api_version, uid, told))
 
+    def troubled(self, ref: ObjectRef, *, api_version: str, uid: str, problems: str) -> None:
+        """Take what is wrong with an object that has no conditions to say it, "" for nothing."""
+        before = self._problems.pop(ref, "")
+        if problems:
+            self._problems[ref] = problems
+        while len(self._problems) > _OBJECTS:
+            self._problems.popitem(last=False)
+        told = of_problems(before, problems)
+        if told is not None:
+            self._tell(_Told(ref, api_version, uid, told))
+
     def clear(self) -> None:
         """Take that it is not our turn any more."""
         self._known.clear()
+        self._problems.clear()
         self._written.clear()
         self._each.clear()
         while not self._queue.empty():

@@ -53,6 +53,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """Of the version of the object that the status is about."""
     status: dict[str, Any] | None
     """Our part of it, None for nothing."""
+    problems: str | None = None
+    """What is wrong with an object that has no conditions to say it, "" for nothing."""
 
 
 class Statuses(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +230,8 @@ class StatusWriter:
         try:
             read = await self._server.call(session, Call("GET", target), self._call_seconds)
             update = self._update(desired, read.body) if read.status == HTTPStatus.OK else None
+            if read.status == HTTPStatus.OK and _is_known(desired, read.body):
+                self._announce_problems(desired, ref)
             if update is None:
                 self._queue.settle(ref, read)
             elif not self._may_begin():
@@ -256,6 +260,15 @@ class StatusWriter:
                 after=after["status"],
             )
 
+    def _announce_problems(self, desired: Desired, ref: ObjectRef) -> None:
+        if self.events is not None and desired.problems is not None:
+            self.events.troubled(
+                ref,
+                api_version=desired.api_version,
+                uid=desired.uid,
+                problems=desired.problems,
+            )
+
     def _sender(self, session: aiohttp.ClientSession) -> Send:
         async def send(call: Call) -> Answer:
             return await self._server.call(session, call, self._call_seconds)
@@ -268,13 +281,16 @@ class StatusWriter:
         An object that is not the one we know is left alone: what it is now will be told, and then
         it is looked at again.
         """
-        metadata = read.get("metadata", {})
-        if (metadata.get("uid"), metadata.get("generation", 0)) != (
-            desired.uid,
-            desired.generation,
-        ):
+        if not _is_known(desired, read):
             return None
         observed = read.get("status") or {}
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         wanted = merged(observed, desired.status, self._statuses.controller, now)
         return None if wanted == observed else {**read, "status": wanted}
+
+
+def _is_known(desired: Desired, read: dict[str, Any]) -> bool:
+    """Return whether an object is the one, and the version, that *desired* is about."""
+    metadata = read.get("metadata", {})
+    found = metadata.get("uid"), metadata.get("generation", 0)
+    return found == (desired.uid, desired.generation)
