@@ -43,6 +43,8 @@ from penstock.xds.snapshot import Delta
 
 K = TypeVar("K", NamespacedName, ObjectRef)
 RootQuery = Query[Database, Any, Outputs]
+_Place = tuple[str, str, str]
+"""Of a resource: the node that has it, its type and its name."""
 
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
@@ -88,10 +90,10 @@ class Compiler:
         self._goals: dict[Output, engine.Node] = {}
         self._more: Counter[Output] = Counter()
         """How many roots want an output beside the first one."""
-        self._owners: dict[tuple[str, ResourceName], Output] = {}
+        self._owners: dict[_Place, Output] = {}
         self._sent: dict[Output, Resource] = {}
-        self._changes: dict[tuple[str, ResourceName], Resource | None] = {}
-        self._untold: set[tuple[str, ResourceName]] = set()
+        self._changes: dict[_Place, Resource | None] = {}
+        self._untold: set[_Place] = set()
         """Those of the changes that are new, so that nobody has to be told that they are gone."""
         self._watch()
         self._workloads = WorkloadTable(self.db)
@@ -235,10 +237,11 @@ class Compiler:
         before = self._outputs.pop(root, ())
         if outputs:
             self._outputs[root] = outputs
-        had, kept = frozenset(before), frozenset(outputs)
+        had = frozenset(before)
         for output in outputs:
             if output not in had:
                 self._want(output)
+        kept = frozenset(outputs if before else ())
         for output in before:
             if output not in kept:
                 self._unwant(output)
@@ -264,45 +267,41 @@ class Compiler:
     def _publish(self, output: Output, resource: Resource | None) -> None:
         """Replace what *output* stands for; another output may have taken over its name."""
         old = self._sent.pop(output, None)
-        if old is not None and (resource is None or resource.key != old.key):
-            place = (output.node, old.key)
-            if self._owners.get(place) == output:
-                del self._owners[place]
-                if place in self._untold:
-                    self._untold.remove(place)
-                    del self._changes[place]
-                else:
-                    self._changes[place] = None
-        if resource is not None:
-            self._sent[output] = resource
-            place = (output.node, resource.key)
-            known = place in self._owners or place in self._changes
-            self._owners[place] = output
-            if old is None or (old.key, old.version) != (resource.key, resource.version):
-                self._changes[place] = resource
-                if not known:
-                    self._untold.add(place)
+        before = None if old is None else (output.node, old.type_url, old.name)
+        place = None if resource is None else (output.node, resource.type_url, resource.name)
+        if before is not None and before != place and self._owners.get(before) == output:
+            del self._owners[before]
+            if before in self._untold:
+                self._untold.remove(before)
+                del self._changes[before]
+            else:
+                self._changes[before] = None
+        if resource is None or place is None:
+            return
+        self._sent[output] = resource
+        known = place in self._owners or place in self._changes
+        self._owners[place] = output
+        if old is None or before != place or old.version != resource.version:
+            self._changes[place] = resource
+            if not known:
+                self._untold.add(place)
 
     def _flush(self) -> tuple[NodeChange, ...]:
         changes, self._changes = self._changes, {}
         self._untold.clear()
         upserts: dict[str, list[Resource]] = {}
         removals: dict[str, list[ResourceName]] = {}
-        for (node, name), resource in sorted(changes.items(), key=_place):
+        for place in sorted(changes):
+            node, type_url, name = place
+            resource = changes[place]
             if resource is None:
-                removals.setdefault(node, []).append(name)
+                removals.setdefault(node, []).append(ResourceName(type_url, name))
             else:
                 upserts.setdefault(node, []).append(resource)
         return tuple(
             NodeChange(node, Delta(tuple(upserts.get(node, ())), tuple(removals.get(node, ()))))
             for node in sorted({*upserts, *removals})
         )
-
-
-def _place(change: tuple[tuple[str, ResourceName], Resource | None]) -> tuple[str, str, str]:
-    """Return where a change stands among others, of texts alone: of many it takes a while."""
-    (node, name), _ = change
-    return node, name.type_url, name.name
 
 
 def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:

@@ -61,7 +61,7 @@ MAX_RESERVED = 255
 """Largest identity that stands for something else than workloads."""
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, cache_hash=True):
     """A query whose value is a resource, or None for none."""
 
     query: Query[Database, Any, Resource | None]

@@ -68,18 +68,21 @@ class Query(Generic[D, K, V_co]):
         """Return the value for *key*, doing as little as possible."""
         memo = db.memos.get(self)
         node = memo.get(key) if memo is not None else None
-        value: V_co = db.engine.read(self.node(db, key) if node is None else node)
+        value: V_co = db.engine.read(self._new(db, key) if node is None else node)
         return value
 
     def node(self, db: D, key: K) -> Node:
         """Return the node of *key*; compute it if it is new."""
         memo = db.memos.get(self)
+        node = memo.get(key) if memo is not None else None
+        return self._new(db, key) if node is None else node
+
+    def _new(self, db: D, key: K) -> Node:
+        memo = db.memos.get(self)
         if memo is None:
             memo = db.memos[self] = {}
-        node = memo.get(key)
-        if node is None:
-            node = memo[key] = _Call(value=_NEVER, query=self, db=db, key=key)
-            db.engine.start(node)
+        node = memo[key] = _Call(value=_NEVER, query=self, db=db, key=key)
+        db.engine.start(node)
         return node
 
     def once(self, db: D, key: K) -> V_co:
