@@ -28,21 +28,33 @@ from penstock.xds.origins import decode_origin
 __all__ = ["Resource", "ResourceName", "encode_resource", "make_resource", "read_resource"]
 
 
-class Resource(msgspec.Struct, frozen=True):
-    """One version of one resource."""
+class Resource(msgspec.Struct, eq=False):
+    """One version of one resource; nobody changes it.
+
+    It is framed when its version or its frame is first asked for: at the start of a controller
+    there are tens of thousands, and the first responses need a part of them.
+    """
 
     type_url: str
     name: str
-    version: str
-    """Hash of body, needs and origins, in hex: equal content has equal versions everywhere."""
-    framed: bytes
-    """A whole `resources` field of a DeltaDiscoveryResponse."""
     body_size: int
     """Length in bytes of the serialised message, the last part of `framed`."""
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[Origin, ...]
     """Objects of the user that it comes from."""
-    needs: frozenset[ResourceName] = frozenset()
+    needs: frozenset[ResourceName]
     """What a client must have accepted before it is sent this."""
+    _bytes: bytes
+    """The serialised message, until it is framed; then `framed`."""
+    _version: str | None = None
+    """None until it is framed."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same bytes on the wire."""
+        return isinstance(other, Resource) and self.framed == other.framed
+
+    def __hash__(self) -> int:
+        """Return the hash of the name."""
+        return hash((self.type_url, self.name))
 
     def __repr__(self) -> str:
         """Return what it is, not what it holds: that may be a key."""
@@ -54,9 +66,35 @@ class Resource(msgspec.Struct, frozen=True):
         return ResourceName(self.type_url, self.name)
 
     @property
+    def version(self) -> str:
+        """Return the hash of body, needs and origins, in hex.
+
+        Equal content has equal versions everywhere.
+        """
+        return self._frame() if self._version is None else self._version
+
+    @property
+    def framed(self) -> bytes:
+        """Return a whole `resources` field of a DeltaDiscoveryResponse."""
+        if self._version is None:
+            self._frame()
+        return self._bytes
+
+    @property
     def body(self) -> bytes:
         """Return the serialised message."""
-        return self.framed[len(self.framed) - self.body_size :]
+        return self._bytes[len(self._bytes) - self.body_size :]
+
+    def _frame(self) -> str:
+        body = self._bytes
+        metadata = encode_metadata(self.origins, self.needs)
+        digest = hashlib.blake2b(body, digest_size=8)
+        if metadata:
+            digest.update(framing.varint(len(metadata)) + metadata)
+        version = digest.hexdigest()
+        self._bytes = framing.resource_field(self.type_url, self.name, version, metadata, body)
+        self._version = version
+        return version
 
 
 def make_resource(
@@ -66,18 +104,11 @@ def make_resource(
     origins: Iterable[Origin] = (),
     needs: Iterable[ResourceName] = (),
 ) -> Resource:
-    """Frame *body*, a serialised message of *type_url*.
+    """Return *body*, a serialised message of *type_url*, as a resource.
 
     Equal arguments give equal bytes; the order of *needs* does not matter.
     """
-    origins, needs = tuple(origins), frozenset(needs)
-    metadata = encode_metadata(origins, needs)
-    digest = hashlib.blake2b(body, digest_size=8)
-    if metadata:
-        digest.update(framing.varint(len(metadata)) + metadata)
-    version = digest.hexdigest()
-    framed = framing.resource_field(type_url, name, version, metadata, body)
-    return Resource(type_url, name, version, framed, len(body), origins, needs)
+    return Resource(type_url, name, len(body), tuple(origins), frozenset(needs), body)
 
 
 def encode_resource(
@@ -87,7 +118,7 @@ def encode_resource(
     origins: Iterable[Origin] = (),
     needs: Iterable[ResourceName] = (),
 ) -> Resource:
-    """Serialise *content*, of *type_url*, and frame it; see `make_resource`."""
+    """Serialise *content*, of *type_url*; see `make_resource`."""
     body = content.SerializeToString(deterministic=True)
     return make_resource(type_url, name, body, origins, needs)
 
@@ -105,9 +136,9 @@ def read_resource(received: discovery_pb2.Resource) -> Resource:
     return Resource(
         received.resource.type_url,
         received.name,
-        received.version,
-        framed,
         len(body),
         tuple(map(decode_origin, meta.origins)),
         frozenset(ResourceName(n.type_url, name) for n in meta.needs for name in n.names),
+        framed,
+        received.version,
     )
