@@ -134,11 +134,16 @@ def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
     )
 
 
-def _built(
-    db: Database, key: GatewayHost, host: VirtualHost, *, catch_all: bool
-) -> route_pb2.VirtualHost:
+def _build(
+    db: Database,
+    key: GatewayHost,
+    host: VirtualHost,
+    into: route_pb2.VirtualHost,
+    *,
+    catch_all: bool,
+) -> None:
     asked = asked_for(db, key)
-    built = build_host(
+    build_host(
         host,
         functools.partial(cluster_towards, db, key.at.gateway),
         runtime_weights=weights_in_runtime(db, None),
@@ -147,37 +152,37 @@ def _built(
         port=key.at.port,
         scheme=scheme(db, key.at),
         traced=is_traced(db, key.at.gateway),
+        into=into,
     )
     listener = owner(db, key) if may_misdirect(db, key.at) else None
     if listener is not None:
         elsewhere = misdirected(listener.name)
         for name, nothing in guards.passing_by(len(asked)):
             elsewhere.typed_per_filter_config[name].CopyFrom(pack(nothing))
-        built.routes.insert(0, elsewhere)
-    return built
+        into.routes.insert(0, elsewhere)
 
 
 @query
 def exact_scope(db: Database, key: GatewayHost) -> Resource:
     """Return the scope of an exact hostname."""
     host = gateway_host(db, key)
-    per_filter = {HOST_FILTER: _DISABLED}
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
-    built = _built(db, key, everything, catch_all=True)
+    made = scope(name, per_filter={HOST_FILTER: _DISABLED})
+    built = made.route_configuration.virtual_hosts.add()
+    _build(db, key, everything, built, catch_all=True)
     for route in built.routes:
-        route.metadata.MergeFrom(_exact())
-    made = scope(name, [built], per_filter)
+        route.metadata.MergeFromString(_exact())
     return _resource(db, key.at, name, made, {key: host})
 
 
 @functools.cache
-def _exact() -> base_pb2.Metadata:
-    """Return what says of a route that it belongs to an exact host; nobody may change it."""
+def _exact() -> bytes:
+    """Return what says of a route that it belongs to an exact host, as its metadata."""
     result = base_pb2.Metadata()
     result.filter_metadata[HOST_FILTER].update({EXACT: 1})
-    return result
+    return result.SerializeToString(deterministic=True)
 
 
 _DISABLED = pack(route_pb2.FilterConfig(disabled=True))
@@ -189,8 +194,10 @@ def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     keys = [GatewayHost(at, name) for name in wide_hosts(db, at)]
     hosts = {key: gateway_host(db, key) for key in keys}
     name = gateway_key(str(at), "*")
-    built = [_built(db, key, host, catch_all=False) for key, host in hosts.items()]
-    return _resource(db, at, name, scope(name, built), hosts)
+    made = scope(name)
+    for key, host in hosts.items():
+        _build(db, key, host, made.route_configuration.virtual_hosts.add(), catch_all=False)
+    return _resource(db, at, name, made, hosts)
 
 
 def _resource(

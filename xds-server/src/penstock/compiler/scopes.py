@@ -67,12 +67,12 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
 
     The rules belong to it: a cluster whose rules have not come answers 503.
     """
+    targets: dict[ServicePort, None] = {}
     for route in host.routes:
         if route.guards.auth is not None:
             yield from clusters_asked(route.guards.auth)
         if isinstance(route.action, Forward):
-            for target in route.action.targets:
-                yield from _ready_cluster(target, role)
+            targets.update(dict.fromkeys(route.action.targets))
             for backend in route.action.backends:
                 if isinstance(backend, ServiceBackend) and backend.upstream is not None:
                     yield ResourceName(types.CLUSTER, met_name(backend.target, backend.upstream))
@@ -82,6 +82,8 @@ def clusters_of(host: VirtualHost, role: Role) -> Iterator[ResourceName]:
                     yield ResourceName(types.EXTENSION, external_rules_name(one.target))
             for mirror in route.action.mirrors:
                 yield ResourceName(types.CLUSTER, copies.cluster_name(http2=mirror.http2))
+    for target in targets:
+        yield from _ready_cluster(target, role)
 
 
 def clusters_asked(auth: ExternalAuth | Subrequest) -> Iterator[ResourceName]:
@@ -105,18 +107,20 @@ def egress_scope(db: Database, key: EgressScope) -> Resource:
     """Return the scope of a Service's virtual address."""
     target = key.target
     host = mesh_host(db, target)
-    built = virtual_host(
+    name = egress_key(destination(key.address, target.port))
+    made = scope(name)
+    virtual_host(
         host,
         lambda to: cluster_name(Role.MESH, to),
         runtime_weights=weights_in_runtime(db, None),
+        into=made.route_configuration.virtual_hosts.add(),
     )
-    name = egress_key(destination(key.address, target.port))
     origins = [
         *sorted({route.origin for route in host.routes}),
         Origin.of("Service", target.service),
     ]
-    needs = set(clusters_of(host, Role.MESH))
-    return encode_resource(types.SCOPE, name, scope(name, [built]), dict.fromkeys(origins), needs)
+    needs = clusters_of(host, Role.MESH)
+    return encode_resource(types.SCOPE, name, made, dict.fromkeys(origins), needs)
 
 
 @query

@@ -5,8 +5,9 @@ Source: Gateway API, HTTPRouteRule and its filters; envoy.config.route.v3.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -20,6 +21,7 @@ from penstock.envoy.rbac import NAMESPACE_KEY
 from penstock.envoy.span_attributes import of_route
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
+    NO_GUARDS,
     Backend,
     ExternalAuth,
     Forward,
@@ -67,10 +69,13 @@ _NOT_FOUND = {
 }
 _UNSEEN = "connect-failure,refused-stream,reset-before-request"
 """Only what certainly did not reach the application: safe for every method."""
-_RETRY = route_pb2.RetryPolicy(retry_on=_UNSEEN, num_retries=UInt32Value(value=2))
+_RETRY = route_pb2.RetryPolicy(
+    retry_on=_UNSEEN, num_retries=UInt32Value(value=2)
+).SerializeToString(deterministic=True)
 _LONGEST_BACKOFF = 10
 """In units of the shortest one."""
 _TIMED_OUT = 504
+_UNCHANGED = HeaderChange()
 
 
 def virtual_host(
@@ -83,6 +88,7 @@ def virtual_host(
     port: int = HTTP_PORT,
     scheme: str = "http",
     traced: bool = False,
+    into: route_pb2.VirtualHost | None = None,
 ) -> route_pb2.VirtualHost:
     """Build the virtual host of *host*.
 
@@ -96,6 +102,7 @@ def virtual_host(
         port: where clients reach the host; redirects lead there unless they say otherwise.
         scheme: by which clients reach the host, "http" or "https".
         traced: whether routes say what spans say of them.
+        into: where to build it, empty: to copy a message takes as long as to build it.
     """
     # With the scheme's own port a Host has no port, and a Location should have none.
     shown = 0 if port == SCHEME_PORTS[scheme] else port
@@ -106,20 +113,19 @@ def virtual_host(
         https=scheme == "https",
         traced=traced,
     )
-    routes = [built for route in host.routes for built in _routes(route, way)]
+    result = route_pb2.VirtualHost() if into is None else into
+    result.name = host.hostname
+    result.domains.append(host.hostname)
+    result.retry_policy.MergeFromString(_RETRY)
+    for route in host.routes:
+        _add_routes(result, route, way)
     if catch_all:
-        routes.append(
-            route_pb2.Route(
-                name="not-found",
-                match=route_pb2.RouteMatch(prefix="/"),
-                direct_response=route_pb2.DirectResponseAction(status=404),
-            )
-        )
-    domain = host.hostname
-    made = route_pb2.VirtualHost(name=domain, domains=[domain], routes=routes, retry_policy=_RETRY)
+        rest = result.routes.add(name="not-found")
+        rest.match.prefix = "/"
+        rest.direct_response.status = 404
     for name, filters in guards.per_host(asked, auth_cluster_name):
-        made.typed_per_filter_config[name].CopyFrom(pack(filters))
-    return made
+        result.typed_per_filter_config[name].CopyFrom(pack(filters))
+    return result
 
 
 def runtime_keys(route: Route, cluster: ClusterName) -> dict[str, int]:
@@ -172,8 +178,8 @@ class _Way(msgspec.Struct, frozen=True, kw_only=True):
     """Whether they say what spans say of them."""
 
 
-def _routes(route: Route, way: _Way) -> Iterator[route_pb2.Route]:
-    """Yield the routes that stand for *route*: those of its sessions, then that of new clients."""
+def _add_routes(into: route_pb2.VirtualHost, route: Route, way: _Way) -> None:
+    """Add the routes that stand for *route*: those of its sessions, then that of new clients."""
     action = route.action
     if isinstance(action, Forward) and action.session is not None and weighted(action):
         backends = {session.tag(one): one for one in reversed(action.backends)}
@@ -182,27 +188,22 @@ def _routes(route: Route, way: _Way) -> Iterator[route_pb2.Route]:
                 to_one = msgspec.structs.replace(
                     action, backends=(msgspec.structs.replace(backend, weight=1),)
                 )
-                made = _route(msgspec.structs.replace(route, action=to_one), way)
+                made = _add_route(into, msgspec.structs.replace(route, action=to_one), way)
                 session.sticky(made.match, backend)
-                yield made
-    yield _route(route, way)
+    _add_route(into, route, way)
 
 
-def _route(route: Route, way: _Way) -> route_pb2.Route:
-    result = route_pb2.Route(
-        name=route.name,
-        match=_match(route.match),
-        request_headers_to_add=_added(route.request_headers),
-        request_headers_to_remove=route.request_headers.remove,
-        response_headers_to_add=_added(route.response_headers),
-        response_headers_to_remove=route.response_headers.remove,
-    )
+def _add_route(into: route_pb2.VirtualHost, route: Route, way: _Way) -> route_pb2.Route:
+    result = into.routes.add(name=route.name)
+    _match(result.match, route.match)
+    _change_headers(result, route.request_headers, route.response_headers)
     if way.traced:
         result.metadata.CopyFrom(of_route(route.match.path))
     if route.cors is not None:
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
-    for name, filters in guards.per_route(route.guards, auth_cluster_name):
-        result.typed_per_filter_config[name].CopyFrom(pack(filters))
+    if route.guards != NO_GUARDS:
+        for name, filters in guards.per_route(route.guards, auth_cluster_name):
+            result.typed_per_filter_config[name].CopyFrom(pack(filters))
     match route.action:
         case Forward() as action:
             _forward(result, route, action, way)
@@ -218,19 +219,14 @@ def _route(route: Route, way: _Way) -> route_pb2.Route:
 
 
 def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) -> None:
-    if sum(backend.weight for backend in action.backends) == 0:
+    if not any(backend.weight for backend in action.backends):
         result.direct_response.status = action.invalid_status
         return
     to = result.route
     to.cluster_not_found_response_code = _NOT_FOUND[action.invalid_status]
-    to.timeout.CopyFrom(_timeout(action))
-    if action.idle_timeout_ms:
-        to.idle_timeout.CopyFrom(_duration(action.idle_timeout_ms))
-    if action.retry is not None:
-        to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
-    to.request_mirror_policies.extend(
-        copies.policy(mirror, way.cluster(mirror.target)) for mirror in action.mirrors
-    )
+    _limit(to, action)
+    for mirror in action.mirrors:
+        to.request_mirror_policies.append(copies.policy(mirror, way.cluster(mirror.target)))
     if action.rewrite_host:
         to.host_rewrite_literal = action.rewrite_host
     if action.rewrite_path is not None:
@@ -265,10 +261,7 @@ def _keep_session(
 def _single(result: route_pb2.Route, backend: Backend, cluster: ClusterName) -> None:
     result.route.cluster = _cluster_of(backend, cluster)
     if not isinstance(backend, InvalidBackend):
-        result.request_headers_to_add.extend(_added(backend.request_headers))
-        result.request_headers_to_remove.extend(backend.request_headers.remove)
-        result.response_headers_to_add.extend(_added(backend.response_headers))
-        result.response_headers_to_remove.extend(backend.response_headers.remove)
+        _change_headers(result, backend.request_headers, backend.response_headers)
 
 
 def _weighted(
@@ -278,19 +271,28 @@ def _weighted(
         name=_cluster_of(backend, cluster), weight=UInt32Value(value=weight)
     )
     if not isinstance(backend, InvalidBackend):
-        entry.request_headers_to_add.extend(_added(backend.request_headers))
-        entry.request_headers_to_remove.extend(backend.request_headers.remove)
-        entry.response_headers_to_add.extend(_added(backend.response_headers))
-        entry.response_headers_to_remove.extend(backend.response_headers.remove)
+        _change_headers(entry, backend.request_headers, backend.response_headers)
     return entry
 
 
-def _timeout(action: Forward) -> Duration:
-    limits = [action.request_timeout_ms]
-    if action.retry is None:
+def _limit(to: route_pb2.RouteAction, action: Forward) -> None:
+    """Say how long a request may take, and how often it is tried."""
+    to.timeout.SetInParent()
+    if timeout := _timeout_ms(action):
+        to.timeout.FromMilliseconds(timeout)
+    if action.idle_timeout_ms:
+        to.idle_timeout.FromMilliseconds(action.idle_timeout_ms)
+    if action.retry is not None:
+        to.retry_policy.CopyFrom(_retry_policy(action.retry, action.backend_timeout_ms))
+
+
+def _timeout_ms(action: Forward) -> int:
+    """Return how long a request may take, 0 for ever."""
+    whole, one_try = action.request_timeout_ms, action.backend_timeout_ms
+    if one_try and action.retry is None:
         # There is one try that can time out (what is retried was never sent): the shorter holds.
-        limits.append(action.backend_timeout_ms)
-    return _duration(min((one for one in limits if one), default=0))
+        return min(whole or one_try, one_try)
+    return whole or 0
 
 
 def _duration(milliseconds: int) -> Duration:
@@ -317,8 +319,7 @@ def _retry_policy(retry: Retry, backend_timeout_ms: int | None) -> route_pb2.Ret
     return result
 
 
-def _match(match: RouteMatch) -> route_pb2.RouteMatch:
-    result = route_pb2.RouteMatch()
+def _match(result: route_pb2.RouteMatch, match: RouteMatch) -> None:
     path = match.path
     match path.kind:
         case PathKind.EXACT:
@@ -341,28 +342,38 @@ def _match(match: RouteMatch) -> route_pb2.RouteMatch:
         result.query_parameters.add(name=parameter.name, string_match=_string(parameter))
     if match.namespace:
         result.filter_state.add(key=NAMESPACE_KEY, string_match=exact(match.namespace))
-    return result
 
 
 def _string(named: NamedMatch) -> string_pb2.StringMatcher:
     return regex(named.match.value) if named.match.regex else exact(named.match.value)
 
 
-def _added(change: HeaderChange) -> list[base_pb2.HeaderValueOption]:
-    if not change.set and not change.add:
-        return []
+def _change_headers(
+    into: route_pb2.Route | route_pb2.WeightedCluster.ClusterWeight,
+    request: HeaderChange,
+    response: HeaderChange,
+) -> None:
+    if request != _UNCHANGED:
+        into.request_headers_to_add.extend(_added(request))
+        into.request_headers_to_remove.extend(request.remove)
+    if response != _UNCHANGED:
+        into.response_headers_to_add.extend(_added(response))
+        into.response_headers_to_remove.extend(response.remove)
 
-    def options(
-        pairs: Iterable[tuple[str, str]], how: base_pb2.HeaderValueOption.HeaderAppendAction
-    ) -> Iterable[base_pb2.HeaderValueOption]:
-        for name, value in pairs:
+
+@functools.lru_cache(maxsize=256)
+def _added(change: HeaderChange) -> tuple[base_pb2.HeaderValueOption, ...]:
+    """Return what is written into headers; nobody may change it."""
+    how = (*((pair, _SET) for pair in change.set), *((pair, _ADD) for pair in change.add))
+    return tuple(
+        base_pb2.HeaderValueOption(
             # "%" starts a command operator in Envoy; what the user wrote is literal.
-            literal = base_pb2.HeaderValue(key=name, value=value.replace("%", "%%"))
-            yield base_pb2.HeaderValueOption(
-                header=literal, append_action=how, keep_empty_value=True
-            )
-
-    return [*options(change.set, _SET), *options(change.add, _ADD)]
+            header=base_pb2.HeaderValue(key=name, value=value.replace("%", "%%")),
+            append_action=action,
+            keep_empty_value=True,
+        )
+        for (name, value), action in how
+    )
 
 
 def _rewrite(action: route_pb2.RouteAction, rewrite: PathRewrite, path: PathMatch) -> None:

@@ -55,28 +55,29 @@ def destination(address: str, port: int) -> str:
 
 def scope(
     key: str,
-    hosts: Iterable[route_components_pb2.VirtualHost],
+    hosts: Iterable[route_components_pb2.VirtualHost] = (),
     per_filter: dict[str, Any] | None = None,
 ) -> scoped_route_pb2.ScopedRouteConfiguration:
-    """Build the scope named *key* with its routes inline."""
-    # Made in place: a scope with many routes is copied no more often than it must be.
-    result = scoped_route_pb2.ScopedRouteConfiguration(name=key, route_configuration=_common())
+    """Build the scope named *key* with its routes inline; more hosts can be added in place."""
+    result = scoped_route_pb2.ScopedRouteConfiguration(name=key)
     result.key.fragments.add(string_key=key)
     routes = result.route_configuration
+    routes.MergeFromString(_common())
     routes.name = key
-    routes.virtual_hosts.extend(hosts)
+    for host in hosts:
+        routes.virtual_hosts.append(host)
     for name, config in (per_filter or {}).items():
         routes.typed_per_filter_config[name].CopyFrom(config)
     return result
 
 
 @functools.cache
-def _common() -> route_pb2.RouteConfiguration:
-    """Return what the routes of all scopes have in common; nobody may change it."""
+def _common() -> bytes:
+    """Return what the routes of all scopes have in common, as a RouteConfiguration."""
     return route_pb2.RouteConfiguration(
         request_headers_to_remove=HIDDEN_HEADERS,
         ignore_port_in_host_matching=True,
         # Inline routes are checked by default: the cluster of an invalid backend would have the
         # whole scope refused.
         validate_clusters=BoolValue(value=False),
-    )
+    ).SerializeToString(deterministic=True)
