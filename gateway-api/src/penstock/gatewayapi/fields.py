@@ -6,7 +6,7 @@ of the nested repetition that makes the header value's pattern exponential.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sized
 from typing import Annotated
 
 from msgspec import Meta
@@ -122,20 +122,25 @@ class ParentReference(ApiStruct, frozen=True, kw_only=True):
     port: PortNumber | None = None
 
 
-def at_most(name: str, items: Iterable[object], limit: int) -> Iterator[Problem]:
-    """Yield a problem if *items* of field *name* are more than *limit*."""
-    count = sum(1 for _ in items)
-    if count > limit:
-        yield Problem(name, f"has {count} elements; at most {limit} are allowed")
+def at_most(name: str, items: Sized, limit: int) -> Iterable[Problem]:
+    """Return a problem if *items* of field *name* are more than *limit*."""
+    if len(items) <= limit:
+        return ()
+    return (Problem(name, f"has {len(items)} elements; at most {limit} are allowed"),)
 
 
-def unique(name: str, keys: Iterable[Hashable], what: str) -> Iterator[Problem]:
-    """Yield a problem for every element of field *name* whose key was there before."""
+def unique(name: str, keys: Iterable[Hashable], what: str) -> Iterable[Problem]:
+    """Return a problem for every element of field *name* whose key was there before."""
+    listed = tuple(keys)
+    if len(listed) < 2 or len(frozenset(listed)) == len(listed):  # noqa: PLR2004
+        return ()
     seen: set[Hashable] = set()
-    for index, key in enumerate(keys):
+    found: list[Problem] = []
+    for index, key in enumerate(listed):
         if key in seen:
-            yield Problem(jsonpath.item(name, index), f"{what} must be unique")
+            found.append(Problem(jsonpath.item(name, index), f"{what} must be unique"))
         seen.add(key)
+    return found
 
 
 def one_of(given: dict[str, object | None], chosen: str, wanted: str) -> Iterator[Problem]:

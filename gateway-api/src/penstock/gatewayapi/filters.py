@@ -235,8 +235,13 @@ class FilterType(enum.Enum):
     @property
     def member(self) -> str:
         """Return the name of the member that belongs to the type."""
-        special = {FilterType.URL_REWRITE: "urlRewrite", FilterType.CORS: "cors"}
-        return special.get(self) or self.value[:1].lower() + self.value[1:]
+        return _MEMBERS[self]
+
+
+_MEMBERS = {one: one.value[:1].lower() + one.value[1:] for one in FilterType} | {
+    FilterType.URL_REWRITE: "urlRewrite",
+    FilterType.CORS: "cors",
+}
 
 
 class HTTPRouteFilter(ApiStruct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ Source: Gateway API v1.7, HTTPRouteRule and its members, experimental channel.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -59,8 +60,13 @@ class HTTPPathMatch(ApiStruct, frozen=True, kw_only=True):
             yield Problem("value", text)
 
 
-def path_faults(path: str) -> Iterator[str]:
-    """Yield why *path* cannot be the path of a normalised request."""
+@functools.lru_cache(maxsize=1024)
+def path_faults(path: str) -> tuple[str, ...]:
+    """Return why *path* cannot be the path of a normalised request; many routes have the same."""
+    return tuple(_path_faults(path))
+
+
+def _path_faults(path: str) -> Iterator[str]:
     if not path.startswith("/"):
         yield "must start with '/'"
     for part in ("//", "/./", "/../", "%2f", "%2F"):

@@ -7,6 +7,7 @@ does not use is accepted where a struct lists it in `known_unused`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -107,17 +108,30 @@ def check(decoded: msgspec.Struct) -> Iterator[Problem]:
 def is_sound(value: Any) -> bool:
     """Return whether `check` would find nothing, without making paths on the way."""
     if isinstance(value, ApiStruct):
-        kind = type(value)
-        if kind.checks is not ApiStruct.checks and next(iter(value.checks()), None) is not None:
-            return False
-        for field in checked_fields(kind):
-            inner = getattr(value, field.attribute)
-            if inner and not is_sound(inner):
+        checked, inner = _looked_at(type(value))
+        if checked:
+            for _ in value.checks():
+                return False
+        for attribute in inner:
+            found = getattr(value, attribute)
+            if found and not is_sound(found):
                 return False
         return True
     if isinstance(value, dict):
-        return all(map(is_sound, value.values()))
-    return not isinstance(value, list | tuple) or all(map(is_sound, value))
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return True
+    for one in value:  # noqa: SIM110 - of all objects at the start; all() takes twice as long
+        if not is_sound(one):
+            return False
+    return True
+
+
+@functools.cache
+def _looked_at(kind: type[ApiStruct]) -> tuple[bool, tuple[str, ...]]:
+    """Return whether a struct has checks of its own, and its attributes below which some are."""
+    own = kind.checks is not ApiStruct.checks
+    return own, tuple(field.attribute for field in checked_fields(kind))
 
 
 def _wrong_header(kind: type[Object], raw: dict[str, Any]) -> Iterator[Problem]:
