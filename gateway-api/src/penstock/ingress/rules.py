@@ -185,7 +185,7 @@ def path_fault(asked: Options, path: HTTPIngressPath) -> str:
     loose = path.path_type == "ImplementationSpecific"
     if loose and (asked.regex or _CAPTURED.match(path.path)):
         return ""
-    return next(path_faults(path.path or "/"), "")
+    return next(iter(path_faults(path.path or "/")), "")
 
 
 def rewrite_fault(asked: Options, path: HTTPIngressPath) -> str:
