@@ -24,6 +24,8 @@ from support.kube import KubeApi
 from support.real_envoy import eventually
 
 ONE_BY_ONE, SHARED, AT_ONCE = 3_000, 1_000, 1_000
+ALONE = 200
+"""Routes for the floor."""
 FLIPS, CONNECTIONS = 20, 4
 PATIENCE = 60.0
 REST = 0.25
@@ -38,7 +40,8 @@ second rule to a backend that does not exist.
 * **One by one**: a route is created, and a prober asks for it all the time until it is answered
   200; then the next. *Sent* counts from when the POST is sent, *committed* from its answer. First
   {ONE_BY_ONE:,} with a hostname each, then {SHARED:,} on paths of one hostname. Failed are answers
-  that are neither 200 nor 404.
+  that are neither 200 nor 404. The floor is what the API server takes for {ALONE} such routes while
+  nothing else runs.
 * **Under load**: {CONNECTIONS} connections ask without pause while the backend of their route is
   changed {FLIPS} times.
 * **At once**: {AT_ONCE:,} routes over many connections; until `attachedRoutes` of the Gateway is
@@ -71,6 +74,8 @@ class Attached(msgspec.Struct, kw_only=True):
 class Found(msgspec.Struct, kw_only=True):
     """All measurements."""
 
+    alone: list[float]
+    """Milliseconds that the API server takes for a route while nothing else runs."""
     own: Arrivals
     shared: Arrivals
     statuses: dict[str, int]
@@ -90,12 +95,28 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
     ports = (free_port(address), free_port(address))
     async with Writer(api) as writer:
         await writer.create(route_objects.common(address, ports, port))
+        alone = await _alone(writer)
         with _serving(folder, address, ports), _penstock(api, folder / "run"):
             async with _prober(port) as prober:
-                return await _all(writer, prober)
+                return await _all(writer, prober, alone)
 
 
-async def _all(writer: Writer, prober: Prober) -> Found:
+async def _alone(writer: Writer) -> list[float]:
+    """Return what the API server takes for routes when nobody waits for them."""
+    found: list[float] = []
+    made = [
+        route_objects.route(f"alone-{index}", route_objects.own_host(index))
+        for index in range(ALONE)
+    ]
+    for one in made:
+        start = time.monotonic()
+        await writer.create([one])
+        found.append((time.monotonic() - start) * _MS)
+    await writer.delete(made)
+    return found
+
+
+async def _all(writer: Writer, prober: Prober, alone: list[float]) -> Found:
     own = await _one_by_one(writer, prober, "own", route_objects.own_host, ONE_BY_ONE)
     statuses = await _under_load(writer, prober)
     await _remove(writer, "own", ONE_BY_ONE)
@@ -107,7 +128,7 @@ async def _all(writer: Writer, prober: Prober) -> Found:
     ]
     came = await _attached(writer, AT_ONCE, functools.partial(writer.create, objects))
     went = await _attached(writer, 0, functools.partial(writer.delete, objects))
-    return Found(own=own, shared=shared, statuses=statuses, came=came, went=went)
+    return Found(alone=alone, own=own, shared=shared, statuses=statuses, came=came, went=went)
 
 
 async def _one_by_one(
@@ -274,7 +295,13 @@ def _arrivals(found: Found) -> Table:
             ]
             for name, one in rows.items()
         ],
-        notes=["Aim: at most 8 ms in the mean, flat, and none failed."],
+        notes=["Aim: at most 8 ms in the mean, flat, and none failed.", _floor(found.alone)],
+    )
+
+
+def _floor(alone: list[float]) -> str:
+    return (
+        f"Floor: the API server alone takes {samples(alone)}, {number(_mean(alone))} in the mean."
     )
 
 
