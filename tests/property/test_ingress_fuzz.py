@@ -12,61 +12,12 @@ from penstock.ingress.resources import Ingress
 from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.xds import types
 from support.ingress_objects import NGINX, ingress, ingress_class, path, rule
+from support.ingress_strategies import HOSTS, KINDS, NAMES, TEXT
 from support.objects import added, endpoint_slice, service
-
-_TEXT = st.one_of(
-    st.text(max_size=12),
-    st.text(alphabet="/abc.*+?()[]{}|$\\%#12", max_size=12),
-    st.sampled_from(
-        [
-            "/(.*)",
-            "/a(/|$)(.*)",
-            "/$2",
-            "/b/$1",
-            "true",
-            "20",
-            "https://a.test",
-            "cookie",
-            "Lax",
-            "HTTPS",
-            "GRPCS",
-            "on",
-            "shop/cert",
-        ]
-    ),
-)
-_NAMES = st.sampled_from(
-    [
-        "rewrite-target",
-        "use-regex",
-        "canary",
-        "canary-by-header",
-        "canary-by-header-value",
-        "canary-by-cookie",
-        "canary-weight",
-        "enable-cors",
-        "cors-allow-origin",
-        "cors-allow-methods",
-        "cors-allow-headers",
-        "cors-max-age",
-        "proxy-read-timeout",
-        "backend-protocol",
-        *("affinity", "session-cookie-name", "session-cookie-path", "session-cookie-max-age"),
-        *("session-cookie-samesite", "session-cookie-domain", "session-cookie-secure"),
-        *("auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param"),
-        *("auth-response-headers", "proxy-body-size"),
-        *("whitelist-source-range", "allowlist-source-range", "denylist-source-range"),
-        *("limit-rps", "limit-rpm", "limit-burst-multiplier", "limit-whitelist"),
-        *("force-ssl-redirect", "ssl-passthrough"),
-        *("proxy-ssl-verify", "proxy-ssl-secret", "proxy-ssl-name", "proxy-ssl-server-name"),
-    ]
-)
-_KINDS = st.sampled_from(["Exact", "Prefix", "ImplementationSpecific"])
-_HOSTS = st.sampled_from(["", "a.test", "*.a.test"])
 
 
 @settings(max_examples=150, deadline=None)
-@given(_HOSTS, _TEXT, _KINDS, st.dictionaries(_NAMES, _TEXT, max_size=5))
+@given(HOSTS, TEXT, KINDS, st.dictionaries(NAMES, TEXT, max_size=5))
 def test_every_ingress_compiles(host: str, at: str, kind: str, given_: dict[str, str]) -> None:
     annotations = {NGINX + name: value for name, value in given_.items()}
     thing = ingress("x", rule(host, path(at, kind)), annotations=annotations)

@@ -9,9 +9,13 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 
 from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
 from support.compiled_envoy import CompiledEnvoy, compiled_envoy
 from support.fuzzed import GOOD, Things, some
-from support.objects import added
+from support.ingress_objects import ingress_class
+from support.ingress_strategies import some_ingress
+from support.objects import added, endpoint_slice, made, service
+from support.pki import issue, tls_secret_raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,15 +26,41 @@ async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Comp
         yield running
 
 
-@settings(
+_PATIENT = settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@_PATIENT
 @given(things=some())
 async def test_envoy_takes_whatever_is_compiled(envoy: CompiledEnvoy, things: Things) -> None:
     compiler = Compiler()
     compiler.apply(added([*GOOD, *things]))
     # A listener whose unix sockets change cannot take over those that stay.
+    await envoy.run([])
+    await envoy.run(compiler.resources("n1"))
+
+
+_BESIDE = [
+    ingress_class(),
+    service("one", "10.96.1.1"),
+    endpoint_slice("one", ["10.244.0.1"]),
+    made(
+        tls_secret_raw("cert", "shop", [issue("a.test")])
+        | {"stringData": {"ca.crt": issue("authority").pem}}
+    ),
+]
+
+
+@_PATIENT
+@given(first=some_ingress("a"), second=some_ingress("b"))
+async def test_envoy_takes_whatever_ingresses_mean(
+    envoy: CompiledEnvoy, first: Object | Broken, second: Object | Broken
+) -> None:
+    compiler = Compiler()
+    compiler.apply(added([*_BESIDE, first, second]))
+    assert compiler.failures == {}
     await envoy.run([])
     await envoy.run(compiler.resources("n1"))
