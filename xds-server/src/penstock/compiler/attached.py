@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from penstock.compiler.database import PART_DEPTH, PARTS, Database, HostnameAt, Part
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import PART_DEPTH, PARTS, HostnameAt, Part
 from penstock.compiler.merged_listeners import ListenerOf, gateway_of, placed_at, sets_of
 from penstock.compiler.routing import ParentOf, RouteFor, gateway_attachment, head, translated
 from penstock.gatewayapi.attach import (

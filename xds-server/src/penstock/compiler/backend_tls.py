@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from penstock.compiler.database import ALL, Database, served_as
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
+from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.routing import head
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret

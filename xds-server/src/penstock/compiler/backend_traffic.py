@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL
 from penstock.gatewayapi import backend_traffic
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.incremental.query import query

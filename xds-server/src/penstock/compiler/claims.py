@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import fault_of, is_our_gateway
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import fault_of, ours
+from penstock.compiler.indexes import ALL
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.core.ranges import AddressRanges
@@ -96,7 +97,7 @@ def _claims(db: Database) -> Iterator[Claim]:
 @query
 def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
     """Return what a Gateway asks for; None if it is none of ours or not accepted."""
-    gateway = db.gateways.get(name) if is_our_gateway(db, name) else None
+    gateway = ours(db, name)
     if gateway is None or fault_of(db, name) is not None:
         return None
     wanted = tuple(one.value for one in gateway.spec.addresses if one.value)
@@ -105,7 +106,7 @@ def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
         since=gateway.metadata.creation_timestamp,
         wanted=wanted,
         any_more=len(wanted) < max(1, len(gateway.spec.addresses)),
-        held=gateway.assigned,
+        held=db.held.get(name) or (),
     )
 
 

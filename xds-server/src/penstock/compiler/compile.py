@@ -175,6 +175,13 @@ class Compiler:
             if kind == "BackendTLSPolicy":
                 closing = not gone and isinstance(thing, Broken)
                 self._put(self.db.broken_backend_tls, thing.key, thing, gone=not closing)
+        elif kind == Gateway.kind:
+            self.db.put_gateway(
+                thing.key, thing if isinstance(thing, Gateway) and not gone else None
+            )
+        elif kind == ListenerSet.kind:
+            added = thing if isinstance(thing, ListenerSet) and not gone else None
+            self.db.put_listener_set(thing.key, added)
         elif kind in self._tolerant:
             self._put(self._tolerant[kind], thing.key, thing, gone=gone)
 
@@ -311,8 +318,6 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "EndpointSlice": db.slices,
         "GatewayClass": db.gateway_classes,
         "CustomResourceDefinition": db.crds,
-        "Gateway": db.gateways,
-        "ListenerSet": db.listener_sets,
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
         "XTelemetryPolicy": db.telemetry,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.compiler.backend_tls import gateways_of
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL
 from penstock.compiler.policies import Toward, egress_enforced, toward
 from penstock.compiler.routing import head
 from penstock.compiler.selected import external_place, selects_nothing, xbackend

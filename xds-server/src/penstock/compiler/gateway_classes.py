@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from penstock.compiler.database import ALL, Database
-from penstock.core.objects import ObjectMeta
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL
 from penstock.gatewayapi.listeners import Reason, gateway_fault
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
@@ -15,24 +13,10 @@ from penstock.ingress.derive import ENTRY_CLASS
 from penstock.meta.names import NamespacedName
 
 
-def lasting(metadata: ObjectMeta) -> ObjectMeta:
-    """Return what of *metadata* of Gateways and ListenerSets means something to what they serve."""
-    return msgspec.structs.replace(metadata, resource_version="", labels={}, annotations={})
-
-
-@query
-def gateway_itself(db: Database, name: NamespacedName) -> Gateway | None:
-    """Return a Gateway without its status, which is written whenever a route comes or goes."""
-    found = db.gateways.get(name)
-    if found is None:
-        return None
-    return msgspec.structs.replace(found, metadata=lasting(found.metadata), status=None)
-
-
 @query
 def ours(db: Database, name: NamespacedName) -> Gateway | None:
     """Return the Gateway, without its status, if its class is one that we serve."""
-    gateway = gateway_itself(db, name)
+    gateway = db.gateways.get(name)
     if gateway is None:
         return None
     class_ = db.gateway_classes.get(NamespacedName("", gateway.spec.gateway_class_name))

@@ -13,7 +13,8 @@ import msgspec
 
 from penstock.compiler.backend_tls import gateways_of, tls_towards
 from penstock.compiler.certificates import client_certificate
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL
 from penstock.compiler.services import gateway_cluster
 from penstock.envoy.cluster import Role, cluster_name, showing_name
 from penstock.envoy.tls import CLOSED_CLUSTER

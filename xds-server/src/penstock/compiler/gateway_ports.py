@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL
 from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS

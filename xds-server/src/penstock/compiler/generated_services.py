@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.compiler.claims import assigned
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.gateway_ports import (
     GatewayPort,
@@ -20,6 +20,7 @@ from penstock.compiler.gateway_ports import (
     port_holder,
     ports,
 )
+from penstock.compiler.indexes import ALL
 from penstock.compiler.merged_listeners import placed_listeners
 from penstock.compiler.nodes import places
 from penstock.compiler.settings import Addressing, Reach

@@ -157,10 +157,10 @@ class IngressTable:
             spec = GatewayClassSpec(controller_name=CONTROLLER_NAME)
             class_ = GatewayClass(metadata=ObjectMeta(name=ENTRY_CLASS), spec=spec)
             self._db.gateway_classes.set(class_key, class_)
-            self._db.gateways.set(name, gateway(name, tuple(reached.values())))
+            self._db.put_gateway(name, gateway(name, tuple(reached.values())))
             return
         self._reached.pop(name, None)
-        self._db.gateways.remove(name)
+        self._db.put_gateway(name, None)
         if not self._reached:
             self._db.gateway_classes.remove(class_key)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import fault_of, lasting, ours
+from penstock.compiler.gateway_classes import fault_of, ours
 from penstock.compiler.routing import namespace_labels
 from penstock.gatewayapi import merged
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks, client_checks
@@ -53,17 +53,8 @@ def is_let_in(db: Database, name: NamespacedName) -> bool:
 def sets_of(db: Database, gateway: NamespacedName) -> tuple[ListenerSet, ...]:
     """Return the ListenerSets that a Gateway lets in, sorted by name."""
     names = db.listener_sets.bucket("gateway", gateway)
-    found = (_listener_set(db, name) for name in names if is_let_in(db, name))
+    found = (db.listener_sets.get(name) for name in names if is_let_in(db, name))
     return tuple(one for one in found if one is not None)
-
-
-@query
-def _listener_set(db: Database, name: NamespacedName) -> ListenerSet | None:
-    """Return a ListenerSet; a new status of it makes no difference."""
-    found = db.listener_sets.get(name)
-    if found is None:
-        return None
-    return msgspec.structs.replace(found, metadata=lasting(found.metadata))
 
 
 @query

@@ -8,7 +8,8 @@ import msgspec
 
 from penstock.compiler.addresses import peer_addresses
 from penstock.compiler.claims import assigned
-from penstock.compiler.database import ALL, ClusterNode, Database, Peer
+from penstock.compiler.database import ClusterNode, Database, Peer
+from penstock.compiler.indexes import ALL
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Node
 from penstock.incremental.query import query

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from penstock.compiler.database import ALL, Database, Identity
+from penstock.compiler.database import Database, Identity
+from penstock.compiler.indexes import ALL
 from penstock.incremental.query import query
 from penstock.ir.policy import (
     Direction,

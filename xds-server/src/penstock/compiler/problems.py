@@ -8,8 +8,9 @@ import msgspec
 
 from penstock.compiler.attached import settled_attachment
 from penstock.compiler.certificates import gateway_certificates, tls_of_listeners
-from penstock.compiler.database import Database, served_as
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import fault_of_class
+from penstock.compiler.indexes import served_as
 from penstock.compiler.ingress_problems import ingress_problems
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.merged_listeners import checks_of_clients

@@ -29,9 +29,10 @@ from penstock.compiler import (
 )
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
-from penstock.compiler.database import ALL, Database, HostnameAt
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
+from penstock.compiler.indexes import ALL, HostnameAt
 from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.nodes import Answered

@@ -6,7 +6,6 @@ import msgspec
 
 from penstock.compiler.backend_traffic import session_of
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import gateway_itself
 from penstock.compiler.selected import external_place
 from penstock.gatewayapi.attach import (
     GatewayAttachment,
@@ -120,7 +119,7 @@ def namespace_labels(db: Database, name: str) -> dict[str, str]:
 def _own_listeners(db: Database, holder: ObjectRef) -> tuple[Listener, ...] | None:
     """Return the listeners of a Gateway or a ListenerSet; None if it is not there."""
     of_set = holder.kind == ListenerSet.kind
-    found = db.listener_sets.get(holder.key) if of_set else gateway_itself(db, holder.key)
+    found = db.listener_sets.get(holder.key) if of_set else db.gateways.get(holder.key)
     return None if found is None else found.spec.listeners
 
 
@@ -135,7 +134,7 @@ def _listener_table(db: Database, holder: ObjectRef) -> ListenerTable | None:
 def _is_let_in(db: Database, name: NamespacedName) -> bool | None:
     """Return whether the Gateway of a ListenerSet lets it in; None if either is not there."""
     added = db.listener_sets.get(name)
-    gateway = gateway_itself(db, added.gateway) if added is not None and added.gateway else None
+    gateway = db.gateways.get(added.gateway) if added is not None and added.gateway else None
     if added is None or gateway is None:
         return None
     return lets_in(gateway, added, namespace_labels(db, name.namespace))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstock.compiler.database import ALL, Database, served_as
+from penstock.compiler.database import Database
+from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.services import KernelPort, backends
 from penstock.envoy.session import gate

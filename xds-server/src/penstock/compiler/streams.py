@@ -19,8 +19,9 @@ import msgspec
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
 from penstock.compiler.backend_tls import any_policies, tls_towards
 from penstock.compiler.certificates import client_certificate, tls_chain
-from penstock.compiler.database import ALL, Database
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, placed_on
+from penstock.compiler.indexes import ALL
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.selected import selected_tls
 from penstock.compiler.services import KernelPort, backends, one_family

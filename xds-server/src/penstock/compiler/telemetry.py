@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.compiler.backend_tls import tls_towards
-from penstock.compiler.database import ALL, Database
-from penstock.compiler.gateway_classes import gateway_itself, is_our_gateway
+from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import is_our_gateway
+from penstock.compiler.indexes import ALL
 from penstock.compiler.routing import references
 from penstock.compiler.selected import external_place
 from penstock.compiler.services import OTLP_HTTP_PORT, otlp_by_grpc, port_of
@@ -160,7 +161,7 @@ def telemetry_state(db: Database, name: NamespacedName) -> States | None:
     for target in policy.targets:
         key = NamespacedName(name.namespace, target.name)
         at_gateway = is_gateway(target)
-        there = at_gateway and gateway_itself(db, key) is not None
+        there = at_gateway and db.gateways.get(key) is not None
         if there and not is_our_gateway(db, key):
             continue
         first = holding(db, key) if there else None

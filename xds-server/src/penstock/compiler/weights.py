@@ -6,8 +6,9 @@ import functools
 from collections.abc import Iterator, Mapping
 
 from penstock.compiler.backend_tls import gateways_of
-from penstock.compiler.database import ALL, Database, served_as
+from penstock.compiler.database import Database
 from penstock.compiler.gateway_clusters import any_shows, cluster_towards
+from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.envoy.cluster import Role, cluster_name
 from penstock.envoy.route import ClusterName, runtime_keys

@@ -1,0 +1,266 @@
+"""Indexes of the collections: in which buckets an object is found, because of what it says."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
+from penstock.core.kinds import (
+    EndpointSlice,
+)
+from penstock.core.objects import Broken
+from penstock.envoy.cluster import Role
+from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
+from penstock.gatewayapi.backends import is_xbackend
+from penstock.gatewayapi.external_backend_kind import XBackend
+from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
+from penstock.gatewayapi.filters import HTTPExternalAuthFilter, HTTPRouteFilter
+from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
+from penstock.gatewayapi.hostname import ANY
+from penstock.gatewayapi.listener_filters import filters_of
+from penstock.gatewayapi.listener_set import ListenerHolder
+from penstock.gatewayapi.routes import AnyRoute
+from penstock.gatewayapi.rules import HTTPRouteRule
+from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute
+from penstock.ingress.derive import IngressRoute
+from penstock.ir.external import target_of_xbackend
+from penstock.ir.route import ServicePort
+from penstock.meta.names import NamespacedName, ObjectRef
+
+ALL = "all"
+"""Bucket of everything, in indexes that have one."""
+
+
+class HostnameAt(msgspec.Struct, frozen=True, order=True):
+    """A hostname as routes write it for a listener of a Gateway or a ListenerSet, or for all.
+
+    Only those of one parent are in an order.
+    """
+
+    kind: ParentKind
+    parent: NamespacedName
+    section: str
+    """Name of the listener; "" for all of them."""
+    hostname: str
+    """ANY for routes that write none."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of the routes of a Gateway or a ListenerSet, always the same one for a route."""
+
+    kind: ParentKind
+    parent: NamespacedName
+    path: tuple[int, ...]
+    """Number of the part, of a part of that, and so on; each below PARTS."""
+
+
+PARTS, PART_DEPTH = 8, 3
+"""So many parts are added up, so deep: a change costs a small part, however many routes there are.
+"""
+
+
+def slice_services(key: NamespacedName, slice_: EndpointSlice) -> tuple[NamespacedName, ...]:
+    """Return the Service that endpoints are of."""
+    return (NamespacedName(key.namespace, slice_.service),) if slice_.service else ()
+
+
+def served_as(kind: ParentKind) -> ParentKind:
+    """Return the kind of parent as which *kind* is served: ListenerSets are parts of Gateways."""
+    return ParentKind.GATEWAY if kind is ParentKind.LISTENER_SET else kind
+
+
+def route_parents(
+    key: ObjectRef, route: AnyRoute | Broken
+) -> Iterator[tuple[ParentKind, NamespacedName]]:
+    """Yield the parents that a route names, whether they accept it or not."""
+    for parent in parents_of(route):
+        yield kind_of(parent), target_of(parent, key.key)
+
+
+def route_kinds(
+    key: ObjectRef, route: AnyRoute | Broken
+) -> Iterator[tuple[ParentKind, NamespacedName, str]]:
+    """Yield the parents that a route names, each with the kind of the route."""
+    for kind, target in route_parents(key, route):
+        yield kind, target, key.kind
+
+
+def _at_gateways(route: AnyRoute | Broken) -> Iterator[tuple[ParentReference, ParentKind]]:
+    """Yield the parentRefs to Gateways and to parts of them, with what they point at."""
+    for parent in parents_of(route):
+        kind = kind_of(parent)
+        if served_as(kind) is ParentKind.GATEWAY:
+            yield parent, kind
+
+
+def route_hostnames(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[HostnameAt]:
+    """Yield what a route writes for listeners."""
+    for parent, kind in _at_gateways(route):
+        target, section = target_of(parent, key.key), parent.section_name or ""
+        for hostname in head_of(route).hostnames or (ANY,):
+            yield HostnameAt(kind, target, section, hostname)
+
+
+def route_parts(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[Part]:
+    """Yield the parts of Gateways that a route belongs to."""
+    digest = zlib.crc32(f"{key.kind} {key.key}".encode())
+    path = tuple(digest // PARTS**depth % PARTS for depth in range(PART_DEPTH))
+    for parent, kind in _at_gateways(route):
+        for depth in range(1, PART_DEPTH + 1):
+            yield Part(kind, target_of(parent, key.key), path[:depth])
+
+
+def of_parent(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName]]:  # noqa: FBT001 - the index protocol
+    """Yield the parent of a hostname."""
+    yield key.kind, key.parent
+
+
+def wide(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName]]:  # noqa: FBT001 - the index protocol
+    """Yield the parent of a hostname that stands for several."""
+    if key.hostname.startswith("*"):
+        yield key.kind, key.parent
+
+
+def route_backends(
+    key: ObjectRef, route: AnyRoute | Broken
+) -> Iterator[tuple[ParentKind, ServicePort]]:
+    """Yield the Service ports and XBackends that requests, and copies of them, go to.
+
+    Each with the kinds of parents that they come by.
+    """
+    kinds = {served_as(kind_of(parent)) for parent in parents_of(route)}
+    for ref in (*_asked(route), *copied_to(route)):
+        name = NamespacedName(ref.namespace or key.namespace, ref.name)
+        if is_xbackend(ref):
+            for kind in kinds:
+                yield kind, target_of_xbackend(name)
+        elif ref.port is not None:
+            for kind in kinds:
+                yield kind, ServicePort(name, ref.port)
+
+
+def _asked(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
+    """Yield where requests go."""
+    for rule in _http_rules(route):
+        yield from rule.backend_refs
+
+
+def copied_to(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
+    """Yield where copies of requests go."""
+    for rule in _http_rules(route):
+        for one in rule.filters:
+            if one.request_mirror is not None:
+                yield one.request_mirror.backend_ref
+
+
+def authorities(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service ports that are asked whether requests may pass."""
+    if isinstance(route, IngressRoute) and route.guards.auth is not None:
+        yield Role.AUTH, route.guards.auth.target
+    for rule in _http_rules(route):
+        for one in rule.filters:
+            asked = one.external_auth if isinstance(one, HTTPRouteFilter) else None
+            if asked is not None:
+                yield from _authority(asked, key.namespace)
+
+
+def asked_by_listeners(
+    key: NamespacedName, holder: ListenerHolder
+) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service ports that are asked because of filters of listeners."""
+    for listener in holder.spec.listeners:
+        for one in filters_of(listener):
+            if one.external_auth is not None:
+                yield from _authority(one.external_auth, key.namespace)
+
+
+def _authority(asked: HTTPExternalAuthFilter, namespace: str) -> Iterator[tuple[Role, ServicePort]]:
+    """Yield the Service port that a filter in *namespace* asks, if it names one."""
+    ref = asked.backend_ref
+    if ref.port is not None:
+        role = Role.AUTH_GRPC if asked.protocol == "GRPC" else Role.AUTH
+        yield role, ServicePort(NamespacedName(ref.namespace or namespace, ref.name), ref.port)
+
+
+def route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
+    """Yield ALL if the route is written for clients of its own namespace only."""
+    for kind, target in route_parents(key, route):
+        if kind is ParentKind.SERVICE and target.namespace != key.namespace:
+            yield ALL
+
+
+def weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
+    """Yield ALL if some rule shares its requests among several backends."""
+    if any(len(rule.backend_refs) > 1 for rule in (*_http_rules(route), *_of_streams(route))):
+        yield ALL
+
+
+def streamed(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports that a TCPRoute on a Service leads to."""
+    for rule in _of_streams(route):
+        for ref in rule.backend_refs:
+            if ref.port is not None:
+                name = NamespacedName(ref.namespace or key.namespace, ref.name)
+                yield ServicePort(name, ref.port)
+
+
+def _of_streams(route: AnyRoute | Broken) -> tuple[StreamRule, ...]:
+    """Return the rules of a TCPRoute on a Service, by which requests may go, too."""
+    if not isinstance(route, TCPRoute):
+        return ()
+    on_service = any(kind_of(one) is ParentKind.SERVICE for one in route.spec.parent_refs)
+    return route.spec.rules if on_service else ()
+
+
+def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:
+    """Return the rules of a route for requests; others, and what cannot be read, have none."""
+    return () if isinstance(route, StreamRoute | Broken) else route.spec.rules
+
+
+def sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
+    """Yield ALL if some rule with several backends keeps sessions."""
+    rules = _http_rules(route)
+    if any(one.session_persistence is not None and len(one.backend_refs) > 1 for one in rules):
+        yield ALL
+
+
+def externals(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
+    """Yield the XBackends that a route leads to, of whatever kind it is."""
+    rules = route.spec.rules if isinstance(route, StreamRoute) else ()
+    streams = (ref for rule in rules for ref in rule.backend_refs)
+    for ref in (*_asked(route), *copied_to(route), *streams):
+        if is_xbackend(ref):
+            yield NamespacedName(ref.namespace or key.namespace, ref.name)
+
+
+def trusts_system(_: NamespacedName, backend: XBackend | Broken) -> Iterator[str]:
+    """Yield ALL if an XBackend asks for the authorities of the system."""
+    if isinstance(backend, XBackend) and backend.trusts_system:
+        yield ALL
+
+
+def speaks_tls(_: NamespacedName, backend: XBackend | Broken) -> Iterator[str]:
+    """Yield ALL if TLS is spoken to an XBackend."""
+    if isinstance(backend, XBackend) and backend.spec.tls.mode != "None":
+        yield ALL
+
+
+def shown(_: NamespacedName, backend: XBackend | Broken) -> Iterator[NamespacedName]:
+    """Yield the Secret with the certificate that is shown to an XBackend."""
+    name = backend.certificate if isinstance(backend, XBackend) else None
+    if name is not None:
+        yield name
+
+
+def upstream(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports of which the route says how they are met."""
+    if isinstance(route, IngressRoute) and route.upstream is not None:
+        yield from (target for _, target in route_backends(key, route))
+
+
+def grpc(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the Service ports that are asked, and are sent copies, by gRPC only."""
+    if isinstance(route, GRPCRoute):
+        yield from (target for _, target in route_backends(key, route))
