@@ -114,12 +114,24 @@ def _with_listener_sets(count: int) -> Compiler:
     return _followed(*common, _secret(0), *sets, *routes)
 
 
+def _one_ingress(count: int) -> list[Object | Broken]:
+    return [_secure_ingress(count)]
+
+
+def _one_set(count: int) -> list[Object | Broken]:
+    return [_listener_set(count), _route_of_set(count)]
+
+
+def _other_hostnames(_: int) -> list[Object | Broken]:
+    return [_listener_set(3, "other")]
+
+
 @pytest.mark.parametrize(
     ("world", "change"),
     [
-        (_with_ingresses, lambda count: [_secure_ingress(count)]),
-        (_with_listener_sets, lambda count: [_listener_set(count), _route_of_set(count)]),
-        (_with_listener_sets, lambda _: [_listener_set(3, "other")]),
+        (_with_ingresses, _one_ingress),
+        (_with_listener_sets, _one_set),
+        (_with_listener_sets, _other_hostnames),
     ],
     ids=["ingress", "listener-set", "hostnames"],
 )
