@@ -63,10 +63,10 @@ cluster-down: ## remove it
 cluster-images: ## make Penstock's images anew and give them to the running cluster
 	@$(CLUSTER) images
 
-conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP,…; results go to docs
+conformance: setup ## the official suite of Gateway API on a cluster, as root; PROFILES=GATEWAY-HTTP,… CRDS=1.7.0; results go to docs
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build all
-	@$(CONFORMANCE) $(if $(PROFILES),--profiles $(PROFILES))
+	@$(CONFORMANCE) $(if $(PROFILES),--profiles $(PROFILES)) $(if $(CRDS),--crds $(CRDS))
 
 conformance-quick: setup ## a fixed set of its tests, of all profiles
 	@deploy/setup/system-packages cluster

@@ -4,7 +4,8 @@ python -m conformance [--profiles GATEWAY-HTTP,…] [--quick] [--tests NAME,…]
     [--keep] [--own]
 
 It uses the cluster of `make cluster` if that runs, else one of its own that it removes at the end.
-Results are kept in docs where the CRDs are those of the suite and all of its tests were run.
+Results are kept in docs where all tests of the suite were run; where the CRDs are not its own, the
+numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
 import yaml
 
 from conformance import suite, table
@@ -26,7 +28,7 @@ from conformance.profile import CORE, SERVED, profiles_of
 from conformance.quick import QUICK
 from conformance.results import Outcome, Run, read
 from conformance.suite import Options
-from conformance.table import Explanations, Facts, ProfileResults
+from conformance.table import Explanations, Facts, OtherRun, ProfileResults
 from support.cluster.cluster import Cluster, running
 from support.cluster.errors import ClusterError
 from support.cluster.install import install, install_crds
@@ -36,6 +38,7 @@ from support.kube import ROOT, MissingProgramError
 DOCS = ROOT / "docs" / "conformance"
 HERE = Path(__file__).parent
 EXIT_FAILED = 1
+OTHER_CRDS = "other-crds-"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,14 +107,26 @@ def _run(cluster: Cluster, options: Options) -> int:
     report = yaml.safe_load(options.report.read_text()) if options.report.exists() else {}
     found = [table.results_of(one, run.results) for one in profiles_of(report, options.profiles)]
     _tell_failures(run, log)
-    if not options.only and not options.crds_mismatch and report:
-        _keep(cluster, options, found, _facts(cluster, seconds))
     every = {one.name: one for profile in found for one in profile.results}
+    if not options.only and report:
+        facts = _facts(cluster, seconds)
+        if options.crds_mismatch:
+            _keep_other(table.other_run(facts, every.values()))
+        else:
+            _keep(cluster, options, found, facts)
     count = Counter(one.outcome for one in every.values())
     _write(table.last_line(count))
     return (
         0 if run.complete and not count[Outcome.FAILED] and count[Outcome.PASSED] else EXIT_FAILED
     )
+
+
+def _keep_other(run: OtherRun) -> None:
+    """Write what is kept of a run against other CRDs; the next page of the suite's own has it."""
+    DOCS.mkdir(exist_ok=True)
+    file = DOCS / f"{OTHER_CRDS}{run.facts.crds}.json"
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    _say(f"written: {file.relative_to(ROOT)}")
 
 
 def _told(lines: Iterable[str], log: TextIO) -> Iterator[str]:
@@ -142,7 +157,11 @@ def _keep(
         (DOCS / f"{one.profile.name.lower()}.json").write_bytes(table.as_json(facts, one))
     (DOCS / f"report-v{suite.VERSION}.yaml").write_text(options.report.read_text())
     explanations = Explanations.read(HERE / "explanations.yaml")
-    DOCS.with_suffix(".md").write_text(table.page(facts, found, explanations))
+    others = [
+        msgspec.json.decode(file.read_bytes(), type=OtherRun)
+        for file in sorted(DOCS.glob(f"{OTHER_CRDS}*.json"))
+    ]
+    DOCS.with_suffix(".md").write_text(table.page(facts, found, explanations, others))
     _say(f"written: {DOCS.with_suffix('.md').relative_to(ROOT)}; log: {cluster.state}/suite.log")
 
 

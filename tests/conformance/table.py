@@ -53,6 +53,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the suite, its set-up included."""
 
 
+class OtherRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run of the suite against other CRDs than its own."""
+
+    facts: Facts
+    passed: int
+    failed: tuple[str, ...]
+    """Names of tests."""
+    skipped: tuple[str, ...]
+
+
 class ProfileResults(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one profile, as they are kept."""
 
@@ -69,6 +79,19 @@ def results_of(profile: Profile, results: Iterable[Result]) -> ProfileResults:
     """Return the results that belong to *profile*."""
     return ProfileResults(
         profile=profile, results=tuple(one for one in results if profile.holds(one))
+    )
+
+
+def other_run(facts: Facts, results: Iterable[Result]) -> OtherRun:
+    """Return what is kept of a run against other CRDs."""
+    names: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+    for one in results:
+        names[one.outcome].append(one.name)
+    return OtherRun(
+        facts=facts,
+        passed=len(names[Outcome.PASSED]),
+        failed=tuple(names[Outcome.FAILED]),
+        skipped=tuple(names[Outcome.SKIPPED]),
     )
 
 
@@ -96,9 +119,14 @@ def as_json(facts: Facts, found: ProfileResults) -> bytes:
     return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
 
 
-def page(facts: Facts, profiles: Sequence[ProfileResults], explanations: Explanations) -> str:
+def page(
+    facts: Facts,
+    profiles: Sequence[ProfileResults],
+    explanations: Explanations,
+    others: Sequence[OtherRun] = (),
+) -> str:
     """Return docs/conformance.md."""
-    lines = [_HEAD, *_facts(facts)]
+    lines = [_HEAD, *_facts(facts), *_others(others)]
     for one in profiles:
         lines += ["", f"## {one.profile.name}", "", *_summary(one), "", *_table(one, explanations)]
     return "\n".join(lines) + "\n"
@@ -112,6 +140,18 @@ def _facts(facts: Facts) -> Iterator[str]:
     yield f"| CRDs | {facts.crds}, experimental channel |"
     yield f"| Kubernetes | {facts.kubernetes} |"
     yield f"| run | {facts.date}, {facts.seconds} s |"
+
+
+def _others(runs: Sequence[OtherRun]) -> Iterator[str]:
+    """Yield what became of the same suite against other CRDs."""
+    if not runs:
+        return
+    yield "\nThe same tests against other CRDs (`make conformance CRDS=…`):\n"
+    yield "| CRDs | run | passed | failed | skipped |"
+    yield "|---|---|---|---|---|"
+    for one in runs:
+        rest = (", ".join(names) or "0" for names in (one.failed, one.skipped))
+        yield f"| {one.facts.crds} | {one.facts.date} | {one.passed} | " + " | ".join(rest) + " |"
 
 
 def _summary(found: ProfileResults) -> Iterator[str]:

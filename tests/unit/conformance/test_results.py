@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+
 from conformance.profile import Profile, profiles_of
 from conformance.results import Outcome, read
-from conformance.table import Explanations, Facts, as_json, last_line, page, results_of
+from conformance.table import (
+    Explanations,
+    Facts,
+    as_json,
+    last_line,
+    other_run,
+    page,
+    results_of,
+)
 
 OUTPUT = """\
 === RUN   TestConformance
@@ -105,3 +115,11 @@ def test_the_page_explains_what_did_not_pass() -> None:
     assert "| HTTPRouteWeight | core | failed | 2.2 | failed: Requests |" in text
     assert "| ListenerSetHTTPRouting | extended | skipped | 0.0 | Not yet. |" in text
     assert b'"failed": [' in as_json(FACTS, found)
+
+
+def test_page_tells_of_runs_against_other_crds() -> None:
+    results = read(OUTPUT.splitlines()).results
+    other = other_run(msgspec.structs.replace(FACTS, crds="v9.9.9"), results)
+    assert (other.passed, other.failed) == (1, ("HTTPRouteWeight",))
+    text = page(FACTS, [], Explanations(tests={}, features={}), [other])
+    assert "| v9.9.9 | 2026-01-01 | 1 | HTTPRouteWeight | ListenerSetHTTP" in text
