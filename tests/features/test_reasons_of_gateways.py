@@ -1,6 +1,6 @@
 """Every reason of GatewayClasses, Gateways, ListenerSets and their listeners, provoked.
 
-The list of them is gateway.md's, §5.4, and that of GEP-5224.
+The list of them is gateway.md's, §5.4, and those of GEP-5093 and GEP-5224.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_set_status import Surroundings, listener_set_status
 from penstock.gatewayapi.merged import merged
 from penstock.gatewayapi.resources import Gateway
-from penstock.gatewayapi.versions import BUNDLE_VERSION
+from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL
 from penstock.meta.conditions import Condition
 from support import objects
 from support.pki import issue, tls_secret_raw
@@ -77,8 +77,8 @@ def class_(name: str = "c", **spec: object) -> Thing:
     return raw("GatewayClass", name, body, "", generation=2)
 
 
-def crd(version: str, kind: str = "gateways") -> Thing:
-    notes = {BUNDLE_VERSION: version} if version else {}
+def crd(version: str, kind: str = "gateways", channel: str = "standard") -> Thing:
+    notes = {BUNDLE_VERSION: version, CHANNEL: channel} if version else {}
     name = f"{kind}.gateway.networking.k8s.io"
     return objects.made(
         {
@@ -87,6 +87,10 @@ def crd(version: str, kind: str = "gateways") -> Thing:
             "metadata": {"name": name, "annotations": notes},
         }
     )
+
+
+WITH_ROUTABILITY = crd("v1.7.0", channel="experimental")
+INSIDE: Json = {"routability": "Cluster"}
 
 
 def added(*listeners: Json, name: str = "set", namespace: str = "shop", **spec: object) -> Thing:
@@ -152,6 +156,14 @@ GATEWAYS = (
     case("an address outside of the pool is not usable",
          "Gateway Programmed False AddressNotUsable",
          gw(addresses=[{"value": "198.51.100.1"}]), NODE, settings=POOL),
+    case("an address from inside only cannot be had",
+         "Gateway Programmed False AddressNotAssigned", gw(addresses=[INSIDE])),
+    case("none of the addresses is assigned", "Gateway AddressesAssigned False NotAssigned",
+         gw(addresses=[INSIDE])),
+    case("one of two addresses is assigned", "Gateway AddressesAssigned False PartiallyAssigned",
+         gw(addresses=[INSIDE, {}])),
+    case("all addresses are assigned", "Gateway AddressesAssigned True AddressesAssigned",
+         gw(), WITH_ROUTABILITY),
     case("a client certificate that is there is resolved",
          "Gateway ResolvedRefs True ResolvedRefs",
          gw(tls={"backend": {"clientCertificateRef": {"name": "cert"}}}), secret()),
@@ -305,6 +317,8 @@ LISTED = {
         Programmed True Programmed
         Programmed False Invalid Pending NoResources AddressNotAssigned AddressNotUsable
         Programmed Unknown Pending
+        AddressesAssigned True AddressesAssigned
+        AddressesAssigned False PartiallyAssigned NotAssigned
         ResolvedRefs True ResolvedRefs
         ResolvedRefs False RefNotPermitted InvalidClientCertificateRef ListenersNotResolved
         InsecureFrontendValidationMode True ConfigurationChanged""",

@@ -292,7 +292,8 @@ def gateways() -> st.SearchStrategy[Object | Broken]:
     """
     hosts = st.sampled_from([None, "a.test", "*.test"])
     streams = st.lists(st.sampled_from(sorted(STREAM_LISTENERS)), unique=True, max_size=3)
-    return st.builds(_gateway, hosts, _secure, streams, _asking)
+    reaches = st.lists(st.sampled_from(["", "Cluster"]), max_size=2)
+    return st.builds(_gateway, hosts, _secure, streams, _asking, reaches)
 
 
 _asking = st.dictionaries(
@@ -324,6 +325,7 @@ def _gateway(
     secure: list[tuple[str | None, str, str]],
     streams: list[str],
     asking: dict[str, list[tuple[str, str]]],
+    reaches: list[str],
 ) -> Object | Broken:
     listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
     listeners += ({"name": name, **STREAM_LISTENERS[name]} for name in streams)
@@ -337,7 +339,7 @@ def _gateway(
     for one in listeners:
         if one["name"] in asking:
             one["filters"] = _filters(asking[one["name"]])
-    return objects.gateway("gw", listeners)
+    return objects.gateway("gw", listeners, addresses=[{"routability": reach} for reach in reaches])
 
 
 def secrets(place: tuple[str, int]) -> st.SearchStrategy[Object | Broken]:

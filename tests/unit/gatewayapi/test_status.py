@@ -12,6 +12,7 @@ from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.listener_tls import ListenerCertificates, UnusableRef
 from penstock.gatewayapi.listeners import ListenerStatus, conflicts, gateway_fault
 from penstock.gatewayapi.merged import merged, tls_of
+from penstock.gatewayapi.requested_addresses import AssignedAddress
 from penstock.gatewayapi.resources import Gateway, RouteGroupKind
 from penstock.gatewayapi.status import (
     GatewayStatus,
@@ -90,7 +91,7 @@ def test_http_listener_is_accepted_and_programmed() -> None:
     status = status_of(gateway(listener()), attached_routes={"http": 4})
     assert state(status, "Accepted") == (True, "Accepted")
     assert state(status, "Programmed") == (True, "Programmed")
-    assert status.addresses == (ADDRESS,)
+    assert status.addresses == (AssignedAddress(ADDRESS),)
     (one,) = status.listeners
     assert (one.name, one.attached_routes) == ("http", 4)
     assert one.supported_kinds == SERVED["HTTP"]
@@ -331,7 +332,6 @@ def test_conflicting_listeners_have_no_winner() -> None:
         ({"addresses": [{"type": "Hostname", "value": "a.test"}]}, "UnsupportedAddress"),
         ({"addresses": [{"type": "a.test/x", "value": "y"}]}, "UnsupportedAddress"),
         ({"addresses": [{"value": "nonsense"}]}, "UnsupportedAddress"),
-        ({"addresses": [{"routability": "Cluster"}]}, "UnsupportedAddress"),
         (
             {"infrastructure": {"parametersRef": {"group": "", "kind": "K", "name": "n"}}},
             "InvalidParameters",

@@ -87,5 +87,14 @@ SUPPORTED_FEATURES = tuple(
     sorted({*CORE, *GATEWAY, *BACKEND_TLS, *HTTP_ROUTE, *GRPC_ROUTE, *TLS_ROUTE})
 )
 """Of a GatewayClass, in the order that the API asks for."""
+ROUTABILITY = "GatewayAddressRoutability"
+"""Only said where the API server keeps what it asks for."""
+
+
+def supported_features(*, routability: bool) -> tuple[str, ...]:
+    """Return what a GatewayClass says; *routability* is whether addresses have one."""
+    return tuple(sorted((*SUPPORTED_FEATURES, ROUTABILITY))) if routability else SUPPORTED_FEATURES
+
+
 MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))
 """Of an XMesh, in the same order. It and a GatewayClass say nothing about each other."""

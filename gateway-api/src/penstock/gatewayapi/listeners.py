@@ -27,6 +27,7 @@ from penstock.gatewayapi.listener_tls import (
     is_https,
     terminates_tls,
 )
+from penstock.gatewayapi.requested_addresses import out_of_reach, requested
 from penstock.gatewayapi.resources import (
     GatewaySpec,
     GatewaySpecAddress,
@@ -41,6 +42,7 @@ PROTOCOL_CONFLICT = "ProtocolConflict"
 
 OVERLAPPING = "OverlappingTLSConfig"
 INVALID_PARAMETERS = "InvalidParameters"
+UNSUPPORTED_ADDRESS = "UnsupportedAddress"
 UNSUPPORTED_FILTER = "UnsupportedValue"
 PORT_UNAVAILABLE, TOO_MANY = "PortUnavailable", "TooManyListeners"
 CERTIFICATE_NOT_VALID = "CertificateNotValid"
@@ -126,7 +128,9 @@ def gateway_fault(spec: GatewaySpec) -> Reason | None:
     for index, address in enumerate(spec.addresses):
         text = _address_fault(address)
         if text:
-            return Reason("UnsupportedAddress", f"addresses[{index}]: {text}")
+            return Reason(UNSUPPORTED_ADDRESS, f"addresses[{index}]: {text}")
+    if spec.addresses and not requested(spec):
+        return Reason(UNSUPPORTED_ADDRESS, "; ".join(map(str, out_of_reach(spec))))
     return None
 
 
@@ -242,8 +246,6 @@ def _of_tls(
 def _address_fault(address: GatewaySpecAddress) -> str:
     if address.type != "IPAddress":
         return f"type {address.type} is not supported; use IPAddress"
-    if address.routability:
-        return f"routability {address.routability} is not supported"
     try:
         ipaddress.ip_address(address.value or "::")
     except ValueError:

@@ -6,7 +6,6 @@ acknowledged is an argument; times of transition belong to whoever writes a stat
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,12 +19,21 @@ from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_tls import ClientCertificate
 from penstock.gatewayapi.listeners import (
     INVALID_PARAMETERS,
+    UNSUPPORTED_ADDRESS,
     ListenerStatus,
     Reason,
     Tls,
     conflicts,
     gateway_fault,
     listener_status,
+)
+from penstock.gatewayapi.requested_addresses import (
+    Assigned,
+    AssignedAddress,
+    addresses_assigned,
+    assigned,
+    missing,
+    out_of_reach,
 )
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
@@ -41,8 +49,8 @@ NO_RESOURCES = "NoResources"
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Gateway.status."""
 
-    addresses: tuple[str, ...]
-    """IP addresses and names, sorted as assigned."""
+    addresses: tuple[AssignedAddress, ...]
+    """In the order in which they are asked for, or assigned."""
     conditions: tuple[Condition, ...]
     listeners: tuple[ListenerStatus, ...]
 
@@ -119,6 +127,7 @@ def gateway_status(
     clients: ClientChecks = NO_CHECKS,
     shown: ClientCertificate | None = None,
     outer: Reason | None = None,
+    tells_assigned: bool = False,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
@@ -134,6 +143,7 @@ def gateway_status(
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
         outer: why no Gateway of its class is accepted.
+        tells_assigned: whether to say if it has the addresses that it asks for.
     """
     conflicting = conflicts(gateway.spec.listeners)
     fault = outer or gateway_fault(gateway.spec)
@@ -153,19 +163,36 @@ def gateway_status(
         for one in gateway.spec.listeners
     )
     accepted = _gateway_accepted(gateway, listeners, fault)
+    has = assigned(gateway.spec, addresses)
     if accepted.status and address_fault is None:
-        address_fault = _address_fault(gateway, addresses)
+        address_fault = _address_fault(gateway, has)
     programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
     return GatewayStatus(
-        addresses=tuple(addresses),
+        addresses=has.addresses,
         conditions=(
             accepted,
             programmed,
+            *_addresses_assigned(gateway, accepted, has, address_fault, told=tells_assigned),
             *_insecure(gateway, clients),
             *_resolved_refs(gateway, shown, listeners),
         ),
         listeners=listeners,
     )
+
+
+def _addresses_assigned(
+    gateway: Gateway,
+    accepted: Condition,
+    has: Assigned,
+    address_fault: Reason | None,
+    *,
+    told: bool,
+) -> Iterator[Condition]:
+    """Yield whether a Gateway has its addresses, where somebody asks for that."""
+    lost = out_of_reach(gateway.spec)
+    if (told and accepted.status) or lost:
+        why_not = "" if address_fault is None else address_fault.message
+        yield addresses_assigned(gateway, has, why_not)
 
 
 def _insecure(gateway: Gateway, clients: ClientChecks) -> Iterator[Condition]:
@@ -257,7 +284,9 @@ def _gateway_programmed(
 ) -> Condition:
     generation = gateway.metadata.generation
     if not accepted.status:
-        return fails("Programmed", "Invalid", generation, accepted.message)
+        lost = accepted.reason == UNSUPPORTED_ADDRESS and out_of_reach(gateway.spec)
+        reason = ADDRESS_NOT_ASSIGNED if lost else "Invalid"
+        return fails("Programmed", reason, generation, accepted.message)
     if address_fault is not None:
         return fails("Programmed", address_fault.reason, generation, address_fault.message)
     if len(_names_without(listeners, "Programmed")) == len(listeners):
@@ -267,21 +296,15 @@ def _gateway_programmed(
     return holds("Programmed", "Programmed", generation)
 
 
-def _address_fault(gateway: Gateway, addresses: Sequence[str]) -> Reason | None:
-    have = {_parsed(one) for one in addresses}
-    wanted = (one.value for one in gateway.spec.addresses if one.value)
-    unusable = sorted(one for one in wanted if ipaddress.ip_address(one) not in have)
+def _address_fault(gateway: Gateway, has: Assigned) -> Reason | None:
+    """Return why a Gateway is not served as it asks for; what it is left without is no reason."""
+    unusable = missing(gateway.spec, has)
     if unusable:
         return Reason(ADDRESS_NOT_USABLE, f"{', '.join(unusable)} cannot be used here")
-    return None if addresses else Reason(ADDRESS_NOT_ASSIGNED, "there is no address")
-
-
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an IP address, None if it is a name."""
-    try:
-        return ipaddress.ip_address(address)
-    except ValueError:
+    if has.addresses:
         return None
+    text = "; ".join(map(str, has.lacking)) or "there is no address"
+    return Reason(ADDRESS_NOT_ASSIGNED, text)
 
 
 def _reason(listener: ListenerStatus, condition: str) -> str:

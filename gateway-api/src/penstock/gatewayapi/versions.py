@@ -7,16 +7,25 @@ its release in an annotation; unknown ones may be served as far as possible.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.meta.conditions import Condition
 
 BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
+CHANNEL = "gateway.networking.k8s.io/channel"
+GATEWAYS_CRD = "gateways.gateway.networking.k8s.io"
 GROUPS = ("gateway.networking.k8s.io", "gateway.networking.x-k8s.io")
 OLDEST, NEWEST = (1, 1), (1, 7)
 """Major and minor; what lies between is understood in full."""
+_WITH_ROUTABILITY = (1, 7)
 SUPPORTED_VERSION, UNSUPPORTED_VERSION = "SupportedVersion", "UnsupportedVersion"
+
+
+def has_routability(annotations: Mapping[str, str]) -> bool:
+    """Return whether the addresses of a Gateway have a `routability`, by what its CRD notes."""
+    release = release_of(annotations.get(BUNDLE_VERSION, ""))
+    return annotations.get(CHANNEL) == "experimental" and release >= _WITH_ROUTABILITY
 
 
 def release_of(text: str) -> tuple[int, ...]:

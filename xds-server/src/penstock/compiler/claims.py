@@ -20,6 +20,7 @@ from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.core.ranges import AddressRanges
 from penstock.gatewayapi.generated import is_generated
+from penstock.gatewayapi.requested_addresses import requested, wanted
 from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, ObjectRef
 
@@ -100,12 +101,12 @@ def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
     gateway = ours(db, name)
     if gateway is None or fault_of(db, name) is not None:
         return None
-    wanted = tuple(one.value for one in gateway.spec.addresses if one.value)
+    asked = wanted(gateway.spec)
     return Claim(
         by=gateway.ref,
         since=gateway.metadata.creation_timestamp,
-        wanted=wanted,
-        any_more=len(wanted) < max(1, len(gateway.spec.addresses)),
+        wanted=asked,
+        any_more=len(asked) < max(1, len(requested(gateway.spec))),
         held=db.held.get(name) or (),
     )
 

@@ -16,6 +16,7 @@ from penstock.compiler.merged_listeners import placed_listeners, served_listener
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.listeners import PORT_UNAVAILABLE, Reason
+from penstock.gatewayapi.requested_addresses import wanted
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE, NO_RESOURCES
 from penstock.incremental.query import query
@@ -61,8 +62,7 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
 def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> ReachedAt:
     addresses = tuple(sorted({place.address for place in found}, key=_number))
     known = frozenset(map(_number, addresses))
-    wanted = (one.value for one in gateway.spec.addresses if one.value)
-    strange = [one for one in wanted if _number(one) not in known]
+    strange = [one for one in wanted(gateway.spec) if _number(one) not in known]
     fault = None
     if strange:
         text = f"{', '.join(strange)}: Gateways here have the addresses of the nodes"
@@ -86,8 +86,7 @@ def _at_load_balancer(db: Database, gateway: Gateway) -> ReachedAt:
     entries = found.status.load_balancer.ingress if found is not None else ()
     addresses = tuple(dict.fromkeys(text for one in entries if (text := one.ip or one.hostname)))
     known = frozenset(_number(one) for one in addresses if is_ip(one))
-    wanted = [one.value for one in gateway.spec.addresses if one.value]
-    lacking = [one for one in wanted if _number(one) not in known]
+    lacking = [one for one in wanted(gateway.spec) if _number(one) not in known]
     fault = None
     if about is None or found is None:
         text = name_taken(db, gateway.key) or "its Service is not there yet"

@@ -7,7 +7,7 @@ from penstock.compiler.indexes import ALL
 from penstock.gatewayapi.listeners import Reason, gateway_fault
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
-from penstock.gatewayapi.versions import BUNDLE_VERSION
+from penstock.gatewayapi.versions import BUNDLE_VERSION, GATEWAYS_CRD, has_routability
 from penstock.incremental.query import query
 from penstock.ingress.derive import ENTRY_CLASS
 from penstock.meta.names import NamespacedName
@@ -48,6 +48,13 @@ def fault_of(db: Database, name: NamespacedName) -> Reason | None:
     if gateway is None:
         return None
     return fault_of_class(db, gateway.spec.gateway_class_name) or gateway_fault(gateway.spec)
+
+
+@query
+def knows_routability(db: Database, _: object) -> bool:
+    """Tell whether the API server keeps what is said of the reach of addresses."""
+    crd = db.crds.get(NamespacedName("", GATEWAYS_CRD))
+    return crd is not None and has_routability(crd.metadata.annotations)
 
 
 @query

@@ -42,6 +42,7 @@ from penstock.gatewayapi.generated import (
     ports_of,
     service_name,
 )
+from penstock.gatewayapi.requested_addresses import wanted
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.annotations import options
@@ -178,7 +179,7 @@ def _infrastructure(db: Database, gateway: Gateway) -> GatewayInfrastructure | N
 
 def wanted_address(gateway: Gateway) -> str:
     """Return the address that a load balancer is asked for, "" for any: it can have one only."""
-    return next((one.value for one in gateway.spec.addresses if one.value), "")
+    return next(iter(wanted(gateway.spec)), "")
 
 
 @query

@@ -32,6 +32,7 @@ from penstock.gatewayapi.faults import Fault
 from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.listener_filters import reason_of, unresolved
 from penstock.gatewayapi.listener_tls import ListenerCertificates
+from penstock.gatewayapi.requested_addresses import out_of_reach
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import problems as shadow_problems
@@ -170,6 +171,8 @@ def _of_gateway(db: Database, gateway: Gateway) -> Iterator[Problem]:
                 f"spec.listeners[{index}]", text, "the listener is not served", Severity.WARNING
             )
     yield from _of_options(gateway)
+    for one in out_of_reach(gateway.spec):
+        yield Problem(one.path, one.message, "there is no such address", Severity.WARNING)
     for bad in _failing(status.conditions)[:1] if not status.listeners else ():
         yield Problem("spec", f"{bad.reason}: {bad.message}", "", Severity.WARNING)
 

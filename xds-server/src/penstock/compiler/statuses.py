@@ -21,7 +21,13 @@ from penstock.compiler.certificates import (
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import is_ip, reached_at
-from penstock.compiler.gateway_classes import crd_versions, fault_of_class, is_our_gateway, ours
+from penstock.compiler.gateway_classes import (
+    crd_versions,
+    fault_of_class,
+    is_our_gateway,
+    knows_routability,
+    ours,
+)
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.listener_filters import asked_of_gateway
@@ -51,7 +57,7 @@ from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.conditions import fails
 from penstock.gatewayapi.external_backend_kind import XBackend
-from penstock.gatewayapi.features import MESH_FEATURES, SUPPORTED_FEATURES
+from penstock.gatewayapi.features import MESH_FEATURES, supported_features
 from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
@@ -63,6 +69,7 @@ from penstock.gatewayapi.listener_set_status import (
 from penstock.gatewayapi.listeners import ListenerStatus
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
+from penstock.gatewayapi.requested_addresses import AssignedAddress
 from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewaySpec
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import condition as shadowed
@@ -119,7 +126,7 @@ def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | Non
     else:
         versions = crd_versions.once(db, None)
         is_served, conditions = is_ours(thing), gateway_class_conditions(thing, versions)
-        features = SUPPORTED_FEATURES
+        features = supported_features(routability=knows_routability.once(db, None))
     if not is_served:
         return None
     return {
@@ -285,6 +292,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
     if ours.once(db, thing.key) is None:
         return None
     at, said = reached_at.once(db, thing.key), acknowledged(thing.ref)
+    told = knows_routability.once(db, None)
     status = gateway_status(
         thing,
         attached_routes=attached_routes.once(db, thing.key),
@@ -297,18 +305,22 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
         outer=fault_of_class.once(db, thing.spec.gateway_class_name),
+        tells_assigned=told,
     )
     return {
-        "addresses": [
-            {"type": "IPAddress" if is_ip(one) else "Hostname", "value": one}
-            for one in status.addresses
-        ],
+        "addresses": [_address(one, told=told) for one in status.addresses],
         "conditions": _with_acknowledged(
             (*status.conditions, *_unnamed(db, thing)), thing, acknowledged
         ),
         "listeners": _listeners(status.listeners),
         "attachedListenerSets": accepted_sets.once(db, thing.key),
     }
+
+
+def _address(one: AssignedAddress, *, told: bool) -> dict[str, Any]:
+    """Return an entry of Gateway.status.addresses, with its routability if that is *told*."""
+    entry = {"type": "IPAddress" if is_ip(one.value) else "Hostname", "value": one.value}
+    return entry | ({"routability": one.routability} if told or one.routability else {})
 
 
 def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:

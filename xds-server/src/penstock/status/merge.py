@@ -16,7 +16,7 @@ LONGEST_MESSAGE = 32768
 """Characters; metav1.Condition.message."""
 OURS = frozenset(
     {
-        "Accepted", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
+        "Accepted", "AddressesAssigned", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
         "InsecureFrontendValidationMode", "Overlapped", "OverlappingTLSConfig", "PartiallyInvalid",
         "Programmed", "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
         "penstock.dev/ServiceGenerated",
