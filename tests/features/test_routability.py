@@ -98,9 +98,7 @@ def test_what_it_has_besides_is_served_and_the_rest_is_named(settings: Settings)
     assert problem.path == "spec.addresses[0]"
 
 
-def test_where_the_server_keeps_it_every_address_says_its_reach_and_the_class_that_it_does() -> (
-    None
-):
+def test_where_the_server_keeps_it_addresses_say_their_reach_and_the_class_says_so() -> None:
     one = objects.gateway("gw", addresses=[{"routability": SENTINEL}])
     other = objects.gateway("other")
     compiler = compiled(one, other, crd())

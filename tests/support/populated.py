@@ -292,7 +292,7 @@ def gateways() -> st.SearchStrategy[Object | Broken]:
     """
     hosts = st.sampled_from([None, "a.test", "*.test"])
     streams = st.lists(st.sampled_from(sorted(STREAM_LISTENERS)), unique=True, max_size=3)
-    reaches = st.lists(st.sampled_from(["", "Cluster"]), max_size=2)
+    reaches = st.sampled_from([[], [], [], [""], ["Cluster", ""], ["Cluster"]])
     return st.builds(_gateway, hosts, _secure, streams, _asking, reaches)
 
 

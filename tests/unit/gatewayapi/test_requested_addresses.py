@@ -81,19 +81,19 @@ def test_an_address_out_of_reach_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "there", "status", "reason"),
+    ("given", "there", "said"),
     [
-        ([], [ONE], True, "AddressesAssigned"),
-        ([{}], [ONE], True, "AddressesAssigned"),
-        ([{}, CLUSTER], [ONE], False, "PartiallyAssigned"),
-        ([CLUSTER], [ONE], False, "NotAssigned"),
-        ([], [], False, "NotAssigned"),
+        ([], [ONE], (True, "AddressesAssigned")),
+        ([{}], [ONE], (True, "AddressesAssigned")),
+        ([{}, CLUSTER], [ONE], (False, "PartiallyAssigned")),
+        ([CLUSTER], [ONE], (False, "NotAssigned")),
+        ([], [], (False, "NotAssigned")),
     ],
 )
 def test_the_condition_says_whether_all_some_or_none_are_there(
-    given: list[dict[str, Any]], there: list[str], status: bool, reason: str
+    given: list[dict[str, Any]], there: list[str], said: tuple[bool, str]
 ) -> None:
     one = gateway(*given)
-    said = addresses_assigned(one, assigned(one.spec, there), "the pool is used up")
-    assert (said.status, said.reason) == (status, reason)
-    assert bool(said.message) is not status
+    made = addresses_assigned(one, assigned(one.spec, there), "the pool is used up")
+    assert (made.status, made.reason) == said
+    assert bool(made.message) is not made.status
