@@ -10,6 +10,7 @@ from penstock.compiler.compile import Compiler
 from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of
+from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.requested_addresses import SENTINEL
 from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL, GATEWAYS_CRD
@@ -121,3 +122,13 @@ def test_where_it_would_be_left_out_nothing_is_said_of_it(older: tuple[Object, .
     assert "AddressesAssigned" not in status["conditions"]
     features = told(compiler, CLASS)["supportedFeatures"]
     assert {"name": "GatewayAddressRoutability"} not in features
+
+
+def test_with_a_crd_that_has_it_the_statuses_that_tell_it_are_looked_at_again() -> None:
+    one = objects.gateway("gw")
+    compiler = compiled(one, crd("v1.6.3"))
+    for thing in (one, CLASS):
+        compiler.statuses.follow(thing.ref)
+    compiler.statuses.take()
+    compiler.apply([Event(EventType.MODIFIED, crd())])
+    assert set(compiler.statuses.take()) == {one.ref, CLASS.ref}

@@ -17,7 +17,7 @@ from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
-from penstock.compiler.gateway_classes import crd_versions, fault_of, ours
+from penstock.compiler.gateway_classes import crd_versions, fault_of, knows_routability, ours
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.ingresses import ingress_status
@@ -68,6 +68,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     shown: ClientCertificate | None
     fault: Reason | None
     asked: dict[str, Asked]
+    knows_routability: bool
 
 
 @query
@@ -85,13 +86,14 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         client_certificate(db, name),
         fault_of(db, name),
         asked_of_gateway(db, name),
+        knows_routability(db, None),
     )
 
 
 @query
-def class_basis(db: Database, _: NamespacedName) -> frozenset[str]:
+def class_basis(db: Database, _: NamespacedName) -> tuple[frozenset[str], bool]:
     """Return what the status of a GatewayClass is made of."""
-    return crd_versions(db, None)
+    return crd_versions(db, None), knows_routability(db, None)
 
 
 @query
