@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import msgspec
 from aiohttp import web
+
 from penstock.pb.opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from penstock.pb.opentelemetry.proto.common.v1 import common_pb2
-
 from support.compiled_envoy import Place
 from support.real_envoy import eventually
 
