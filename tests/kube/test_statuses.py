@@ -578,3 +578,37 @@ async def test_what_is_wrong_with_an_ingress_is_told_by_events(api: KubeApi) -> 
     finally:
         for raw in made:
             api.delete(raw)
+
+
+async def test_an_xbackend_says_which_services_have_routes_to_its_pods(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    named = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x"}
+    route_: dict[str, Any] = route({"group": "", "kind": "Service", "name": "b"})
+    route_ |= {"metadata": {"name": "to-pods", "namespace": "status"}}
+    route_["spec"]["rules"] = [{"backendRefs": [named]}]
+    labels = {"matchLabels": {"app": "nobody"}}
+    selecting = {"type": "EndpointSelector", "endpointSelector": labels, "port": {"number": 80}}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "b", "namespace": "status"},
+        "spec": {"ports": [{"name": "http", "port": 80}]},
+    }
+    made = [route_, of_x("XBackend", selecting), service]
+    for raw in made:
+        api.delete(raw)
+        api.apply(raw)
+    try:
+        async with replica(api):
+            await settled(api, *objects, route_)
+            await eventually(lambda: get(api, made[1]).get("status"))
+            (at_service,) = get(api, made[1])["status"]["ancestors"]
+            ref = {"group": "", "kind": "Service", "name": "b", "namespace": "status"}
+            assert at_service["ancestorRef"] == ref
+            assert conditions(at_service) == {"Accepted": "True", "ResolvedRefs": "True"}
+            (accepted, _) = at_service["conditions"]
+            assert accepted["message"] == "no pod with these labels is ready"
+    finally:
+        for raw in made:
+            api.delete(raw)
