@@ -43,6 +43,8 @@ from penstock.xds.verdict import Accepted, Rejection
 from support.real_envoy import RealEnvoy, backend, eventually, running_envoy
 
 CARES = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+AT_ONCE = ("--drain-time-s", "1", "--drain-strategy", "immediate")
+"""What is removed is soon gone."""
 ADS: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 _ = (router_pb2, http_connection_manager_pb2)  # known to json_format
 ROUTE = Origin(ObjectRef("HTTPRoute", "shop", "orders"), "spec.rules[0]")
@@ -207,7 +209,7 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     async with backend(folder, "one") as lab.one, backend(folder, "two") as lab.two:
         await lab.serve()
         try:
-            async with running_envoy(folder) as lab.envoy:
+            async with running_envoy(folder, *AT_ONCE) as lab.envoy:
                 yield lab
         finally:
             await lab.server.stop()
@@ -325,6 +327,21 @@ async def test_a_name_that_nobody_answers_for_keeps_no_other_cluster_waiting(lab
         await lab.answers("/b/x", (200, "two"))
         assert asyncio.get_running_loop().time() - before < 5.0  # else: 20 s
     assert lab.recorder.rejections == {}
+
+
+async def test_a_listener_that_comes_when_there_was_none_for_a_while_has_routes(lab: Lab) -> None:
+    lab.start()
+    await lab.answers("/a/x", (200, "one"))
+    front = listener(lab.folder)
+    lab.change(remove=(front.key,))
+
+    async def is_gone() -> bool:
+        there = await lab.envoy.stats("listener_manager.total_listeners")
+        return not any(there.values())
+
+    await eventually(is_gone)
+    lab.change(front)
+    await lab.answers("/a/x", (200, "one"))
 
 
 async def test_one_poisoned_scope_of_twenty_harms_no_other(lab: Lab) -> None:

@@ -96,13 +96,13 @@ class RealEnvoy:
 
 
 @contextlib.asynccontextmanager
-async def running_envoy(folder: Path) -> AsyncGenerator[RealEnvoy]:
+async def running_envoy(folder: Path, *arguments: str) -> AsyncGenerator[RealEnvoy]:
     config = folder / "bootstrap.json"
     config.write_text(json.dumps(bootstrap(folder)))
     with (folder / "envoy.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             envoy_binary(), "-c", config, "--disable-hot-restart", "--concurrency", "1",
-            "-l", "warning", stdout=log, stderr=log,
+            "-l", "warning", *arguments, stdout=log, stderr=log,
         )  # fmt: skip
         try:
             envoy = RealEnvoy(folder)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from google.protobuf.message import Message
 
+from penstock.agent import node_ads
 from penstock.agent.config import Config
 from penstock.agent.envoy_process import ProcessRecord
 from penstock.envoy.http_connection_manager import Manager, connection_manager
@@ -267,6 +268,31 @@ async def test_a_refused_listener_is_served_as_it_was_after_envoy_is_killed(
             return said is not None and said.rejected_version == state["intended"]
 
         await until(told)
+
+
+async def test_a_port_that_is_free_again_is_a_listener_s_without_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_ads, "RETRY_SECONDS", 0.2)
+    port = free_port()
+    async with controller(tmp_path) as source, running_agent(config(tmp_path, drain=0.1)):
+
+        async def refused() -> bool:
+            report = source.reports.get(("Listener", "gateway/front"))
+            return report is not None and "cannot bind" in report.detail
+
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            source.send(scope("hello"), listener(port))
+            await until(refused)
+        await serves(port, "hello")
+
+        async def in_force() -> bool:
+            report = source.reports["Listener", "gateway/front"]
+            return bool(report.version) and not report.detail
+
+        await until(in_force)
 
 
 async def test_what_the_controller_takes_back_is_gone(tmp_path: Path) -> None:

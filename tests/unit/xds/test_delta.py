@@ -335,6 +335,38 @@ def test_returning_envoy_with_a_new_cluster_gets_endpoints_that_it_has() -> None
     assert talk.sends() == [("ClusterLoadAssignment", ["a"], [])]
 
 
+def listener(name: str) -> Resource:
+    return make_resource(types.LISTENER, name, b"1")
+
+
+def test_scopes_follow_a_new_listener_where_there_is_none_of_a_pod() -> None:
+    talk = Dialogue(listener("gateway/a/b/80"), scope("s"), scope("t"))
+    talk.ask(types.LISTENER)
+    talk.ask(types.SCOPE)
+    talk.settle()
+    assert talk.settle() == []
+    for name in ("gateway/a/b/81", "u1/egress"):
+        talk.change(listener(name))
+        sent: list[Message] = [
+            ("Listener", [name], []),
+            ("ScopedRouteConfiguration", ["s", "t"], []),
+        ]
+        assert talk.settle() == sent
+    talk.change(listener("u2/egress"))
+    assert talk.settle() == [("Listener", ["u2/egress"], [])]
+    talk.change(make_resource(types.LISTENER, "u1/egress", b"2"))
+    assert talk.settle() == [("Listener", ["u1/egress"], [])]
+
+
+def test_agent_does_not_get_scopes_again() -> None:
+    talk = Dialogue(scope("s"))
+    for type_url in (types.ENDPOINTS, types.LISTENER, types.SCOPE):
+        talk.ask(type_url, "*")
+    talk.settle()
+    talk.change(listener("gateway/a/b/80"))
+    assert talk.settle() == [("Listener", ["gateway/a/b/80"], [])]
+
+
 def test_agent_does_not_get_endpoints_again() -> None:
     talk = Dialogue(cluster("a"), endpoints("a"))
     talk.ask(types.CLUSTER, "*")

@@ -199,7 +199,7 @@ class Agent:
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         parts: list[Coroutine[Any, Any, None]] = [
             self._store.run(), self._pipeline.run(), self._controller.run(), self._serve_envoy(),
-            *self._node.parts(self._ready),
+            self._ads.run(), *self._node.parts(self._ready),
         ]  # fmt: skip
         if self._sweeper is not None:
             parts.append(self._sweeper.run())

@@ -26,6 +26,8 @@ from penstock.xds.verdict import Accepted, Rejection, Verdict
 CLOSE_SECONDS = 5.0
 FRESH_SECONDS = 0.02
 """For how long the list of active listeners may be used again."""
+_NO_ROOM = "cannot bind"
+"""What Envoy says of a listener when somebody else has the port."""
 
 
 def empty_runtime() -> Resource:
@@ -121,6 +123,21 @@ class EnvoyView:
         for key in _listeners_of(uid):
             self._accepted.pop(key, None)
             self._rejections.pop(key, None)
+
+    def offer_again(self) -> tuple[ResourceName, ...]:
+        """Serve listeners for whose port there was no room as they are meant, and return them.
+
+        In pods that is not tried: see `penstock.agent.hindrance`.
+        """
+        refused = tuple(
+            key
+            for key, rejection in self._rejections.items()
+            if key.type_url == types.LISTENER
+            and not pod_of(key.name)
+            and _NO_ROOM in rejection.detail
+        )
+        self._store.apply(self._node, Delta(tuple(map(self._intended.__getitem__, refused))))
+        return refused
 
     def on_connect(self) -> None:
         """Forget what Envoy runs: a new stream says it."""

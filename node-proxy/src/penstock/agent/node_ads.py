@@ -21,6 +21,8 @@ from penstock.xds.verdict import Accepted, Cleared, Rejection
 
 ENVOY_SECONDS = 10.0
 """How long controllers may wait for the word of an Envoy that starts or comes back."""
+RETRY_SECONDS = 30.0
+"""After which it is looked whether a port of a Gateway is free."""
 
 
 class NodeAds(NoHooks):
@@ -37,7 +39,9 @@ class NodeAds(NoHooks):
     ) -> None:
         """Serve the snapshot of *node* in *store*, which *view* fills."""
         self._node = node
+        self._store = store
         self._view = view
+        self._clock = clock
         self._verdicts = EnvoyVerdicts(patience=ENVOY_SECONDS)
         self._stream: DeltaStream | None = None
         self._heard = asyncio.Event()
@@ -55,6 +59,16 @@ class NodeAds(NoHooks):
     async def stop(self) -> None:
         """End the streams; Envoy keeps what it has."""
         await self._server.stop()
+
+    async def run(self) -> None:
+        """Until cancelled: offer listeners again that somebody else's socket was in the way of."""
+        while True:
+            await self._clock.sleep(RETRY_SECONDS)
+            refused = self._view.offer_again()
+            if self._stream is not None:
+                for key in refused:
+                    self._stream.retry(key)
+                self._store.look_again(self._node)
 
     def reports(self) -> AsyncIterator[node_pb2.NodeReport]:
         """Return what is in force here, for a controller: everything, then each change."""

@@ -82,6 +82,11 @@ class SnapshotStore:
         node.complete.set()
         return changed
 
+    def look_again(self, node_id: str) -> None:
+        """Have the streams of a node look for what to send, though the snapshot is as it was."""
+        for subscriber in tuple(self._node(node_id).subscribers.values()):
+            subscriber(Delta())
+
     def apply_to_all(self, delta: Delta) -> Delta:
         """Change what every node has, also those to come; return what really changed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
+from penstock.meta.listeners import pod_of
 from penstock.xds import types
 from penstock.xds.checkpoint import Checkpoint, Difference
 from penstock.xds.deadlines import Deadlines
@@ -78,6 +79,22 @@ class Client:
         if key.type_url != types.CLUSTER:
             return True
         return all(map(self._has_endpoints, endpoints_named(resource) or (key.name,)))
+
+    @property
+    def is_envoy(self) -> bool:
+        """Return whether it asks for endpoints by name, as far as it asks: others want all."""
+        endpoints = self.subscriptions.get(types.ENDPOINTS)
+        return endpoints is None or not endpoints.wildcard
+
+    def renew_scopes(self, listeners: Subscription) -> None:
+        """Let the scopes follow a new listener, if an Envoy may have forgotten them."""
+        scopes = self.subscriptions.get(types.SCOPE)
+        if scopes is None or not self.is_envoy or any(map(pod_of, listeners.acked)):
+            return
+        for name in scopes.acked:
+            scopes.anew = True
+            scopes.forced.add(name)
+            scopes.touch(name)
 
     def should_leave(self, subscription: Subscription, name: str) -> bool:
         """Return whether the client has, or may have, what does not exist any more."""

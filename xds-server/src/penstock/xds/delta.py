@@ -21,6 +21,9 @@ What goes when:
   The same goes for a cluster whose endpoints have a name of their own, which it may share with
   others: Envoy does not ask again for what it asks for already. (Only to a client that asks for
   endpoints by name, as Envoy does.)
+* With its last listener Envoy forgets the scopes, and does not ask again when it gets another one:
+  a listener that knows no scope answers 404 to everything. So to a client that has no listener of a
+  pod, which surely reads them, all scopes are sent again after each new listener, together.
 * Removals go in responses of their own, in the order of `types.REMOVAL_ORDER`: a type waits until
   those before it have nothing left to remove, and a resource stays for as long as the client has,
   or may have, something that needs it.
@@ -308,8 +311,7 @@ class DeltaStream:
 
     def _retract(self, subscription: Subscription, sent: Sent) -> None:
         """Take back what Envoy may half hold: new clusters, and first scopes, seemingly known."""
-        endpoints = self._client.subscriptions.get(types.ENDPOINTS)
-        if endpoints is not None and endpoints.wildcard:  # not an Envoy
+        if not self._client.is_envoy:
             return
         for resource in sent.upserts:
             again = sent.overdue and self._took_back.get(resource.name) == resource.version
@@ -355,7 +357,7 @@ class DeltaStream:
         """Return the resources of one response: one that goes alone, or as many as fit."""
         together = subscription.room(alone=False, window=WINDOW)
         window = 1 if subscription.type_url == types.CLUSTER else WINDOW
-        first = subscription.type_url == types.SCOPE and subscription.untold
+        first = subscription.type_url == types.SCOPE and (subscription.untold or subscription.anew)
         always_alone = subscription.type_url in types.ALONE and not first
         if not together and not (always_alone or subscription.suspects):
             return ()
@@ -453,6 +455,8 @@ class DeltaStream:
             self._client.held.sent(resource.needs)
             if type_url == types.CLUSTER:
                 self._resend_endpoints(subscription, resource)
+            elif type_url == types.LISTENER and not subscription.may_have(resource.name):
+                self._client.renew_scopes(subscription)
             elif type_url == types.ENDPOINTS:
                 self._awaited_endpoints.discard(resource.name)
         for name in removals:

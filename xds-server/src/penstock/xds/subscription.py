@@ -34,6 +34,8 @@ class Subscription:
         self.names: set[str] = set()
         self.answer_owed = False
         """The client waits for a first response, though there may be nothing to put into it."""
+        self.anew = False
+        """The client may have forgotten everything: it is sent again, in one response."""
 
         self.acked = Held(many)
         """Name to the version that the client has."""
@@ -103,6 +105,7 @@ class Subscription:
         self.answer_owed = False
         for name, _ in _versions(sent):
             self.flying[name] = self.flying.get(name, 0) + 1
+        self.anew = self.anew and not sent.upserts
         for resource in sent.upserts:
             self.forced.discard(resource.name)
             self.impatient.discard(resource.name)
