@@ -73,6 +73,16 @@ def test_only_the_endpoints_of_that_service_are_met_with_tls() -> None:
     assert sockets(compiler) == {"10.244.0.1": "shop/one/80", "10.244.0.2": ""}
 
 
+def test_an_endpoint_of_two_services_is_met_with_tls_if_one_of_them_asks_for_it() -> None:
+    """A port speaks one or the other; Envoy knows an endpoint once."""
+    shared = objects.endpoint_slice("two", ["10.244.0.1", "10.244.0.2"])
+    compiler = world(shared, *streams.tls("one", AUTHORITY))
+    assert sockets(compiler) == {"10.244.0.1": "shop/one/80", "10.244.0.2": ""}
+    only_two = streams.route("TCPRoute", "all", [("one", 0), ("two", 1)])
+    assert changed(compiler, EventType.MODIFIED, only_two) == {"ClusterLoadAssignment"}
+    assert sockets(compiler) == {"10.244.0.1": "", "10.244.0.2": ""}
+
+
 def test_weights_and_endpoints_change_endpoints_only() -> None:
     compiler = world(*streams.tls("one", AUTHORITY))
     route = streams.route("TCPRoute", "all", [("one", 0), ("two", 7)])
