@@ -235,6 +235,17 @@ async def test_envoy_does_not_hear_of_a_pod_where_it_cannot_listen(tmp_path: Pat
     await world.pods.register(REQUEST, timeout=1)
 
 
+async def test_a_pod_that_is_waited_for_is_looked_at_again_and_again(tmp_path: Path) -> None:
+    """As one whose loopback comes up a moment after the plugin is called."""
+    world = Hindered(tmp_path)
+    waiting = asyncio.create_task(world.pods.register(REQUEST, timeout=10))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    world.in_the_way = ""
+    await waiting
+    assert world.listeners.opened == {"u1"}
+
+
 async def test_a_pod_that_was_open_is_not_looked_at_when_an_agent_starts(tmp_path: Path) -> None:
     """What listens there is Envoy, of which a new agent knows nothing yet."""
     world = Hindered(tmp_path)

@@ -268,10 +268,10 @@ class Pods:
     async def _captured(self, uid: str, seconds: float) -> None:
         reason = "Envoy's admin does not answer"
         try:
-            self.review()
             async with asyncio.timeout(seconds):
                 while missing := await self.missing(uid):
                     reason = missing
+                    self.review()
                     # Envoy does not tell when a listener is warm; all else is notified.
                     async with self._changed:
                         with contextlib.suppress(TimeoutError):
