@@ -62,6 +62,8 @@ def lint(files: Iterable[Path], form: LintFormat, crds: Path | None = None) -> i
         case LintFormat.TEXT:
             for one in findings:
                 say(str(one))
+            if not compiled.loaded.objects and not findings:
+                complain(f"no Kubernetes object in {', '.join(map(str, files))}")
             complain(f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}")
     return 1 if errors else 0
 

@@ -20,6 +20,7 @@ def migrate_ingress(files: Iterable[Path]) -> int:
 
     Returns 1 if something has no equal, else 0; each is told on standard error.
     """
+    files = tuple(files)
     loaded = compile_files(files)
     ingresses = [one for one in loaded.loaded.objects if isinstance(one, Ingress)]
     names = {one.class_name or "" for one in ingresses}
@@ -44,9 +45,13 @@ def migrate_ingress(files: Iterable[Path]) -> int:
         ).values()
     ]
     made = migrate(found)
-    say("---\n".join(yaml.safe_dump(written(one), sort_keys=False) for one in made.objects))
+    if made.objects:
+        say("---\n".join(yaml.safe_dump(written(one), sort_keys=False) for one in made.objects))
+    if not ingresses:
+        complain(f"no Ingress in {', '.join(map(str, files))}")
     for ref, problem in made.lost:
-        complain(f"{ref}: {problem}")
+        place = loaded.loaded.locate(ref, problem.path)
+        complain(f"{f'{place}: ' if place is not None else ''}{ref}: {problem}")
     for one in loaded.loaded.problems:
-        complain(str(one.problem))
+        complain(str(one))
     return 1 if made.lost or loaded.loaded.problems else 0

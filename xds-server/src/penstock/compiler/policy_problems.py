@@ -1,0 +1,87 @@
+"""Problems of policies for Services, and of grants, that show only beside other objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from penstock.compiler.backend_tls import policy_authorities, policy_state
+from penstock.compiler.backend_traffic import traffic_state
+from penstock.compiler.database import Database
+from penstock.gatewayapi.backend_tls import fault_of
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, PolicyTarget
+from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
+from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP
+from penstock.gatewayapi.resources import ReferenceGrant
+from penstock.gatewayapi.routes import ROUTE_KINDS
+from penstock.meta.names import NamespacedName
+from penstock.meta.problems import Problem, Severity
+
+_REFERRERS = {GATEWAY_GROUP: frozenset({*ROUTE_KINDS, "Gateway", "ListenerSet"})}
+_REFERENTS = {CORE_GROUP: frozenset({"ConfigMap", "Secret", "Service"})}
+"""Kinds of a group that grants can be about; of other groups all are taken as they are."""
+
+
+def backend_tls_problems(db: Database, policy: BackendTLSPolicy) -> Iterator[Problem]:
+    """Yield what keeps a policy from holding."""
+    for index, target in enumerate(policy.spec.target_refs):
+        yield from _of_target(db, policy, target, f"spec.targetRefs[{index}]")
+    found, state = policy_authorities.once(db, policy.key), policy_state.once(db, policy.key)
+    if found is None or state is None:
+        return
+    fault = fault_of(policy, found)
+    hint = "the other certificates are trusted"
+    if fault is not None:
+        hint = "Gateways answer 503 for the Service until somebody is trusted"
+    for one in found.faults or ((fault,) if fault is not None else ()):
+        # Messages about a reference begin with its place.
+        place, _, text = one.message.partition(": ")
+        path = f"spec.validation.{place}" if place.endswith("]") else "spec.validation"
+        message = text if place.endswith("]") else one.message
+        yield Problem(path, f"{one.reason}: {message}", hint, Severity.WARNING)
+    for bad in state[0]:
+        if bad.reason == "Conflicted":
+            text, hint = f"{bad.reason}: {bad.message}", "remove one of the two"
+            yield Problem("spec.targetRefs", text, hint, Severity.WARNING)
+
+
+def _of_target(
+    db: Database, policy: BackendTLSPolicy, target: PolicyTarget, path: str
+) -> Iterator[Problem]:
+    if (target.group, target.kind) != (CORE_GROUP, "Service"):
+        text = f"{target.group or 'core'}/{target.kind} is not met with TLS"
+        yield Problem(path, text, "name a Service", Severity.WARNING)
+        return
+    key = NamespacedName(policy.metadata.namespace, target.name)
+    service = db.services.get(key)
+    if service is None:
+        text = f"Service {key} does not exist"
+        yield Problem(f"{path}.name", text, "add it, or mend the name", Severity.WARNING)
+    elif target.section_name not in (None, *(one.name for one in service.spec.ports)):
+        names = ", ".join(one.name for one in service.spec.ports if one.name) or "without names"
+        text = f"Service {key} has no port named {target.section_name}; its ports: {names}"
+        yield Problem(f"{path}.sectionName", text, "mend the name", Severity.WARNING)
+
+
+def backend_traffic_problems(db: Database, policy: XBackendTrafficPolicy) -> Iterator[Problem]:
+    """Yield the targets for which a policy does not hold."""
+    for index, (_, accepted) in enumerate(traffic_state.once(db, policy.key) or ()):
+        if not accepted.status:
+            text, hint = f"{accepted.reason}: {accepted.message}", "it is without effect there"
+            yield Problem(f"spec.targetRefs[{index}]", text, hint, Severity.WARNING)
+
+
+def grant_problems(grant: ReferenceGrant) -> Iterator[Problem]:
+    """Yield kinds of a grant that nothing has, such as a plural: they permit nothing."""
+    for index, by in enumerate(grant.spec.from_):
+        known = _REFERRERS.get(by.group)
+        if known is not None and by.kind not in known:
+            yield _no_kind(f"spec.from[{index}].kind", by.kind, known)
+    for index, to in enumerate(grant.spec.to):
+        known = _REFERENTS.get(to.group)
+        if known is not None and to.kind not in known:
+            yield _no_kind(f"spec.to[{index}].kind", to.kind, known)
+
+
+def _no_kind(path: str, kind: str, known: frozenset[str]) -> Problem:
+    text = f"{kind} is no kind that a grant can be about here, so nothing is permitted"
+    return Problem(path, text, f"use one of {', '.join(sorted(known))}", Severity.WARNING)
