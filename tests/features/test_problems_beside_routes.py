@@ -63,8 +63,8 @@ def test_a_listener_set_says_why_it_or_a_listener_of_it_is_not_served() -> None:
     ]
     assert told(listener_set(port=80), gateway(**OPEN)) == [
         (
-            "spec.listeners[0]: HostnameConflict: port 80 has a listener that goes before and cannot "
-            "be told from this one; the listener is not served"
+            "spec.listeners[0]: HostnameConflict: port 80 has a listener that goes before and "
+            "cannot be told from this one; the listener is not served"
         )
     ]
     tls = {"certificateRefs": [{"name": "none"}]}
