@@ -22,6 +22,7 @@ QUICK = (
     "HTTPRouteServiceTypes",
     "HTTPRouteSimpleSameNamespace",
     "HTTPRouteWeight",
+    "ListenerSetHTTPRouting",
     "MeshHTTPRouteWeight",
     "TCPRouteWeightedRouting",
     "TLSRouteSimpleSameNamespace",

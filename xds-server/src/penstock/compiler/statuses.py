@@ -277,6 +277,12 @@ def _route(
     return {"parents": parents} if parents else None
 
 
+def told_with(db: Database, ref: ObjectRef) -> tuple[ObjectRef, ...]:
+    """Return the objects whose statuses say what the data plane says of *ref*, itself first."""
+    added = sets_of.once(db, ref.key) if ref.kind == Gateway.kind else ()
+    return (ref, *(one.ref for one in added))
+
+
 def _of_listeners(
     db: Database, thing: ListenerHolder | Broken, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import structlog
 from penstock.compiler.compile import KINDS
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.status_goals import STATUS_KINDS
-from penstock.compiler.statuses import status_of, status_of_outdated
+from penstock.compiler.statuses import status_of, status_of_outdated, told_with
 from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
@@ -160,7 +160,8 @@ class StatusFeed:
             if not self._leads:
                 return
             if ref.kind in STATUS_KINDS and self._sum(ref):
-                self._mark(ref)
+                for one in told_with(self._world.compiler.db, ref):
+                    self._mark(one)
 
     def _look_for_outdated(self) -> None:
         """Look at objects of which an earlier version came into force, or does not stay so."""
