@@ -354,6 +354,57 @@ int pod_connect6(struct bpf_sock_addr *ctx)
 	return PROCEED;
 }
 
+/* What Envoy passes on unread for a pod, from inside of it: the kernel judges as if the pod had
+ * connected. Rules that read requests cannot be kept there, so it is refused.
+ */
+static __noinline int connect_unread(struct bpf_sock_addr *ctx, struct attempt *attempt)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk || CTX_LOAD(sk, mark) != MARK_UNREAD)
+		return PROCEED;
+	attempt->protocol = protocol_of(ctx);
+	attempt->target = attempt->requested;
+	attempt->netns_cookie = bpf_get_netns_cookie(ctx);
+	struct pod *pod = bpf_map_lookup_elem(&pods, &attempt->netns_cookie);
+
+	if (!pod || pod->flags & POD_UNPOLICED)
+		return refuse(attempt, REASON_UNKNOWN_POD);
+	attempt->identity = pod->identity;
+	attempt->source = is_mapped(&attempt->requested.address) ? pod->ipv4 : pod->ipv6;
+	if (is_own(pod, &attempt->target.address))
+		return PROCEED;
+	attempt->peer = identity_of(&attempt->target.address);
+	int verdict = judge(attempt->identity, attempt->peer, attempt->target.port,
+			    attempt->protocol, DIRECTION_EGRESS);
+
+	if (verdict == VERDICT_ALLOW)
+		return PROCEED;
+	return refuse(attempt, verdict < 0 ? -verdict : REASON_NOT_PROXIABLE);
+}
+
+SEC("cgroup/connect4")
+int envoy_connect4(struct bpf_sock_addr *ctx)
+{
+	struct attempt attempt = {
+		.requested.address = mapped_address(CTX_LOAD(ctx, user_ip4)),
+		.requested.port = bpf_ntohs(CTX_LOAD(ctx, user_port)),
+	};
+
+	return connect_unread(ctx, &attempt);
+}
+
+SEC("cgroup/connect6")
+int envoy_connect6(struct bpf_sock_addr *ctx)
+{
+	struct attempt attempt = {
+		.requested.address = CTX_LOAD_ADDRESS(ctx, user_ip6),
+		.requested.port = bpf_ntohs(CTX_LOAD(ctx, user_port)),
+	};
+
+	return connect_unread(ctx, &attempt);
+}
+
 /* getpeername() tells the address that the process asked for. */
 SEC("cgroup/getpeername4")
 int pod_getpeername4(struct bpf_sock_addr *ctx)

@@ -27,6 +27,7 @@
 #define MARK_POLICED 0x9e570002u     /* the client's pass has judged the request already */
 #define MARK_POLICED_GATEWAY 0x9e570003u /* the same, and the peer is a Gateway */
 #define MARK_GATEWAY 0x9e570004u     /* the peer is a Gateway; nobody has judged it */
+#define MARK_UNREAD 0x9e570005u      /* of a pod that Envoy passes on unread; nobody has judged it */
 
 #define MAX_BACKENDS 4096   /* of one Service and address family */
 #define MAX_BACKENDS_JUDGED 16 /* a proxied Service with more is never refused at connect */

@@ -30,6 +30,7 @@ CONSTANTS: dict[str, int] = {
         "MARK_POLICED",
         "MARK_POLICED_GATEWAY",
         "MARK_GATEWAY",
+        "MARK_UNREAD",
         "MAX_BACKENDS",
         "MAX_BACKENDS_JUDGED",
         "UID_SIZE",

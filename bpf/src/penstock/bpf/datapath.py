@@ -46,7 +46,7 @@ POD_PROGRAMS = (
     "pod_packet_in",
     "pod_packet_out",
 )
-ENVOY_PROGRAMS = ("envoy_sockops", "envoy_getsockopt")
+ENVOY_PROGRAMS = ("envoy_connect4", "envoy_connect6", "envoy_sockops", "envoy_getsockopt")
 NETNS_PROGRAM = "pod_inbound"
 OWN_NETNS = Path("/proc/self/ns/net")
 

@@ -8,7 +8,7 @@ through Envoy now and do not. Source: the connections that exist in a pod's netw
 |---|---|---|
 | the application's, outward, to another address | the pod's cgroup | egress; PROXY ends it too |
 | the application's, inward | the pod's cgroup | ingress; PROXY ends it unless Envoy judges it |
-| Envoy's own legs to a backend | Envoy's cgroup | egress; DENY ends it |
+| Envoy's own legs to a backend | Envoy's cgroup | egress; DENY ends it, and PROXY what is passed on unread |
 | Envoy's ingress listener's | Envoy's cgroup | ingress; all but PROXY ends it |
 | the application's to the egress listener | the pod's cgroup | ended if it would go elsewhere now |
 | other loopback, and the pod to itself | any | never |
@@ -31,7 +31,7 @@ from penstock.agent.lattice import IdentityPolicy, Match, judge
 from penstock.bpf.sockdiag import Connection, destroy_listed, list_connections
 from penstock.ir.policy import TCP, Direction, Reserved, Verdict
 from penstock.meta.listeners import EGRESS_PORT
-from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
+from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY, UNREAD
 
 Tuple = tuple[str, int, str, int]
 """Address and port of the dialling and of the accepting side."""
@@ -99,6 +99,8 @@ def _survives(connection: Connection, scope: Scope, *, inward: bool) -> bool:
     is_envoys = connection.cgroup in scope.envoy_cgroups
     if verdict is not Verdict.PROXY:
         return verdict is Verdict.ALLOW and not (is_envoys and inward)
+    if is_envoys and connection.mark == UNREAD:
+        return False
     return is_envoys or mark in {POLICED, POLICED_GATEWAY}
 
 

@@ -10,3 +10,5 @@ POLICED_GATEWAY = 0x9E570003
 """The same for a gateway, whose identity is Reserved.INGRESS whatever the source address."""
 GATEWAY = 0x9E570004
 """From a gateway, but nobody has judged it: bytes, datagrams, questions of its own."""
+UNREAD = 0x9E570005
+"""Of a pod, passed on unread, such as TLS: nobody has judged it, so the kernel does on both sides."""
