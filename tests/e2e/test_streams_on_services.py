@@ -1,18 +1,23 @@
-"""TCPRoutes and UDPRoutes on Services, from pod to pod."""
+"""TLSRoutes, TCPRoutes and UDPRoutes on Services, from pod to pod."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import ssl
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from penstock.bpf.capabilities import missing_capabilities
 from penstock.lab.rights import missing_rights
 from penstock.lab.state import PodRecord, read_state
-from support.siege import REFUSED, Outcome, Siege, ask, connect, request, siege, talk
+from support.pki import issue
+from support.siege import CLOSED, REFUSED, Outcome, Siege, ask, connect, request, siege, talk
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,6 +39,22 @@ spec:
   selector: {app: client}
   ports:
     - {name: udp, port: 9053, protocol: UDP}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: secure-client, namespace: siege}
+spec:
+  selector: {app: client}
+  ports:
+    - {port: 443, targetPort: 8443}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: secure-intruder, namespace: siege}
+spec:
+  selector: {app: intruder}
+  ports:
+    - {port: 443, targetPort: 8443}
 """
 CONSUMER = """
 ---
@@ -60,21 +81,51 @@ spec:
 """
 
 
-def route(*backends: tuple[str, int, int], kind: str = "TCPRoute", namespace: str = "siege") -> str:
+def route(
+    *backends: tuple[str, int, int],
+    kind: str = "TCPRoute",
+    namespace: str = "siege",
+    name: str = "split",
+    hosts: Sequence[str] = (),
+) -> str:
     """Return a route on the Service; *backends* are name, port and weight."""
     refs = [
-        {"name": name, "namespace": "siege", "port": port, "weight": weight}
-        for name, port, weight in backends
+        {"name": to, "namespace": "siege", "port": port, "weight": weight}
+        for to, port, weight in backends
     ]
     parent = {"group": "", "kind": "Service", "name": "split", "namespace": "siege"}
     return "---\n" + json.dumps(
         {
             "apiVersion": "gateway.networking.k8s.io/v1alpha2",
             "kind": kind,
-            "metadata": {"name": "split", "namespace": namespace},
-            "spec": {"parentRefs": [parent], "rules": [{"backendRefs": refs}]},
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "parentRefs": [parent],
+                "rules": [{"backendRefs": refs}],
+                **({"hostnames": list(hosts)} if hosts else {}),
+            },
         }
     ) + "\n"  # fmt: skip
+
+
+EXACT = route(("secure-intruder", 443, 1), kind="TLSRoute", name="exact", hosts=["a.test"])
+WIDE = route(("secure-client", 443, 1), kind="TLSRoute", name="wide", hosts=["*.test"])
+CLOSED_SERVER = """apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: closed, namespace: siege}
+spec:
+  endpointSelector: {matchLabels: {app: intruder}}
+  ingress:
+    - fromEndpoints: [{matchLabels: {app: client}}]
+"""
+CLOSED_CLIENT = """apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: closed, namespace: team}
+spec:
+  endpointSelector: {matchLabels: {app: consumer}}
+  egress:
+    - toEndpoints: [{matchLabels: {app: client, "k8s:io.kubernetes.pod.namespace": siege}}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +173,7 @@ def test_weights_hold_and_policy_judges_the_pod_that_was_chosen(lab: Siege) -> N
         denied = Counter(outcome(lab, "intruder", family) for _ in range(60))
         assert denied.keys() == {REFUSED, "client"}
         assert 10 < denied[REFUSED] < 50  # 5 standard deviations
-    flows = lab.penstock("observe", "--last", "500", "-o", "json").stdout
-    found = [json.loads(line) for line in flows.splitlines()]
-    led = [one for one in found if one["destination"].get("service") == "siege/split"]
+    led = [one for one in flows(lab) if one["destination"].get("service") == "siege/split"]
     ends = {
         (one["verdict"], one["source"]["pod"][:6], one["destination"].get("pod", "")[:5])
         for one in led
@@ -180,6 +229,140 @@ def test_clients_whose_rules_read_requests_are_judged_and_keep_the_weights(lab: 
     lab.until(lambda: 200 in asked("/wa"))
     assert asked("/wa") == {200, 403}
     assert asked("/other") == {403}
+
+
+@contextlib.contextmanager
+def tls_server(lab: Siege, pod: str) -> Generator[None]:
+    """Let a pod answer TLS on port 8443 with its name, and with what it reads."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued = issue("*.test")
+    chain = lab.scratch / f"{pod}.pem"
+    chain.write_text(issued.key_pem + issued.pem)
+    context.load_cert_chain(chain)
+    listener = lab.inside(pod).socket(socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.settimeout(None)
+    listener.bind(("0.0.0.0", 8443))
+    listener.listen(64)
+
+    def answer(raw: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(raw, server_side=True) as made:
+            made.sendall(pod.encode())
+            while data := made.recv(64):
+                made.sendall(data)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+def greeted(lab: Siege, who: str, name: str, family: int = socket.AF_INET) -> str:
+    """Return which pod answers TLS for a server name, or how nobody does."""
+    try:
+        made = secured(lab, who, name, family)
+    except ConnectionRefusedError:
+        return REFUSED
+    except OSError:
+        return CLOSED
+    with made:
+        return made.recv(64).decode()
+
+
+def secured(lab: Siege, who: str, name: str, family: int = socket.AF_INET) -> ssl.SSLSocket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    raw = connect(lab.inside(who), lab.vip("split", family), 7000)
+    try:
+        return context.wrap_socket(raw, server_hostname=name)
+    except BaseException:
+        raw.close()
+        raise
+
+
+@pytest.fixture
+def secure(lab: Siege) -> Iterator[None]:
+    """Two pods answer TLS; one has a.test, the other all below test."""
+    with tls_server(lab, "intruder"), tls_server(lab, "client"):
+        written(lab, EXACT, WIDE)
+        lab.until(lambda: greeted(lab, "consumer", "b.test") == "client")
+        try:
+            yield
+        finally:
+            (lab.folder / "closed.yaml").unlink(missing_ok=True)
+
+
+@pytest.mark.usefixtures("secure")
+def test_server_names_say_where_tls_goes(lab: Siege) -> None:
+    assert greeted(lab, "consumer", "a.test") == "intruder"
+    assert greeted(lab, "client", "a.test") == "intruder"
+    assert greeted(lab, "consumer", "x.b.test", socket.AF_INET6) == "client"
+    assert greeted(lab, "consumer", "a.other") == CLOSED
+    assert greeted(lab, "watcher", "a.test") == REFUSED  # all backends are denied to it
+    assert ask(lab.inside("consumer"), lab.vip("split"), 7000, ASKED).outcome == 404
+    written(lab, EXACT, WIDE, route(("secure-client", 443, 1), kind="TLSRoute", namespace="team",
+                                    hosts=["a.test"]))  # fmt: skip
+    lab.until(lambda: greeted(lab, "consumer", "a.test") == "client")
+    assert greeted(lab, "consumer", "b.test") == CLOSED  # clients with routes have no others
+    assert greeted(lab, "client", "a.test") == "intruder"
+    wanted = {("FORWARDED", "client", "intru"), ("FORWARDED", "consum", "clien")}
+    lab.until(lambda: wanted <= ends_of(lab, "a.test"))
+    lab.until(lambda: ("ERROR", "consum", "") in ends_of(lab, "a.other"))
+
+
+def ends_of(lab: Siege, host: str) -> set[tuple[str, str, str]]:
+    """Return verdict and both pods, their names cut, of what is observed for a server name."""
+    return {
+        (one["verdict"], one["source"].get("pod", "")[:6], one["destination"].get("pod", "")[:5])
+        for one in flows(lab)
+        if one.get("host") == host
+    }
+
+
+@pytest.mark.usefixtures("secure")
+@pytest.mark.parametrize("side", ["ingress", "egress"])
+def test_policy_judges_the_pod_that_tls_is_for(lab: Siege, side: str) -> None:
+    kept = secured(lab, "consumer", "a.test")
+    lab.write("closed.yaml", CLOSED_SERVER if side == "ingress" else CLOSED_CLIENT)
+    lab.until(lambda: greeted(lab, "consumer", "a.test") == CLOSED)
+    assert greeted(lab, "consumer", "b.test") == "client"
+    assert greeted(lab, "client", "a.test") == "intruder"
+    with kept, contextlib.suppress(OSError):  # it is ended, as any that is not allowed any more
+        assert kept.recv(64) == b"intruder"
+        kept.sendall(b"ping")
+        assert kept.recv(64) == b""
+    lab.until(
+        lambda: any(
+            (one["verdict"], one["source"].get("pod", "")[:8]) == ("DENIED", "consumer")
+            for one in flows(lab)
+        )
+    )
+
+
+@pytest.mark.usefixtures("secure")
+def test_open_tls_outlives_changes_of_its_route(lab: Siege) -> None:
+    with secured(lab, "consumer", "a.test") as kept:
+        assert kept.recv(64) == b"intruder"
+        written(lab, route(("secure-client", 443, 1), kind="TLSRoute", hosts=["c.test"]))
+        lab.until(lambda: greeted(lab, "consumer", "c.test") == "client")
+        lab.until(lambda: greeted(lab, "consumer", "a.test") == CLOSED)
+        kept.sendall(b"ping")
+        assert kept.recv(64) == b"ping"
+
+
+def flows(lab: Siege) -> list[dict[str, Any]]:
+    told = lab.penstock("observe", "--last", "1000", "-o", "json").stdout
+    return [json.loads(line) for line in told.splitlines()]
 
 
 def test_datagrams_go_by_a_udp_route(lab: Siege) -> None:

@@ -276,8 +276,6 @@ def attach_to_service(
         condition = fails("Accepted", reason, route.generation, message)
         return ServiceAttachment(parent=parent, role=role, ports=(), accepted=condition)
 
-    if route.kind == "TLSRoute":
-        return refused("UnsupportedValue", f"{route.kind}s are served at Gateways only")
     if service is None:
         return refused("NoMatchingParent", f"there is no Service {target}")
     if is_generated(service.metadata.labels):

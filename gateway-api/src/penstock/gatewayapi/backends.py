@@ -177,7 +177,7 @@ def _why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
 def _why_no_stream(place: Place, kind: str, *, mesh: bool) -> str:
     if isinstance(place, External):
         return "is outside of the cluster; only HTTPRoutes and GRPCRoutes lead there"
-    if mesh and place.tls is not None:
+    if mesh and place.tls is not None and kind != "TLSRoute":
         return "is met with TLS, which routes of connections on Services do not begin"
     if carrier_of(kind) == "UDP":
         plain = place.spoken is Spoken.ANY and place.tls is None

@@ -2,8 +2,8 @@
 
 Source: Gateway API v1.7, GRPCRoute.spec.hostnames: of routes of different kinds that ask a listener
 for one hostname, the oldest decides; GEP-1294: on a port of a Service GRPCRoutes go before
-HTTPRoutes, and these before TCPRoutes. Who asks in vain is not accepted there, and what else the
-route asks for it keeps.
+HTTPRoutes, these before TLSRoutes, and those before TCPRoutes. Who asks in vain is not accepted
+there, and what else the route asks for it keeps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.precedence import Age
 
 CONFLICTED = "Conflicted"
-ON_SERVICES = ("GRPCRoute", "HTTPRoute", "TCPRoute", "UDPRoute")
+ON_SERVICES = ("GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 """Kinds on a port of a Service, the one that goes first at the beginning."""
 
 

@@ -22,6 +22,7 @@ from penstock.gatewayapi.hostname import ANY
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteMatch
+from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.ir.route import NamedMatch, RouteMatch
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName, Origin
@@ -47,7 +48,7 @@ class Asked(msgspec.Struct, frozen=True):
     parent: ParentKind
     target: NamespacedName
     hostname: str
-    """As it is written, "*" if none is; "" at a Service, where hostnames do not matter."""
+    """As it is written, "*" if none is; "" at a Service, where only those of TLSRoutes matter."""
     selects: Hashable
 
 
@@ -86,12 +87,16 @@ def asked_by(route: AnyRoute | Broken) -> Iterator[Asked]:
         if kind is ParentKind.FOREIGN:
             continue
         target = target_of(parent, route.key)
-        names: Iterable[str] = ("",)
-        if kind is not ParentKind.SERVICE:
-            names = dict.fromkeys(route.spec.hostnames) or (ANY,)
-        for hostname in names:
+        for hostname in names_asked(route.ref.kind, kind, route.spec.hostnames):
             for one in selected:
                 yield Asked(route.ref.kind, kind, target, hostname, one)
+
+
+def names_asked(kind: str, parent: ParentKind, hostnames: Iterable[str]) -> tuple[str, ...]:
+    """Return for which hostnames a route asks a parent, as `Asked` has them."""
+    if parent is ParentKind.SERVICE and kind != TLSRoute.kind:
+        return ("",)
+    return tuple(dict.fromkeys(hostnames)) or (ANY,)
 
 
 def own_shadows(route: AnyRoute | Broken) -> Iterator[Shadow]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import grpc
 import msgspec
@@ -20,6 +20,7 @@ from penstock.agent.datapath import NodeDatapath
 from penstock.agent.flows import Flow, FlowLog, FlowVerdict, Peer
 from penstock.agent.node_resources import Workload, canonical
 from penstock.envoy.rbac import IDENTITY_KEY, PREFIX
+from penstock.envoy.server_names import ASKED_HEADER
 from penstock.envoy.stream import SERVER_NAME_TAG
 from penstock.ir.policy import Direction, Reserved
 from penstock.meta.networks import REFUSING
@@ -39,6 +40,8 @@ _FIRST_ERROR = 400
 _GATEWAY = "gateway"
 """What stands for a pod's uid in the names of Gateways' listeners."""
 
+_UNMADE = {404: "no TLSRoute of the Service has the server name"}
+"""By status, why TLS was led nowhere."""
 _NOWHERE = frozenset({REFUSING, ("", 0)})
 _NEEDLESS = frozenset(
     {
@@ -98,6 +101,8 @@ def flow_of(entry: Entry, node: str, datapath: NodeDatapath) -> Flow:
     direction = Direction.EGRESS if kind == "egress" else Direction.INGRESS
     source, destination = _ends(entry, uid, direction, datapath)
     started = common.start_time
+    if ASKED_HEADER in _logged(entry):
+        return _passed(entry, node, source, destination)
     return Flow(
         time=started.seconds + started.nanos / 1e9,
         node=node,
@@ -113,6 +118,28 @@ def flow_of(entry: Entry, node: str, datapath: NodeDatapath) -> Flow:
         duration=common.duration.seconds + common.duration.nanos / 1e9,
         reason=_reason(entry),
         policies=_policies(entry, source, destination, datapath),
+    )
+
+
+def _logged(entry: Entry) -> Mapping[str, str]:
+    return entry.request.request_headers
+
+
+def _passed(entry: Entry, node: str, source: Peer, destination: Peer) -> Flow:
+    """Return what TLS is that a TLSRoute on a Service led somewhere: a connection, unread."""
+    common, response = entry.common_properties, entry.response
+    made = 0 < response.response_code.value < _FIRST_ERROR
+    return Flow(
+        time=common.start_time.seconds + common.start_time.nanos / 1e9,
+        node=node,
+        direction=Direction.EGRESS,
+        verdict=FlowVerdict.FORWARDED if made else FlowVerdict.ERROR,
+        source=source,
+        destination=destination,
+        protocol="tcp",
+        host=entry.request.authority.rpartition(":")[0].removeprefix("-"),
+        duration=common.duration.seconds + common.duration.nanos / 1e9,
+        reason="" if made else _UNMADE.get(response.response_code.value, _reason(entry)),
     )
 
 
@@ -210,7 +237,7 @@ def _ends(
     destination is the endpoint that was chosen, or the Service if none was.
     """
     common = entry.common_properties
-    asked = common.downstream_local_address
+    asked = _passed_to(entry) or common.downstream_local_address
     remote = common.downstream_remote_address
     own, logged = datapath.workloads.get(uid), _logged_identity(entry)
     egress = direction is Direction.EGRESS
@@ -220,6 +247,15 @@ def _ends(
     chosen = common.upstream_remote_address
     at = chosen if chosen.socket_address.address else asked
     return source, _peer(at, datapath, service=_service(entry, asked, datapath))
+
+
+def _passed_to(entry: Entry) -> address_pb2.Address | None:
+    """Return what the client of TLS that is passed on asked for; None of what is no such TLS."""
+    address, _, port = _logged(entry).get(ASKED_HEADER, "").rpartition(":")
+    if not address or not port.isdecimal():
+        return None
+    found = address_pb2.SocketAddress(address=address.strip("[]"), port_value=int(port))
+    return address_pb2.Address(socket_address=found)
 
 
 def _logged_identity(entry: Entry) -> int:
@@ -269,7 +305,7 @@ def _service(entry: Entry, asked: address_pb2.Address, datapath: NodeDatapath) -
     """
     kind, place = [*entry.common_properties.upstream_cluster.split("|"), ""][:2]
     namespace, _, name = place.partition("/")
-    if kind in {"mesh", "gw"}:
+    if kind in {"mesh", "gw", "sni"}:
         return f"{namespace}/{name.partition('/')[0]}"
     if kind in {"host", "mesh-host"}:
         return f"{namespace}/~{name}"

@@ -8,7 +8,7 @@ through Envoy now and do not. Source: the connections that exist in a pod's netw
 |---|---|---|
 | the application's, outward, to another address | the pod's cgroup | egress; PROXY ends it too |
 | the application's, inward | the pod's cgroup | ingress; PROXY ends it unless Envoy judges it |
-| Envoy's own legs to a backend | Envoy's cgroup | egress; DENY ends it, and PROXY what is passed on unread |
+| Envoy's own legs to a backend | Envoy's cgroup | egress; DENY ends it, PROXY what is unread |
 | Envoy's ingress listener's | Envoy's cgroup | ingress; all but PROXY ends it |
 | the application's to the egress listener | the pod's cgroup | ended if it would go elsewhere now |
 | other loopback, and the pod to itself | any | never |

@@ -217,6 +217,8 @@ class GatewayCollections:
                 "consumer": indexes.route_consumers,
                 "weighted": indexes.weighted,
                 "streamed": indexes.streamed,
+                "passed": indexes.passed,
+                "passing": indexes.passing,
                 "grpc": indexes.grpc,
                 "upstream": indexes.upstream,
                 "asked": lambda _, route: asked_by(route),

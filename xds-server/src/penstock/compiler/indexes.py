@@ -23,7 +23,7 @@ from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.listener_set import ListenerHolder
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
-from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute
+from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute, TLSRoute
 from penstock.ingress.derive import IngressRoute
 from penstock.ir.external import target_of_xbackend
 from penstock.ir.route import ServicePort
@@ -193,25 +193,48 @@ def route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
 
 def weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
     """Yield ALL if some rule shares its requests among several backends."""
-    if any(len(rule.backend_refs) > 1 for rule in (*_http_rules(route), *_of_streams(route))):
+    if any(len(rule.backend_refs) > 1 for rule in (*_http_rules(route), *_for_requests(route))):
         yield ALL
 
 
 def streamed(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
-    """Yield the Service ports that a TCPRoute on a Service leads to."""
-    for rule in _of_streams(route):
+    """Yield the Service ports, and XBackends, that a TCPRoute on a Service leads to."""
+    if isinstance(route, TCPRoute):
+        yield from _on_service(key, route)
+
+
+def passed(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
+    """Yield the same of a TLSRoute."""
+    if isinstance(route, TLSRoute):
+        yield from _on_service(key, route)
+
+
+def passing(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
+    """Yield ALL for a TLSRoute on a Service."""
+    if isinstance(route, TLSRoute) and _rules_on_service(route):
+        yield ALL
+
+
+def _on_service(key: ObjectRef, route: TCPRoute | TLSRoute) -> Iterator[ServicePort]:
+    for rule in _rules_on_service(route):
         for ref in rule.backend_refs:
-            if ref.port is not None:
-                name = NamespacedName(ref.namespace or key.namespace, ref.name)
+            name = NamespacedName(ref.namespace or key.namespace, ref.name)
+            if is_xbackend(ref):
+                yield target_of_xbackend(name)
+            elif ref.port is not None:
                 yield ServicePort(name, ref.port)
 
 
-def _of_streams(route: AnyRoute | Broken) -> tuple[StreamRule, ...]:
-    """Return the rules of a TCPRoute on a Service, by which requests may go, too."""
-    if not isinstance(route, TCPRoute):
-        return ()
-    on_service = any(kind_of(one) is ParentKind.SERVICE for one in route.spec.parent_refs)
+def _rules_on_service(route: TCPRoute | TLSRoute) -> tuple[StreamRule, ...]:
+    """Return the rules of a route if a Service is one of its parents."""
+    parents = route.spec.parent_refs
+    on_service = any(kind_of(one) is ParentKind.SERVICE for one in parents)
     return route.spec.rules if on_service else ()
+
+
+def _for_requests(route: AnyRoute | Broken) -> tuple[StreamRule, ...]:
+    """Return the rules of a TCPRoute on a Service, by which requests may go, too."""
+    return _rules_on_service(route) if isinstance(route, TCPRoute) else ()
 
 
 def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:

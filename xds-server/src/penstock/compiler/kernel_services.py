@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import assert_never
 
@@ -21,6 +21,7 @@ from penstock.compiler.routing import (
     routes_on,
     translated,
 )
+from penstock.compiler.server_names import reads_server_names
 from penstock.compiler.services import (
     PROTOCOLS,
     Backend,
@@ -30,9 +31,10 @@ from penstock.compiler.services import (
 )
 from penstock.compiler.shares import shared_out
 from penstock.envoy.endpoint import Place
-from penstock.envoy.scope import destination, egress_key
+from penstock.envoy.scope import destination, egress_key, server_name_key
 from penstock.gatewayapi.attach import STREAM_KINDS, MeshRole
 from penstock.gatewayapi.fields import carrier_of
+from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 from penstock.incremental.query import query
 from penstock.ir.route import Action, Forward, Redirect, Respond, ServiceBackend, ServicePort
 from penstock.ir.route import Backend as RouteBackend
@@ -42,6 +44,8 @@ from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
 
+BALANCED = frozenset({TCPRoute.kind, UDPRoute.kind})
+"""Kinds of routes that the kernel goes by."""
 _NOWHERE = {4: ("0.0.0.0", 0), 6: ("::", 0)}  # noqa: S104 - nobody listens there
 """By IP version, where the share of a backend goes that is not there: the kernel refuses it."""
 
@@ -98,7 +102,7 @@ def stream_route_on(db: Database, key: StreamAt) -> ObjectRef | None:
     asking = (
         about
         for name, role in routes_on(db, key.target)
-        if name.kind in STREAM_KINDS and clients_of(name, role) == key.clients
+        if name.kind in BALANCED and clients_of(name, role) == key.clients
         for about in (head(db, name),)
         if about is not None
     )
@@ -144,7 +148,8 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
         made.backends.add(address=place[0], port=place[1], weight=weight)
     name = f"{port.service}/{port.port}/{port.protocol.lower()}"
     name = f"{name}/{of.clients}" if of.clients else name
-    needs = _scopes(addresses, port.port) if of.proxy else ()
+    keys = (egress_key, server_name_key) if reads_server_names(db, asked.target) else (egress_key,)
+    needs = _scopes(addresses, port.port, keys) if of.proxy else ()
     origins = [Origin.of("Service", port.service), *([Origin(route)] if route is not None else [])]
     return encode_resource(types.SERVICE, name, made, origins, needs)
 
@@ -187,6 +192,10 @@ def judged_backends(db: Database, of: KernelService) -> tuple[Backend, ...]:
     """
     target = ServicePort(of.port.service, of.port.port)
     found: set[Backend] = set()
+    for name, role in routes_on(db, target):
+        if name.kind == TLSRoute.kind and of.clients in {"", clients_of(name, role).namespace}:
+            made = translated(db, RouteFor(name, mesh=True))
+            found |= _endpoints_of(db, made.backends if made is not None else ())
     for route in mesh_host(db, target).routes:
         if of.clients not in {"", route.match.namespace}:
             continue
@@ -211,17 +220,24 @@ def _endpoints(db: Database, action: Action) -> set[Backend] | None:
         case Forward(hosts=hosts) if hosts:
             return None
         case Forward(backends=targets):
-            return {
-                backend
-                for one in targets
-                if isinstance(one, ServiceBackend)
-                for backend in backends(db, KernelPort(one.target.service, one.target.port, "TCP"))
-            }
+            return _endpoints_of(db, targets)
         case _:
             assert_never(action)
 
 
-def _scopes(addresses: Iterable[str], port: int) -> Iterator[ResourceName]:
+def _endpoints_of(db: Database, targets: Iterable[RouteBackend]) -> set[Backend]:
+    return {
+        backend
+        for one in targets
+        if isinstance(one, ServiceBackend)
+        for backend in backends(db, KernelPort(one.target.service, one.target.port, "TCP"))
+    }
+
+
+def _scopes(
+    addresses: Iterable[str], port: int, keys: Iterable[Callable[[str], str]]
+) -> Iterator[ResourceName]:
     """Yield what must be there before clients of a port are led to Envoy."""
     for address in addresses:
-        yield ResourceName(types.SCOPE, egress_key(destination(address, port)))
+        for key in keys:
+            yield ResourceName(types.SCOPE, key(destination(address, port)))

@@ -22,6 +22,7 @@ from penstock.compiler import (
     load_balancers,
     nodes,
     scopes,
+    server_names,
     services,
     streams,
     telemetry,
@@ -97,6 +98,8 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
         yield from _clusters(db, target, proxied=proxied)
         for address in addresses if proxied else ():
             yield Output(scopes.egress_scope, EgressScope(target, address))
+            if server_names.reads_server_names(db, target):
+                yield Output(server_names.passing_scope, EgressScope(target, address))
 
 
 def _balanced(db: Database, service: Service) -> Iterator[Output]:
@@ -142,6 +145,14 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
     if any(kinds.values()):
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
+    yield from _passed(db, target)
+
+
+def _passed(db: Database, target: ServicePort) -> Iterator[Output]:
+    """Yield what TLS of pods gets there by."""
+    if db.routes.holds("passed", target):
+        yield Output(server_names.passed_cluster, target)
+        yield Output(server_names.passed_assignment, target)
 
 
 def _is_asked(db: Database, role: Role, target: ServicePort) -> bool:
@@ -274,6 +285,7 @@ def _of_place(db: Database, name: NamespacedName, place: Place) -> Iterator[Outp
     if roles:
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
+    yield from _passed(db, target)
 
 
 @query
@@ -292,11 +304,16 @@ def of_secret(db: Database, name: NamespacedName) -> Outputs:
 @query
 def of_node(db: Database, _: None) -> Outputs:
     """Return the outputs that belong to no object."""
-    always = (
+    always: Outputs = (
         Output(application_cluster, None),
         Output(runtime_layer, None),
         Output(backend_tls.system_authorities, None),
     )
+    if db.routes.holds("passing", ALL):
+        always += (
+            Output(server_names.hop_cluster, None),
+            Output(server_names.hop_listener, None),
+        )
     if not db.routes.holds("copied", ALL):
         return always
     hops = (Output(copies_cluster, protocol.value) for protocol in copies.PROTOCOLS)

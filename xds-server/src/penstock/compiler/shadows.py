@@ -8,8 +8,14 @@ from penstock.compiler.attached import settled_attachment
 from penstock.compiler.database import Database
 from penstock.compiler.routing import ParentOf, head, service_attachment
 from penstock.gatewayapi.attach import MeshRole, ParentKind, RouteHead, kind_of, target_of
-from penstock.gatewayapi.hostname import ANY
-from penstock.gatewayapi.shadows import Asked, MatchAt, Shadow, matches_of, own_shadows
+from penstock.gatewayapi.shadows import (
+    Asked,
+    MatchAt,
+    Shadow,
+    matches_of,
+    names_asked,
+    own_shadows,
+)
 from penstock.incremental.query import query
 from penstock.meta.names import ObjectRef, Origin
 
@@ -32,7 +38,7 @@ def shadows(db: Database, key: ParentOf) -> tuple[Shadow, ...]:
         return ()
     found = list(own_shadows(route))
     for one in matches_of(route):
-        for hostname in _hostnames(about, kind):
+        for hostname in names_asked(about.kind, kind, about.hostnames):
             asked = Asked(key.route.kind, kind, target, hostname, one.selects)
             found += _behind(db, key, about, asked, one)
     return tuple(sorted(set(found)))
@@ -73,8 +79,9 @@ def _all_places(db: Database, name: ObjectRef, about: RouteHead, asked: Asked) -
 
 
 def _places(db: Database, key: ParentOf, hostname: str) -> Places:
-    if not hostname:
-        return _ports(db, key)
+    about = head(db, key.route)
+    if about is None or kind_of(about.parents[key.index]) is ParentKind.SERVICE:
+        return _ports(db, key, hostname)
     found = settled_attachment(db, key)
     return {
         f"{one.listener}|{one.hostname}": f"{one.hostname} at listener {one.listener}"
@@ -83,12 +90,13 @@ def _places(db: Database, key: ParentOf, hostname: str) -> Places:
     }
 
 
-def _ports(db: Database, key: ParentOf) -> Places:
+def _ports(db: Database, key: ParentOf, hostname: str) -> Places:
     found = service_attachment(db, key)
     if found is None:
         return {}
     clients = key.route.namespace if found.role is MeshRole.CONSUMER else ""
-    return {f"{clients}|{port}": f"port {port}" for port in found.ports}
+    words = f"{hostname} at port" if hostname else "port"
+    return {f"{clients}|{port}|{hostname}": f"{words} {port}" for port in found.ports}
 
 
 def _is_attached(db: Database, key: ParentOf) -> bool:
@@ -101,9 +109,3 @@ def _is_attached(db: Database, key: ParentOf) -> bool:
         return on_service is not None and bool(on_service.ports)
     found = settled_attachment(db, key)
     return found is not None and bool(found.hostnames)
-
-
-def _hostnames(about: RouteHead, kind: ParentKind) -> tuple[str, ...]:
-    if kind is ParentKind.SERVICE:
-        return ("",)
-    return tuple(dict.fromkeys(about.hostnames)) or (ANY,)

@@ -16,22 +16,19 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
+from penstock.envoy import hop
 from penstock.envoy.cluster import HTTP_OPTIONS, Protocol, spoken
-from penstock.envoy.http_connection_manager import LISTENER_NAME, access_log, http_filter, router
-from penstock.envoy.listener import BIND_STATE, BUFFER, text
-from penstock.envoy.rbac import IDENTITY_KEY
+from penstock.envoy.hop import Hop
+from penstock.envoy.http_connection_manager import access_log, http_filter, router
 from penstock.envoy.scope import HIDDEN_HEADERS
 from penstock.envoy.wire import pack
 from penstock.ir.route import Mirror
-from penstock.pb.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2
-from penstock.pb.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
-from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from penstock.pb.envoy.config.core.v3 import base_pb2
+from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.config.route.v3 import route_pb2 as routes_pb2
-from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
-from penstock.pb.envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from penstock.pb.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
@@ -42,20 +39,13 @@ from penstock.pb.envoy.type.v3 import percent_pb2
 
 COPIES = "copies"
 """The listener, and the first part of the names of the clusters that lead to it."""
-SOCKET = "copies.sock"
-"""Below the folder that Envoy runs in."""
+HOP = Hop(name=COPIES, socket="copies.sock", headers="x-penstock-copy")
 PROTOCOLS = (Protocol.HTTP1, Protocol.HTTP2)
 """In which copies can be sent."""
 
-_IDENTITY = "x-penstock-copy-identity"
-_NETNS = "x-penstock-copy-netns"
-_LISTENER = "x-penstock-copy-listener"
 _CLUSTER = "x-penstock-copy-cluster"
 _FORWARDED = "x-penstock-copy-forwarded-for"
-_LISTENER_STATE = "penstock.listener"
 _FORWARDED_FOR = "x-forwarded-for"
-_ROOT_ONLY = 0o600
-_MANY = UInt32Value(value=1 << 16)
 _SILENCE = Duration(seconds=300)
 """A copy that nobody answers ends then."""
 _MILLION = 1_000_000
@@ -75,9 +65,7 @@ def policy(mirror: Mirror, to: str) -> route_pb2.RouteAction.RequestMirrorPolicy
         to: the cluster that they are for.
     """
     written = {
-        _IDENTITY: f"%FILTER_STATE({IDENTITY_KEY}:PLAIN)%",
-        _NETNS: f"%FILTER_STATE({BIND_STATE}:PLAIN)%",
-        _LISTENER: LISTENER_NAME,
+        **HOP.who,
         _CLUSTER: to,
         _FORWARDED: f"%REQ({_FORWARDED_FOR})%",
     }
@@ -95,37 +83,14 @@ def policy(mirror: Mirror, to: str) -> route_pb2.RouteAction.RequestMirrorPolicy
 
 def cluster(protocol: Protocol) -> cluster_pb2.Cluster:
     """Build the cluster by which copies get to the listener, in one of `PROTOCOLS`."""
-    name = cluster_name(http2=protocol is Protocol.HTTP2)
-    here = endpoint_components_pb2.Endpoint(address=_socket())
-    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
-    assignment.endpoints.add(lb_endpoints=[endpoint_components_pb2.LbEndpoint(endpoint=here)])
-    result = cluster_pb2.Cluster(name=name, load_assignment=assignment)
-    result.connect_timeout.CopyFrom(Duration(seconds=2))
-    result.circuit_breakers.thresholds.append(
-        circuit_breaker_pb2.CircuitBreakers.Thresholds(
-            max_connections=_MANY, max_pending_requests=_MANY, max_requests=_MANY
-        )
-    )
+    result = hop.cluster(HOP, cluster_name(http2=protocol is Protocol.HTTP2))
     result.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(spoken(protocol, []))
     return result
 
 
 def listener() -> listener_pb2.Listener:
     """Build the listener for copies."""
-    manager = listener_components_pb2.Filter(
-        name="envoy.filters.network.http_connection_manager", typed_config=pack(_manager())
-    )
-    return listener_pb2.Listener(
-        name=COPIES,
-        address=_socket(),
-        per_connection_buffer_limit_bytes=BUFFER,
-        filter_chains=[listener_components_pb2.FilterChain(name=COPIES, filters=[manager])],
-        enable_reuse_port=BoolValue(value=False),
-    )
-
-
-def _socket() -> address_pb2.Address:
-    return address_pb2.Address(pipe=address_pb2.Pipe(path=SOCKET, mode=_ROOT_ONLY))
+    return hop.listener(HOP, _manager())
 
 
 def _manager() -> hcm_pb2.HttpConnectionManager:
@@ -139,9 +104,9 @@ def _manager() -> hcm_pb2.HttpConnectionManager:
         forward_client_cert_details=_HCM.ALWAYS_FORWARD_ONLY,
         max_request_headers_kb=UInt32Value(value=96),
         stream_idle_timeout=_SILENCE,
-        access_log=[access_log(f"%FILTER_STATE({_LISTENER_STATE}:PLAIN)%")],
+        access_log=[access_log(f"%FILTER_STATE({hop.LISTENER_STATE}:PLAIN)%")],
         route_config=_routes(),
-        http_filters=[http_filter("penstock.client", _client()), router()],
+        http_filters=[http_filter("penstock.client", hop.client(HOP)), router()],
     )
     mutation = result.early_header_mutation_extensions.add()
     mutation.name = "envoy.http.early_header_mutation.header_mutation"
@@ -150,32 +115,12 @@ def _manager() -> hcm_pb2.HttpConnectionManager:
     return result
 
 
-def _client() -> set_filter_state_pb2.Config:
-    """Return who asks, as the listener that took the request said it."""
-    kept = {IDENTITY_KEY: _IDENTITY, _LISTENER_STATE: _LISTENER}
-    values = [
-        value_pb2.FilterStateValue(
-            object_key=key, factory_key="envoy.string", format_string=text(f"%REQ({header})%")
-        )
-        for key, header in kept.items()
-    ]
-    netns = value_pb2.FilterStateValue(
-        object_key=BIND_STATE,
-        factory_key="envoy.hashable_string",
-        shared_with_upstream=value_pb2.FilterStateValue.ONCE,
-        format_string=text(f"%REQ({_NETNS})%"),
-        skip_if_empty=True,
-    )
-    netns.format_string.omit_empty_values = True
-    return set_filter_state_pb2.Config(on_request_headers=[*values, netns])
-
-
 def _routes() -> routes_pb2.RouteConfiguration:
     host = route_pb2.VirtualHost(name="*", domains=["*"])
     route = host.routes.add(match=route_pb2.RouteMatch(prefix="/"))
     route.route.cluster_header = _CLUSTER
     route.route.timeout.SetInParent()
-    ours = (_IDENTITY, _NETNS, _LISTENER, _CLUSTER, _FORWARDED)
+    ours = (*HOP.who, _CLUSTER, _FORWARDED)
     return routes_pb2.RouteConfiguration(
         name=COPIES, virtual_hosts=[host], request_headers_to_remove=[*HIDDEN_HEADERS, *ours]
     )

@@ -99,7 +99,7 @@ def connection_manager(manager: Manager) -> hcm_pb2.HttpConnectionManager:
         else protocol_pb2.HttpProtocolOptions.ALLOW
     )
     _limit_http2(result.http2_protocol_options)
-    _scoped_routes(result.scoped_routes, strip_port=manager.strip_port)
+    scoped_routes(result.scoped_routes, strip_port=manager.strip_port)
     _local_reply(result)
     result.http_filters.extend([*manager.filters, router()])
     return result
@@ -128,7 +128,8 @@ def _scope_mutation(scope: str) -> extension_pb2.TypedExtensionConfig:
     )
 
 
-def _scoped_routes(routes: hcm_pb2.ScopedRoutes, *, strip_port: bool) -> None:
+def scoped_routes(routes: hcm_pb2.ScopedRoutes, *, strip_port: bool) -> None:
+    """Let requests find their scope by our header; *strip_port* as of `Manager`."""
     routes.name = "penstock"
     extractor = routes.scope_key_builder.fragments.add().header_value_extractor
     extractor.name = SCOPE_HEADER
@@ -148,13 +149,18 @@ def _local_reply(manager: hcm_pb2.HttpConnectionManager) -> None:
     mapper.body.inline_string = DENIED_BODY
 
 
-def access_log(listener: str = LISTENER_NAME) -> accesslog_pb2.AccessLog:
+def access_log(
+    listener: str = LISTENER_NAME, headers: Sequence[str] = ()
+) -> accesslog_pb2.AccessLog:
     """Log to the agent; the same bytes on every listener make one stream for each worker.
 
     Args:
         listener: format string of the name of the listener that took the request.
+        headers: those of the request that are logged, too.
     """
-    config = als_pb2.HttpGrpcAccessLogConfig(common_config=to_agent(listener))
+    config = als_pb2.HttpGrpcAccessLogConfig(
+        common_config=to_agent(listener), additional_request_headers_to_log=headers
+    )
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pack(config))
 
 

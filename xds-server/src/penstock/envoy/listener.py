@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import BoolValue
 
 from penstock.envoy import cors, guards, session
+from penstock.envoy.hop import BIND_STATE, BUFFER, text
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.rbac import IDENTITY_KEY, NAMESPACE_KEY, deny_all, pass_all
 from penstock.envoy.scope import SCOPE_HEADER, egress_key, gateway_key, inbound_key
+from penstock.envoy.server_names import tls_chain
 from penstock.envoy.stream import StreamChain, stream_chain
 from penstock.envoy.tls import TlsChain, filter_chain, inspector, via
 from penstock.envoy.tracing import trace
@@ -22,7 +25,7 @@ from penstock.ir.policy import Reserved
 from penstock.ir.tracing import Tracing
 from penstock.meta.listeners import EGRESS_PORT, INGRESS_PORT, egress_name, ingress_name
 from penstock.meta.paths import netns_of
-from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2, substitution_format_string_pb2
+from penstock.pb.envoy.config.core.v3 import address_pb2, base_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from penstock.pb.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 from penstock.pb.envoy.extensions.filters.http.cors.v3 import cors_pb2
@@ -42,10 +45,8 @@ host in lower case, then leads to the scope of wildcards. Exact scopes switch it
 EXACT = "exact"
 """Key in a route's metadata for that filter: the route is of an exact host."""
 
-BUFFER = UInt32Value(value=32 * 1024)
 _LOOPBACKS = ("127.0.0.1", "::1")
 _NETNS_STATE = "envoy.network.network_namespace"
-BIND_STATE = "envoy.network.upstream_bind_override.network_namespace"
 
 
 class GatewayListener(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +82,12 @@ def egress(uid: str, identity: int, namespace: str) -> listener_pb2.Listener:
         ),
     )
     state = {IDENTITY_KEY: str(identity), NAMESPACE_KEY: namespace}
-    return _in_pod(egress_name(uid), uid, EGRESS_PORT, state, manager)
+    result = _in_pod(egress_name(uid), uid, EGRESS_PORT, state, manager)
+    result.filter_chains.append(tls_chain("tls", [_state(state, bind_in_pod=True)]))
+    result.listener_filters.append(inspector())
+    # Who has sent nothing yet may take its time.
+    result.listener_filters_timeout.CopyFrom(Duration())
+    return result
 
 
 def ingress(uid: str, identity: int) -> listener_pb2.Listener:
@@ -212,15 +218,6 @@ def _state(
         )
     return listener_components_pb2.Filter(
         name="envoy.filters.network.set_filter_state", typed_config=pack(config)
-    )
-
-
-def text(
-    template: str,
-) -> substitution_format_string_pb2.SubstitutionFormatString:
-    """Return a format string."""
-    return substitution_format_string_pb2.SubstitutionFormatString(
-        text_format_source=base_pb2.DataSource(inline_string=template)
     )
 
 

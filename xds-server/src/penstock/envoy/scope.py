@@ -38,6 +38,11 @@ def egress_key(destination: str) -> str:
     return f"eg|{destination}"
 
 
+def server_name_key(destination: str) -> str:
+    """Return the key of what pods reach at "address:port" by TLS, where server names matter."""
+    return f"sni|{destination}"
+
+
 def inbound_key(destination: str) -> str:
     """Return the key of what a pod offers at "address:port"."""
     return f"in|{destination}"

@@ -11,4 +11,4 @@ POLICED_GATEWAY = 0x9E570003
 GATEWAY = 0x9E570004
 """From a gateway, but nobody has judged it: bytes, datagrams, questions of its own."""
 UNREAD = 0x9E570005
-"""Of a pod, passed on unread, such as TLS: nobody has judged it, so the kernel does on both sides."""
+"""Of a pod, passed on unread, such as TLS: the kernel judges it, on both sides."""
