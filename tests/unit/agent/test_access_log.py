@@ -243,3 +243,35 @@ def test_a_connection_that_nobody_took_is_told_with_the_address_that_was_asked_f
     made = flow_of_connection(ended, "node-1", node())
     assert (made.verdict, made.reason) == (FlowVerdict.ERROR, reason)
     assert (made.destination.address, made.destination.port) == ("10.96.0.9", 443)
+
+
+def passed(*, status: int = 200, chosen: str = "10.0.0.2") -> Flow:
+    """TLS of front for a server name, to the Service, that a TLSRoute led to orders."""
+    made = entry("front/egress", status=status, details="route_not_found")
+    made.request.request_method = base_pb2.CONNECT
+    made.request.path, made.request.authority = "", "a.test:443"
+    made.request.request_headers["x-penstock-sni-asked"] = "10.96.0.1:80"
+    common = made.common_properties
+    common.ClearField("downstream_local_address")
+    common.ClearField("downstream_remote_address")
+    if chosen:
+        common.upstream_cluster = "sni|shop/orders/80"
+        common.upstream_remote_address.socket_address.address = chosen
+        common.upstream_remote_address.socket_address.port_value = 8443
+    return flow(made)
+
+
+def test_tls_that_was_passed_on_is_a_connection_of_the_pod() -> None:
+    made = passed()
+    assert (made.verdict, made.protocol, made.host) == (FlowVerdict.FORWARDED, "tcp", "a.test")
+    assert (made.method, made.path, made.status, made.reason) == ("", "", 0, "")
+    assert (made.source.pod, made.source.address) == ("front", "10.0.0.1")
+    assert (made.destination.pod, made.destination.service) == ("orders", "shop/orders")
+
+
+def test_a_server_name_that_no_route_has_is_an_error_at_the_service() -> None:
+    made = passed(status=404, chosen="")
+    assert made.verdict is FlowVerdict.ERROR
+    assert made.reason == "no TLSRoute of the Service has the server name"
+    assert (made.destination.address, made.destination.port) == ("10.96.0.1", 80)
+    assert made.destination.service == "shop/orders"

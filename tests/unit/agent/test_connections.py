@@ -7,7 +7,7 @@ from penstock.agent.connections import PodSockets, Scope, doomed, misled, police
 from penstock.agent.lattice import CLOSED, IdentityPolicy, Match
 from penstock.bpf.sockdiag import Connection
 from penstock.ir.policy import Direction, Verdict
-from penstock.meta.marks import POLICED, POLICED_GATEWAY
+from penstock.meta.marks import POLICED, POLICED_GATEWAY, UNREAD
 
 POD, PEER, NODE, STRANGER = "10.0.0.1", "10.0.0.2", "10.0.0.254", "192.0.2.1"
 IDENTITIES = {POD: 100, PEER: 200, NODE: 1}
@@ -100,6 +100,13 @@ def test_envoy_s_own_connections_end_only_by_a_denial() -> None:
     assert judged(accepted, policy=rule(IN, Verdict.PROXY)) == []
     assert judged(leg, policy=rule(OUT, Verdict.DENY)) == [leg]
     assert judged(accepted, policy=rule(IN, Verdict.DENY)) == [accepted]
+
+
+def test_what_envoy_passes_on_unread_ends_where_requests_are_judged_now() -> None:
+    leg = connection((POD, 50000), (PEER, 8080), cgroup=ENVOY, mark=UNREAD)
+    assert judged(leg, policy=OPEN) == []
+    assert judged(leg, policy=rule(OUT, Verdict.PROXY)) == [leg]
+    assert judged(leg, policy=rule(OUT, Verdict.DENY)) == [leg]
 
 
 def test_what_the_client_s_pass_has_judged_goes_on() -> None:
