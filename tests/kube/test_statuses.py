@@ -506,10 +506,13 @@ async def test_experimental_kinds_say_whether_they_hold(
     place = {"hostname": "a.test"}
     backend = {"type": "ExternalHostname", "externalHostname": place, "port": {"number": 80}}
     target = {"group": "", "kind": "Service", "name": "missing"}
+    nowhere = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "missing"}
+    tracing = {"mode": "Enabled", "provider": {"backendRef": {"name": "missing", "port": 4317}}}
     made = [
         out,
         of_x("XBackend", backend),
         of_x("XBackendTrafficPolicy", {"targetRefs": [target], "retryConstraint": {}}),
+        of_x("XTelemetryPolicy", {"targetRefs": [nowhere], "tracing": tracing}),
     ]
     for raw in made:
         api.delete(raw)
@@ -518,12 +521,16 @@ async def test_experimental_kinds_say_whether_they_hold(
         async with replica(api):
             await settled(api, *objects, out)
             await eventually(lambda: all(get(api, one).get("status") for one in made))
-            _, external, traffic = (get(api, one)["status"] for one in made)
+            _, external, traffic, traced = (get(api, one)["status"] for one in made)
             (at_gateway,) = external["ancestors"]
             assert conditions(at_gateway) == {"Accepted": "True", "ResolvedRefs": "True"}
             (at_service,) = traffic["ancestors"]
             assert at_service["ancestorRef"] == target | {"namespace": "status"}
             (accepted,) = at_service["conditions"]
+            assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
+            (at_nobody,) = traced["ancestors"]
+            assert at_nobody["ancestorRef"] == nowhere | {"namespace": "status"}
+            (accepted,) = at_nobody["conditions"]
             assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
     finally:
         for raw in made:
