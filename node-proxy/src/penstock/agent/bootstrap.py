@@ -52,6 +52,7 @@ KEPT_STATS = (
     "overload.",
     "runtime.",
     "server.",
+    "tracing.",
     "workers.",
 )
 """Prefixes of the statistics that exist; those of each cluster, host and listener do not:
