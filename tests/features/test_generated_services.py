@@ -239,6 +239,10 @@ def test_of_two_gateways_that_want_one_name_the_first_has_it() -> None:
     assert found.body["metadata"]["labels"][GENERATED_FOR] == "a"
     change(compiler, there(found), EventType.ADDED)
     assert condition(compiler, first, "penstock.dev/ServiceGenerated")[1] == "NameTaken"
+    status = status_of(compiler.db, first, lambda _: None)
+    assert status is not None
+    (text,) = (one["message"] for one in status["conditions"] if one["reason"] == "NameTaken")
+    assert text.startswith("Service shop/a-b-penstock is that of a already; ")
 
 
 def test_no_route_goes_by_a_generated_service() -> None:

@@ -193,3 +193,16 @@ def _far_route(name: str = "far") -> Object | Broken:
     spec = {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [ref]}]}
     meta = {"name": name, "namespace": "shop"}
     return objects.made({"apiVersion": API, "kind": "HTTPRoute", "metadata": meta, "spec": spec})
+
+
+def _equal_route(number: int) -> Object | Broken:
+    return objects.http_route(f"equal-{number:04d}", parent={"name": "edge"}, backends=[("app", 1)])
+
+
+def test_a_route_that_is_equal_to_many_is_not_compared_with_each_of_them_by_each() -> None:
+    def world(count: int) -> Compiler:
+        common = [objects.gateway_class(), objects.gateway("edge")]
+        return _followed(*common, *map(_equal_route, range(count)))
+
+    few, many = (_calls(world(count), _equal_route(count)) for count in (FEW, MANY))
+    assert many / few < 1.5 * MANY / FEW

@@ -115,7 +115,7 @@ def _combination_faults(rule: HTTPRouteRule, effect: Effect, path: str) -> Itera
 
 
 def _setting_faults(rule: HTTPRouteRule, path: str) -> Iterator[Fault]:
-    """Yield settings that contradict each other ."""
+    """Yield settings that contradict each other."""
     request, backend = _timeouts(rule)
     if request and backend is not None and backend > request:
         yield Fault(f"{path}.timeouts.backendRequest", "must not be longer than request")

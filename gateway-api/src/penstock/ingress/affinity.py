@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
 import msgspec
 
 from penstock.gatewayapi.session_persistence import CookieConfig, Lifetime, SessionPersistence
 from penstock.gatewayapi.sessions import COOKIE_PATH
+from penstock.ingress.reader import NGINX, Reader
 from penstock.ir.session import Session
 from penstock.meta.problems import Problem
 
-NGINX = "nginx.ingress.kubernetes.io/"
 DEFAULT_NAME = "INGRESSCOOKIE"
 LONGEST = 360_000_000
 """Seconds; what the hours of a duration can say is a little less."""
@@ -63,26 +62,6 @@ class Affinity(msgspec.Struct, frozen=True, kw_only=True):
             "domain": self.domain,
         }
         return tuple(f"session-cookie-{name}" for name, value in given.items() if value)
-
-
-class Reader(Protocol):
-    """Annotations."""
-
-    def text(self, name: str) -> str | None:
-        """Return one, None if it is not there."""
-        ...
-
-    def number(self, name: str) -> int | None:
-        """Return one that is a number."""
-        ...
-
-    def flag(self, name: str, value: str | None) -> bool | None:
-        """Return one that is true or false."""
-        ...
-
-    def tell(self, name: str, text: str, hint: str) -> None:
-        """Note a warning."""
-        ...
 
 
 def affinity(reader: Reader) -> Affinity | None:

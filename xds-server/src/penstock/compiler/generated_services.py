@@ -30,6 +30,7 @@ from penstock.gatewayapi.attach import SERVED
 from penstock.gatewayapi.generated import (
     CLASS_NAME,
     GATEWAY_NAME,
+    GENERATED_FOR,
     Entrance,
     Exposed,
     Generated,
@@ -38,6 +39,7 @@ from penstock.gatewayapi.generated import (
     Purpose,
     for_clouds,
     is_for,
+    is_generated,
     label_value,
     ports_of,
     service_name,
@@ -111,8 +113,12 @@ def current(db: Database, name: NamespacedName) -> Service | None:
 def name_taken(db: Database, name: NamespacedName) -> str:
     """Return why a Gateway has no Service: somebody else has the name; "" if nobody has."""
     about = purpose(db, name)
-    if about is None or db.services.get(about.service) is None or current(db, name) is not None:
+    found = None if about is None else db.services.get(about.service)
+    if about is None or found is None or current(db, name) is not None:
         return ""
+    if is_generated(found.metadata.labels):
+        whose = found.metadata.labels[GENERATED_FOR]
+        return f"Service {about.service} is that of {whose} already; give the Gateway another name"
     return (
         f"Service {about.service} is not Penstock's and is left as it is; "
         "delete it, or give the Gateway another name"

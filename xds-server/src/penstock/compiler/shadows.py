@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from penstock.compiler.attached import settled_attachment
 from penstock.compiler.database import Database
 from penstock.compiler.routing import ParentOf, head, service_attachment
@@ -23,6 +25,14 @@ Places = dict[str, str]
 """What a route has at a parent, each with the words for it: hostnames of listeners, or ports."""
 
 
+class First(msgspec.Struct, frozen=True):
+    """The match that gets everything at a place."""
+
+    match: Origin
+    words: str
+    """For the place."""
+
+
 @query
 def shadows(db: Database, key: ParentOf) -> tuple[Shadow, ...]:
     """Return the matches of a route that get nothing at one parent, sorted.
@@ -40,27 +50,38 @@ def shadows(db: Database, key: ParentOf) -> tuple[Shadow, ...]:
     for one in matches_of(route):
         for hostname in names_asked(about.kind, kind, about.hostnames):
             asked = Asked(key.route.kind, kind, target, hostname, one.selects)
-            found += _behind(db, key, about, asked, one)
+            found += _behind(db, key, asked, one)
     return tuple(sorted(set(found)))
 
 
-def _behind(
-    db: Database, key: ParentOf, about: RouteHead, asked: Asked, own: MatchAt
-) -> Iterator[Shadow]:
+def _behind(db: Database, key: ParentOf, asked: Asked, own: MatchAt) -> Iterator[Shadow]:
     """Yield who goes before *own*: the first at each place."""
-    first: dict[str, tuple[RouteHead, str]] = {}
-    mine = _places(db, key, asked.hostname)
+    if len(db.routes.bucket("asked", asked)) == 1:
+        return
+    first = _firsts(db, asked)
+    for place in _places(db, key, asked.hostname):
+        one = first.get(place)
+        if one is not None and one.match.object != key.route:
+            yield Shadow(own.path, one.words, one.match)
+
+
+@query
+def _firsts(db: Database, asked: Asked) -> dict[str, First]:
+    """Return who gets everything at each place, of all routes that ask for the same.
+
+    One query for all of them: a thousand equal routes are not compared with each other.
+    """
+    oldest: dict[str, tuple[RouteHead, ObjectRef, str]] = {}
     for name in db.routes.bucket("asked", asked):
-        other = head(db, name) if name != key.route else None
-        if other is None or not other.age < about.age:
-            continue
-        for place, words in _all_places(db, name, other, asked).items():
-            if place in mine and (place not in first or other.age < first[place][0].age):
-                first[place] = (other, words)
-    for other, words in dict.fromkeys(first.values()):
-        ref = ObjectRef(other.kind, other.key.namespace, other.key.name)
-        path = _path(db, ref, asked)
-        yield Shadow(own.path, words, Origin(ref, path))
+        about = head(db, name)
+        places = _all_places(db, name, about, asked) if about is not None else {}
+        for place, words in places.items():
+            if about is not None and (place not in oldest or about.age < oldest[place][0].age):
+                oldest[place] = (about, name, words)
+    return {
+        place: First(Origin(name, _path(db, name, asked)), words)
+        for place, (_, name, words) in oldest.items()
+    }
 
 
 def _path(db: Database, name: ObjectRef, asked: Asked) -> str:
