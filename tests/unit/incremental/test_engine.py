@@ -40,6 +40,16 @@ def evens(db: Numbers, _: None) -> tuple[str, ...]:
 
 
 @query
+def of_parity(db: Numbers, parity: int) -> tuple[tuple[str, ...], bool]:
+    return db.numbers.bucket("parity", parity), db.numbers.holds("parity", parity)
+
+
+@query
+def is_used(db: Numbers, _: None) -> bool:
+    return db.numbers.ever("parity")
+
+
+@query
 def indirect(db: Numbers, name: str) -> int:
     """Read "name" as the length of the name of what is to be read next."""
     return half(db, "x" * (db.numbers.get(name) or 0))
@@ -100,6 +110,33 @@ def test_an_index_bucket_is_read_apart_from_the_others() -> None:
     assert db.engine.runs == runs
     db.numbers.remove("b")
     assert evens(db, None) == ("a",)
+
+
+def test_all_buckets_of_an_index_that_was_never_used_are_read_as_one() -> None:
+    db = Numbers()
+    for parity in (0, 1):
+        db.engine.want(of_parity.node(db, parity), parity)
+    db.numbers.set("a", 4)  # the first key: everybody looks again, each at its bucket
+    assert [node.goal for node in db.engine.refresh_goals()] == [0]
+    assert (of_parity(db, 0), of_parity(db, 1)) == ((("a",), True), ((), False))
+    runs = db.engine.runs
+    db.numbers.set("b", 6)
+    db.numbers.remove("b")
+    db.numbers.remove("a")
+    assert [node.goal for node in db.engine.refresh_goals()] == [0]
+    assert db.engine.runs == runs + 1
+    db.numbers.set("c", 3)
+    assert [node.goal for node in db.engine.refresh_goals()] == [1]
+    assert db.engine.runs == runs + 2
+
+
+def test_an_index_tells_whether_it_was_ever_used() -> None:
+    db = Numbers()
+    assert not is_used(db, None)
+    db.numbers.set("a", 4)
+    assert is_used(db, None)
+    db.numbers.remove("a")
+    assert is_used(db, None)
 
 
 def test_reads_that_are_no_longer_made_do_not_matter() -> None:

@@ -50,12 +50,17 @@ def workload_at(db: Database, address: str) -> Workload | None:
     return db.workloads.get(uids[0]) if uids else None
 
 
-@query
 def identity_at(db: Database, address: str) -> int:
     """Return the identity behind *address*; WORLD if it is nobody's of ours.
 
     A node is REMOTE_NODE here, although at home it is HOST: what is computed is for all nodes.
     """
+    anybody = db.workloads.ever("address") or db.peers.ever("address")
+    return _identity_at(db, address) if anybody else int(Reserved.WORLD)
+
+
+@query
+def _identity_at(db: Database, address: str) -> int:
     uids = db.workloads.bucket("address", address)
     workload = db.workloads.get(uids[0]) if uids else None
     if workload is not None:

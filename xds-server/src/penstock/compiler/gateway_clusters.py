@@ -58,10 +58,14 @@ def needs_of(db: Database, gateway: NamespacedName, host: VirtualHost) -> Iterat
                 yield ResourceName(types.CLUSTER, name)
 
 
-@query
 def showing_towards(db: Database, target: ServicePort) -> tuple[Showing, ...]:
     """Return the clusters of a Service port for Gateways that show certificates, sorted."""
-    if not any_shows(db) or not isinstance(tls_towards(db, target), BackendTls):
+    return _showing_towards(db, target) if any_shows(db) else ()
+
+
+@query
+def _showing_towards(db: Database, target: ServicePort) -> tuple[Showing, ...]:
+    if not isinstance(tls_towards(db, target), BackendTls):
         return ()
     routes = db.routes.bucket("backend", (ParentKind.GATEWAY, target))
     gateways = {one for route in routes for one in gateways_of(db, route)}

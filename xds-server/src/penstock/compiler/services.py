@@ -171,9 +171,13 @@ def endpoint_kinds(db: Database, target: ServicePort) -> tuple[tuple[int, int], 
     return tuple((group.identity, group.port) for group in groups(db, target))
 
 
-@query
 def egress_reads_http(db: Database, target: ServicePort) -> bool:
     """Tell whether some client's egress rules read HTTP on its way to this Service port."""
+    return bool(egress_enforced(db, None)) and _egress_reads_http(db, target)
+
+
+@query
+def _egress_reads_http(db: Database, target: ServicePort) -> bool:
     return any(port in http_asked_of(db, i) for i, port in endpoint_kinds(db, target))
 
 

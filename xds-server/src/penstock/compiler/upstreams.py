@@ -105,9 +105,13 @@ def _tls(db: Database, key: Met) -> BackendTls | RefusedTls | None:
     )
 
 
-@query
 def met_towards(db: Database, target: ServicePort) -> tuple[Met, ...]:
     """Return the ways that routes say in which a Service port is met, sorted by their names."""
+    return _met_towards(db, target) if db.routes.ever("upstream") else ()
+
+
+@query
+def _met_towards(db: Database, target: ServicePort) -> tuple[Met, ...]:
     routes = (db.routes.get(name) for name in db.routes.bucket("upstream", target))
     asked = (one.upstream for one in routes if isinstance(one, IngressRoute))
     found = {met_name(target, one): Met(target, one) for one in asked if one is not None}

@@ -14,6 +14,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 Keys = tuple[Any, ...]
+_EVER = object()
+"""Stands for a bucket: whether there has ever been a key in any of an index."""
 IndexFunction = Callable[[K, V], Iterable[Hashable]]
 
 
@@ -44,6 +46,8 @@ class _Index(Generic[K, V]):
     def __init__(self, function: IndexFunction[K, V]) -> None:
         self.function = function
         self.filled = False
+        self.used = False
+        """Whether there has ever been a key in any bucket."""
         self.cells: dict[Hashable, Node] = {}
         self.presence: dict[Hashable, Node] = {}
         """Whether a bucket has any key, for those who ask for no more."""
@@ -86,6 +90,12 @@ class _Index(Generic[K, V]):
 
     def _put(self, bucket: Hashable, key: K, changed: list[Node]) -> None:
         keys = self._buckets.get(bucket)
+        if not self.used:
+            self.used = True
+            cell = self.cells.get(_EVER)
+            if cell is not None:
+                cell.value = True
+                changed.append(cell)
         if keys is None:
             self._buckets[bucket] = key
             self._appears(bucket, changed, there=True)
@@ -170,10 +180,15 @@ class Collection(Generic[K, V]):
         return value
 
     def bucket(self, index: str, bucket: Hashable) -> tuple[K, ...]:
-        """Return the keys in one bucket of an index, sorted; a read of this bucket only."""
+        """Return the keys in one bucket of an index, sorted; a read of this bucket only.
+
+        As long as an index has never had a key, all its buckets are read as one.
+        """
         by = self._index(index)
         cell = by.cells.get(bucket)
         if cell is None:
+            if not by.used and not self.ever(index):
+                return ()
             cell = by.cells[bucket] = _Cell(value=by.keys(bucket), cells=by.cells, key=bucket)
         keys: tuple[K, ...] = self._engine.read(cell)
         return keys
@@ -183,9 +198,23 @@ class Collection(Generic[K, V]):
         by = self._index(index)
         cell = by.presence.get(bucket)
         if cell is None:
+            if not by.used and not self.ever(index):
+                return False
             cell = by.presence[bucket] = _Cell(value=bucket in by, cells=by.presence, key=bucket)
         there: bool = self._engine.read(cell)
         return there
+
+    def ever(self, index: str) -> bool:
+        """Return whether an index has ever had a key; a read of just that.
+
+        So a query can leave out what concerns a field that no object has.
+        """
+        by = self._index(index)
+        cell = by.cells.get(_EVER)
+        if cell is None:
+            cell = by.cells[_EVER] = _Cell(value=by.used, cells=by.cells, key=_EVER)
+        used: bool = self._engine.read(cell)
+        return used
 
     def follow(self, index: str, on_bucket: Callable[[Any, bool], None]) -> None:
         """Tell *on_bucket* (bucket, whether it has any key now) from now on. Not a read."""
