@@ -34,6 +34,8 @@ MAX_MATCHES, MAX_FILTERS, MAX_BACKENDS, MAX_CONDITIONS = 64, 16, 16, 16
 class PathMatchType(enum.Enum):
     """How a path is compared."""
 
+    __hash__ = object.__hash__  # of the matches of all routes: the one of Enum runs Python
+
     EXACT = "Exact"
     PATH_PREFIX = "PathPrefix"
     REGULAR_EXPRESSION = "RegularExpression"
@@ -84,6 +86,8 @@ def _path_faults(path: str) -> Iterator[str]:
 
 class StringMatchType(enum.Enum):
     """How a header or query parameter is compared."""
+
+    __hash__ = object.__hash__  # of the matches of all routes: the one of Enum runs Python
 
     EXACT = "Exact"
     REGULAR_EXPRESSION = "RegularExpression"

@@ -267,16 +267,17 @@ def _backends(
     faults: list[Fault] = []
     for index, (ref, filters) in enumerate(refs):
         here = origin.at(f"backendRefs[{index}]")
-        effect = effect_on_backend(filters, f"{here.path}.filters")
         backend = resolve(ref, here, references)
-        if not isinstance(backend, InvalidBackend):
-            backend = msgspec.structs.replace(
-                backend,
-                request_headers=effect.request_headers,
-                response_headers=effect.response_headers,
-            )
+        if filters:
+            effect = effect_on_backend(filters, f"{here.path}.filters")
+            faults += effect.faults
+            if not isinstance(backend, InvalidBackend):
+                backend = msgspec.structs.replace(
+                    backend,
+                    request_headers=effect.request_headers,
+                    response_headers=effect.response_headers,
+                )
         backends.append(backend)
-        faults += effect.faults
     return tuple(backends), tuple(faults)
 
 
