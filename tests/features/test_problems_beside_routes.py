@@ -92,11 +92,13 @@ def test_a_policy_of_tls_says_what_of_it_leads_nowhere() -> None:
     })  # fmt: skip
     assert told(tls_policy({"name": "web"}), ca) == []
     assert told(tls_policy({"name": "web", "sectionName": "x"}, {"name": "none"}), ca) == [
-        (
-            "spec.targetRefs[0].sectionName: Service shop/web has no port named x; "
-            "its ports: http; mend the name"
-        ),
-        "spec.targetRefs[1].name: Service shop/none does not exist; add it, or mend the name",
+        f"spec.targetRefs[{index}]: TargetNotFound: {text}; the policy is without effect there"
+        for index, text in enumerate(
+            (
+                "Service shop/web has no port named x; its ports: http",
+                "there is no Service shop/none",
+            )
+        )
     ]
     assert told(tls_policy({"name": "web"}, ca="none"), ca) == [
         (
@@ -106,7 +108,10 @@ def test_a_policy_of_tls_says_what_of_it_leads_nowhere() -> None:
     ]
     older = tls_policy({"name": "web"}, name="a")
     assert told(tls_policy({"name": "web"}, name="b"), ca, older) == [
-        "spec.targetRefs: Conflicted: an older policy is for the same port; remove one of the two"
+        (
+            "spec.targetRefs[0]: Conflicted: an older policy is for Service shop/web; "
+            "the policy is without effect there"
+        )
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.core.decode import decode
@@ -12,8 +13,8 @@ from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.backend_tls import (
     authorities,
     backend_tls,
-    is_conflicted,
     policy_conditions,
+    target_faults,
     winner,
 )
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
@@ -78,6 +79,7 @@ def bundle(pem: str) -> ClusterTrustBundle:
     return made
 
 
+PORTS = {"web": ["http", "https"]}
 BUNDLE = {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "roots"}
 
 
@@ -85,7 +87,7 @@ def test_the_port_of_its_own_goes_before_the_whole_service() -> None:
     every = [policy("all", created="2020-01-01"), policy("one", section="https")]
     found = [winner(every, "web", port) for port in ("https", "other")]
     assert [one.metadata.name for one in found if one is not None] == ["one", "all"]
-    assert not any(is_conflicted(one, every) for one in every)
+    assert not any(target_faults(one, every, PORTS.get) for one in every)
     assert winner(every, "elsewhere", "https") is None
 
 
@@ -94,9 +96,36 @@ def test_of_two_for_one_port_the_older_holds(section: str | None) -> None:
     young = policy("a", section=section, created="2026-01-02")
     old = policy("b", section=section, created="2026-01-01")
     assert winner([young, old], "web", "https") is old
-    assert [is_conflicted(one, [young, old]) for one in (young, old)] == [True, False]
-    conditions = policy_conditions(young, authorities(young, known()), conflicted=True)
+    lost = target_faults(young, [young, old], PORTS.get)
+    assert target_faults(old, [young, old], PORTS.get) == {}
+    conditions = policy_conditions(young, authorities(young, known()), lost)
     assert _summary(conditions)["Accepted"] == (False, "Conflicted")
+
+
+@pytest.mark.parametrize(("name", "section"), [("gone", None), ("web", "gone")])
+def test_a_policy_for_what_is_not_there_is_not_accepted(name: str, section: str | None) -> None:
+    one = policy(section=section)
+    (target,) = one.spec.target_refs
+    spec = msgspec.structs.replace(
+        one.spec, target_refs=(msgspec.structs.replace(target, name=name),)
+    )
+    one = msgspec.structs.replace(one, spec=spec)
+    lost = target_faults(one, [one], PORTS.get)
+    (accepted, _) = policy_conditions(one, authorities(one, known()), lost)
+    assert (accepted.status, accepted.reason) == (False, "TargetNotFound")
+    assert "gone" in accepted.message
+
+
+def test_a_policy_that_holds_for_some_of_its_targets_names_the_others() -> None:
+    one = policy()
+    (target,) = one.spec.target_refs
+    other = msgspec.structs.replace(target, section_name="gone")
+    spec = msgspec.structs.replace(one.spec, target_refs=(target, other))
+    one = msgspec.structs.replace(one, spec=spec)
+    lost = target_faults(one, [one], PORTS.get)
+    (accepted, _) = policy_conditions(one, authorities(one, known()), lost)
+    assert accepted.status
+    assert accepted.message == "Service app/web has no port named gone; its ports: http, https"
 
 
 def test_of_the_same_age_the_name_decides() -> None:
@@ -117,7 +146,7 @@ def test_the_hostname_is_asked_for_and_checked() -> None:
     assert isinstance(tls, BackendTls)
     assert (tls.server_name, tls.hostnames, tls.uris) == ("web.test", ("web.test",), ())
     assert tls.authorities.decode().strip() == PEM.strip()
-    assert _summary(policy_conditions(one, authorities(one, known()), conflicted=False)) == {
+    assert _summary(policy_conditions(one, authorities(one, known()), {})) == {
         "Accepted": (True, "Accepted"),
         "ResolvedRefs": (True, "ResolvedRefs"),
     }
@@ -166,7 +195,7 @@ def test_without_a_certificate_to_trust_nothing_is_connected(
     there = {NamespacedName("app", "ca"): found}
     came_to = authorities(one, TrustSources(config_map=there.get))
     assert isinstance(backend_tls(one, came_to), RefusedTls)
-    told = _summary(policy_conditions(one, came_to, conflicted=False))
+    told = _summary(policy_conditions(one, came_to, {}))
     assert told["Accepted"] == (False, accepted)
     assert told["ResolvedRefs"][1] == resolved
 
@@ -175,7 +204,7 @@ def test_a_good_reference_serves_beside_a_bad_one() -> None:
     one = policy(caCertificateRefs=[{**CA, "name": "nowhere"}, CA])
     came_to = authorities(one, known())
     assert isinstance(backend_tls(one, came_to), BackendTls)
-    assert _summary(policy_conditions(one, came_to, conflicted=False)) == {
+    assert _summary(policy_conditions(one, came_to, {})) == {
         "Accepted": (True, "Accepted"),
         "ResolvedRefs": (False, "InvalidCACertificateRef"),
     }
@@ -206,7 +235,7 @@ def test_a_bundle_of_the_cluster_is_trusted_in_every_namespace(
     one = policy(caCertificateRefs=[BUNDLE])
     came_to = authorities(one, TrustSources(bundle=lambda _: found))
     assert isinstance(backend_tls(one, came_to), BackendTls if accepted else RefusedTls)
-    told = policy_conditions(one, came_to, conflicted=False)
+    told = policy_conditions(one, came_to, {})
     assert _summary(told) == {
         "Accepted": (accepted, "Accepted" if accepted else "NoValidCACertificate"),
         "ResolvedRefs": (accepted, reason or "ResolvedRefs"),
@@ -221,7 +250,7 @@ def test_the_systems_authorities_are_trusted_where_there_are_any() -> None:
     assert isinstance(tls, BackendTls)
     assert (tls.system, tls.authorities) == (True, b"")
     assert isinstance(backend_tls(one, without), RefusedTls)
-    accepted = policy_conditions(one, without, conflicted=False)[0]
+    accepted = policy_conditions(one, without, {})[0]
     assert (accepted.status, accepted.reason) == (False, "Invalid")
     assert "--system-authorities" in accepted.message
 
@@ -230,7 +259,7 @@ def test_no_other_well_known_authorities_are_known() -> None:
     one = policy(caCertificateRefs=[], wellKnownCACertificates="acme.io/ours")
     came_to = authorities(one, TrustSources(system=True))
     assert isinstance(backend_tls(one, came_to), RefusedTls)
-    told = _summary(policy_conditions(one, came_to, conflicted=False))
+    told = _summary(policy_conditions(one, came_to, {}))
     assert told["Accepted"] == (False, "Invalid")
 
 

@@ -6,11 +6,15 @@ counts, then the first by name). A policy with a port goes before one without, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, BackendTLSPolicyValidation
+from penstock.gatewayapi.backend_tls_policy import (
+    BackendTLSPolicy,
+    BackendTLSPolicyValidation,
+    PolicyTarget,
+)
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.trust import (
     HOLDERS,
@@ -25,6 +29,9 @@ from penstock.meta.conditions import Condition
 from penstock.meta.names import Origin
 
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidKind"
+CONFLICTED, TARGET_NOT_FOUND = "Conflicted", "TargetNotFound"
+Ports = Callable[[str], Sequence[str] | None]
+"""Names of the ports of a Service of the namespace; None if there is no such Service."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -100,19 +107,30 @@ def winner(
     return None
 
 
-def is_conflicted(policy: BackendTLSPolicy, others: Sequence[BackendTLSPolicy]) -> bool:
-    """Return whether everything that *policy* names is named by one of *others* that goes before.
+def target_faults(
+    policy: BackendTLSPolicy, others: Sequence[BackendTLSPolicy], ports: Ports
+) -> dict[PolicyTarget, Fault]:
+    """Return the Services and ports of *policy* for which it does not hold, and why.
 
     Args:
         policy: one of the policies of a namespace.
-        others: all of them.
+        others: those for the same Services, with it or without.
+        ports: of a Service, see `Ports`.
     """
     before = [one for one in others if _rank(one) < _rank(policy)]
-    return bool(policy.services) and all(
-        any(section in one.sections(service.name) for one in before)
-        for service in policy.services
-        for section in policy.sections(service.name)
-    )
+    found: dict[PolicyTarget, Fault] = {}
+    for target in policy.targets:
+        there, section = ports(target.name), target.section_name
+        name = f"Service {policy.metadata.namespace}/{target.name}"
+        if there is None:
+            found[target] = Fault(TARGET_NOT_FOUND, f"there is no {name}")
+        elif section is not None and section not in there:
+            text = f"{name} has no port named {section}; its ports: {', '.join(there) or 'none'}"
+            found[target] = Fault(TARGET_NOT_FOUND, text)
+        elif any(section in one.sections(target.name) for one in before):
+            port = "" if section is None else f", port {section}"
+            found[target] = Fault(CONFLICTED, f"an older policy is for {name}{port}")
+    return found
 
 
 def backend_tls(policy: BackendTLSPolicy, found: Authorities) -> BackendTls | RefusedTls:
@@ -141,18 +159,26 @@ def tls_of(
 
 
 def policy_conditions(
-    policy: BackendTLSPolicy, found: Authorities, *, conflicted: bool
+    policy: BackendTLSPolicy, found: Authorities, lost: Mapping[PolicyTarget, Fault]
 ) -> tuple[Condition, ...]:
-    """Return the conditions of *policy* at every Gateway that it concerns."""
+    """Return the conditions of *policy* at every Gateway that it concerns.
+
+    Args:
+        policy: the policy.
+        found: what its references came to.
+        lost: what `target_faults` says; one that holds somewhere is accepted.
+    """
     generation = policy.metadata.generation
     fault = fault_of(policy, found)
-    if conflicted:
-        text = "an older policy is for the same port"
-        accepted = fails("Accepted", "Conflicted", generation, text)
+    nowhere = "; ".join(one.message for one in lost.values())
+    if lost and len(lost) == len(policy.targets):
+        reasons = {one.reason for one in lost.values()}
+        reason = CONFLICTED if CONFLICTED in reasons else TARGET_NOT_FOUND
+        accepted = fails("Accepted", reason, generation, nowhere)
     elif fault is not None:
         accepted = fails("Accepted", fault.reason, generation, fault.message)
     else:
-        accepted = holds("Accepted", "Accepted", generation)
+        accepted = holds("Accepted", "Accepted", generation, nowhere)
     if not found.faults:
         return accepted, holds("ResolvedRefs", "ResolvedRefs", generation)
     text = "; ".join(one.message for one in found.faults)

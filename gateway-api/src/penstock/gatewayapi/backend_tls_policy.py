@@ -131,6 +131,11 @@ class BackendTLSPolicy(Object, frozen=True, kw_only=True):
         """Return whether the policy asks for the authorities of the system."""
         return self.spec.validation.trusts_system
 
+    @property
+    def targets(self) -> tuple[PolicyTarget, ...]:
+        """Return the Services, and ports of them, that the policy names, each once."""
+        return tuple(dict.fromkeys(one for one in self.spec.target_refs if _is_service(one)))
+
     def sections(self, service: str) -> frozenset[str | None]:
         """Return the ports of a Service that the policy names; None stands for all."""
         return frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
@@ -12,8 +12,8 @@ from penstock.compiler.routing import head
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
 from penstock.gatewayapi import backend_tls
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
-from penstock.gatewayapi.backend_tls import Authorities
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
+from penstock.gatewayapi.backend_tls import Authorities, Fault
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, PolicyTarget
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
@@ -85,11 +85,25 @@ def policy_state(
     policy, found = db.backend_tls.get(name), policy_authorities(db, name)
     if policy is None or found is None:
         return None
-    others = [one for service in policy.services for one in policies_for(db, service)]
-    conflicted = backend_tls.is_conflicted(policy, others)
-    conditions = backend_tls.policy_conditions(policy, found, conflicted=conflicted)
+    conditions = backend_tls.policy_conditions(policy, found, lost_targets(db, name))
     gateways = {one for service in policy.services for one in _gateways_to(db, service)}
     return conditions, tuple(sorted(gateways))[:MAX_ANCESTORS]
+
+
+@query
+def lost_targets(db: Database, name: NamespacedName) -> dict[PolicyTarget, Fault]:
+    """Return the targets of a policy for which it does not hold, and why."""
+    policy = db.backend_tls.get(name)
+    if policy is None:
+        return {}
+    others = [one for service in policy.services for one in policies_for(db, service)]
+    return backend_tls.target_faults(policy, others, lambda one: _ports(db, name, one))
+
+
+def _ports(db: Database, policy: NamespacedName, service: str) -> Sequence[str] | None:
+    """Return the names of the ports of a Service beside a policy."""
+    found = db.services.get(NamespacedName(policy.namespace, service))
+    return None if found is None else [one.name for one in found.spec.ports if one.name]
 
 
 def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:

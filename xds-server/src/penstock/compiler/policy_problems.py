@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock.compiler.backend_tls import policy_authorities, policy_state
+from penstock.compiler.backend_tls import lost_targets, policy_authorities
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.database import Database
 from penstock.gatewayapi.backend_tls import fault_of
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, PolicyTarget
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.fields import CORE_GROUP, GATEWAY_GROUP
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.gatewayapi.routes import ROUTE_KINDS
-from penstock.meta.names import NamespacedName
 from penstock.meta.problems import Problem, Severity
 
 _REFERRERS = {GATEWAY_GROUP: frozenset({*ROUTE_KINDS, "Gateway", "ListenerSet"})}
@@ -23,10 +22,17 @@ _REFERENTS = {CORE_GROUP: frozenset({"ConfigMap", "Secret", "Service"})}
 
 def backend_tls_problems(db: Database, policy: BackendTLSPolicy) -> Iterator[Problem]:
     """Yield what keeps a policy from holding."""
+    lost = lost_targets.once(db, policy.key)
     for index, target in enumerate(policy.spec.target_refs):
-        yield from _of_target(db, policy, target, f"spec.targetRefs[{index}]")
-    found, state = policy_authorities.once(db, policy.key), policy_state.once(db, policy.key)
-    if found is None or state is None:
+        path = f"spec.targetRefs[{index}]"
+        if (target.group, target.kind) != (CORE_GROUP, "Service"):
+            text = f"{target.group or 'core'}/{target.kind} is not met with TLS"
+            yield Problem(path, text, "name a Service", Severity.WARNING)
+        elif target in lost:
+            text = f"{lost[target].reason}: {lost[target].message}"
+            yield Problem(path, text, "the policy is without effect there", Severity.WARNING)
+    found = policy_authorities.once(db, policy.key)
+    if found is None:
         return
     fault = fault_of(policy, found)
     hint = "the other certificates are trusted"
@@ -38,28 +44,6 @@ def backend_tls_problems(db: Database, policy: BackendTLSPolicy) -> Iterator[Pro
         path = f"spec.validation.{place}" if place.endswith("]") else "spec.validation"
         message = text if place.endswith("]") else one.message
         yield Problem(path, f"{one.reason}: {message}", hint, Severity.WARNING)
-    for bad in state[0]:
-        if bad.reason == "Conflicted":
-            text, hint = f"{bad.reason}: {bad.message}", "remove one of the two"
-            yield Problem("spec.targetRefs", text, hint, Severity.WARNING)
-
-
-def _of_target(
-    db: Database, policy: BackendTLSPolicy, target: PolicyTarget, path: str
-) -> Iterator[Problem]:
-    if (target.group, target.kind) != (CORE_GROUP, "Service"):
-        text = f"{target.group or 'core'}/{target.kind} is not met with TLS"
-        yield Problem(path, text, "name a Service", Severity.WARNING)
-        return
-    key = NamespacedName(policy.metadata.namespace, target.name)
-    service = db.services.get(key)
-    if service is None:
-        text = f"Service {key} does not exist"
-        yield Problem(f"{path}.name", text, "add it, or mend the name", Severity.WARNING)
-    elif target.section_name not in (None, *(one.name for one in service.spec.ports)):
-        names = ", ".join(one.name for one in service.spec.ports if one.name) or "without names"
-        text = f"Service {key} has no port named {target.section_name}; its ports: {names}"
-        yield Problem(f"{path}.sectionName", text, "mend the name", Severity.WARNING)
 
 
 def backend_traffic_problems(db: Database, policy: XBackendTrafficPolicy) -> Iterator[Problem]:
