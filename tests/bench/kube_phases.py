@@ -63,7 +63,7 @@ def _phases(api: KubeApi) -> Iterator[tuple[str, float]]:
     start = time.thread_time()
     Client(DeltaStream(snapshot)).converge()
     size = total_bytes(resources)
-    yield f"resources to responses and their answers, {size / 1e6:.0f} MB", _since(start)
+    yield f"resources to frames, responses and their answers, {size / 1e6:.0f} MB", _since(start)
 
 
 def _since(start: float) -> float:

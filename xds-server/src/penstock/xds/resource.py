@@ -1,4 +1,4 @@
-"""Resources: what a node is sent, serialised once.
+"""Resources: what a node is sent, serialised once, and framed once when it is first sent.
 
 A Resource holds the bytes of one `resources` field of a DeltaDiscoveryResponse, ready to be joined
 into the responses of every client. What Penstock itself wants to know of it, which other resources
