@@ -10,7 +10,8 @@ import pytest
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.objects import Broken
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.listener_set_status import Surroundings, listener_set_status
+from penstock.gatewayapi.listener_set_status import listener_set_status
+from penstock.gatewayapi.listeners import Surroundings
 from penstock.gatewayapi.merged import merged
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL

@@ -27,7 +27,7 @@ from penstock.gatewayapi.external_backends import Sources, backend_conditions, u
 from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.gatewayapi.listener_tls import CertificateSources
-from penstock.gatewayapi.listeners import gateway_fault
+from penstock.gatewayapi.listeners import Surroundings, gateway_fault
 from penstock.gatewayapi.merge import ranked, virtual_host
 from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.mesh import XMesh, mesh_conditions
@@ -152,7 +152,7 @@ def test_any_gateway_has_a_status(document: dict[str, Any]) -> None:
     if isinstance(found, Gateway):
         placed = merged(found, ())
         status = gateway_status(
-            found, attached_routes={}, addresses=["192.0.2.1"], tls=tls_of(placed, {})
+            found, Surroundings(tls=tls_of(placed, {})), addresses=["192.0.2.1"]
         )
         accepted = {
             one.name

@@ -11,7 +11,7 @@ from penstock.core.kinds import ClusterTrustBundle, ConfigMap
 from penstock.gatewayapi.client_certificates import ClientChecks, client_checks
 from penstock.gatewayapi.grants import permits_of
 from penstock.gatewayapi.listener_tls import ListenerCertificates
-from penstock.gatewayapi.listeners import ListenerStatus
+from penstock.gatewayapi.listeners import ListenerStatus, Surroundings
 from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.resources import Gateway, ReferenceGrant
 from penstock.gatewayapi.status import gateway_status
@@ -98,9 +98,8 @@ def test_what_is_said_for_a_port_goes_before_the_default() -> None:
 def _https(given: Gateway, found: ClientChecks) -> ListenerStatus:
     status = gateway_status(
         given,
-        attached_routes={},
+        Surroundings(tls=tls_of(merged(given, (), found), {"https": SERVES})),
         addresses=["192.0.2.1"],
-        tls=tls_of(merged(given, (), found), {"https": SERVES}),
         clients=found,
     )
     plain, https = status.listeners
@@ -158,9 +157,7 @@ def test_who_lets_everybody_in_says_so() -> None:
     given = checked(validation(ref(), mode="AllowInsecureFallback"))
     found = checks(given)
     tls = tls_of(merged(given, (), found), {"https": SERVES})
-    status = gateway_status(
-        given, attached_routes={}, addresses=["192.0.2.1"], tls=tls, clients=found
-    )
+    status = gateway_status(given, Surroundings(tls=tls), addresses=["192.0.2.1"], clients=found)
     told = {one.type: (one.status, one.reason) for one in status.conditions}
     assert told["InsecureFrontendValidationMode"] == (True, "ConfigurationChanged")
     assert found.insecure

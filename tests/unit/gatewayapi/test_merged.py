@@ -10,12 +10,11 @@ from penstock.core.decode import decode
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_set_status import (
     ListenerSetStatus,
-    Surroundings,
     listener_set_status,
     refused_status,
 )
 from penstock.gatewayapi.listener_tls import ListenerCertificates
-from penstock.gatewayapi.listeners import Tls
+from penstock.gatewayapi.listeners import Surroundings, Tls
 from penstock.gatewayapi.merged import lets_in, merged, served
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.watched_secrets import watched_secrets

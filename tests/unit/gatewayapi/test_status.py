@@ -10,7 +10,7 @@ import pytest
 from penstock.gatewayapi.attach import SERVED, ListenerTable, attach_to_gateway, head_of
 from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.listener_tls import ListenerCertificates, UnusableRef
-from penstock.gatewayapi.listeners import ListenerStatus, conflicts, gateway_fault
+from penstock.gatewayapi.listeners import ListenerStatus, Surroundings, conflicts, gateway_fault
 from penstock.gatewayapi.merged import merged, tls_of
 from penstock.gatewayapi.requested_addresses import AssignedAddress
 from penstock.gatewayapi.resources import Gateway, RouteGroupKind
@@ -44,8 +44,10 @@ def status_of(
     given: Gateway, certificates: Mapping[str, ListenerCertificates] = {}, **more: Any
 ) -> GatewayStatus:
     tls = tls_of(merged(given, ()), certificates)
-    arguments: dict[str, Any] = {"attached_routes": {}, "addresses": [ADDRESS], "tls": tls, **more}
-    return gateway_status(given, **arguments)
+    arguments: dict[str, Any] = {"addresses": [ADDRESS], **more}
+    names = ("attached_routes", "pending", "taken", "outer", "asked")
+    around = {name: arguments.pop(name) for name in names if name in arguments}
+    return gateway_status(given, Surroundings(tls=tls, **around), **arguments)
 
 
 def served_names(given: Gateway) -> list[str]:

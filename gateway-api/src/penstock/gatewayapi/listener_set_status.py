@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from penstock.gatewayapi.conditions import fails, holds, listed
-from penstock.gatewayapi.listener_filters import Asked, unresolved
+from penstock.gatewayapi.listener_filters import unresolved
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listeners import (
     PORT_UNAVAILABLE,
     TOO_MANY,
     ListenerStatus,
     Reason,
+    Surroundings,
     Tls,
     gateway_fault,
     listener_status,
@@ -23,21 +24,6 @@ from penstock.gatewayapi.resources import GatewaySpec
 from penstock.meta.conditions import Condition
 
 LISTENERS_NOT_VALID = "ListenersNotValid"
-
-
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the listeners of a Gateway come to, by their places."""
-
-    attached_routes: Mapping[str, int]
-    tls: Mapping[str, Tls]
-    pending: Mapping[str, str]
-    """Why the data plane does not serve one yet."""
-    taken: Mapping[str, Reason] = {}
-    """What keeps one from being accepted that it does not say itself."""
-    outer: Reason | None = None
-    """Why no Gateway of its class is accepted."""
-    asked: Mapping[str, Asked] = {}
-    """What the filters of those that have some came to."""
 
 
 class ListenerSetStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,6 +97,22 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """How clients are checked."""
 
 
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the listeners of a Gateway come to, by their places."""
+
+    tls: Mapping[str, Tls]
+    attached_routes: Mapping[str, int] = {}
+    """How many accepted routes joined each; none if it is missing."""
+    pending: Mapping[str, str] = {}
+    """Why the data plane does not serve one yet."""
+    taken: Mapping[str, Reason] = {}
+    """What keeps one from being accepted that it does not say itself."""
+    outer: Reason | None = None
+    """Why no Gateway of its class is accepted."""
+    asked: Mapping[str, Asked] = {}
+    """What the filters of those that have some came to."""
+
+
 def listener_fault(
     spec: GatewaySpec, listener: Listener, conflict: str | None, clients: ClientCheck | None
 ) -> Reason | None:

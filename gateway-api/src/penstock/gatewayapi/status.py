@@ -6,7 +6,7 @@ acknowledged is an argument; times of transition belong to whoever writes a stat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,14 +15,13 @@ from penstock.gatewayapi.attach import GatewayAttachment
 from penstock.gatewayapi.client_certificates import NO_CHECKS, ClientChecks
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import ParentReference
-from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_tls import ClientCertificate
 from penstock.gatewayapi.listeners import (
     INVALID_PARAMETERS,
     UNSUPPORTED_ADDRESS,
     ListenerStatus,
     Reason,
-    Tls,
+    Surroundings,
     conflicts,
     gateway_fault,
     listener_status,
@@ -116,52 +115,27 @@ def class_fault(gateway_class: GatewayClass, versions: Collection[str]) -> Reaso
 
 def gateway_status(
     gateway: Gateway,
+    around: Surroundings,
     *,
-    attached_routes: Mapping[str, int],
     addresses: Sequence[str],
-    tls: Mapping[str, Tls],
-    asked: Mapping[str, Asked] | None = None,
-    pending: Mapping[str, str] | None = None,
-    taken: Mapping[str, Reason] | None = None,
     address_fault: Reason | None = None,
     clients: ClientChecks = NO_CHECKS,
     shown: ClientCertificate | None = None,
-    outer: Reason | None = None,
     tells_assigned: bool = False,
 ) -> GatewayStatus:
     """Return the status of one Gateway that is ours.
 
     Args:
         gateway: the Gateway.
-        attached_routes: accepted routes of each listener, by name; none if it is missing.
+        around: what its listeners come to, by their names.
         addresses: IP addresses that the Gateway has, and names.
-        tls: what is known of the TLS of each listener, by its name.
-        asked: what the filters of listeners that have some came to, by their names.
-        pending: why the data plane does not serve a listener yet, by its name.
-        taken: what keeps a listener from being accepted that it does not say, by its name.
         address_fault: why the Gateway has not the addresses that it should have.
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
-        outer: why no Gateway of its class is accepted.
         tells_assigned: whether to say if it has the addresses that it asks for.
     """
-    conflicting = conflicts(gateway.spec.listeners)
-    fault = outer or gateway_fault(gateway.spec)
-    waiting = pending or {}
-    listeners = tuple(
-        listener_status(
-            gateway.spec,
-            one,
-            generation=gateway.metadata.generation,
-            conflict=conflicting.get(one.name),
-            attached_routes=attached_routes.get(one.name, 0),
-            tls=tls[one.name],
-            asked=(asked or {}).get(one.name, ()),
-            pending=waiting.get(one.name) if fault is None else fault.message,
-            outer=(taken or {}).get(one.name),
-        )
-        for one in gateway.spec.listeners
-    )
+    fault = around.outer or gateway_fault(gateway.spec)
+    listeners = tuple(_listener_statuses(gateway, around, fault))
     accepted = _gateway_accepted(gateway, listeners, fault)
     has = assigned(gateway.spec, addresses)
     if accepted.status and address_fault is None:
@@ -178,6 +152,25 @@ def gateway_status(
         ),
         listeners=listeners,
     )
+
+
+def _listener_statuses(
+    gateway: Gateway, around: Surroundings, fault: Reason | None
+) -> Iterator[ListenerStatus]:
+    """Yield the status of each listener; *fault* is why the Gateway is not accepted."""
+    conflicting = conflicts(gateway.spec.listeners)
+    for one in gateway.spec.listeners:
+        yield listener_status(
+            gateway.spec,
+            one,
+            generation=gateway.metadata.generation,
+            conflict=conflicting.get(one.name),
+            attached_routes=around.attached_routes.get(one.name, 0),
+            tls=around.tls[one.name],
+            asked=around.asked.get(one.name, ()),
+            pending=around.pending.get(one.name) if fault is None else fault.message,
+            outer=around.taken.get(one.name),
+        )
 
 
 def _addresses_assigned(

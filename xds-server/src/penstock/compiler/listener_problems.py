@@ -16,7 +16,7 @@ from penstock.gatewayapi.listener_filters import reason_of, unresolved
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_set_status import listener_set_status
 from penstock.gatewayapi.listener_tls import ListenerCertificates
-from penstock.gatewayapi.listeners import ListenerStatus, Tls
+from penstock.gatewayapi.listeners import ListenerStatus, Surroundings, Tls
 from penstock.gatewayapi.requested_addresses import out_of_reach
 from penstock.gatewayapi.resources import Gateway, Listener
 from penstock.gatewayapi.status import gateway_status, is_ours
@@ -48,10 +48,8 @@ def gateway_problems(db: Database, gateway: Gateway) -> Iterator[Problem]:
     asked = asked_of_gateway.once(db, gateway.key)
     status = gateway_status(
         gateway,
-        attached_routes={},
+        Surroundings(tls=tls_of_listeners.once(db, gateway.key), asked=asked),
         addresses=[_ANY_ADDRESS],
-        tls=tls_of_listeners.once(db, gateway.key),
-        asked=asked,
         clients=checks_of_clients.once(db, gateway.key),
     )
     for index, listener in enumerate(status.listeners):

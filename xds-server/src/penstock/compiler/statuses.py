@@ -61,12 +61,11 @@ from penstock.gatewayapi.features import MESH_FEATURES, supported_features
 from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
-    Surroundings,
     is_valid,
     listener_set_status,
     refused_status,
 )
-from penstock.gatewayapi.listeners import ListenerStatus
+from penstock.gatewayapi.listeners import ListenerStatus, Surroundings
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
 from penstock.gatewayapi.requested_addresses import AssignedAddress
@@ -253,9 +252,7 @@ def listener_set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis |
 def accepted_sets(db: Database, name: NamespacedName) -> int:
     """Return how many ListenerSets of a Gateway have a listener that is served."""
     around = Surroundings(
-        attached_routes={},
         tls=tls_of_listeners(db, name),
-        pending={},
         taken=reached_at(db, name).taken,
         asked=asked_of_gateway(db, name),
     )
@@ -301,16 +298,18 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
     told = knows_routability.once(db, None)
     status = gateway_status(
         thing,
-        attached_routes=attached_routes.once(db, thing.key),
+        Surroundings(
+            tls=tls_of_listeners.once(db, thing.key),
+            attached_routes=attached_routes.once(db, thing.key),
+            pending=_pending(at.closed, [one.name for one in thing.spec.listeners], said),
+            taken=at.taken,
+            outer=fault_of_class.once(db, thing.spec.gateway_class_name),
+            asked=asked_of_gateway.once(db, thing.key),
+        ),
         addresses=at.addresses,
-        tls=tls_of_listeners.once(db, thing.key),
-        asked=asked_of_gateway.once(db, thing.key),
-        pending=_pending(at.closed, [one.name for one in thing.spec.listeners], said),
-        taken=at.taken,
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
-        outer=fault_of_class.once(db, thing.spec.gateway_class_name),
         tells_assigned=told,
     )
     return {
