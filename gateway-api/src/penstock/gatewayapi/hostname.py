@@ -7,7 +7,7 @@ never written in an object, it is what a missing hostname means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 ANY = "*"
 
@@ -15,20 +15,15 @@ Specificity = tuple[int, int]
 """Characters of a hostname without wildcard, characters of any hostname; more is narrower."""
 
 
-def matches(hostname: str, host: str) -> bool:
-    """Return whether a request for *host* (lower case, no port, no wildcard) is for *hostname*."""
-    return covers(hostname, host)
-
-
 def covers(wide: str, narrow: str) -> bool:
-    """Return whether every host of *narrow* is a host of *wide*."""
+    """Return whether every host of *narrow*, which may be a single one, is a host of *wide*."""
     if wide in (ANY, narrow):
         return True
     return wide.startswith("*.") and narrow != ANY and _below(narrow).endswith(wide[1:])
 
 
 def covering(hostname: str) -> Iterator[str]:
-    """Yield every hostname that covers *hostname*, itself first."""
+    """Yield every hostname that covers *hostname*, the narrowest first: itself."""
     yield hostname
     rest = _below(hostname)
     while "." in rest[1:]:
@@ -50,12 +45,6 @@ def specificity(hostname: str) -> Specificity:
     if hostname == ANY:
         return (0, 0)
     return (0 if hostname.startswith("*.") else len(hostname), len(hostname))
-
-
-def most_specific(hostnames: Iterable[str], host: str) -> str | None:
-    """Return the narrowest of *hostnames* that matches *host*, None if none does."""
-    matching = [hostname for hostname in hostnames if matches(hostname, host)]
-    return max(matching, key=specificity, default=None)
 
 
 def _below(hostname: str) -> str:

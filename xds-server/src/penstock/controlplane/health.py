@@ -12,9 +12,7 @@ Missing = Callable[[], Sequence[str]]
 """Returns what keeps this process from serving, nothing if it serves."""
 
 
-def application(
-    registry: CollectorRegistry, missing: Callable[[], Sequence[str]]
-) -> web.Application:
+def application(registry: CollectorRegistry, missing: Missing) -> web.Application:
     """Return the HTTP application over the metrics of *registry*; *missing* is asked each time."""
 
     async def healthz(_: web.Request) -> web.Response:
