@@ -242,6 +242,24 @@ def test_connections_and_datagrams_go_there(kind: str, protocol: str | None) -> 
     assert came == {f"ClusterLoadAssignment {found.name}"}
 
 
+@pytest.mark.parametrize("protocol", [None, "TCP"])
+def test_connections_of_pods_that_policy_reads_are_judged_there(protocol: str | None) -> None:
+    wanted: dict[str, Any] = {} if protocol is None else {"protocol": protocol}
+    item = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"path": "/a"}]}}
+    peers = {"toEndpoints": [{"matchLabels": {"app": "web"}}], "toPorts": [item]}
+    reading = objects.policy("e", {"endpointSelector": {}, "egress": [peers]})
+    passing = streams.route(
+        "TCPRoute", "t", [("picked", 1)], parentRefs=[objects.on_service("api")]
+    )
+    compiler = compiled(picked(**wanted), passing)
+    assert named(compiler, types.CLUSTER, IN_MESH) is None
+    apply(compiler, reading, EventType.ADDED)
+    assert spoken(cluster(compiler, IN_MESH)) == "same"
+    assert endpoints(compiler, IN_MESH) == ["10.244.0.1:8080", "10.244.0.2:8080"]
+    apply(compiler, reading, EventType.DELETED)
+    assert named(compiler, types.CLUSTER, IN_MESH) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "spec", "why"),
     [

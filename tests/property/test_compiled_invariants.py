@@ -106,6 +106,7 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
             "gw": both,
             "host": outside,
             "mesh-host": [f"eg|{target.replace('/', '/~')}", *outside],
+            "traces": outside if target.endswith("/~outside") else [],
         }
         privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
         without = [] if role in {APP_CLUSTER, COPIES, "mesh-host"} else [GATEWAY]

@@ -18,7 +18,7 @@ from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as options_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource
-from support import objects
+from support import objects, streams
 from support.compiled_envoy import (
     CompiledEnvoy,
     Place,
@@ -58,23 +58,23 @@ class Lab:
     def __init__(self, envoy: CompiledEnvoy, web: Place, outside: Place) -> None:
         self.envoy, self.web, self.outside = envoy, web, outside
 
-    async def show(self, backend: str, *more: Object | Broken) -> None:
+    async def show(self, backend: str, *more: Object | Broken, kind: str = "HTTPRoute") -> None:
         """Have all requests to the Service go to one of the two XBackends."""
+        at = [objects.on_service("api")]
+        route = streams.route(kind, "r", [(backend, 1)], parentRefs=at)
         compiler = Compiler()
-        compiler.apply(objects.added([*self._world(backend), *more]))
+        compiler.apply(objects.added([*self._world(), route, *more]))
         assert compiler.failures == {}
         around = Surroundings(endpoints={WEB: self.web})
         await self.envoy.run(map(_here, compiler.resources("n1")), around)
 
-    def _world(self, backend: str) -> list[Object | Broken]:
-        route = objects.http_route("r", parent=objects.on_service("api"), backends=[(backend, 1)])
+    def _world(self) -> list[Object | Broken]:
         return [
             objects.service("api", VIP),
             objects.pod("front-0", FRONT, {"app": "front"}),
             objects.pod("web-0", WEB, {"app": "web"}),
             objects.xbackend("picked", {"app": "web"}, port=8080),
             objects.xbackend("outside", "localhost", port=self.outside[1]),
-            route,
         ]
 
     async def outcome(self, path: str = "/") -> str | int:
@@ -118,10 +118,14 @@ async def test_without_policy_pods_reach_both(lab: Lab) -> None:
     assert await lab.outcome() == "outside"
 
 
-async def test_the_clients_rules_judge_the_pods_that_are_selected(lab: Lab) -> None:
-    await lab.show("picked", lab.egress("/public/.*", port=8080, **_pods("web")))
+@pytest.mark.parametrize("kind", ["HTTPRoute", "TCPRoute"])
+async def test_the_clients_rules_judge_the_pods_that_are_selected(lab: Lab, kind: str) -> None:
+    await lab.show("picked", lab.egress("/public/.*", port=8080, **_pods("web")), kind=kind)
     assert await lab.outcome("/public/x") == "web"
     assert await lab.outcome("/admin") == 403
+
+
+async def test_rules_for_others_let_nothing_pass(lab: Lab) -> None:
     for other in (lab.egress(port=8081, **_pods("web")), lab.egress(port=8080, **_pods("api"))):
         await lab.show("picked", other)
         assert await lab.outcome("/public/x") == 403

@@ -20,14 +20,12 @@ from penstock.gatewayapi.translation import (
     route_name,
 )
 from penstock.gatewayapi.verdict import verdict_of, verdict_of_broken
-from penstock.ir.external import xbackend_of
 from penstock.ir.route import (
     Backend,
     Forward,
     InvalidBackend,
     Route,
     RouteMatch,
-    ServiceBackend,
 )
 from penstock.meta.names import Origin
 from penstock.meta.problems import Problem, Severity
@@ -65,29 +63,15 @@ def translate(route: StreamRoute | Broken, references: References) -> Translated
 
 
 def _of_requests(route: StreamRoute, backends: tuple[Backend, ...]) -> PlacedRoute:
-    """Return the same for requests: where rules of policies read them, Envoy balances.
-
-    Nobody says in what the pods of an XBackend are spoken to then, so its share is refused.
-    """
+    """Return the same for requests: where rules of policies read them, Envoy balances."""
     return PlacedRoute(
         Route(
             name=route_name(route.ref, (0, 0)),
             match=RouteMatch(),
-            action=Forward(backends=tuple(map(_for_requests, backends))),
+            action=Forward(backends=backends),
             origin=Origin(route.ref),
         ),
         (0, 0),
-    )
-
-
-def _for_requests(backend: Backend) -> Backend:
-    if not isinstance(backend, ServiceBackend) or xbackend_of(backend.target.service) is None:
-        return backend
-    return InvalidBackend(
-        reason="UnsupportedProtocol",
-        message="its protocol is not said",
-        weight=backend.weight,
-        origin=backend.origin,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from penstock.compiler.backend_tls import gateways_of
 from penstock.compiler.database import Database
 from penstock.compiler.indexes import ALL
+from penstock.compiler.kernel_services import is_sent_requests
 from penstock.compiler.policies import Toward, egress_enforced, toward
 from penstock.compiler.routing import head
 from penstock.compiler.selected import external_place, selects_nothing, xbackend
@@ -54,12 +55,11 @@ class ExternalFor(msgspec.Struct, frozen=True, order=True):
 
 def roles_of(db: Database, name: NamespacedName, place: Place) -> Iterator[Role]:
     """Yield the roles in which requests are sent to an XBackend."""
-    if place.spoken is Spoken.BYTES:
-        return
-    shows = shows_certificate(place)
+    target, shows = target_of_xbackend(name), shows_certificate(place)
+    streams = isinstance(place, Selected) and place.tls is None and is_sent_requests(db, target)
     for role, kind in PARENTS.items():
-        asked = db.routes.holds("backend", (kind, target_of_xbackend(name)))
-        if asked and not (shows and role is Role.MESH):
+        asked = place.spoken is not Spoken.BYTES and db.routes.holds("backend", (kind, target))
+        if (asked and not (shows and role is Role.MESH)) or (streams and role is Role.MESH):
             yield role
 
 
@@ -91,7 +91,12 @@ def selected_cluster(db: Database, of: RoleOf) -> Resource | None:
 
 
 def _protocol(db: Database, name: NamespacedName, place: Place, role: Role) -> Protocol:
-    """Return what a place is spoken to in; calls of gRPC are HTTP/2 always."""
+    """Return what a place is spoken to in; calls of gRPC are HTTP/2 always.
+
+    Connections that policy reads go on in what their client speaks.
+    """
+    if place.spoken is Spoken.BYTES:
+        return Protocol.SAME
     if place.spoken is not Spoken.ANY:
         return Protocol.HTTP2 if place.spoken is Spoken.HTTP2 else Protocol.HTTP1
     target, plain = target_of_xbackend(name), place.tls is None

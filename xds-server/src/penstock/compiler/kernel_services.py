@@ -13,12 +13,14 @@ from penstock.compiler.addresses import frontends
 from penstock.compiler.database import Database
 from penstock.compiler.routing import (
     Clients,
+    ParentOf,
     RouteFor,
     clients_of,
     head,
     kinds_on,
     mesh_host,
     routes_on,
+    service_attachment,
     translated,
 )
 from penstock.compiler.server_names import reads_server_names
@@ -32,7 +34,7 @@ from penstock.compiler.services import (
 from penstock.compiler.shares import shared_out
 from penstock.envoy.endpoint import Place
 from penstock.envoy.scope import destination, egress_key, server_name_key
-from penstock.gatewayapi.attach import STREAM_KINDS, MeshRole
+from penstock.gatewayapi.attach import STREAM_KINDS, MeshRole, ParentKind, kind_of, target_of
 from penstock.gatewayapi.fields import carrier_of
 from penstock.gatewayapi.stream_resources import TCPRoute, TLSRoute, UDPRoute
 from penstock.incremental.query import query
@@ -121,8 +123,25 @@ def reads_http(db: Database, route: ObjectRef) -> bool:
 
 
 def is_sent_requests(db: Database, target: ServicePort) -> bool:
-    """Tell whether Envoy balances what TCPRoutes on Services lead to a Service port."""
-    return any(reads_http(db, name) for name in db.routes.bucket("streamed", target))
+    """Tell whether Envoy has TCPRoutes on Services that lead to a Service port."""
+    return any(_is_known_to_envoy(db, name) for name in db.routes.bucket("streamed", target))
+
+
+@query
+def _is_known_to_envoy(db: Database, name: ObjectRef) -> bool:
+    """Tell whether some clients of a port that a TCPRoute is on are led to Envoy.
+
+    They need not be its own: the routes of a port are there together.
+    """
+    route = head(db, name)
+    for index, parent in enumerate(route.parents if route is not None else ()):
+        on_service = kind_of(parent) is ParentKind.SERVICE
+        on = service_attachment(db, ParentOf(name, index)) if on_service else None
+        for number in on.ports if on is not None else ():
+            port = KernelPort(target_of(parent, name.key), number, "TCP")
+            if any(one.proxy for one in kernel_services(db, port)):
+                return True
+    return False
 
 
 @query
