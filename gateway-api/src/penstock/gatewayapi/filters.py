@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from typing_extensions import override
@@ -246,6 +246,8 @@ _MEMBERS = {one: one.value[:1].lower() + one.value[1:] for one in FilterType} | 
 
 class HTTPRouteFilter(ApiStruct, frozen=True, kw_only=True):
     """One filter of a rule or of a backendRef."""
+
+    alike: ClassVar[bool] = True
 
     type: FilterType
     request_header_modifier: HTTPHeaderFilter | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from typing_extensions import override
@@ -111,6 +111,8 @@ class HTTPQueryParamMatch(ApiStruct, frozen=True, kw_only=True):
 
 class HTTPRouteMatch(ApiStruct, frozen=True, kw_only=True):
     """Conditions that must all hold."""
+
+    alike: ClassVar[bool] = True
 
     path: HTTPPathMatch = HTTPPathMatch()
     headers: tuple[HTTPHeaderMatch, ...] = ()

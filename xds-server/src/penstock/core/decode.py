@@ -108,15 +108,7 @@ def check(decoded: msgspec.Struct) -> Iterator[Problem]:
 def is_sound(value: Any) -> bool:
     """Return whether `check` would find nothing, without making paths on the way."""
     if isinstance(value, ApiStruct):
-        checked, inner = _looked_at(type(value))
-        if checked:
-            for _ in value.checks():
-                return False
-        for attribute in inner:
-            found = getattr(value, attribute)
-            if found and not is_sound(found):
-                return False
-        return True
+        return _is_known_sound(value) if value.alike else _is_struct_sound(value)
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, tuple | list):
@@ -125,6 +117,21 @@ def is_sound(value: Any) -> bool:
         if not is_sound(one):
             return False
     return True
+
+
+def _is_struct_sound(value: ApiStruct) -> bool:
+    checked, inner = _looked_at(type(value))
+    if checked:
+        for _ in value.checks():
+            return False
+    for attribute in inner:
+        found = getattr(value, attribute)
+        if found and not is_sound(found):
+            return False
+    return True
+
+
+_is_known_sound = functools.lru_cache(maxsize=1024)(_is_struct_sound)
 
 
 @functools.cache

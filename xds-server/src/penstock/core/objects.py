@@ -40,6 +40,11 @@ class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fa
     """What to say to a field that does not belong here, by its name on the wire."""
     refuses_null: ClassVar[bool] = False
     """Whether an explicit null is an error; elsewhere it counts as absent, as in Kubernetes."""
+    alike: ClassVar[bool] = False
+    """Whether many objects have equal ones, so that what was found of one is remembered.
+
+    Only for structs that can be hashed.
+    """
     sensitive: ClassVar[frozenset[str]] = frozenset()
     """Names on the wire of fields whose values no message may show."""
 
