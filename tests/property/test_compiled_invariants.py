@@ -22,7 +22,7 @@ from penstock.envoy.listener import HOST_FILTER, RBAC_FILTER
 from penstock.envoy.route import INVALID_CLUSTER
 from penstock.ir.policy import TCP
 from penstock.ir.route import ServicePort
-from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY
+from penstock.meta.marks import GATEWAY, POLICED, POLICED_GATEWAY, UNREAD
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.rbac.v3 import rbac_pb2
@@ -108,14 +108,15 @@ def test_the_mark_policed_stands_exactly_where_both_filters_stand(
             "mesh-host": [f"eg|{target.replace('/', '/~')}", *outside],
             "traces": outside if target.endswith("/~outside") else [],
         }
-        privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY]}
+        unread = [UNREAD] if target else []
+        privileged = {"mesh": [POLICED], "gw": [POLICED_GATEWAY], "sni": unread}
         without = [] if role in {APP_CLUSTER, COPIES, "mesh-host"} else [GATEWAY]
         assert marks == privileged.get(role, without)
         assert _upstream_filters(made) == expected.get(role, [])
 
 
 def _upstream_filters(cluster: cluster_pb2.Cluster) -> list[str]:
-    if cluster.name.startswith("stream|"):  # nothing is looked at, and so nothing is judged here
+    if cluster.name.partition("|")[0] in {"stream", "sni"}:  # nothing is looked at, nor judged here
         assert not cluster.typed_extension_protocol_options
         return []
     (packed,) = cluster.typed_extension_protocol_options.values()
@@ -163,7 +164,7 @@ def test_only_the_filter_of_hosts_and_misdirected_requests_are_switched_off(
         made = scoped_route_pb2.ScopedRouteConfiguration.FromString(resource.body)
         names = set(made.route_configuration.typed_per_filter_config)
         role = resource.name.partition("|")[0]
-        allowed = {"gw": {HOST_FILTER}, "eg": {RBAC_FILTER}, "in": {RBAC_FILTER}}
+        allowed = {"gw": {HOST_FILTER}, "eg": {RBAC_FILTER}, "in": {RBAC_FILTER}, "sni": set[str]()}
         assert names <= allowed[role]
         assert role != "in" or names == {RBAC_FILTER}
         for host in made.route_configuration.virtual_hosts:
@@ -200,7 +201,7 @@ def test_every_cluster_of_a_route_is_needed_and_there(given_: list[Object | Brok
                 }
                 for other in judged_by.get(role, []):
                     assert ResourceName(types.EXTENSION, other) in resource.needs
-                assert role in {APP_CLUSTER, "host", *judged_by}
+                assert role in {APP_CLUSTER, "host", "sni", *judged_by}
 
 
 def _routed(resource: Resource) -> Iterator[str]:
@@ -271,7 +272,12 @@ def test_a_service_leads_to_envoy_exactly_where_its_addresses_have_scopes(
         }
         is_led = (service.namespace, service.name, service.port) in led
         assert wanted & held == (wanted if is_led else set())
-        assert one.needs == (wanted if service.proxy else frozenset())
+        by_server_name = {
+            ResourceName(types.SCOPE, f"sni|{scopes.destination(address, service.port)}")
+            for address in service.addresses
+        }
+        asked = wanted | (by_server_name & held)
+        assert one.needs == (asked if service.proxy else frozenset())
 
 
 @given(populated.clusters())
