@@ -17,8 +17,9 @@ from penstock.compiler.settings import Reach, Settings
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.core.objects import Broken
+from penstock.gatewayapi.requested_addresses import SENTINEL
 from penstock.gatewayapi.status import CONTROLLER_NAME
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.source import KubernetesSource
@@ -382,6 +383,23 @@ async def test_policy_that_is_not_understood_any_more_says_so(
         await settled(api, *objects)
         (valid,) = get(api, raw)["status"]["conditions"]
         assert (valid["status"], valid["observedGeneration"]) == ("True", 3)
+
+
+async def test_the_reach_of_an_address_is_kept_so_that_it_is_written_once(api: KubeApi) -> None:
+    raw = gateway()
+    raw["spec"]["addresses"] = [{"routability": SENTINEL}, {"routability": "Cluster"}]
+    made_anew(api)
+    api.apply(raw)
+    async with replica(api) as one:
+        await settled(api, raw)
+        status = get(api, raw)["status"]
+        assert [each["routability"] for each in status["addresses"]] == [SENTINEL]
+        assert conditions(status)["AddressesAssigned"] == "False"
+        await eventually(lambda: one.writer.waiting == 0)
+        before = get(api, raw)["metadata"]["resourceVersion"]
+        one.writer.mark(ObjectRef("Gateway", "status", "g"))
+        await eventually(lambda: one.writer.waiting == 0)
+        assert get(api, raw)["metadata"]["resourceVersion"] == before
 
 
 async def test_leader_stops_while_the_server_is_away_and_goes_on_afterwards(
