@@ -299,10 +299,14 @@ async def test_the_share_of_an_invalid_backend_is_answered_with_500(lab: Lab) ->
     assert abs(found["500"] / MANY - 0.25) < CLOSE * 1.5
 
 
-async def test_no_backend_or_no_weight_is_500(lab: Lab) -> None:
+async def test_no_valid_backend_is_500_and_none_with_a_weight_is_503(lab: Lab) -> None:
     await lab.show("weights")
-    for path in ("/all-zero", "/single-zero", "/none", "/invalid-only"):
-        assert (await lab.ask(FRONT, path)).status == 500, path
+    for status, paths in {
+        500: ("/none", "/invalid-only"),
+        503: ("/all-zero", "/single-zero"),
+    }.items():
+        for path in paths:
+            assert (await lab.ask(FRONT, path)).status == status, path
 
 
 async def test_one_service_twice_has_both_shares(lab: Lab) -> None:

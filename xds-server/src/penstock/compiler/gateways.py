@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from google.protobuf.message import Message
 
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
+from penstock.compiler.crowded_hosts import CROWD, assembled, built_by, framed
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
@@ -34,15 +36,16 @@ from penstock.envoy.tls import misdirected
 from penstock.envoy.wire import pack
 from penstock.gatewayapi.attach import HTTP_PROTOCOLS
 from penstock.gatewayapi.hostname import ANY, covering, covers
-from penstock.gatewayapi.listener_filters import filters_of
+from penstock.gatewayapi.listener_filters import Asked, filters_of
 from penstock.gatewayapi.merge import virtual_host
 from penstock.incremental.query import query
 from penstock.ir.route import InvalidBackend, VirtualHost
 from penstock.meta.names import Origin
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
+from penstock.pb.envoy.config.route.v3 import scoped_route_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource, ResourceName, encode_resource
+from penstock.xds.resource import Resource, ResourceName, encode_resource, make_resource
 
 
 def claimed_on(db: Database, key: GatewayHost) -> bool:
@@ -143,17 +146,7 @@ def _build(
     catch_all: bool,
 ) -> None:
     asked = asked_for(db, key)
-    build_host(
-        host,
-        functools.partial(cluster_towards, db, key.at.gateway),
-        runtime_weights=weights_in_runtime(db, None),
-        catch_all=catch_all or bool(asked),
-        asked=asked,
-        port=key.at.port,
-        scheme=scheme(db, key.at),
-        traced=is_traced(db, key.at.gateway),
-        into=into,
-    )
+    _build_host(db, key.at, host, into, catch_all=catch_all or bool(asked), asked=asked)
     listener = owner(db, key) if may_misdirect(db, key.at) else None
     if listener is not None:
         elsewhere = misdirected(listener.name)
@@ -162,10 +155,43 @@ def _build(
         into.routes.insert(0, elsewhere)
 
 
+def _build_host(
+    db: Database,
+    at: GatewayPort,
+    host: VirtualHost,
+    into: route_pb2.VirtualHost,
+    *,
+    catch_all: bool,
+    asked: Asked,
+) -> None:
+    build_host(
+        host,
+        functools.partial(cluster_towards, db, at.gateway),
+        runtime_weights=weights_in_runtime(db, None),
+        catch_all=catch_all,
+        asked=asked,
+        port=at.port,
+        scheme=scheme(db, at),
+        traced=is_traced(db, at.gateway),
+        into=into,
+    )
+
+
 @query
 def exact_scope(db: Database, key: GatewayHost) -> Resource:
     """Return the scope of an exact hostname."""
+    claims = claims_of(db, key)
+    if len(claims) >= CROWD:
+        return _crowded_scope(db, key, claims)
     host = gateway_host(db, key)
+    name, made = _exact_scope(db, key, host)
+    return _resource(db, key.at, name, made, {key: host})
+
+
+def _exact_scope(
+    db: Database, key: GatewayHost, host: VirtualHost
+) -> tuple[str, scoped_route_pb2.ScopedRouteConfiguration]:
+    """Return name and content of the scope of an exact hostname with the routes of *host*."""
     # The domain is "*": the scope is chosen by the host already, in whatever way it is written.
     everything = msgspec.structs.replace(host, hostname="*")
     name = gateway_key(str(key.at), key.hostname)
@@ -174,7 +200,34 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     _build(db, key, everything, built, catch_all=True)
     for route in built.routes:
         route.metadata.MergeFromString(_exact())
-    return _resource(db, key.at, name, made, {key: host})
+    return name, made
+
+
+def _crowded_scope(db: Database, key: GatewayHost, claims: Sequence[Claim]) -> Resource:
+    """Return the scope of an exact hostname that very many routes ask for."""
+    name, made = _exact_scope(db, key, VirtualHost(hostname=key.hostname, routes=()))
+    own = made.route_configuration.virtual_hosts[0].routes
+    before = framed(own[:-1])  # the last one answers 404 to what no route matches
+    del own[:-1]
+    built = _of_crowd(db, key.at, claims)
+    body = assembled(made, before, built)
+    origins = sorted({one.origin for one in built})
+    needs = {need for one in built for need in one.needs}
+    needs.update(_needs_of_asked(db, key))
+    origins.append(Origin.of("Gateway", key.at.gateway))
+    return make_resource(types.SCOPE, name, body, origins, needs)
+
+
+def _routes(db: Database, at: GatewayPort, host: VirtualHost) -> Iterable[route_pb2.Route]:
+    """Return what Envoy gets for routes of an exact hostname."""
+    built = route_pb2.VirtualHost()
+    _build_host(db, at, host, built, catch_all=False, asked=())
+    for route in built.routes:
+        route.metadata.MergeFromString(_exact())
+    return built.routes
+
+
+_of_crowd = built_by(_routes)
 
 
 @functools.cache
@@ -208,8 +261,14 @@ def _resource(
     for key, host in hosts.items():
         needs.update(clusters_of(host, Role.GATEWAY))
         needs.update(needs_of(db, at.gateway, host))
-        for one in asked_for(db, key):
-            needs.update(() if isinstance(one, InvalidBackend) else clusters_asked(one))
+        needs.update(_needs_of_asked(db, key))
     return encode_resource(
         types.SCOPE, name, made, [*origins, Origin.of("Gateway", at.gateway)], needs
     )
+
+
+def _needs_of_asked(db: Database, key: GatewayHost) -> Iterator[ResourceName]:
+    """Yield what a node must have to ask about requests to a hostname."""
+    for one in asked_for(db, key):
+        if not isinstance(one, InvalidBackend):
+            yield from clusters_asked(one)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import assert_never
 
 import msgspec
@@ -220,7 +221,7 @@ def _add_route(into: route_pb2.VirtualHost, route: Route, way: _Way) -> route_pb
 
 def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) -> None:
     if not any(backend.weight for backend in action.backends):
-        result.direct_response.status = action.invalid_status
+        result.direct_response.status = _nobody(action)
         return
     to = result.route
     to.cluster_not_found_response_code = _NOT_FOUND[action.invalid_status]
@@ -247,6 +248,12 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
         entry = _weighted(backend, way.cluster, weight)
         _keep_session(entry.typed_per_filter_config, action, backend, way)
         to.weighted_clusters.clusters.append(entry)
+
+
+def _nobody(action: Forward) -> int:
+    """Return the answer of what has no backend with a share: 503 where one might have it again."""
+    invalid = all(isinstance(backend, InvalidBackend) for backend in action.backends)
+    return action.invalid_status if invalid else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _keep_session(

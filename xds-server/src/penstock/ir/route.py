@@ -226,7 +226,8 @@ NO_GUARDS = Guards()
 class Forward(Node, frozen=True, kw_only=True):
     """Send to one of the backends by weight.
 
-    No backend, or weights that add up to 0, answers `invalid_status`.
+    No backend, or invalid ones alone, is answered with `invalid_status`; weights that add up to 0,
+    with 503.
     """
 
     backends: tuple[Backend, ...]
