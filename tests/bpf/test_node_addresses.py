@@ -217,18 +217,20 @@ def at_the_neighbour(topology: Topology, place: Place, *addresses: Address) -> G
     """Let the other end of the link have addresses."""
     link = f"veth{list(topology.pods.values()).index(place) + 1}"
 
-    def ip(command: str, address: Address) -> None:
-        more = " nodad" if command == "add" and address.version == 6 else ""
-        words = f"address {command} {address}/{address.max_prefixlen} dev {link}{more}".split()
-        subprocess.run(["nsenter", f"--net={topology.node.netns}", "ip", *words], check=True)
+    def ip(words: str) -> None:
+        command = ["nsenter", f"--net={topology.node.netns}", "ip", *words.split()]
+        subprocess.run(command, check=True)
 
     for address in addresses:
-        ip("add", address)
+        more = " nodad" if address.version == 6 else ""
+        ip(f"address add {address}/{address.max_prefixlen} dev {link}{more}")
     try:
         yield
     finally:
         for address in addresses:
-            ip("delete", address)
+            ip(f"address delete {address}/{address.max_prefixlen} dev {link}")
+        # With the last IPv4 address of a link the kernel takes all IPv4 routes over it away.
+        ip(f"route replace {place.ipv4}/32 dev {link}")
 
 
 def test_neighbours_say_which_addresses_they_have(topology: Topology, place: Place) -> None:
