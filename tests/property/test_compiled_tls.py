@@ -11,6 +11,7 @@ from penstock.compiler.compile import Compiler
 from penstock.envoy.scope import gateway_key
 from penstock.envoy.tls import MISDIRECTED, via
 from penstock.gatewayapi.hostname import ANY, covers, specificity
+from penstock.gatewayapi.resources import Gateway
 from penstock.meta.names import NamespacedName
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -118,17 +119,23 @@ def test_a_request_is_misdirected_where_another_listener_owns_its_host(
 
 
 def _listeners(compiler: Compiler) -> list[tuple[str, str]]:
-    """Return (name, hostname or ANY) of the HTTPS listeners, if they are ours."""
+    """Return (name, hostname or ANY) of the HTTPS listeners, if they are ours and open anywhere."""
     gateways = compiler.db.gateways.snapshot().values()
     classes = compiler.db.gateway_classes.snapshot().values()
     ours = any(one.spec.controller_name == objects.CONTROLLER for one in classes)
     return [
         (one.name, one.hostname or ANY)
         for gateway in gateways
-        if ours
+        if ours and _opens(gateway)
         for one in gateway.spec.listeners
         if one.protocol == "HTTPS"
     ]
+
+
+def _opens(gateway: Gateway) -> bool:
+    """Return whether there is an address for it: those of the cluster alone are none of ours."""
+    asked = gateway.spec.addresses
+    return not asked or any(not one.routability for one in asked)
 
 
 def _narrowest(listeners: list[tuple[str, str]], host: str) -> str | None:

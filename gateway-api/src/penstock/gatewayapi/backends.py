@@ -157,11 +157,11 @@ def resolve_xbackend(
         return Unresolved("BackendNotFound", f"there is no XBackend {target}")
     if isinstance(found, Fault):
         return Unresolved("UnsupportedProtocol", f"XBackend {target}: {found}")
-    why = _why_unspoken(found, referrer.kind, mesh=references.mesh)
+    why = why_unspoken(found, referrer.kind, mesh=references.mesh)
     return Unresolved("UnsupportedProtocol", f"XBackend {target} {why}") if why else found
 
 
-def _why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
+def why_unspoken(place: Place, kind: str, *, mesh: bool) -> str:
     """Return why routes of *kind* cannot speak to *place*; "" if they can."""
     if kind not in UNSPOKEN:
         return _why_no_stream(place, kind, mesh=mesh)

@@ -17,10 +17,10 @@ from penstock.compiler.nodes import places
 from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
 from penstock.compiler.telemetry import gateways_telling
-from penstock.gatewayapi.attach import STREAM_KINDS
+from penstock.gatewayapi.backends import why_unspoken
 from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import query
-from penstock.ir.external import Spoken, target_of_xbackend
+from penstock.ir.external import target_of_xbackend
 from penstock.meta.names import NamespacedName
 
 EVERY_NODE = ""
@@ -49,9 +49,8 @@ def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
         place = external_place(db, backend)
         tls = None if place is None or isinstance(place, Fault) else place.tls
         if place is not None and tls is not None and tls.certificate == name:
-            bytes_only = isinstance(place, Fault) or place.spoken is Spoken.BYTES
             for route in db.routes.bucket("external", backend):
-                if (route.kind in STREAM_KINDS) is bytes_only:
+                if not isinstance(place, Fault) and not why_unspoken(place, route.kind, mesh=False):
                     found |= gateways_of(db, route)
             found |= gateways_telling(db, target_of_xbackend(backend))
     return found
