@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import copy
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
@@ -109,8 +109,8 @@ async def replica(
 
 
 @pytest.fixture(autouse=True)
-def clean(api: KubeApi) -> None:
-    """Start without Gateways and Services, with a node that can serve."""
+def clean(api: KubeApi) -> Generator[None]:
+    """Start without Gateways and Services, with a node that can serve and that goes again."""
     api.namespace(NAMESPACE)
     for path in (
         f"/apis/{GATEWAY_API}/namespaces/{NAMESPACE}/gateways",
@@ -132,6 +132,8 @@ def clean(api: KubeApi) -> None:
     merge = "application/merge-patch+json"
     answer, said = api.request("PATCH", f"{path_of(node)}/status", {"status": status}, merge)
     assert answer == 200, said
+    yield
+    api.delete(node)
 
 
 def gateway_class(name: str, controller: str = CONTROLLER_NAME) -> dict[str, Any]:

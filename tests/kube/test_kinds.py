@@ -16,7 +16,7 @@ import yaml
 from penstock.compiler.compile import KINDS
 from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import EventType
-from penstock.core.kinds import ConfigMap, Deployment, Node
+from penstock.core.kinds import ConfigMap, Deployment
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.versions import BUNDLE_VERSION, NEWEST, release_of
@@ -168,7 +168,7 @@ async def test_examples_are_accepted_and_understood_with_every_default(api: Kube
     for raw in made:
         api.apply(raw)
     try:
-        async with running(source_at(api.access, (*KINDS, Deployment, ConfigMap, Node))) as seen:
+        async with running(source_at(api.access, (*KINDS, Deployment, ConfigMap))) as seen:
             wanted = {
                 ObjectRef(
                     raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"]

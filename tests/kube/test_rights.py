@@ -96,6 +96,7 @@ def _a_gateway_gets_its_objects_and_loses_them(api: KubeApi) -> None:
     assert soon(lambda: ports() == [81, 81], PATIENCE), found()
     api.delete(gateway)
     assert soon(lambda: not found(), PATIENCE), found()
+    api.delete(node)
 
 
 async def test_the_rights_of_the_chart_are_enough(bare_api: KubeApi, tmp_path: Path) -> None:
