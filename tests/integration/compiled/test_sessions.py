@@ -19,6 +19,7 @@ from penstock.xds import types
 from support import golden
 from support.compiled_envoy import (
     CompiledEnvoy,
+    Place,
     Surroundings,
     compiled_envoy,
     scope_at,
@@ -42,7 +43,7 @@ class Endpoint:
     def __init__(self, number: int) -> None:
         self.number = number
         self.asked: list[Mapping[str, str]] = []
-        self.place = ("", 0)
+        self.place: Place = ("", 0)
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append({name.lower(): value for name, value in request.headers.items()})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from penstock.gatewayapi.sessions import kept_session
-from penstock.ingress.affinity import NGINX, Affinity, lost
+from penstock.ingress.affinity import Affinity, lost
 from penstock.ingress.annotations import options
+from penstock.ingress.reader import NGINX
 from penstock.ingress.resources import Ingress
 from penstock.ir.session import Session
 from penstock.meta.names import ObjectRef, Origin
