@@ -17,6 +17,7 @@ from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import NODE, compiled_envoy
 from support.namespaces import ip, linked, namespaces, socket_in
+from support.pod_namespaces import answer_with_peer
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
@@ -54,15 +55,6 @@ async def _answer_datagrams(bound: socket.socket) -> None:
         await loop.sock_sendto(bound, client[0].encode(), client)
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    peer: tuple[str, int] = writer.get_extra_info("peername")
-    head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(peer[0])}\r\n\r\n"
-    writer.write((head + peer[0]).encode())
-    await writer.drain()
-    writer.close()
-
-
 @pytest_asyncio.fixture
 async def servers(machines: Machines) -> AsyncGenerator[None]:
     """Run a server for TCP and one for UDP that answer with the client's address."""
@@ -71,7 +63,7 @@ async def servers(machines: Machines) -> AsyncGenerator[None]:
     )
     for one in (stream, datagrams):
         one.bind((SERVER, 8080))
-    server = await asyncio.start_server(_answer, sock=stream)
+    server = await asyncio.start_server(answer_with_peer, sock=stream)
     answering = asyncio.create_task(_answer_datagrams(datagrams))
     try:
         yield

@@ -16,7 +16,8 @@ from penstock.xds import types
 from penstock.xds.resource import Resource
 from support import golden
 from support.compiled_envoy import compiled_envoy, scope_at
-from support.namespaces import ip, linked, namespaces, socket_in
+from support.namespaces import namespaces, socket_in
+from support.pod_namespaces import join_pods
 from support.real_envoy import eventually
 
 pytestmark = [
@@ -35,14 +36,8 @@ def netns() -> Iterator[dict[str, str]]:
     """Give namespaces to the servers ("world"), to Envoy, and to each pod."""
     made = {role: f"psc{os.getpid()}{role[0]}" for role in ("world", "envoy", *PODS)}
     with namespaces(list(made.values())):
-        for number, (pod, address) in enumerate(PODS.items(), 1):
-            linked(made["world"], made[pod], (f"10.9.{number}.1", f"10.9.{number}.2"))
-            ip("-n", made[pod], "addr", "add", f"{address}/32", "dev", "lo")
-            via = ("via", f"10.9.{number}.1", "src", address)
-            ip("-n", made[pod], "route", "add", "10.244.0.0/24", *via)
-            ip("-n", made["world"], "route", "add", f"{address}/32", "via", f"10.9.{number}.2")
-        for address in (WEB, COPY):
-            ip("-n", made["world"], "addr", "add", f"{address}/32", "dev", "lo")
+        pods = {made[pod]: address for pod, address in PODS.items()}
+        join_pods(made["world"], pods, (WEB, COPY), towards="10.244.0.0/24")
         yield made
 
 

@@ -26,7 +26,8 @@ from penstock.xds import types
 from penstock.xds.resource import Resource
 from support import objects
 from support.compiled_envoy import NODE, compiled_envoy, scope_at
-from support.namespaces import ip, linked, namespaces, socket_in
+from support.namespaces import namespaces, socket_in
+from support.pod_namespaces import answer_with_peer, join_pods
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
@@ -53,30 +54,14 @@ def netns() -> Iterator[dict[str, str]]:
     made = {role: f"pso{os.getpid()}{role[0]}" for role in ("world", "envoy", *PODS)}
     etc = Path("/etc/netns") / made["envoy"]
     with namespaces(list(made.values())):
-        for number, (pod, address) in enumerate(PODS.items(), 1):
-            linked(made["world"], made[pod], (f"10.9.{number}.1", f"10.9.{number}.2"))
-            ip("-n", made[pod], "addr", "add", f"{address}/32", "dev", "lo")
-            via = ("via", f"10.9.{number}.1", "src", address)
-            ip("-n", made[pod], "route", "add", "default", *via)
-            ip("-n", made["world"], "route", "add", f"{address}/32", "via", f"10.9.{number}.2")
-        for address in (OUTSIDE, INSIDE):
-            ip("-n", made["world"], "addr", "add", f"{address}/32", "dev", "lo")
+        pods = {made[pod]: address for pod, address in PODS.items()}
+        join_pods(made["world"], pods, (OUTSIDE, INSIDE))
         etc.mkdir(parents=True)
         try:
             (etc / "resolv.conf").write_text(RESOLVER)
             yield made
         finally:
             shutil.rmtree(etc)
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with the address that is asked from."""
-    await reader.readuntil(b"\r\n\r\n")
-    peer: tuple[str, int] = writer.get_extra_info("peername")
-    head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(peer[0])}\r\n\r\n"
-    writer.write((head + peer[0]).encode())
-    await writer.drain()
-    writer.close()
 
 
 async def _say_names(bound: socket.socket) -> None:
@@ -103,7 +88,7 @@ async def servers(netns: dict[str, str]) -> AsyncGenerator[None]:
     for address in (OUTSIDE, INSIDE):
         bound = socket_in(netns["world"], socket.SOCK_STREAM)
         bound.bind((address, 8080))
-        running.append(await asyncio.start_server(_answer, sock=bound))
+        running.append(await asyncio.start_server(answer_with_peer, sock=bound))
     try:
         yield
     finally:

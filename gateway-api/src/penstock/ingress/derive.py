@@ -39,6 +39,7 @@ from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import (
     Canaries,
     Place,
+    metadata_of,
     one_label,
     redirecting,
     serving,
@@ -256,14 +257,8 @@ class _Writer(msgspec.Struct, frozen=True):
         self, part: str, hosts: Iterable[str], rules: Sequence[tuple[str, HTTPRouteRule]], port: int
     ) -> IngressRoute:
         """Return the route *part*; rules come with their paths, port 0 is every port."""
-        meta = self.ingress.metadata
         return IngressRoute(
-            metadata=ObjectMeta(
-                name=f"ingress~{meta.name}~{part}",
-                namespace=meta.namespace,
-                generation=meta.generation,
-                creation_timestamp=meta.creation_timestamp,
-            ),
+            metadata=metadata_of(self.ingress, part),
             spec=HTTPRouteSpec(
                 parent_refs=(ParentReference(name="entry", port=port or None),),
                 hostnames=tuple(host for host in hosts if host),

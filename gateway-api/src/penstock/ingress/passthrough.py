@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock.core.objects import ObjectMeta
 from penstock.gatewayapi.fields import ParentReference, WeightedBackendReference
 from penstock.gatewayapi.stream_resources import StreamRule, TLSRoute, TLSRouteSpec
 from penstock.ingress.resources import HTTPIngressPath, Ingress, IngressRule
-from penstock.ingress.rules import Place, backend_ref
+from penstock.ingress.rules import Place, backend_ref, metadata_of
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Problem, Severity
 
@@ -29,7 +28,6 @@ class IngressStream(TLSRoute, frozen=True, kw_only=True):
 
 def streams(at: Place, port: int) -> Iterator[IngressStream]:
     """Yield the routes of an Ingress that passes TLS on; without a backend one refuses all."""
-    meta = at.ingress.metadata
     for index, rule in enumerate(at.ingress.spec.rules):
         if not rule.host:
             continue
@@ -37,12 +35,7 @@ def streams(at: Place, port: int) -> Iterator[IngressStream]:
         served = path is not None and not at.asked.closed
         backends = (_backend(at, path),) if path is not None and served else ()
         yield IngressStream(
-            metadata=ObjectMeta(
-                name=f"ingress~{meta.name}~{index}",
-                namespace=meta.namespace,
-                generation=meta.generation,
-                creation_timestamp=meta.creation_timestamp,
-            ),
+            metadata=metadata_of(at.ingress, str(index)),
             spec=TLSRouteSpec(
                 parent_refs=(ParentReference(name="entry", port=port),),
                 hostnames=(rule.host,),

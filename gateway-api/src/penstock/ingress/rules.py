@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from penstock.core.kinds import Service
+from penstock.core.objects import ObjectMeta
 from penstock.gatewayapi.filters import (
     FilterType,
     HTTPCORSFilter,
@@ -53,6 +54,17 @@ class CanaryAt(msgspec.Struct, frozen=True, kw_only=True):
 
 Canaries = Mapping[tuple[str, str, str], Sequence[CanaryAt]]
 """(host, type of the path, path) → canaries; the oldest counts."""
+
+
+def metadata_of(ingress: Ingress, part: str) -> ObjectMeta:
+    """Return the metadata of a route that *ingress* becomes in *part*."""
+    meta = ingress.metadata
+    return ObjectMeta(
+        name=f"ingress~{meta.name}~{part}",
+        namespace=meta.namespace,
+        generation=meta.generation,
+        creation_timestamp=meta.creation_timestamp,
+    )
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,16 @@ def kubepods_of(where: KubernetesConfig) -> Kubepods:
     return Kubepods(where.kubepods) if where.kubepods else find_kubepods()
 
 
+def _cni_of(config: Config, where: KubernetesConfig) -> CniInstallation | None:
+    """Return what installs our CNI plugin; None if it is not to be installed."""
+    if where.cni is None:
+        return None
+    unpoliced = tuple(sorted(where.unpoliced))
+    return CniInstallation(
+        where.cni, PluginSettings(socket=config.paths.agent_api, unpoliced=unpoliced)
+    )
+
+
 class KubernetesNode:
     """See `penstock.agent.node.Node`."""
 
@@ -106,13 +116,6 @@ class KubernetesNode:
         self.envoy = EnvoyObserver(
             config.paths, kubepods, capture.attach_envoy, netns_folder=where.netns_folder
         )
-        homecoming = Homecoming(
-            config.paths.envoy_admin,
-            pid=lambda: self.envoy.status().pid,
-            home=lambda: self.envoy.home,
-            host=where.host_netns,
-            review=review,
-        )
         api = ApiAccess(where.access, where.environment)
         self._source = pods_of(config.node, api, clock)
         self._inventory = PodInventory(
@@ -127,18 +130,26 @@ class KubernetesNode:
             in_touch=in_touch,
         )
         capture.announces(lambda: self._addresses.present)
+        self._cni = _cni_of(config, where)
+        homecoming = self._homecoming(config, where, review)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = [homecoming.run]
+        if self._cni is not None:
+            self._running.append(self._cni.run)
         self._reports = reports
         self.reports_itself = not where.local_controller
         self.controller = self._dialer(config, api, clock)
-        self._cni: CniInstallation | None = None
-        if where.cni is not None:
-            settings = PluginSettings(
-                socket=config.paths.agent_api, unpoliced=tuple(sorted(where.unpoliced))
-            )
-            self._cni = CniInstallation(where.cni, settings)
-            self._running.append(self._cni.run)
         _link_namespaces(config, where)
+
+    def _homecoming(
+        self, config: Config, where: KubernetesConfig, review: Callable[[], None]
+    ) -> Homecoming:
+        return Homecoming(
+            config.paths.envoy_admin,
+            pid=lambda: self.envoy.status().pid,
+            home=lambda: self.envoy.home,
+            host=where.host_netns,
+            review=review,
+        )
 
     def gateways_netns(self) -> Path:
         """Return that of Envoy's pod."""
