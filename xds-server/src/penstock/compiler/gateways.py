@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from google.protobuf.message import Message
 
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
-from penstock.compiler.crowded_hosts import CROWD, assembled, built_by, framed
+from penstock.compiler.crowded_hosts import CROWD, Built, ClaimAt, assembled, framed, in_order
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
@@ -209,7 +209,7 @@ def _crowded_scope(db: Database, key: GatewayHost, claims: Sequence[Claim]) -> R
     own = made.route_configuration.virtual_hosts[0].routes
     before = framed(own[:-1])  # the last one answers 404 to what no route matches
     del own[:-1]
-    built = _of_crowd(db, key.at, claims)
+    built = in_order(one for claim in claims for one in _built(db, ClaimAt(key.at, claim)))
     body = assembled(made, before, built)
     origins = sorted({one.origin for one in built})
     needs = {need for one in built for need in one.needs}
@@ -218,16 +218,21 @@ def _crowded_scope(db: Database, key: GatewayHost, claims: Sequence[Claim]) -> R
     return make_resource(types.SCOPE, name, body, origins, needs)
 
 
-def _routes(db: Database, at: GatewayPort, host: VirtualHost) -> Iterable[route_pb2.Route]:
-    """Return what Envoy gets for routes of an exact hostname."""
-    built = route_pb2.VirtualHost()
-    _build_host(db, at, host, built, catch_all=False, asked=())
-    for route in built.routes:
-        route.metadata.MergeFromString(_exact())
-    return built.routes
-
-
-_of_crowd = built_by(_routes)
+@query
+def _built(db: Database, key: ClaimAt) -> tuple[Built, ...]:
+    """Return what somebody who asks for an exact hostname adds to its scope."""
+    found: list[Built] = []
+    for one in ranked_for(db, RankedFor(key.claim.route, key.claim.written, mesh=False)):
+        host = VirtualHost(hostname=ANY, routes=(one.route,))
+        made = route_pb2.VirtualHost()
+        _build_host(db, key.at, host, made, catch_all=False, asked=())
+        for route in made.routes:
+            route.metadata.MergeFromString(_exact())
+        needs = {*clusters_of(host, Role.GATEWAY), *needs_of(db, key.at.gateway, host)}
+        found.append(
+            Built(one.rank, one.route.name, framed(made.routes), one.route.origin, frozenset(needs))
+        )
+    return tuple(found)
 
 
 @functools.cache
