@@ -12,13 +12,14 @@ from pathlib import Path
 from penstock.bpf.syscalls import enter_netns
 
 
-def ip(*words: str) -> None:
-    """Run ip(8).
+def ip(*words: str, netns: str = "") -> None:
+    """Run ip(8), in a namespace; `ip -n` would remount "/", which fails in a chroot.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    where = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
+    subprocess.run([*where, "ip", *words], check=True, capture_output=True, text=True)
 
 
 @contextlib.contextmanager
@@ -28,16 +29,16 @@ def namespaces(names: Sequence[str]) -> Generator[None]:
         for netns in names:
             ip("netns", "add", netns)
             stack.callback(ip, "netns", "del", netns)
-            ip("-n", netns, "link", "set", "lo", "up")
+            ip("link", "set", "lo", "up", netns=netns)
         yield
 
 
 def linked(there: str, here: str, addresses: tuple[str, str]) -> None:
     """Link two namespaces: `there` gets the first address, `here` the second on eth0."""
-    ip("-n", there, "link", "add", here[-8:], "type", "veth", "peer", "name", "eth0", "netns", here)
+    ip("link", "add", here[-8:], "type", "veth", "peer", "name", "eth0", "netns", here, netns=there)
     for netns, link, address in ((there, here[-8:], addresses[0]), (here, "eth0", addresses[1])):
-        ip("-n", netns, "addr", "add", f"{address}/24", "dev", link)
-        ip("-n", netns, "link", "set", link, "up")
+        ip("addr", "add", f"{address}/24", "dev", link, netns=netns)
+        ip("link", "set", link, "up", netns=netns)
 
 
 def socket_in(netns: str, kind: socket.SocketKind) -> socket.socket:

@@ -21,11 +21,11 @@ def join_pods(
     """
     for number, (pod, address) in enumerate(pods.items(), 1):
         linked(world, pod, (f"10.9.{number}.1", f"10.9.{number}.2"))
-        ip("-n", pod, "addr", "add", f"{address}/32", "dev", "lo")
-        ip("-n", pod, "route", "add", towards, "via", f"10.9.{number}.1", "src", address)
-        ip("-n", world, "route", "add", f"{address}/32", "via", f"10.9.{number}.2")
+        ip("addr", "add", f"{address}/32", "dev", "lo", netns=pod)
+        ip("route", "add", towards, "via", f"10.9.{number}.1", "src", address, netns=pod)
+        ip("route", "add", f"{address}/32", "via", f"10.9.{number}.2", netns=world)
     for address in servers:
-        ip("-n", world, "addr", "add", f"{address}/32", "dev", "lo")
+        ip("addr", "add", f"{address}/32", "dev", "lo", netns=world)
 
 
 async def answer_with_peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

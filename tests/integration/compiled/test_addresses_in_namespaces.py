@@ -141,7 +141,7 @@ async def test_addresses_of_the_pool_are_served_and_servers_see_the_pod_of_envoy
         envoy.show_as_it_is(compiled().resources(NODE))
         await envoy.settled()
         for address in (GATEWAY, BALANCED):  # they come after the listeners
-            ip("-n", machines.node, "addr", "add", f"{address}/32", "dev", "eth0")
+            ip("addr", "add", f"{address}/32", "dev", "eth0", netns=machines.node)
         seen: list[bytes] = []
         ways: list[tuple[socket.SocketKind, str]] = [
             (socket.SOCK_STREAM, GATEWAY),
