@@ -275,9 +275,9 @@ def _route(
 
 
 def told_with(db: Database, ref: ObjectRef) -> tuple[ObjectRef, ...]:
-    """Return the objects whose statuses say what the data plane says of *ref*, itself first."""
+    """Return the other objects whose statuses say what the data plane says of *ref*."""
     added = sets_of.once(db, ref.key) if ref.kind == Gateway.kind else ()
-    return (ref, *(one.ref for one in added))
+    return tuple(one.ref for one in added)
 
 
 def _of_listeners(

@@ -90,6 +90,8 @@ class StatusFeed:
         goals = self._world.compiler.statuses
         try:
             goals.follow(ref)
+            if self._sum(ref):  # the newest: what nodes said since the last look at all objects
+                self._mark_told_with(ref)
             status = status_of(self._world.compiler.db, thing, self._acknowledged.get)
             problems = self._problems(ref) if status is not None else None
         except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
@@ -160,8 +162,13 @@ class StatusFeed:
             if not self._leads:
                 return
             if ref.kind in STATUS_KINDS and self._sum(ref):
-                for one in told_with(self._world.compiler.db, ref):
-                    self._mark(one)
+                self._mark(ref)
+                self._mark_told_with(ref)
+
+    def _mark_told_with(self, ref: ObjectRef) -> None:
+        """Look at other objects whose statuses say what nodes say of *ref*."""
+        for one in told_with(self._world.compiler.db, ref):
+            self._mark(one)
 
     def _look_for_outdated(self) -> None:
         """Look at objects of which an earlier version came into force, or does not stay so."""
