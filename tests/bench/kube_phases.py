@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import msgspec
 
 from bench.encode import NODE, Client, total_bytes
-from penstock.compiler.compile import KINDS, Compiler
+from penstock.compiler.compile import Compiler
+from penstock.compiler.kinds import KINDS
 from penstock.core.events import Event
 from penstock.core.objects import Object
 from penstock.sources.kubernetes.messages import read_page

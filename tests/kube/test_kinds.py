@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import EventType
 from penstock.core.kinds import ConfigMap, Deployment

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.compiler.settings import Reach, Settings
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.core.kinds import ConfigMap, EndpointSlice, Secret, Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.fields import GATEWAY_GROUP

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.core.decode import decode
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret

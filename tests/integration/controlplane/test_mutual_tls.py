@@ -28,8 +28,9 @@ from penstock.ca.authority import (
 )
 from penstock.compiler.settings import Settings
 from penstock.controlplane.authority_store import FolderStore
-from penstock.controlplane.endpoint import Endpoint, Network
+from penstock.controlplane.endpoint import Endpoint
 from penstock.controlplane.metrics import Metrics
+from penstock.controlplane.network import Network
 from penstock.controlplane.world import World
 from penstock.core.events import Batch
 from penstock.meta.back_off import BackOff

@@ -25,7 +25,7 @@ from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.meta.paths import RunPaths
 from penstock.meta.version import VERSION
 from penstock.sources.kubernetes.requests import resource_of

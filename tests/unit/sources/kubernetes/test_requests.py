@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.sources.kubernetes.requests import ListRequest, Scope, WatchRequest, resource_of
 
 WATCH = "watch=1&allowWatchBookmarks=true&timeoutSeconds=300"

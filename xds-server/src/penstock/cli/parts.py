@@ -16,7 +16,7 @@ from penstock.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from penstock.compiler.settings import Settings
-    from penstock.controlplane.endpoint import Network
+    from penstock.controlplane.network import Network
     from penstock.sources.kubernetes.access import Access
 
 _log = structlog.get_logger("penstock.controller")
@@ -42,7 +42,7 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to serve to other machines; see `penstock.controlplane.endpoint.Network`."""
+    """What to serve to other machines; see `penstock.controlplane.network.Network`."""
 
     ads_address: str = ""
     join_address: str = ""
@@ -113,7 +113,7 @@ def run_controller(
 
 
 def _network(options: NetworkOptions, namespace: str) -> Network:
-    from penstock.controlplane.endpoint import Network, split_address
+    from penstock.controlplane.network import Network, split_address
     from penstock.meta.names import NamespacedName
     from penstock.meta.node_identity import JOIN_PORT
 

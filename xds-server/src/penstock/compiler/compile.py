@@ -19,25 +19,17 @@ from penstock.compiler.settings import Settings
 from penstock.compiler.status_goals import StatusGoal, StatusGoals
 from penstock.compiler.usable_secrets import NOW
 from penstock.compiler.workloads import WorkloadTable
-from penstock.core.crds import CustomResourceDefinition
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
+from penstock.core.kinds import Namespace, Node
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
-from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
-from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.mesh import XMesh
-from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
-from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
-from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
+from penstock.gatewayapi.resources import Gateway
+from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
-from penstock.ingress.resources import KINDS as INGRESS_KINDS
 from penstock.meta.names import NamespacedName, ObjectRef
-from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
 
@@ -45,14 +37,6 @@ K = TypeVar("K", NamespacedName, ObjectRef)
 RootQuery = Query[Database, Any, Outputs]
 _Place = tuple[str, str, str]
 """Of a resource: the node that has it, its type and its name."""
-
-KINDS: tuple[type[Object], ...] = (
-    Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
-    ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh, XBackendTrafficPolicy,
-    XBackend, XTelemetryPolicy, CustomResourceDefinition,
-    *INGRESS_KINDS,
-)  # fmt: skip
-"""Kinds that change what nodes get, or have a status of ours."""
 
 
 class NodeChange(msgspec.Struct, frozen=True):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import secrets
-import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from penstock.compiler.compile import KINDS
+from penstock.compiler.kinds import KINDS
 from penstock.compiler.settings import Settings
-from penstock.controlplane.endpoint import Network
+from penstock.controlplane.network import Network
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
@@ -30,13 +28,9 @@ from penstock.ingress.watched_secrets import watched_secrets as watched_secrets_
 from penstock.meta.clock import Clock
 from penstock.meta.names import NamespacedName
 from penstock.meta.paths import RunPaths
-from penstock.sources.file import FileSource
 from penstock.sources.kubernetes.access import Access
-from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.followed import Referenced
-from penstock.sources.kubernetes.object_writer import Objects, ObjectWriter
 from penstock.sources.kubernetes.source import KubernetesSource
-from penstock.sources.kubernetes.status_writer import Statuses, StatusWriter
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
@@ -110,29 +104,13 @@ def source_of(config: Config, clock: Clock) -> Source:
             referenced=(SECRETS, AUTHORITIES, BUNDLES),
         )
     if config.made is None:
-        return FileSource(config.sources, known_kinds(), clock=clock)
-    made = FileSource([config.made], known_kinds(), clock=clock)
-    return MergedSource([_written(config.sources, clock), made])
+        return _files(config.sources, clock)
+    # Pods that the user wrote are decoded, and mistakes in them told.
+    written = WithoutKind(_files(config.sources, clock), "Pod")
+    return MergedSource([written, _files([config.made], clock)])
 
 
-def status_writer(
-    config: Config, access: Access, clock: Clock, statuses: Statuses, objects: Objects
-) -> StatusWriter:
-    """Return what writes statuses, Events about them, and objects into the API server."""
-    identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
-    return StatusWriter(
-        access,
-        clock,
-        random.random,
-        statuses,
-        identity=identity,
-        namespace=config.lease_namespace,
-        environment=config.environment,
-        events=EventWriter(clock, random.random, instance=identity, controller=statuses.controller),
-        objects=ObjectWriter(clock, random.random, objects),
-    )
+def _files(paths: Sequence[Path], clock: Clock) -> Source:
+    from penstock.sources.file import FileSource  # noqa: PLC0415  with an API server there are none
 
-
-def _written(paths: tuple[Path, ...], clock: Clock) -> Source:
-    """Return what the user wrote, without Pods: they are decoded, and mistakes in them told."""
-    return WithoutKind(FileSource(paths, known_kinds(), clock=clock), "Pod")
+    return FileSource(paths, known_kinds(), clock=clock)

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Mapping
-from pathlib import Path
 
 import aiohttp
-import msgspec
 import structlog
 from aiohttp import web
 
@@ -20,47 +18,17 @@ from penstock.controlplane.authority_store import Ask, AuthorityStore, ClusterSt
 from penstock.controlplane.join import Joining
 from penstock.controlplane.join_tokens import EitherTokens, GivenToken, ReviewedTokens, Tokens
 from penstock.controlplane.metrics import Metrics
+from penstock.controlplane.network import EndpointError, Network, split_address
 from penstock.controlplane.trust import Trust
 from penstock.controlplane.world import World
 from penstock.meta.clock import Clock
-from penstock.meta.errors import PenstockError
-from penstock.meta.names import NamespacedName
-from penstock.meta.node_identity import CONTROLLER_NAME, JOIN_AUDIENCE, TRUST_DOMAIN
+from penstock.meta.node_identity import CONTROLLER_NAME
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import Answer, ApiServer, Call
 
 CALL_SECONDS = 10.0
 KEEPALIVE_SECONDS = 15.0
-_HIGHEST_PORT = 0xFFFF
 _log = structlog.get_logger("penstock.controller")
-
-
-class EndpointError(PenstockError):
-    """The controller cannot serve as told; the text says what to change."""
-
-
-class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """What a controller is told about serving nodes of other machines."""
-
-    ads_address: str = ""
-    """As "0.0.0.0:15012"; "" for only the socket in the run folder."""
-    join_address: str = ""
-    """Where nodes get certificates; "" for nowhere."""
-    metrics_address: str = ""
-    """Of health and metrics, in plain HTTP; "" for nowhere."""
-    namespace: str = "kube-system"
-    """Of the Secret and the ConfigMap with the authority, and of the Service of controllers."""
-    trust_domain: str = TRUST_DOMAIN
-    names: tuple[str, ...] = ()
-    """More DNS names for our certificate."""
-    authority_folder: Path | None = None
-    """Where the authority is kept instead of in a Secret."""
-    join_audience: str = JOIN_AUDIENCE
-    join_account: NamespacedName | None = None
-    """Service account whose tokens are taken; None for none."""
-    join_token_file: Path | None = None
-    drain: float = 5.0
-    """Seconds from SIGTERM to the end of streams; by then nobody is sent here any more."""
 
 
 class Endpoint:
@@ -216,15 +184,3 @@ async def _site(app: web.Application, address: str, trust: Trust | None) -> Asyn
         yield
     finally:
         await runner.cleanup()
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of "host:port" or "[host]:port".
-
-    Raises:
-        EndpointError: *address* is something else.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > _HIGHEST_PORT:
-        raise EndpointError(f"{address!r} is no address: write HOST:PORT, as 0.0.0.0:15012")
-    return host.strip("[]"), int(port)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from penstock.compiler.compile import KINDS
 from penstock.compiler.ingress_problems import problems_of_ours
+from penstock.compiler.kinds import KINDS
 from penstock.compiler.status_goals import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_with
 from penstock.controlplane.object_feed import ObjectFeed

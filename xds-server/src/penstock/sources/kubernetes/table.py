@@ -61,7 +61,6 @@ class Table:
     def __init__(self, kind: type[Object]) -> None:
         """Start empty."""
         self._kind = kind
-        self._direct = direct_decoder(kind)
         self._objects: Snapshot = {}
         self._deleted: dict[str, None] = {}
         self.outdated: dict[ObjectRef, Seen] = {}
@@ -165,7 +164,7 @@ class Table:
 
     def _seen_directly(self, raw: msgspec.Raw) -> Seen | None:
         """Decode an object, unless there is anything to say about it."""
-        decoded = self._direct.decode(raw)
+        decoded = direct_decoder(self._kind).decode(raw)
         if decoded is None:
             return None
         metadata = without_copy(decoded.metadata)
