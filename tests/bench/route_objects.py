@@ -42,6 +42,11 @@ def own_host(index: int) -> tuple[str, str]:
     return f"app-{index}.example.test", "/"
 
 
+def watched_host(index: int) -> tuple[str, str]:
+    """Return the same, of routes that come after those."""
+    return f"later-{index}.example.test", "/"
+
+
 def shared_host(index: int) -> tuple[str, str]:
     """Return hostname and path of a route that shares its hostname with all."""
     return SHARED_HOST, f"/app-{index}"
