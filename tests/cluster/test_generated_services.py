@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -22,6 +23,9 @@ LISTENERS = (
     {"name": "http", "protocol": "HTTP", "port": 80},
     {"name": "datagrams", "protocol": "UDP", "port": 80},
 )
+CHOSEN, FOREIGN = "10.96.200.50", "198.51.100.9"
+"""Addresses in the network of Services that nobody else asks for, and outside of it."""
+INSIDE = {"routability": "Cluster"}
 GATEWAY_API = "gateway.networking.k8s.io"
 ECHOES = """
 import socket
@@ -43,7 +47,7 @@ except OSError as error:
 """
 
 
-def shop(cluster: Cluster, namespace: str) -> None:
+def shop(cluster: Cluster, namespace: str, *addresses: dict[str, str]) -> None:
     """Make a Gateway with routes to an echo server and to one of datagrams, and two clients."""
     of_datagrams = echo_pod("datagrams", namespace, "n2", {"app": "datagrams"})
     container = of_datagrams["spec"]["containers"][0]
@@ -57,7 +61,7 @@ def shop(cluster: Cluster, namespace: str) -> None:
         ),
         service(namespace, "echo", {"port": 80, "targetPort": 8080, "protocol": "TCP"}),
         service(namespace, "datagrams", {"port": 80, "targetPort": 5353, "protocol": "UDP"}),
-        gateway(namespace),
+        gateway(namespace, *addresses),
         route(namespace, "HTTPRoute", "v1", "http", "echo"),
         route(namespace, "UDPRoute", "v1alpha2", "datagrams", "datagrams"),
     )
@@ -65,12 +69,16 @@ def shop(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, *ready)
 
 
-def gateway(namespace: str) -> dict[str, Any]:
+def gateway(namespace: str, *addresses: dict[str, str], name: str = "gw") -> dict[str, Any]:
     return {
         "apiVersion": f"{GATEWAY_API}/v1",
         "kind": "Gateway",
-        "metadata": {"name": "gw", "namespace": namespace},
-        "spec": {"gatewayClassName": "penstock", "listeners": list(LISTENERS)},
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "gatewayClassName": "penstock",
+            "listeners": list(LISTENERS),
+            "addresses": list(addresses),
+        },
     }
 
 
@@ -115,6 +123,12 @@ def status_from(mesh: Mesh, namespace: str, pod: str) -> int:
     return ask_from(mesh.cluster, pod, namespace, "GET", url).status
 
 
+def datagram_from(mesh: Mesh, namespace: str, pod: str, address: str) -> str:
+    """Return what comes back for a datagram from a pod to port 80."""
+    asks = ("exec", pod, "--", "python3", "-c", ASKS, address, "80")
+    return mesh.cluster.kubectl("-n", namespace, *asks).strip()
+
+
 def datagram(mesh: Mesh, address: str, port: int) -> str:
     """Return what comes back for a datagram from outside."""
     words = mesh.cluster.in_control_netns(sys.executable, "-c", ASKS, address, str(port))
@@ -126,10 +140,44 @@ def found_service(mesh: Mesh, namespace: str) -> dict[str, Any]:
     return found
 
 
+def status_of(mesh: Mesh, namespace: str, name: str = "gw") -> dict[str, Any]:
+    found: dict[str, Any] = mesh.cluster.get("-n", namespace, "gateway", name)["status"]
+    return found
+
+
+def said(status: dict[str, Any], kind: str) -> tuple[str, str]:
+    """Return status and reason of a condition, "" both if it is not there."""
+    found = [one for one in status["conditions"] if one["type"] == kind]
+    return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+
 def programmed(mesh: Mesh, namespace: str) -> tuple[str, str]:
-    status = mesh.cluster.get("-n", namespace, "gateway", "gw").get("status", {})
-    (found,) = [one for one in status["conditions"] if one["type"] == "Programmed"]
-    return found["status"], found["reason"]
+    return said(status_of(mesh, namespace), "Programmed")
+
+
+def assigned(mesh: Mesh, namespace: str, name: str, reason: str) -> dict[str, list[str]]:
+    """Return the addresses of a Gateway by their reach, once the condition has *reason*."""
+
+    def told() -> bool:
+        is_all = str(reason == "AddressesAssigned")
+        return said(status_of(mesh, namespace, name), "AddressesAssigned") == (is_all, reason)
+
+    assert eventually(told), status_of(mesh, namespace, name)
+    found: dict[str, list[str]] = {}
+    for one in status_of(mesh, namespace, name).get("addresses", ()):
+        assert one["type"] == "IPAddress"
+        found.setdefault(one["routability"], []).append(one["value"])
+    return found
+
+
+def is_of_cluster(mesh: Mesh, address: str) -> bool:
+    """Tell whether an address is in a network of Services, as the API server says them."""
+    networks = [
+        ipaddress.ip_network(text)
+        for one in mesh.cluster.get("servicecidrs")["items"]
+        for text in one["spec"]["cidrs"]
+    ]
+    return any(ipaddress.ip_address(address) in one for one in networks)
 
 
 def reached_under_policy(mesh: Mesh, namespace: str, allowed: dict[str, Any]) -> None:
@@ -150,6 +198,53 @@ def test_pods_reach_a_gateway_by_its_name(mesh: Mesh, namespace: str) -> None:
         assert eventually(lambda pod=pod: status_from(mesh, namespace, pod) == 200)  # type: ignore[misc]
     assert found_service(mesh, namespace)["spec"]["type"] == "ClusterIP"
     reached_under_policy(mesh, namespace, {"toEntities": ["world"]})
+
+
+def test_a_gateway_for_the_inside_is_reached_by_pods_of_all_nodes_and_from_nowhere_else(
+    mesh: Mesh, namespace: str
+) -> None:
+    claimed = mesh.cluster.get("gatewayclass", "penstock")["status"]["supportedFeatures"]
+    base = "GatewayAddressRoutability"
+    assert [one for one in claimed if one["name"].startswith(base)] == [
+        {"name": base},
+        {"name": f"{base}Cluster"},
+    ]
+    shop(mesh.cluster, namespace, INSIDE)
+    (address,) = assigned(mesh, namespace, "gw", "AddressesAssigned")["Cluster"]
+    assert is_of_cluster(mesh, address)
+    assert eventually(lambda: programmed(mesh, namespace) == ("True", "Programmed"))
+    for pod in ("one", "two"):
+        assert eventually(lambda pod=pod: status_from(mesh, namespace, pod) == 200)  # type: ignore[misc]
+        url = f"http://{address}/"
+        assert ask_from(mesh.cluster, pod, namespace, "GET", url).status == 200
+        assert eventually(
+            lambda pod=pod: datagram_from(mesh, namespace, pod, address) == "echo hello"  # type: ignore[misc]
+        )
+    reached_under_policy(mesh, namespace, {"toEntities": ["ingress"]})
+    for outer in (address, *NODES.values()):
+        assert ask_outside(mesh.cluster, "GET", f"http://{outer}/").status == 0
+
+
+def test_addresses_for_the_inside_stand_beside_others_and_can_be_chosen(
+    mesh: Mesh, namespace: str
+) -> None:
+    mesh.cluster.apply(
+        gateway(namespace, {}, INSIDE, name="mixed"),
+        gateway(namespace, {"value": CHOSEN} | INSIDE, name="chosen"),
+        gateway(namespace, {"value": FOREIGN} | INSIDE, {}, name="partial"),
+        gateway(namespace, {"value": FOREIGN} | INSIDE, name="foreign"),
+    )
+    mixed = assigned(mesh, namespace, "mixed", "AddressesAssigned")
+    assert {reach: len(found) for reach, found in mixed.items()} == {"": 1, "Cluster": 1}
+    assert is_of_cluster(mesh, mixed["Cluster"][0])
+    assert not is_of_cluster(mesh, mixed[""][0])
+    assert assigned(mesh, namespace, "chosen", "AddressesAssigned") == {"Cluster": [CHOSEN]}
+    partial = assigned(mesh, namespace, "partial", "PartiallyAssigned")
+    assert {reach: len(found) for reach, found in partial.items()} == {"": 1}
+    assert FOREIGN in json.dumps(status_of(mesh, namespace, "partial")["conditions"])
+    assert assigned(mesh, namespace, "foreign", "NotAssigned") == {}
+    foreign = status_of(mesh, namespace, "foreign")
+    assert said(foreign, "Programmed") == ("False", "AddressNotAssigned")
 
 
 def test_services_are_deleted_with_their_gateway(mesh: Mesh, namespace: str) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.generated_services import every_generated
+from penstock.compiler.generated_slices import every_generated
 from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.generated_services import every_generated
+from penstock.compiler.generated_slices import every_generated
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object

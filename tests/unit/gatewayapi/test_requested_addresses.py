@@ -54,11 +54,11 @@ def test_what_is_asked_for_is_told_of_one_for_each_and_nothing_else(
 @pytest.mark.parametrize(
     ("given", "there", "told", "lacking"),
     [
-        ([CLUSTER], [ONE], [], ["spec.addresses[0]: routability Cluster is not served"]),
+        ([CLUSTER], [ONE], [], ["spec.addresses[0]: there is no address left"]),
         ([{}, FAR], [ONE, TWO], [ONE], ["spec.addresses[1]: routability x.test/far is not served"]),
         ([{}, {}], [ONE], [ONE], ["spec.addresses[1]: there is no address left"]),
         ([{"value": TWO}, {}], [ONE], [ONE], ["spec.addresses[0]: 192.0.2.2 is not assigned"]),
-        ([{"value": ONE} | CLUSTER], [ONE], [], ["spec.addresses[0]: routability Cluster is"]),
+        ([{"value": ONE} | CLUSTER], [ONE], [], ["spec.addresses[0]: 192.0.2.1 is not"]),
         ([{}], [NAME], [], ["spec.addresses[0]: there is no address left"]),
     ],
 )

@@ -89,11 +89,21 @@ SUPPORTED_FEATURES = tuple(
 """Of a GatewayClass, in the order that the API asks for."""
 ROUTABILITY = "GatewayAddressRoutability"
 """Only said where the API server keeps what it asks for."""
+ROUTABILITY_CLUSTER = "GatewayAddressRoutabilityCluster"
+"""Besides only where Services are given addresses."""
 
 
-def supported_features(*, routability: bool) -> tuple[str, ...]:
-    """Return what a GatewayClass says; *routability* is whether addresses have one."""
-    return tuple(sorted((*SUPPORTED_FEATURES, ROUTABILITY))) if routability else SUPPORTED_FEATURES
+def supported_features(*, routability: bool, of_cluster: bool) -> tuple[str, ...]:
+    """Return what a GatewayClass says.
+
+    Args:
+        routability: whether addresses have one.
+        of_cluster: whether there are addresses of a cluster.
+    """
+    if not routability:
+        return SUPPORTED_FEATURES
+    inner = (ROUTABILITY_CLUSTER,) if of_cluster else ()
+    return tuple(sorted((*SUPPORTED_FEATURES, ROUTABILITY, *inner)))
 
 
 MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))

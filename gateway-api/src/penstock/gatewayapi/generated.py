@@ -144,6 +144,7 @@ def service(
     ports: Sequence[PortOfService],
     infrastructure: GatewayInfrastructure | None,
     exposed: Exposed | None = None,
+    cluster_ip: str = "",
 ) -> Generated:
     """Return the Service of a Gateway.
 
@@ -152,6 +153,7 @@ def service(
         ports: at least one.
         infrastructure: what the user wants of it.
         exposed: how others lead to it; None is from inside of the cluster only.
+        cluster_ip: the address that it should have there, "" for any.
     """
     asked = infrastructure or GatewayInfrastructure()
     labels = asked.labels | _labels(purpose)
@@ -163,7 +165,7 @@ def service(
             "apiVersion": "v1",
             "kind": Service.kind,
             "metadata": _metadata(purpose.service, labels, asked.annotations, purpose.owner),
-            "spec": _spec(ports, exposed),
+            "spec": _spec(ports, exposed) | ({"clusterIP": cluster_ip} if cluster_ip else {}),
         },
         owner="" if purpose.owner is None else purpose.owner["uid"],
     )

@@ -27,7 +27,7 @@ from penstock.gatewayapi.listener_tls import (
     is_https,
     terminates_tls,
 )
-from penstock.gatewayapi.requested_addresses import out_of_reach, requested
+from penstock.gatewayapi.requested_addresses import only_inside, out_of_reach, requested
 from penstock.gatewayapi.resources import (
     GatewaySpec,
     GatewaySpecAddress,
@@ -145,7 +145,7 @@ def gateway_fault(spec: GatewaySpec) -> Reason | None:
         text = _address_fault(address)
         if text:
             return Reason(UNSUPPORTED_ADDRESS, f"addresses[{index}]: {text}")
-    if spec.addresses and not requested(spec):
+    if spec.addresses and not requested(spec) and not only_inside(spec):
         return Reason(UNSUPPORTED_ADDRESS, "; ".join(map(str, out_of_reach(spec))))
     return None
 

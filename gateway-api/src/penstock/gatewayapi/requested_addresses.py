@@ -1,7 +1,7 @@
 """Addresses that a Gateway asks for, one by one, and which of them it has.
 
-Source: Gateway API v1.7, GatewaySpecAddress and GatewayStatusAddress; GEP-5093. Nothing is reached
-from inside of the cluster only, so an address with the routability `Cluster` is never had.
+Source: Gateway API v1.7, GatewaySpecAddress and GatewayStatusAddress; GEP-5093. An address with the
+routability `Cluster` is that of the Service which is generated for the Gateway.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from penstock.meta.conditions import Condition
 
 SENTINEL = "testing.x-k8s.io/sentinel"
 """A routability that promises nothing; by it the official suite learns whether it is told."""
+CLUSTER = "Cluster"
+"""The routability of what is reached from inside of the cluster."""
 ADDRESSES_ASSIGNED = "AddressesAssigned"
 _SERVED = (None, "", SENTINEL)
 
@@ -39,7 +41,7 @@ class Assigned(msgspec.Struct, frozen=True):
 
 
 def requested(spec: GatewaySpec) -> tuple[GatewaySpecAddress, ...]:
-    """Return the addresses of *spec* that there can be."""
+    """Return the addresses of *spec* that are those of Gateways, and not of the cluster alone."""
     return tuple(one for one in spec.addresses if one.routability in _SERVED)
 
 
@@ -48,30 +50,47 @@ def wanted(spec: GatewaySpec) -> tuple[str, ...]:
     return tuple(one.value for one in requested(spec) if one.value)
 
 
+def inside(spec: GatewaySpec) -> tuple[GatewaySpecAddress, ...]:
+    """Return the addresses of *spec* that only the inside of the cluster is to reach."""
+    return tuple(one for one in spec.addresses if one.routability == CLUSTER)
+
+
+def only_inside(spec: GatewaySpec) -> bool:
+    """Tell whether a Gateway is to be reached from inside of the cluster, and from nowhere else."""
+    return bool(inside(spec)) and not requested(spec)
+
+
 def out_of_reach(spec: GatewaySpec) -> tuple[Fault, ...]:
     """Return the addresses of *spec* that there cannot be, and why."""
     return tuple(
         Fault(_path(index), f"routability {one.routability} is not served; leave it out")
         for index, one in enumerate(spec.addresses)
-        if one.routability not in _SERVED
+        if not _is_served(one)
     )
 
 
-def assigned(spec: GatewaySpec, addresses: Sequence[str]) -> Assigned:
+def assigned(
+    spec: GatewaySpec, addresses: Sequence[str], of_cluster: Sequence[str] = ()
+) -> Assigned:
     """Return what a Gateway has of what *spec* asks for: one address for each that it asks for.
 
     Args:
         spec: of the Gateway; without addresses it takes all that there are.
         addresses: by which it is reached.
+        of_cluster: by which it is reached from inside of the cluster.
     """
     if not spec.addresses:
         return Assigned(tuple(map(AssignedAddress, addresses)))
-    left = {_number(one): one for one in addresses if _number(one)}
+    outer, inner = (
+        {number: one for one in each if (number := _number(one))}
+        for each in (addresses, of_cluster)
+    )
     found: dict[int, AssignedAddress] = {}
     lacking = list(out_of_reach(spec))
     # What is given comes first, so that it is not taken for what is left to us.
     for index, one in sorted(enumerate(spec.addresses), key=lambda each: not each[1].value):
-        if one.routability in _SERVED:
+        if _is_served(one):
+            left = inner if one.routability == CLUSTER else outer
             number = _number(one.value) if one.value else next(iter(left), "")
             value = left.pop(number, None)
             if value is not None:
@@ -104,6 +123,10 @@ def addresses_assigned(gateway: Gateway, has: Assigned, why_not: str) -> Conditi
     if has.lacking:
         return fails(ADDRESSES_ASSIGNED, "PartiallyAssigned", generation, text)
     return holds(ADDRESSES_ASSIGNED, "AddressesAssigned", generation)
+
+
+def _is_served(one: GatewaySpecAddress) -> bool:
+    return one.routability in (*_SERVED, CLUSTER)
 
 
 def _path(index: int) -> str:

@@ -31,6 +31,7 @@ from penstock.gatewayapi.requested_addresses import (
     AssignedAddress,
     addresses_assigned,
     assigned,
+    inside,
     missing,
     out_of_reach,
 )
@@ -118,6 +119,7 @@ def gateway_status(
     around: Surroundings,
     *,
     addresses: Sequence[str],
+    of_cluster: Sequence[str] = (),
     address_fault: Reason | None = None,
     clients: ClientChecks = NO_CHECKS,
     shown: ClientCertificate | None = None,
@@ -129,6 +131,7 @@ def gateway_status(
         gateway: the Gateway.
         around: what its listeners come to, by their names.
         addresses: IP addresses that the Gateway has, and names.
+        of_cluster: IP addresses that only the inside of the cluster reaches.
         address_fault: why the Gateway has not the addresses that it should have.
         clients: how clients are checked.
         shown: what the certificate for endpoints came to.
@@ -137,7 +140,7 @@ def gateway_status(
     fault = around.outer or gateway_fault(gateway.spec)
     listeners = tuple(_listener_statuses(gateway, around, fault))
     accepted = _gateway_accepted(gateway, listeners, fault)
-    has = assigned(gateway.spec, addresses)
+    has = assigned(gateway.spec, addresses, of_cluster)
     if accepted.status and address_fault is None:
         address_fault = _address_fault(gateway, has)
     programmed = _gateway_programmed(gateway, accepted, listeners, address_fault)
@@ -183,7 +186,8 @@ def _addresses_assigned(
 ) -> Iterator[Condition]:
     """Yield whether a Gateway has its addresses, where somebody asks for that."""
     lost = out_of_reach(gateway.spec)
-    if (told and accepted.status) or lost:
+    asked = told or bool(inside(gateway.spec))
+    if (asked and accepted.status) or lost:
         why_not = "" if address_fault is None else address_fault.message
         yield addresses_assigned(gateway, has, why_not)
 

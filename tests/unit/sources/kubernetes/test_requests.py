@@ -28,6 +28,7 @@ def test_kinds_have_their_names_in_urls() -> None:
         "ReferenceGrant": "referencegrants",
         "Service": "services",
         "CustomResourceDefinition": "customresourcedefinitions",
+        "ServiceCIDR": "servicecidrs",
         "TCPRoute": "tcproutes",
         "TLSRoute": "tlsroutes",
         "UDPRoute": "udproutes",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import fault_of, ours
+from penstock.compiler.gateway_classes import fault_of, is_inside, ours
 from penstock.compiler.indexes import ALL
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
@@ -97,9 +97,9 @@ def _claims(db: Database) -> Iterator[Claim]:
 
 @query
 def gateway_claim(db: Database, name: NamespacedName) -> Claim | None:
-    """Return what a Gateway asks for; None if it is none of ours or not accepted."""
+    """Return what a Gateway asks for; None if it is none of ours, not accepted, or for inside."""
     gateway = ours(db, name)
-    if gateway is None or fault_of(db, name) is not None:
+    if gateway is None or fault_of(db, name) is not None or is_inside(db, name):
         return None
     asked = wanted(gateway.spec)
     return Claim(

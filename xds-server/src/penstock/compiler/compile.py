@@ -302,6 +302,7 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "EndpointSlice": db.slices,
         "GatewayClass": db.gateway_classes,
         "CustomResourceDefinition": db.crds,
+        "ServiceCIDR": db.service_cidrs,
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
         "XTelemetryPolicy": db.telemetry,

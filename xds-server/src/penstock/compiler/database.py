@@ -19,12 +19,14 @@ from penstock.core.kinds import (
     Service,
 )
 from penstock.core.objects import Broken, ObjectMeta
+from penstock.core.service_cidrs import ServiceCIDR
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.grants import Permission, permissions
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
+from penstock.gatewayapi.requested_addresses import only_inside
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.shadows import asked_by
@@ -179,6 +181,9 @@ class GatewayCollections:
         self.crds: Collection[NamespacedName, CustomResourceDefinition] = Collection(
             engine, {"gateway api": lambda _, crd: (ALL,) if crd.group in GROUPS else ()}
         )
+        self.service_cidrs: Collection[NamespacedName, ServiceCIDR] = Collection(
+            engine, {"all": lambda _key, _one: (ALL,)}
+        )
         self.gateways: Collection[NamespacedName, Gateway] = Collection(
             engine,
             {
@@ -186,6 +191,7 @@ class GatewayCollections:
                 "secret": lambda _, gateway: named_secrets(gateway),
                 "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
                 "authority": indexes.asked_by_listeners,
+                "inside": lambda _, one: (ALL,) if only_inside(one.spec) else (),
             },
         )
         """Without their statuses, which are written whenever a route comes or goes."""

@@ -9,14 +9,22 @@ import msgspec
 
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import fault_of, ours
-from penstock.compiler.gateway_ports import gateway_ref, port_holder, port_of
-from penstock.compiler.generated_services import current, name_taken, open_port, purpose
+from penstock.compiler.gateway_classes import fault_of, is_inside, ours
+from penstock.compiler.gateway_ports import gateway_ref, port_of, taken_by
+from penstock.compiler.generated_services import (
+    asked_inside,
+    can_be_inside,
+    current,
+    name_taken,
+    purpose,
+)
+from penstock.compiler.generated_slices import addresses_of_cluster
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
 from penstock.compiler.nodes import NOBODY_SERVES, Place, places, somebody_serves
+from penstock.compiler.open_ports import open_port
 from penstock.compiler.settings import Addressing, Reach
 from penstock.gatewayapi.listeners import PORT_UNAVAILABLE, Reason
-from penstock.gatewayapi.requested_addresses import wanted
+from penstock.gatewayapi.requested_addresses import inside, wanted
 from penstock.gatewayapi.resources import MAX_ADDRESSES, Gateway
 from penstock.gatewayapi.status import ADDRESS_NOT_ASSIGNED, ADDRESS_NOT_USABLE, NO_RESOURCES
 from penstock.incremental.query import query
@@ -28,6 +36,8 @@ class ReachedAt(msgspec.Struct, frozen=True, kw_only=True):
 
     addresses: tuple[str, ...] = ()
     """IP addresses, and where a load balancer is reached by names, these."""
+    of_cluster: tuple[str, ...] = ()
+    """IP addresses that only the inside of the cluster reaches, if it asks for such."""
     fault: Reason | None = None
     """Why it has not the addresses that it should have."""
     closed: dict[str, str] = {}
@@ -42,7 +52,39 @@ def reached_at(db: Database, name: NamespacedName) -> ReachedAt:
     gateway = ours(db, name)
     if gateway is None or fault_of(db, name) is not None:
         return ReachedAt()
-    settings = db.settings
+    if is_inside(db, name):
+        return _at_cluster(db, gateway)
+    found = _from_outside(db, gateway)
+    if not inside(gateway.spec):
+        return found
+    return msgspec.structs.replace(found, of_cluster=addresses_of_cluster(db, name))
+
+
+def _at_cluster(db: Database, gateway: Gateway) -> ReachedAt:
+    """Return how the inside of the cluster reaches a Gateway: by its Service."""
+    name = gateway.key
+    addresses, about = addresses_of_cluster(db, name), purpose(db, name)
+    fault: Reason | None = None
+    if about is None:
+        text = "a lab has no addresses of a cluster; leave routability out"
+        fault = Reason(ADDRESS_NOT_ASSIGNED, text)
+    elif not can_be_inside(db, name):
+        refused = (f"{one.address} {one.why_not}" for one in asked_inside(db, name))
+        fault = Reason(ADDRESS_NOT_ASSIGNED, "; ".join(refused))
+    elif current(db, name) is None:
+        text = name_taken(db, name) or f"Service {about.service} is not there yet"
+        fault = Reason(ADDRESS_NOT_ASSIGNED, text)
+    elif not (places(db, gateway_ref(name)) and somebody_serves(db, None)):
+        fault = Reason(NO_RESOURCES, NOBODY_SERVES)
+    elif not addresses:
+        text = f"Service {about.service} has no address yet"
+        fault = Reason(ADDRESS_NOT_ASSIGNED, text)
+    reached = _reached(db, gateway, addresses, fault)
+    return msgspec.structs.replace(reached, addresses=(), of_cluster=addresses)
+
+
+def _from_outside(db: Database, gateway: Gateway) -> ReachedAt:
+    name, settings = gateway.key, db.settings
     if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.NODES:
         return _at_nodes(db, gateway, places(db, gateway_ref(name)))
     if settings.reach is Reach.CLUSTER and settings.addressing is Addressing.LOAD_BALANCER:
@@ -71,9 +113,8 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         fault = Reason(NO_RESOURCES, NOBODY_SERVES)
     taken: dict[str, Reason] = {}
     for one in served_listeners(db, gateway.key):
-        own = port_of(gateway.key, one.own)
-        holder = port_holder(db, own.host_port)
-        if holder is not None and holder != own:
+        holder = taken_by(db, port_of(gateway.key, one.own))
+        if holder is not None:
             text = f"port {one.own.port} of the nodes is {gateway_ref(holder.gateway)}'s"
             taken[one.place] = Reason(PORT_UNAVAILABLE, text)
     reached = _reached(db, gateway, addresses[:MAX_ADDRESSES], fault)

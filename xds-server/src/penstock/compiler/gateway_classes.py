@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.compiler.database import Database
 from penstock.compiler.indexes import ALL
 from penstock.gatewayapi.listeners import Reason, gateway_fault
+from penstock.gatewayapi.requested_addresses import only_inside
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
 from penstock.gatewayapi.versions import BUNDLE_VERSION, GATEWAYS_CRD, has_routability
@@ -27,6 +28,13 @@ def ours(db: Database, name: NamespacedName) -> Gateway | None:
 def is_our_gateway(db: Database, name: NamespacedName) -> bool:
     """Tell whether a Gateway is ours, for those who need no more of it."""
     return ours(db, name) is not None
+
+
+@query
+def is_inside(db: Database, name: NamespacedName) -> bool:
+    """Tell whether a Gateway of ours is reached from inside of the cluster, and nowhere else."""
+    gateway = ours(db, name)
+    return gateway is not None and only_inside(gateway.spec)
 
 
 @query

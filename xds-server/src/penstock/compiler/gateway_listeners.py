@@ -9,18 +9,19 @@ import msgspec
 from penstock.compiler.certificates import https_chain
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.gateway_ports import (
     GatewayPort,
     HostPort,
     every_port,
     gateway_ref,
     http_listeners_on,
-    port_holder,
+    taken_by,
 )
-from penstock.compiler.generated_services import open_port
 from penstock.compiler.listener_filters import most_asked
 from penstock.compiler.merged_listeners import ListenerOf, placed_at
 from penstock.compiler.nodes import places
+from penstock.compiler.open_ports import open_port
 from penstock.compiler.settings import Reach
 from penstock.compiler.streams import stream_chains
 from penstock.compiler.telemetry import traces
@@ -89,9 +90,10 @@ def gateway_listener_on(db: Database, key: ListenerOn) -> Resource | None:
     It may open before its addresses are on a link of the node: then nobody ever meets a closed
     port there.
     """
-    netns, port = db.settings.host_netns, open_port(db, key.at)
-    if not port or port_holder(db, key.at.host_port) not in (None, key.at):
+    settings, port = db.settings, open_port(db, key.at)
+    if not port or taken_by(db, key.at) is not None:
         return None
+    netns = settings.dial_netns if is_inside(db, key.at.gateway) else settings.host_netns
     found = [one for one in places(db, gateway_ref(key.at.gateway)) if one.node == key.node]
     return _listener(db, key.at, [(one.address, port, netns) for one in found])
 

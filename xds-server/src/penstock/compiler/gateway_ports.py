@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.indexes import ALL
 from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.settings import Addressing, Reach
@@ -63,7 +64,12 @@ def gateway_ref(name: NamespacedName) -> ObjectRef:
 
 @query
 def ports(db: Database, name: NamespacedName) -> tuple[GatewayPort, ...]:
-    """Return the ports on which a Gateway of ours serves."""
+    """Return the ports on which a Gateway of ours serves.
+
+    A lab has no addresses of a cluster.
+    """
+    if db.settings.reach is not Reach.CLUSTER and is_inside(db, name):
+        return ()
     return tuple(sorted({port_of(name, one.own) for one in served_listeners(db, name)}))
 
 
@@ -112,6 +118,12 @@ def scheme(db: Database, at: GatewayPort) -> str:
     return "https" if any(map(is_https, listeners_on(db, at))) else "http"
 
 
+def taken_by(db: Database, at: GatewayPort) -> GatewayPort | None:
+    """Return which other Gateway has a port of all nodes that *at* needs; None if it is free."""
+    holder = None if is_inside(db, at.gateway) else port_holder(db, at.host_port)
+    return None if holder == at else holder
+
+
 @query
 def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
     """Return which Gateway has a port of all nodes, the oldest; None: each has its own.
@@ -133,10 +145,15 @@ def _port_holders(db: Database, _: None) -> dict[HostPort, GatewayPort]:
 
 
 def every_port(db: Database) -> Iterator[GatewayPort]:
-    """Yield the ports of all Gateways, those of the oldest first, then in the order of names."""
-    names = db.gateways.bucket("all", ALL)
-    for name in sorted(names, key=lambda one: (created(db, one), one)):
-        yield from ports(db, name)
+    """Yield the ports of the Gateways that are reached from outside, in the order of their age."""
+    for name in by_age(db, db.gateways.bucket("all", ALL)):
+        if not is_inside(db, name):
+            yield from ports(db, name)
+
+
+def by_age(db: Database, names: Iterable[NamespacedName]) -> list[NamespacedName]:
+    """Return Gateways, the oldest first, then in the order of names."""
+    return sorted(names, key=lambda one: (created(db, one), one))
 
 
 @query

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.generated_services import every_generated
+from penstock.compiler.generated_slices import every_generated
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.gatewayapi.generated import Generated
 from penstock.incremental.engine import Node

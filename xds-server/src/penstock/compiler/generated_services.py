@@ -1,4 +1,4 @@
-"""Queries about the Services that are generated for Gateways, and where these lead to.
+"""Queries about the Services that are generated for Gateways.
 
 In every cluster a Gateway has a Service of its own, by whose name pods reach it. Where a cloud
 gives Gateways their addresses, it gives them to these Services.
@@ -6,23 +6,14 @@ gives Gateways their addresses, it gives them to these Services.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
 
 import msgspec
 
-from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import fault_of, ours
-from penstock.compiler.gateway_ports import (
-    GatewayPort,
-    created,
-    gateway_ref,
-    port_holder,
-    ports,
-)
+from penstock.compiler.gateway_classes import fault_of, is_inside, ours
 from penstock.compiler.indexes import ALL
 from penstock.compiler.merged_listeners import placed_listeners
-from penstock.compiler.nodes import places
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
 from penstock.gatewayapi import generated
@@ -31,11 +22,9 @@ from penstock.gatewayapi.generated import (
     CLASS_NAME,
     GATEWAY_NAME,
     GENERATED_FOR,
-    Entrance,
     Exposed,
     Generated,
     Json,
-    PortOfService,
     Purpose,
     for_clouds,
     is_for,
@@ -44,13 +33,13 @@ from penstock.gatewayapi.generated import (
     ports_of,
     service_name,
 )
-from penstock.gatewayapi.requested_addresses import wanted
+from penstock.gatewayapi.requested_addresses import inside, wanted
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.annotations import options
 from penstock.ingress.derive import ENTRY_NAMESPACE
 from penstock.ingress.resources import Ingress, IngressClass
-from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.meta.names import NamespacedName
 
 
 @query
@@ -139,20 +128,77 @@ def service_of(db: Database, name: NamespacedName) -> Generated | None:
     found = ports_of(one for one in placed if one.protocol in SERVED)
     if not found or (fault_of(db, name) is not None and current(db, name) is None):
         return None
+    address = _cluster_ip(db, name)
+    if address is None:
+        return None
     return generated.service(
         about,
         found,
         _infrastructure(db, gateway),
         _exposed(db, gateway),
+        address,
     )
 
 
+def _cluster_ip(db: Database, name: NamespacedName) -> str | None:
+    """Return the address of the cluster that the Service of a Gateway should have, "" for any.
+
+    None if it must go first, because it has another one, which cannot be changed. One that a cloud
+    has given an address stays.
+    """
+    found = current(db, name)
+    free = [one.address for one in asked_inside(db, name) if not one.why_not]
+    if not free or found is None:
+        return next(iter(free), "")
+    have = next((one for one in free if one in found.addresses), "")
+    return None if not have and found.spec.type == "ClusterIP" else have
+
+
+class AskedInside(msgspec.Struct, frozen=True, kw_only=True):
+    """An address of the cluster that a Gateway asks for."""
+
+    address: str
+    why_not: str
+    """Why its Service cannot have it, "" if it can."""
+
+
+@query
+def asked_inside(db: Database, name: NamespacedName) -> tuple[AskedInside, ...]:
+    """Return the addresses of the cluster that a Gateway asks for by their values."""
+    gateway, about = ours(db, name), purpose(db, name)
+    if gateway is None or about is None:
+        return ()
+    asked = [str(ipaddress.ip_address(one.value)) for one in inside(gateway.spec) if one.value]
+    return tuple(
+        AskedInside(address=one, why_not=_why_not(db, one, about.service)) for one in asked
+    )
+
+
+@query
+def can_be_inside(db: Database, name: NamespacedName) -> bool:
+    """Tell whether a Gateway can have one of the addresses of the cluster that it asks for."""
+    gateway = ours(db, name)
+    if gateway is None:
+        return False
+    any_will_do = any(not one.value for one in inside(gateway.spec))
+    return any_will_do or any(not one.why_not for one in asked_inside(db, name))
+
+
+def _why_not(db: Database, address: str, service: NamespacedName) -> str:
+    """Return why a Service cannot have an address, "" if it can."""
+    networks = map(db.service_cidrs.get, db.service_cidrs.bucket("all", ALL))
+    if not any(one is not None and address in one for one in networks):
+        return "is in no ServiceCIDR of the cluster"
+    others = [one for one in db.services.bucket("address", address) if one != service]
+    return f"is that of Service {others[0]}" if others else ""
+
+
 def _exposed(db: Database, gateway: Gateway) -> Exposed | None:
-    """Return how clouds reach a Gateway; None where its addresses are not theirs.
+    """Return how clouds reach a Gateway; None where its addresses are not theirs to give.
 
     The class of a load balancer that is there cannot be changed.
     """
-    if db.settings.addressing is not Addressing.LOAD_BALANCER:
+    if db.settings.addressing is not Addressing.LOAD_BALANCER or is_inside(db, gateway.key):
         return None
     ingress = _ingress_of(db, gateway)
     made = Exposed() if ingress is None else options(ingress).exposing.exposed
@@ -186,50 +232,3 @@ def _infrastructure(db: Database, gateway: Gateway) -> GatewayInfrastructure | N
 def wanted_address(gateway: Gateway) -> str:
     """Return the address that a load balancer is asked for, "" for any: it can have one only."""
     return next(iter(wanted(gateway.spec)), "")
-
-
-@query
-def open_port(db: Database, at: GatewayPort) -> int:
-    """Return at which port nodes serve a port of a Gateway; 0 if that is not known yet."""
-    if db.settings.addressing is not Addressing.LOAD_BALANCER:
-        return at.port
-    found = current(db, at.gateway)
-    protocol = "UDP" if at.datagrams else "TCP"
-    for one in found.spec.ports if found is not None else ():
-        if (one.port, one.protocol) == (at.port, protocol):
-            return one.node_port
-    return 0
-
-
-@query
-def slices_of(db: Database, name: NamespacedName) -> tuple[Generated, ...]:
-    """Return where the Service of a Gateway should lead to."""
-    about, found = purpose(db, name), current(db, name)
-    if about is None or found is None or not found.metadata.uid or service_of(db, name) is None:
-        return ()
-    numbers = {
-        PortOfService(at.port, "UDP" if at.datagrams else "TCP"): number
-        for at in ports(db, name)
-        if port_holder(db, at.host_port) in (None, at) and (number := open_port(db, at))
-    }
-    return generated.slices(about, found, _entrances(db, name), numbers)
-
-
-def _entrances(db: Database, name: NamespacedName) -> Iterator[Entrance]:
-    ref = gateway_ref(name)
-    if db.settings.addressing is Addressing.POOL:
-        return (Entrance(one) for one in assigned(db, ref).addresses)
-    return (Entrance(place.address, place.node) for place in places(db, ref))
-
-
-@query
-def every_generated(db: Database, _: None) -> dict[ObjectRef, Generated]:
-    """Return all objects that there should be; of two that want one name the older has it."""
-    names = db.gateways.bucket("all", ALL) if db.settings.reach is Reach.CLUSTER else ()
-    found: dict[ObjectRef, Generated] = {}
-    for name in sorted(names, key=lambda one: (created(db, one), one)):
-        service = service_of(db, name)
-        if service is not None and service.ref not in found:
-            found[service.ref] = service
-            found.update((one.ref, one) for one in slices_of(db, name))
-    return found

@@ -6,6 +6,7 @@ from penstock.core.crds import CustomResourceDefinition
 from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
 from penstock.core.objects import Object
 from penstock.core.pods import Pod
+from penstock.core.service_cidrs import ServiceCIDR
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
@@ -20,7 +21,7 @@ from penstock.policy.resources import CiliumNetworkPolicy
 KINDS: tuple[type[Object], ...] = (
     Namespace, Service, EndpointSlice, Pod, GatewayClass, Gateway, ListenerSet, *ROUTE_TYPES,
     ReferenceGrant, BackendTLSPolicy, CiliumNetworkPolicy, Node, XMesh, XBackendTrafficPolicy,
-    XBackend, XTelemetryPolicy, CustomResourceDefinition,
+    XBackend, XTelemetryPolicy, CustomResourceDefinition, ServiceCIDR,
     *INGRESS_KINDS,
 )  # fmt: skip
 """Kinds that change what nodes get, or have a status of ours."""

@@ -50,6 +50,7 @@ def gateway_problems(db: Database, gateway: Gateway) -> Iterator[Problem]:
         gateway,
         Surroundings(tls=tls_of_listeners.once(db, gateway.key), asked=asked),
         addresses=[_ANY_ADDRESS],
+        of_cluster=[_ANY_ADDRESS],
         clients=checks_of_clients.once(db, gateway.key),
     )
     for index, listener in enumerate(status.listeners):

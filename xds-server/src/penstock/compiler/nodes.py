@@ -9,9 +9,12 @@ import msgspec
 from penstock.compiler.addresses import peer_addresses
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ClusterNode, Database, Peer
+from penstock.compiler.gateway_classes import is_inside
+from penstock.compiler.generated_services import can_be_inside
 from penstock.compiler.indexes import ALL
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Node
+from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.query import query
 from penstock.ir.policy import Reserved
 from penstock.meta.names import NamespacedName, ObjectRef, Origin
@@ -119,11 +122,29 @@ def _weight(address: str, node: str) -> bytes:
 
 
 @query
+def envoy_pods(db: Database, _: None) -> tuple[Place, ...]:
+    """Return the addresses of the pods in which Envoy runs on nodes that serve, sorted."""
+    serving = frozenset(serving_nodes(db, None))
+    names = db.peers.bucket("identity", int(Reserved.INGRESS))
+    pods = {name: peer for name in names if (peer := db.peers.get(name)) is not None}
+    return tuple(
+        sorted(
+            Place(peer.node, address)
+            for name, peer in pods.items()
+            if peer.node in serving
+            for address in peer_addresses(db, name)
+        )
+    )
+
+
+@query
 def places(db: Database, ref: ObjectRef) -> tuple[Place, ...]:
     """Return where a Gateway or a LoadBalancer of a cluster is reached, sorted."""
     settings = db.settings
     if settings.reach is not Reach.CLUSTER:
         return ()
+    if ref.kind == Gateway.kind and is_inside(db, ref.key):
+        return envoy_pods(db, None) if can_be_inside(db, ref.key) else ()
     if settings.addressing is not Addressing.POOL:
         return _on_every_node(db, ref)
     found = ((owner(db, address), address) for address in assigned(db, ref).addresses)

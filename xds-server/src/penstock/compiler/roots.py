@@ -31,6 +31,7 @@ from penstock.compiler import (
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import Database
+from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.indexes import ALL, HostnameAt
@@ -51,6 +52,7 @@ from penstock.envoy.cluster import Protocol, Role, application
 from penstock.envoy.runtime import LAYER, runtime
 from penstock.gatewayapi.attach import ParentKind
 from penstock.gatewayapi.faults import Fault
+from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.query import Query, query
 from penstock.ir.external import External, Place, target_of_xbackend
 from penstock.ir.route import ServicePort
@@ -253,7 +255,8 @@ def of_hostname(db: Database, asked: HostnameAt) -> Outputs:
 
 def _answering(db: Database, ref: ObjectRef) -> Iterator[Output]:
     """Yield the addresses of a pool by which *ref* is reached, each for the node that has it."""
-    if db.settings.addressing is Addressing.POOL:
+    inside = ref.kind == Gateway.kind and is_inside(db, ref.key)
+    if db.settings.addressing is Addressing.POOL and not inside:
         for place in nodes.places(db, ref):
             yield Output(nodes.node_address, Answered(place, ref), place.node)
 

@@ -8,9 +8,9 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_ports import (
     GatewayPort,
     gateway_ref,
-    port_holder,
     port_of,
     ports,
+    taken_by,
 )
 from penstock.compiler.merged_listeners import served_listeners
 from penstock.compiler.nodes import places
@@ -36,7 +36,7 @@ def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
     showing = _showing(db, name)
     if db.settings.reach is not Reach.CLUSTER:
         return (EVERY_NODE,) if users or showing else ()
-    held = {at.gateway for at in users if port_holder(db, at.host_port) in (None, at)}
+    held = {at.gateway for at in users if taken_by(db, at) is None}
     found = (place.node for one in held | showing for place in places(db, gateway_ref(one)))
     return tuple(sorted(set(found)))
 

@@ -49,6 +49,7 @@ from penstock.compiler.routing import (
     service_attachment,
     translated,
 )
+from penstock.compiler.settings import Reach
 from penstock.compiler.shadows import shadows
 from penstock.compiler.telemetry import telemetry_state
 from penstock.core.kinds import Service
@@ -125,7 +126,10 @@ def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | Non
     else:
         versions = crd_versions.once(db, None)
         is_served, conditions = is_ours(thing), gateway_class_conditions(thing, versions)
-        features = supported_features(routability=knows_routability.once(db, None))
+        features = supported_features(
+            routability=knows_routability.once(db, None),
+            of_cluster=db.settings.reach is Reach.CLUSTER,
+        )
     if not is_served:
         return None
     return {
@@ -307,6 +311,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
             asked=asked_of_gateway.once(db, thing.key),
         ),
         addresses=at.addresses,
+        of_cluster=at.of_cluster,
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
