@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.generated_slices import every_generated
+from penstock.compiler.open_ports import INSIDE_PORTS
 from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of
@@ -14,12 +17,21 @@ from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.requested_addresses import SENTINEL
 from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL, GATEWAYS_CRD
+from penstock.meta.names import ObjectRef
+from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
 from support import objects
 
-POOL = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/30")
-AT_NODES = Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES)
-CLUSTER = {"routability": "Cluster"}
+POOL = Settings(
+    reach=Reach.CLUSTER, gateway_pool="192.0.2.0/30", system_namespace="penstock-system"
+)
+AT_NODES = msgspec.structs.replace(POOL, addressing=Addressing.NODES)
+CLOUD = msgspec.structs.replace(POOL, addressing=Addressing.LOAD_BALANCER)
+MODES = pytest.mark.parametrize("settings", [POOL, AT_NODES, CLOUD], ids=lambda one: one.addressing)
+CLUSTER, FAR = {"routability": "Cluster"}, {"routability": "x.test/far"}
+CHOSEN = {"value": "10.96.0.50", "routability": "Cluster"}
+OWN = objects.generated_service("gw", label="gw", kind="ClusterIP")
+NETWORKS = objects.service_cidr("10.96.0.0/16")
 CLASS = objects.gateway_class()
 
 
@@ -73,22 +85,124 @@ def listeners(compiler: Compiler) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("settings", [POOL, AT_NODES])
-def test_a_gateway_that_is_to_be_reached_from_inside_only_opens_nowhere(
+def opened(compiler: Compiler, node: str) -> dict[str, list[tuple[str, int, str]]]:
+    """Return address, port and network namespace of the listeners of Gateways at a node."""
+    found: dict[str, list[tuple[str, int, str]]] = {}
+    for one in compiler.resources(node):
+        if one.type_url == types.LISTENER and one.name.startswith("gateway/"):
+            made = listener_pb2.Listener.FromString(one.body)
+            every = [made.address, *(more.address for more in made.additional_addresses)]
+            found[one.name] = [
+                (at.address, at.port_value, at.network_namespace_filepath)
+                for at in (each.socket_address for each in every)
+            ]
+    return found
+
+
+def spec_of_service(compiler: Compiler) -> dict[str, Any]:
+    """Return what is said of the Gateway's Service; {} if there is to be none."""
+    found = every_generated.once(compiler.db, None).get(ObjectRef("Service", "shop", "gw-penstock"))
+    return {} if found is None else found.body["spec"]
+
+
+@MODES
+def test_a_gateway_for_the_inside_opens_in_the_pods_of_envoy_and_its_service_leads_there(
     settings: Settings,
 ) -> None:
     one = objects.gateway("gw", addresses=[CLUSTER])
-    compiler = compiled(one, settings=settings)
+    compiler = compiled(one, OWN, crd(), settings=settings)
+    status = told(compiler, one)
+    assert status["addresses"] == [
+        {"type": "IPAddress", "value": "10.96.0.200", "routability": "Cluster"}
+    ]
+    assert status["conditions"]["Programmed"] == ("True", "Programmed")
+    assert status["conditions"]["AddressesAssigned"] == ("True", "AddressesAssigned")
+    wanted = every_generated.once(compiler.db, None)
+    (slice_,) = (one.body for ref, one in wanted.items() if ref.kind == "EndpointSlice")
+    (port,) = slice_["ports"]
+    assert port["port"] in INSIDE_PORTS
+    ends = {each["addresses"][0] for each in slice_["endpoints"]}
+    assert ends == {"10.244.1.9", "10.244.2.9"}
+    for node in ("n1", "n2"):
+        (address,) = opened(compiler, node)["gateway/shop/gw/80"]
+        assert address == (f"10.244.{node[1]}.9", port["port"], settings.dial_netns)
+    (service,) = (one.body for ref, one in wanted.items() if ref.kind == "Service")
+    assert service["spec"]["type"] == "ClusterIP"
+
+
+@MODES
+def test_nothing_of_it_is_announced_and_its_ports_are_nobodys_on_the_nodes(
+    settings: Settings,
+) -> None:
+    one = objects.gateway("gw", addresses=[CLUSTER], since="2026-01-01T00:00:00Z")
+    other = objects.gateway("other", since="2026-01-02T00:00:00Z")
+    compiler = compiled(one, OWN, other, settings=settings)
+    announced = {
+        each.name
+        for node in ("n1", "n2")
+        for each in compiler.resources(node)
+        if each.type_url == types.ADDRESS
+    }
+    held = set(told(compiler, other)["addresses"][0].values()) if settings is not CLOUD else set()
+    assert announced == (announced & held)
+    if settings is AT_NODES:
+        assert told(compiler, other)["conditions"]["Programmed"] == ("True", "Programmed")
+        assert "gateway/shop/other/80" in opened(compiler, "n1")
+
+
+def test_before_its_service_is_there_it_has_no_address() -> None:
+    one = objects.gateway("gw", addresses=[CLUSTER])
+    compiler = compiled(one)
     status = told(compiler, one)
     assert status["addresses"] == []
+    assert status["conditions"]["Accepted"] == ("True", "Accepted")
     assert status["conditions"]["Programmed"] == ("False", "AddressNotAssigned")
     assert status["conditions"]["AddressesAssigned"] == ("False", "NotAssigned")
-    assert listeners(compiler) == set()
+    compiler.apply(objects.added([OWN]))
+    assert told(compiler, one)["conditions"]["Programmed"] == ("True", "Programmed")
+
+
+def test_without_a_pod_of_envoy_it_leads_nowhere_and_has_no_address() -> None:
+    one = objects.gateway("gw", addresses=[CLUSTER])
+    compiler = Compiler(POOL)
+    compiler.apply(objects.added([CLASS, one, OWN, objects.node("n1", "172.31.0.10")]))
+    status = told(compiler, one)
+    assert status["addresses"] == []
+    assert status["conditions"]["Programmed"] == ("False", "NoResources")
+
+
+def test_a_lab_has_no_addresses_of_a_cluster() -> None:
+    one = objects.gateway("gw", addresses=[CLUSTER])
+    compiler = compiled(one, crd(), settings=Settings())
+    assert told(compiler, one)["conditions"]["Programmed"] == ("False", "AddressNotAssigned")
+    assert opened(compiler, "") == {}
+    features = [each["name"] for each in told(compiler, CLASS)["supportedFeatures"]]
+    assert "GatewayAddressRoutability" in features
+    assert "GatewayAddressRoutabilityCluster" not in features
+
+
+@MODES
+def test_beside_others_it_is_the_address_of_the_same_service(settings: Settings) -> None:
+    one = objects.gateway("gw", addresses=[CLUSTER, {}])
+    own = objects.generated_service("gw", 30001, ["203.0.113.5"], label="gw")
+    compiler = compiled(one, own, crd(), settings=settings)
+    status = told(compiler, one)
+    inner, outer = status["addresses"]
+    assert inner == {"type": "IPAddress", "value": "10.96.0.200", "routability": "Cluster"}
+    assert outer["value"] != "10.96.0.200"
+    assert status["conditions"]["AddressesAssigned"] == ("True", "AddressesAssigned")
+    assert "gateway/shop/gw/80" in {**opened(compiler, "n1"), **opened(compiler, "n2")}
+    (service,) = (
+        one.body
+        for ref, one in every_generated.once(compiler.db, None).items()
+        if ref.kind == "Service"
+    )
+    assert (service["spec"]["type"] == "LoadBalancer") is (settings is CLOUD)
 
 
 @pytest.mark.parametrize("settings", [POOL, AT_NODES])
 def test_what_it_has_besides_is_served_and_the_rest_is_named(settings: Settings) -> None:
-    one = objects.gateway("gw", addresses=[CLUSTER, {}])
+    one = objects.gateway("gw", addresses=[FAR, {}])
     compiler = compiled(one, settings=settings)
     status = told(compiler, one)
     assert len(status["addresses"]) == 1
@@ -97,6 +211,73 @@ def test_what_it_has_besides_is_served_and_the_rest_is_named(settings: Settings)
     assert listeners(compiler) == {"gateway/shop/gw/80"}
     (problem,) = problems_of(compiler.db, one)
     assert problem.path == "spec.addresses[0]"
+
+
+def test_its_service_is_made_with_the_address_that_is_asked_for() -> None:
+    one = objects.gateway("gw", addresses=[CHOSEN])
+    compiler = compiled(one, NETWORKS)
+    assert spec_of_service(compiler)["clusterIP"] == "10.96.0.50"
+
+
+def test_a_service_with_another_address_goes_first_for_addresses_do_not_change() -> None:
+    one = objects.gateway("gw", addresses=[CHOSEN])
+    compiler = compiled(one, NETWORKS, OWN)
+    assert spec_of_service(compiler) == {}
+    compiler.apply([Event(EventType.DELETED, OWN)])
+    assert spec_of_service(compiler)["clusterIP"] == "10.96.0.50"
+
+
+def test_what_a_cloud_has_given_an_address_stays() -> None:
+    one = objects.gateway("gw", addresses=[CHOSEN, {}])
+    own = objects.generated_service("gw", 30001, ["203.0.113.5"], label="gw")
+    compiler = compiled(one, NETWORKS, own, settings=CLOUD)
+    assert "clusterIP" not in spec_of_service(compiler)
+    status = told(compiler, one)
+    assert [each["value"] for each in status["addresses"]] == ["203.0.113.5"]
+    assert status["conditions"]["AddressesAssigned"] == ("False", "PartiallyAssigned")
+
+
+@pytest.mark.parametrize(
+    ("networks", "why_not"),
+    [
+        ([], "10.96.0.50 is in no ServiceCIDR of the cluster"),
+        ([objects.service_cidr("10.97.0.0/16", "fd00::/112")], "10.96.0.50 is in no ServiceCIDR"),
+        (
+            [NETWORKS, objects.service("web", "10.96.0.50")],
+            "10.96.0.50 is that of Service shop/web",
+        ),
+    ],
+)
+def test_an_address_that_no_service_can_have_is_not_asked_for_and_nothing_stands_in_for_it(
+    networks: list[Object], why_not: str
+) -> None:
+    one = objects.gateway("gw", addresses=[CHOSEN])
+    compiler = compiled(one, OWN, *networks)
+    status = told(compiler, one)
+    assert status["addresses"] == []
+    assert status["conditions"]["Programmed"] == ("False", "AddressNotAssigned")
+    assert "clusterIP" not in spec_of_service(compiler)
+    assert listeners(compiler) == set()
+    (programmed,) = (
+        each["message"]
+        for each in (status_of(compiler.db, one, lambda _: None) or {})["conditions"]
+        if each["type"] == "Programmed"
+    )
+    assert programmed.startswith(why_not)
+
+
+def test_ports_inside_differ_and_stay_when_others_go() -> None:
+    ages = {"a": "2026-01-01T00:00:00Z", "b": "2026-01-02T00:00:00Z"}
+    both = [objects.gateway(name, addresses=[CLUSTER], since=since) for name, since in ages.items()]
+    services = [objects.generated_service(name, label=name, kind="ClusterIP") for name in ages]
+    held = objects.generated_slice("b", 20_000)
+    compiler = compiled(both[0], both[1], *services, held, objects.generated_slice("a", 20_000))
+    ports = {name: at for name, ((_, at, _),) in opened(compiler, "n1").items()}
+    assert ports["gateway/shop/a/80"] == 20_000
+    assert ports["gateway/shop/b/80"] not in (80, 20_000)
+    compiler.apply([Event(EventType.DELETED, both[0])])
+    ((_, at, _),) = opened(compiler, "n1")["gateway/shop/b/80"]
+    assert at == 20_000
 
 
 def test_where_the_server_keeps_it_addresses_say_their_reach_and_the_class_says_so() -> None:

@@ -230,6 +230,30 @@ async def test_a_gateway_has_a_service_and_what_it_leads_to(api: KubeApi) -> Non
         assert "size" not in found["metadata"].get("annotations", {})
 
 
+async def test_a_service_is_made_anew_with_the_address_that_is_asked_for(api: KubeApi) -> None:
+    inside = {"routability": "Cluster"}
+    api.apply(gateway(addresses=[inside]))
+    async with replica(api) as one:
+        await eventually(lambda: named(api, "g-generated"))
+        before = named(api, "g-generated")
+        assert before is not None
+        assert before["spec"]["clusterIP"] != "10.96.200.7"
+        api.apply(gateway(addresses=[inside | {"value": "10.96.200.7"}]))
+
+        def made_anew() -> bool:
+            now = named(api, "g-generated") or before
+            return bool(now["spec"]["clusterIP"] == "10.96.200.7")
+
+        await eventually(made_anew)
+        # outside of the network of Services: what is there stays
+        api.apply(gateway(addresses=[inside | {"value": "198.51.100.1"}]))
+        await eventually(
+            lambda: condition(api, gateway(), "AddressesAssigned") == ("False", "NotAssigned")
+        )
+        await one.idle()
+        assert made_anew()
+
+
 async def test_what_is_equal_is_not_written_by_the_next_leader_either(api: KubeApi) -> None:
     api.apply(gateway())
     async with replica(api) as first:

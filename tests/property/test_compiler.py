@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from hypothesis import given, settings
@@ -119,14 +120,21 @@ gateway_routes = st.builds(
 gateways = st.builds(_gateway, st.sampled_from(["", "a.test", "*.test"]))
 pool = st.sampled_from(["172.31.0.129", "172.31.0.130", "192.0.2.1"])
 few = st.frozensets(pool, max_size=2).map(sorted)
+inside = st.lists(
+    st.sampled_from([None, "10.96.0.2", "10.96.0.200", "198.51.100.1"]), unique=True, max_size=2
+).map(lambda chosen: [{"value": one, "routability": "Cluster"} for one in chosen])
+"""Addresses that Gateways ask for, for the inside of the cluster."""
 times = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
 more_gateways = st.builds(
     objects.gateway,
     name=st.sampled_from(["gw", "h1", "h2"]),
-    addresses=few.map(lambda chosen: [{"value": one} for one in chosen]),
+    addresses=st.builds(
+        operator.add, few.map(lambda chosen: [{"value": one} for one in chosen]), inside
+    ),
     status=few,
     since=times,
 )
+service_cidrs = st.builds(objects.service_cidr, st.sampled_from(["10.96.0.0/16", "fd00::/112"]))
 balanced = st.builds(
     objects.balanced,
     name=apps,
@@ -148,6 +156,20 @@ generated = st.builds(
     node_port=st.integers(30001, 30002),
     given=few,
     label=st.sampled_from(["gw", "h1", ""]),
+    kind=st.sampled_from(["LoadBalancer", "ClusterIP"]),
+)
+generated_slices = st.builds(
+    objects.generated_slice,
+    gateway=st.sampled_from(["gw", "h1"]),
+    port=st.sampled_from([80, 20000, 20001]),
+)
+envoys = st.builds(
+    objects.pod,
+    name=st.sampled_from(["e1", "e2"]),
+    ip=st.sampled_from(["10.244.0.8", "10.244.0.9"]),
+    labels=st.just({"app.kubernetes.io/name": "penstock-envoy"}),
+    namespace=st.just("other"),
+    node=st.sampled_from(NODES),
 )
 classes = st.builds(
     objects.gateway_class, controller=st.sampled_from([objects.CONTROLLER, "x.test/other"])
@@ -163,7 +185,8 @@ broken = st.builds(objects.policy, name=policy_names, spec=st.just(_broken()))
 namespace_objects = st.builds(_namespace, st.sampled_from(["x", "y"]))
 things = st.one_of(
     pods, services, slices, mesh_routes, gateway_routes, gateways, classes, policies, broken,
-    namespace_objects, more_gateways, balanced, nodes, generated,
+    namespace_objects, more_gateways, balanced, nodes, generated, generated_slices,
+    service_cidrs, envoys,
 )  # fmt: skip
 edits = st.lists(st.tuples(things, st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -178,8 +201,8 @@ def _all(compiler: Compiler) -> dict[str, list[tuple[str, str, bytes]]]:
 SETTINGS = (
     Settings(),
     Settings(reach=Reach.CLUSTER, gateway_pool="172.31.0.128/30", system_namespace="other"),
-    Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
-    Settings(reach=Reach.CLUSTER, addressing=Addressing.LOAD_BALANCER),
+    Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES, system_namespace="other"),
+    Settings(reach=Reach.CLUSTER, addressing=Addressing.LOAD_BALANCER, system_namespace="other"),
 )
 
 

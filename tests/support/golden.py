@@ -24,11 +24,10 @@ ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "golden"
 EXAMPLES = {"shop": ROOT / "examples" / "shop"}
 """Cases whose objects are an example; its pods are simulated as `penstock translate` does."""
-SETTINGS = {
-    "cluster-addresses": Settings(
-        reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
-    )
-}
+_OF_CLUSTER = Settings(
+    reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
+)
+SETTINGS = {"cluster-addresses": _OF_CLUSTER, "cluster-inside": _OF_CLUSTER}
 """Of cases that are not a lab's."""
 
 

@@ -262,9 +262,14 @@ def gateway(
 
 
 def generated_service(
-    gateway: str, node_port: int, given: Iterable[str], label: str = ""
+    gateway: str,
+    node_port: int = 0,
+    given: Iterable[str] = (),
+    label: str = "",
+    kind: str = "LoadBalancer",
 ) -> Object | Broken:
     """Return the Service of a Gateway as a server has it; *label* says for which one it is."""
+    number = {"nodePort": node_port} if kind == "LoadBalancer" else {}
     return made(
         {
             "apiVersion": "v1",
@@ -272,14 +277,48 @@ def generated_service(
             "metadata": {
                 "name": f"{gateway}-penstock",
                 "namespace": "shop",
+                "uid": f"service-{gateway}",
                 "labels": {"penstock.dev/generated-for": label} if label else {},
             },
             "spec": {
-                "type": "LoadBalancer",
+                "type": kind,
                 "clusterIP": "10.96.0.200" if gateway == "gw" else "10.96.0.201",
-                "ports": [{"name": "tcp-80", "port": 80, "protocol": "TCP", "nodePort": node_port}],
+                "ports": [{"name": "tcp-80", "port": 80, "protocol": "TCP"} | number],
             },
             "status": {"loadBalancer": {"ingress": [{"ip": one} for one in given]}},
+        }
+    )
+
+
+def generated_slice(gateway: str, port: int, address: str = "10.244.0.9") -> Object | Broken:
+    """Return where the Service of a Gateway leads to for port 80."""
+    return made(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{gateway}-penstock-ipv4",
+                "namespace": "shop",
+                "labels": {
+                    "penstock.dev/generated-for": gateway,
+                    "kubernetes.io/service-name": f"{gateway}-penstock",
+                },
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "tcp-80", "port": port, "protocol": "TCP"}],
+        }
+    )
+
+
+def service_cidr(*networks: str, name: str = "kubernetes") -> Object | Broken:
+    """Return the networks of which Services get their addresses."""
+    return made(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "metadata": {"name": name},
+            "spec": {"cidrs": list(networks)},
         }
     )
 
