@@ -11,7 +11,7 @@ from penstock.bpf.build import build
 from penstock.bpf.capabilities import missing_capabilities
 from penstock.bpf.datapath import Datapath
 from support.kernel_node import PODS, Node
-from support.topology import Topology
+from support.topology import Topology, write_sysctls
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,10 @@ def topology() -> Iterator[Topology]:
     if missing := missing_capabilities():
         pytest.skip("; ".join(missing))
     with Topology(PODS) as made:
+        for pod in made.pods.values():
+            # What a test has closed would answer the next SYN from the same port, which then comes
+            # twice, as do the events of it.
+            write_sysctls(pod.netns, {"ipv4/tcp_max_tw_buckets": "0"})
         yield made
 
 

@@ -136,6 +136,21 @@ def test_attaching_twice_equals_once(node: Node, topology: Topology) -> None:
     assert len(node.events_of(EventKind.INBOUND_DROPPED)) == 1
 
 
+def test_connections_of_earlier_tests_are_forgotten(node: Node) -> None:
+    listener, server = node.listen("server"), node.address("server")
+    client = node.connect("client", server, APP_PORT)
+    port = client.getsockname()[1]
+    node.accept(listener).close()  # first, so that it is the server's side that would remember
+    assert client.recv(1) == b""
+    client.close()
+    node.policy("server", ingress=DENY)
+    again = node.make_socket("client")
+    again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    again.bind(("0.0.0.0", port))
+    assert refused(lambda: again.connect((str(server), APP_PORT)))
+    (_,) = node.events_of(EventKind.INBOUND_DROPPED)
+
+
 def test_updated_links_run_the_new_programs(node: Node) -> None:
     def running() -> set[int]:
         return {_program_of(path) for path in (node.bpffs / "links").iterdir()}
