@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import ipaddress
 import itertools
+import os
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 
@@ -246,6 +248,62 @@ def test_neighbours_say_which_addresses_they_have(topology: Topology, place: Pla
         answered_by_others(place.netns, 4711, pool, 0.3)
 
 
+@pytest.fixture
+def second_link(topology: Topology, place: Place) -> Iterator[None]:
+    """Let the namespace have another link to the same neighbours."""
+    first = f"veth{list(topology.pods.values()).index(place) + 1}"
+
+    def ip(where: Path, words: str) -> None:
+        subprocess.run(["nsenter", f"--net={where}", "ip", *words.split()], check=True)
+
+    node = topology.node.netns
+    try:
+        ip(node, f"link add second type veth peer name eth1 netns {place.netns.name}")
+        ip(node, "link add both type bridge")
+        for link in (first, "second"):
+            ip(node, f"link set {link} master both up")
+        ip(node, "link set both up")
+        ip(place.netns, "link set eth1 up")
+        yield
+    finally:
+        ip(node, f"link set {first} nomaster")
+        ip(node, "link delete both")
+        ip(node, "link delete second")
+        ip(node, f"route replace {place.ipv4}/32 dev {first}")
+
+
+@pytest.mark.usefixtures("second_link")
+def test_what_the_node_answers_on_another_link_of_it_is_its_own(place: Place) -> None:
+    interface = link_of(place, place.ipv4)
+    add_address(place.netns, interface, POOL4, MARK)
+    with socket_in(place.netns, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as seen:
+        seen.settimeout(5)
+        for _ in range(20):  # a bridge lets frames through some time after its links are up
+            assert answered_by_others(place.netns, interface, [POOL4], 0.2) == set()
+            if any(answer_of(POOL4, frame) for frame in waiting(seen)):
+                return
+    pytest.fail("nothing came from the other link")
+
+
+def answer_of(address: IPv4Address, frame: bytes) -> bool:
+    return frame[12:14] == ARP and frame[20:22] == b"\0\2" and frame[28:32] == address.packed
+
+
+def waiting(packets: socket.socket) -> Iterator[bytes]:
+    """Yield the frames that have come already."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield packets.recv(2048, socket.MSG_DONTWAIT)
+
+
+def test_neighbours_are_asked_by_a_process_with_many_open_files(place: Place) -> None:
+    interface = link_of(place, place.ipv4)
+    with contextlib.ExitStack() as many, Path("/dev/null").open("rb") as file:
+        for _ in range(1100):
+            many.callback(os.close, os.dup(file.fileno()))
+        assert answered_by_others(place.netns, interface, [POOL4], 0.1) == set()
+
+
 async def test_a_node_that_is_cut_off_leaves_an_address_to_who_answers_for_it(
     topology: Topology, place: Place
 ) -> None:
@@ -264,6 +322,28 @@ async def test_a_node_that_is_cut_off_leaves_an_address_to_who_answers_for_it(
             assert marked(place) == {str(POOL6)}, "the controller has not said anything yet"
             addresses.told()
             await until(lambda: marked(place) == {str(POOL4), str(POOL6)})
+
+
+async def test_a_namespace_that_cannot_be_read_for_a_moment_is_read_again(
+    place: Place, tmp_path: Path
+) -> None:
+    netns = tmp_path / "net"
+    netns.symlink_to(place.netns)
+    looks = 0
+
+    def in_touch() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # the neighbours have been asked, and their answers are looked at
+            netns.unlink()
+        return False
+
+    addresses = NodeAddresses(netns, own(place), in_touch=in_touch, retry=0.1)
+    async with working(addresses):
+        addresses.want({str(POOL4)})
+        await until(lambda: looks > 2)
+        netns.symlink_to(place.netns)
+        await until(lambda: marked(place) == {str(POOL4)})
 
 
 async def test_an_address_for_which_nobody_answers_any_more_comes_back(

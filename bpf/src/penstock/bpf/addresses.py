@@ -1,6 +1,6 @@
 """Addresses of a network namespace: read, added, removed.
 
-Source: rtnetlink(7), RTM_GETADDR and RTM_NEWADDR; linux/if_addr.h.
+Source: rtnetlink(7), RTM_GETADDR, RTM_NEWADDR and RTM_GETLINK; linux/if_addr.h, linux/if_link.h.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from penstock.bpf.namespaces import socket_in
 IPAddress = IPv4Address | IPv6Address
 
 _NETLINK_ROUTE = 0
+_RTM_GETLINK = 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_IFINFOMSG = struct.Struct("=BxHiII")  # family, kind, interface, flags, changed
+_IFLA_ADDRESS = 1
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_PROTO = 1, 2, 11
 _IFA_F_NODAD = 0x02
@@ -59,6 +62,18 @@ def link_addresses(netns: Path) -> list[LinkAddress]:
     with netlink.connect(netns, _NETLINK_ROUTE) as connection:
         answers = netlink.dump(connection, _RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))
         return [one for answer in answers for one in _link_address(answer)]
+
+
+def hardware_addresses(netns: Path) -> set[bytes]:
+    """Return the hardware addresses of all links of a network namespace.
+
+    Raises:
+        DatapathError: no such namespace, or the kernel refuses.
+    """
+    with netlink.connect(netns, _NETLINK_ROUTE) as connection:
+        links = netlink.dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0))
+        found = (netlink.attributes(link[_IFINFOMSG.size :]) for link in links)
+        return {each[_IFLA_ADDRESS] for each in found if _IFLA_ADDRESS in each}
 
 
 def add_address(netns: Path, interface: int, address: IPAddress, protocol: int) -> None:

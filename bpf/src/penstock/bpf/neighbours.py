@@ -7,7 +7,7 @@ Source: RFC 5227 sections 2.1.1 (ARP probe) and 3 (announcement), RFC 4861 secti
 from __future__ import annotations
 
 import fcntl
-import select
+import selectors
 import socket
 import struct
 import time
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from penstock.bpf.addresses import IPAddress
+from penstock.bpf.addresses import IPAddress, hardware_addresses
 from penstock.bpf.errors import DatapathError
 from penstock.bpf.namespaces import socket_in
 
@@ -62,7 +62,8 @@ def answered_by_others(
 ) -> set[IPAddress]:
     """Return for which of *addresses* another machine on the link answers within *seconds*.
 
-    We need not have them; if we do, our own answers do not count. It blocks.
+    We need not have them; if we do, our own answers do not count, also those of another of our
+    links: Linux answers on each for the addresses of all. It blocks.
 
     Raises:
         DatapathError: no such namespace or link, or the kernel refuses.
@@ -77,6 +78,7 @@ def answered_by_others(
             hardware = _hardware(arp)
             if not hardware:
                 return set()
+            ours = hardware_addresses(netns)
             for old in four:
                 arp.send(_probe(hardware, old))
             if six:
@@ -86,7 +88,7 @@ def answered_by_others(
             return {
                 address
                 for address, sender in _answers(arp, icmp, seconds)
-                if sender != hardware and address in addresses
+                if sender not in ours and address in addresses
             }
     except OSError as error:
         raise DatapathError(f"ask for addresses on interface {interface}", error.errno or 0) from (
@@ -99,16 +101,28 @@ def _answers(
 ) -> Iterator[tuple[IPAddress, bytes]]:
     """Yield (address, hardware address) of who says for *seconds* that he has an address."""
     deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        for ready in select.select([arp, icmp], [], [], left)[0]:
-            packet = ready.recv(_LONGEST)
-            if ready is arp and len(packet) >= _ARP_AT + _ARP.size:
-                fields = _ARP.unpack_from(packet, _ARP_AT)
-                yield IPv4Address(fields[6]), fields[5]
-            elif ready is icmp and len(packet) >= _MESSAGE.size and packet[0] == _ADVERTISEMENT:
-                fields = _MESSAGE.unpack_from(packet)
-                if fields[5] == _TARGET_OPTION:
-                    yield IPv6Address(fields[4]), fields[7]
+    with selectors.DefaultSelector() as either:
+        either.register(arp, selectors.EVENT_READ)
+        either.register(icmp, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            for ready, _ in either.select(left):
+                if ready.fileobj is arp:
+                    yield from _arp_answer(arp.recv(_LONGEST))
+                else:
+                    yield from _advertisement(icmp.recv(_LONGEST))
+
+
+def _arp_answer(frame: bytes) -> Iterator[tuple[IPAddress, bytes]]:
+    if len(frame) >= _ARP_AT + _ARP.size:
+        fields = _ARP.unpack_from(frame, _ARP_AT)
+        yield IPv4Address(fields[6]), fields[5]
+
+
+def _advertisement(message: bytes) -> Iterator[tuple[IPAddress, bytes]]:
+    if len(message) >= _MESSAGE.size and message[0] == _ADVERTISEMENT:
+        fields = _MESSAGE.unpack_from(message)
+        if fields[5] == _TARGET_OPTION:
+            yield IPv6Address(fields[4]), fields[7]
 
 
 def _packets(netns: Path, interface: int, protocol: int) -> socket.socket:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.bpf.errors import DatapathError
@@ -37,21 +38,32 @@ def connect(netns: Path, family: int) -> socket.socket:
 
 
 def send(netlink: socket.socket, kind: int, flags: int, request: bytes) -> None:
-    """Send one request."""
+    """Send one request.
+
+    Raises:
+        DatapathError: the kernel does not take it.
+    """
     header = _HEADER.pack(_HEADER.size + len(request), kind, flags | REQUEST, 1, 0)
-    netlink.sendto(header + request, (0, 0))
+    with _told("netlink request"):
+        netlink.sendto(header + request, (0, 0))
 
 
 def receive(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield type and payload of the messages of one datagram."""
-    yield from _parts(netlink.recv(_BUFFER), _HEADER)
+    """Yield type and payload of the messages of one datagram.
+
+    Raises:
+        DatapathError: there is none for long, or one was lost.
+    """
+    with _told("netlink answer"):
+        datagram = netlink.recv(_BUFFER)
+    yield from _parts(datagram, _HEADER)
 
 
 def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
     """Yield the payloads of all messages that answer a request.
 
     Raises:
-        DatapathError: the kernel refuses.
+        DatapathError: the kernel refuses, or does not answer.
     """
     send(netlink, kind, DUMP, request)
     while True:
@@ -61,6 +73,15 @@ def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
             if answer == ERROR:
                 raise DatapathError(f"netlink request {kind}", errno_of(payload))
             yield payload
+
+
+@contextmanager
+def _told(what: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = what if error.errno else f"{what}: {error}"
+        raise DatapathError(text, error.errno or 0) from error
 
 
 def errno_of(payload: bytes) -> int:

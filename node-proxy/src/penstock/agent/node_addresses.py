@@ -150,11 +150,10 @@ class NodeAddresses:
                 answered = await asyncio.to_thread(
                     answered_by_others, self._netns, interface, addresses, ASK_SECONDS
                 )
+                if not self._in_touch():
+                    self._judge(addresses, answered)
             except DatapathError as error:
                 log.warning("neighbours not asked for addresses", reason=str(error))
-                continue
-            if not self._in_touch():
-                self._judge(addresses, answered)
 
     def _judge(self, asked: set[IPAddress], answered: AbstractSet[IPAddress]) -> None:
         present = self.present
