@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from penstock.agent.kubepods import Kubepods, inodes, processes, uid_in, uid_of
+from penstock.agent.kubepods import (
+    Kubepods,
+    inodes,
+    named_namespaces,
+    namespace_of,
+    processes,
+    uid_in,
+    uid_of,
+)
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
 UNDERSCORED = UID.replace("-", "_")
@@ -71,3 +79,22 @@ def test_a_cgroup_that_is_gone_has_no_processes(tmp_path: Path) -> None:
     assert list(processes(tmp_path / "gone")) == []
     assert inodes(tmp_path / "gone") == frozenset()
     assert Kubepods(tmp_path / "gone").all() == {}
+
+
+def test_a_process_that_enters_namespaces_is_asked_last_for_that_of_its_pod(tmp_path: Path) -> None:
+    cgroup, proc = tmp_path / "cgroup", tmp_path / "proc"
+    cgroup.mkdir()
+    for pid in (11, 12):
+        (proc / str(pid) / "ns").mkdir(parents=True)
+        (proc / str(pid) / "ns" / "net").touch()
+    home = (proc / "12" / "ns" / "net").stat().st_ino
+    (cgroup / "cgroup.procs").write_text("11\n12\n")
+    assert namespace_of(cgroup, proc, last=11) == home
+    (cgroup / "cgroup.procs").write_text("12\n")
+    assert namespace_of(cgroup, proc, last=12) == home
+
+
+def test_a_name_of_a_namespace_that_goes_away_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "cni-1").symlink_to(tmp_path / "gone")
+    (tmp_path / "cni-2").touch()
+    assert list(named_namespaces(tmp_path).values()) == [tmp_path / "cni-2"]

@@ -118,7 +118,7 @@ class Agent:
         where = self._config.kubernetes
         review = functools.partial(self._pods.review, everyone=True)
         if where is None:
-            return LabNode(self._config, options, envoy_cgroup, review=review)
+            return LabNode(self._config, options, envoy_cgroup, review=review, clock=clock)
         if self._capture is None:
             raise PenstockError("on Kubernetes the agent needs eBPF: leave --only-gateways out")
         write_start(self._config.paths, options)

@@ -82,6 +82,8 @@ class EnvoyObserver:
         self._ticks: int | None = None
         self._since = 0.0
         self._starts = 0
+        self._sought = 0
+        """How many starts there had been when the namespace of Envoy's pod was last looked for."""
 
     @property
     def home(self) -> Path | None:
@@ -155,7 +157,9 @@ class EnvoyObserver:
 
     def _name_home(self, cgroup: Path) -> None:
         """Let `netns/node` be the namespace of Envoy's pod, wherever threads of Envoy may be."""
-        found = named_namespaces(self._netns_folder).get(namespace_of(cgroup))
+        self._sought = self._starts
+        inode = namespace_of(cgroup, last=envoy_pid(self._paths.envoy_admin))
+        found = named_namespaces(self._netns_folder).get(inode)
         if found is None:
             log.warning(
                 "envoy's pod has no named network namespace; Gateways dial from where envoy is",
@@ -164,8 +168,12 @@ class EnvoyObserver:
         replace_link(self._paths.netns / NODE_NETNS, found or OWN_NETNS)
 
     def _keep_home(self) -> None:
-        """Name it anew if the sandbox of the pod is another one now."""
-        if self._cgroup is not None and self.home is not None and not self.home.exists():
+        """Name it anew if the sandbox of the pod is another one now.
+
+        Between the two there is no process to tell it by: then the next start of Envoy is one.
+        """
+        lost = self._starts > self._sought if self.home is None else not self.home.exists()
+        if self._cgroup is not None and lost:
             self._name_home(self._cgroup)
 
     def _refuse(self, reason: str) -> None:

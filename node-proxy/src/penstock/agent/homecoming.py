@@ -8,8 +8,6 @@ no harm: there it is left, as it may be because a port of a Gateway is somebody 
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import structlog
 
 from penstock.agent.admin import AdminUnavailableError, EnvoyAdmin
 from penstock.agent.envoy_observer import envoy_pid
+from penstock.meta.clock import Clock
 
 LOOK_SECONDS = 0.2
 LOOKS = 5
@@ -40,6 +39,7 @@ class Homecoming:
         home: Callable[[], Path | None],
         host: Path | None,
         review: Callable[[], None],
+        clock: Clock,
         rest: float = REST_SECONDS,
         proc: Path = Path("/proc"),
     ) -> None:
@@ -51,6 +51,7 @@ class Homecoming:
             home: tells the network namespace that Envoy was started in; None if that is not known.
             host: the node's own network namespace, if Envoy opens listeners there.
             review: takes the listeners away that Envoy could not open, before it starts again.
+            clock: for waiting.
             rest: seconds from the first end to the next.
             proc: processes as the node sees them.
         """
@@ -59,17 +60,19 @@ class Homecoming:
         self._home = home
         self._host = host
         self._review = review
+        self._clock = clock
         self._rest = rest
         self._proc = proc
         self._seen: tuple[int, int] | None = None
         """Process, and inode of the namespace where it should not be."""
         self._looks = 0
-        self._ended = float("-inf")
+        self._next = float("-inf")
+        """When it may be ended again."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._clock.sleep(LOOK_SECONDS)
             if (pid := self.astray()) is None:
                 continue
             self._looks = 0  # if it stays there it is found again
@@ -97,8 +100,8 @@ class Homecoming:
             return None
 
     async def _end(self, pid: int) -> None:
-        now = time.monotonic()
-        if now < self._ended + self._rest:
+        now = self._clock.monotonic()
+        if now < self._next:
             return
         log.error(
             "envoy was left in another network namespace after it could not listen there; it is "
@@ -110,5 +113,5 @@ class Homecoming:
         except AdminUnavailableError as error:
             log.warning("envoy does not end", reason=str(error))
         else:
-            self._ended = now
+            self._next = now + self._rest
             self._rest = min(2 * self._rest, LONGEST_REST_SECONDS)

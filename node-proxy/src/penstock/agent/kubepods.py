@@ -13,6 +13,7 @@ On a machine with cgroup v1 the same names are in the v2 hierarchy beside it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +76,12 @@ def processes(cgroup: Path) -> Iterator[int]:
         yield from (pid for line in text.split() if (pid := int(line)))
 
 
-def namespace_of(cgroup: Path, proc: Path = Path("/proc")) -> int:
-    """Return the inode of the network namespace of the first process in *cgroup*; 0: none."""
-    for pid in processes(cgroup):
+def namespace_of(cgroup: Path, proc: Path = Path("/proc"), *, last: int | None = None) -> int:
+    """Return the inode of the network namespace of the first process in *cgroup*; 0: none.
+
+    The process *last* is asked when there is no other one.
+    """
+    for pid in sorted(processes(cgroup), key=lambda pid: pid == last):
         try:
             return (proc / str(pid) / "ns" / "net").stat().st_ino
         except OSError:
@@ -87,11 +91,14 @@ def namespace_of(cgroup: Path, proc: Path = Path("/proc")) -> int:
 
 def named_namespaces(folder: Path) -> dict[int, Path]:
     """Return the network namespaces that the container runtime keeps in *folder*, by inode."""
+    found: dict[int, Path] = {}
     try:
-        return {path.stat().st_ino: path for path in folder.iterdir()}
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # its pod ended just now
+                found[path.stat().st_ino] = path
     except OSError as error:
         log.warning("network namespaces not listed", reason=str(error))
-        return {}
+    return found
 
 
 def inodes(cgroup: Path) -> frozenset[int]:

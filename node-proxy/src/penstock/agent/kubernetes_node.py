@@ -131,7 +131,7 @@ class KubernetesNode:
         )
         capture.announces(lambda: self._addresses.present)
         self._cni = _cni_of(config, where)
-        homecoming = self._homecoming(config, where, review)
+        homecoming = self._homecoming(config, where, review, clock)
         self._running: list[Callable[[], Coroutine[Any, Any, None]]] = [homecoming.run]
         if self._cni is not None:
             self._running.append(self._cni.run)
@@ -141,7 +141,7 @@ class KubernetesNode:
         _link_namespaces(config, where)
 
     def _homecoming(
-        self, config: Config, where: KubernetesConfig, review: Callable[[], None]
+        self, config: Config, where: KubernetesConfig, review: Callable[[], None], clock: Clock
     ) -> Homecoming:
         return Homecoming(
             config.paths.envoy_admin,
@@ -149,6 +149,7 @@ class KubernetesNode:
             home=lambda: self.envoy.home,
             host=where.host_netns,
             review=review,
+            clock=clock,
         )
 
     def gateways_netns(self) -> Path:

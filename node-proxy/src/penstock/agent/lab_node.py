@@ -13,6 +13,7 @@ from penstock.agent.config import Config
 from penstock.agent.envoy_process import EnvoyCommand, EnvoyOptions, EnvoyProcess
 from penstock.agent.homecoming import Homecoming
 from penstock.bpf.datapath import OWN_NETNS
+from penstock.meta.clock import Clock
 
 
 class LabNode:
@@ -25,6 +26,7 @@ class LabNode:
         cgroup: Path | None,
         *,
         review: Callable[[], None],
+        clock: Clock,
     ) -> None:
         """Start nothing yet.
 
@@ -33,6 +35,7 @@ class LabNode:
             options: of Envoy.
             cgroup: that Envoy will be in.
             review: looks again in which pods Envoy can listen.
+            clock: for waiting.
         """
         paths = config.paths
         self.envoy = EnvoyProcess(
@@ -57,6 +60,7 @@ class LabNode:
             home=self.gateways_netns,
             host=None,
             review=review,
+            clock=clock,
         )
 
     def gateways_netns(self) -> Path:
