@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -214,14 +215,19 @@ class Hindered(World):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.in_the_way = "a process listens there"
+        self.looks: Counter[str] = Counter()
         self.know()
         self.pods = self.again()
 
     def again(self) -> Pods:
         return Pods(
             self.file, self.datapath, self.kernel, self.listeners,
-            hindrance=lambda _: self.in_the_way,
+            hindrance=self._look,
         )  # fmt: skip
+
+    def _look(self, netns: str) -> str:
+        self.looks[netns] += 1
+        return self.in_the_way
 
 
 async def test_envoy_does_not_hear_of_a_pod_where_it_cannot_listen(tmp_path: Path) -> None:
@@ -254,6 +260,39 @@ async def test_a_pod_that_was_open_is_not_looked_at_when_an_agent_starts(tmp_pat
     world.in_the_way = "somebody listens there"
     world.listeners.opened.clear()
     world.again().restore()
+    assert world.listeners.opened == {"u1"}
+
+
+async def test_a_pod_that_is_open_is_not_looked_at_when_it_is_told_again(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    world.in_the_way = ""
+    await world.pods.register(REQUEST, timeout=1)
+    world.in_the_way = "somebody listens there"
+    request = msgspec.structs.replace(REQUEST, addresses=("10.0.0.2",))
+    await world.pods.add(request)
+    assert world.listeners.opened == {"u1"}
+    assert world.pods.registered()["u1"].request == request
+
+
+async def test_who_waits_for_a_pod_looks_at_that_one_alone(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    for uid in ("u2", "u3"):
+        world.kernel.cookies[f"netns/{uid}"] = int(uid[1:])
+        other = msgspec.structs.replace(REQUEST, uid=uid, netns=f"netns/{uid}", addresses=())
+        await world.pods.add(other)
+    with pytest.raises(PodNotCaptured):
+        await world.pods.register(REQUEST, timeout=0.2)
+    assert world.looks["netns/u1"] > 1
+    assert (world.looks["netns/u2"], world.looks["netns/u3"]) == (1, 1)
+
+
+async def test_a_full_disk_keeps_no_pod_from_being_looked_at(tmp_path: Path) -> None:
+    world = Hindered(tmp_path)
+    await world.pods.add(REQUEST)
+    world.file.unlink()
+    world.file.mkdir()
+    world.in_the_way = ""
+    world.pods.review()
     assert world.listeners.opened == {"u1"}
 
 

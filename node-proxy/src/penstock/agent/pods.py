@@ -208,21 +208,21 @@ class Pods:
             known = self._pods.get(request.uid)
             if known is not None:
                 pod = msgspec.structs.replace(pod, hindrance=known.hindrance)
+            is_open = known is not None and known.cookie == pod.cookie and not known.hindrance
             if known is not None and known.cookie != pod.cookie:
                 self._forget(request.uid)
                 await self._listeners.closed(request.uid)
                 self._kernel.release_netns(request.uid)
             if known != pod:
-                self._attach(self._looked_at(pod))
+                self._attach(pod if is_open else self._looked_at(pod))
                 self._save()
         except (OSError, PenstockError) as error:
             raise PodError(f"pod {request.uid}: {error}") from error
 
     def review(self, *, everyone: bool = False) -> None:
         """Look again whether Envoy can listen in the pods where it could not, or in all pods."""
-        for uid, pod in self.registered().items():
-            if pod.policed and (everyone or pod.hindrance):
-                self._review(uid, pod)
+        for uid in self.registered():
+            self._review(uid, always=everyone)
 
     def is_gone(self, uid: str) -> bool:
         """Return whether the network namespace of a registered pod is there no more."""
@@ -271,7 +271,7 @@ class Pods:
             async with asyncio.timeout(seconds):
                 while missing := await self.missing(uid):
                     reason = missing
-                    self.review()
+                    self._review(uid)  # not all: others that wait look at theirs
                     # Envoy does not tell when a listener is warm; all else is notified.
                     async with self._changed:
                         with contextlib.suppress(TimeoutError):
@@ -304,20 +304,22 @@ class Pods:
             log.warning("pod stays closed", uid=pod.request.uid, reason=found)
         return msgspec.structs.replace(pod, hindrance=found)
 
-    def _review(self, uid: str, known: RegisteredPod) -> None:
+    def _review(self, uid: str, *, always: bool = False) -> None:
+        known = self._pods.get(uid)
+        if known is None or not known.policed or not (always or known.hindrance):
+            return
         try:
             pod = self._looked_at(known)
-        except PenstockError as error:  # its namespace is gone; that is found by others
+            if pod == known:
+                return
+            self._pods[uid] = pod
+            if pod.hindrance:
+                self._listeners.close(uid)
+            else:
+                self._listeners.open(uid)
+            self._save()
+        except (OSError, PenstockError) as error:  # if its namespace is gone, others find that
             log.warning("pod not looked at", uid=uid, reason=str(error))
-            return
-        if pod == known:
-            return
-        self._pods[uid] = pod
-        if pod.hindrance:
-            self._listeners.close(uid)
-        else:
-            self._listeners.open(uid)
-        self._save()
 
     def _forget(self, uid: str) -> None:
         self._pods.pop(uid, None)
