@@ -270,8 +270,11 @@ async def test_a_pod_that_is_open_is_not_looked_at_when_it_is_told_again(tmp_pat
     world.in_the_way = "somebody listens there"
     request = msgspec.structs.replace(REQUEST, addresses=("10.0.0.2",))
     await world.pods.add(request)
-    assert world.listeners.opened == {"u1"}
     assert world.pods.registered()["u1"].request == request
+    assert await world.pods.missing("u1") != "somebody listens there"
+    world.listeners.opened.clear()
+    world.again().restore()
+    assert world.listeners.opened == {"u1"}
 
 
 async def test_who_waits_for_a_pod_looks_at_that_one_alone(tmp_path: Path) -> None:
