@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address
 
+import msgspec
 import pytest
 
 from penstock.bpf.abi import EventKind, Reason
@@ -161,6 +162,19 @@ def test_a_number_is_given_back_when_nobody_is_of_the_namespace(node: Node) -> N
     listener = node.listen("server")
     node.connect("client", VIP, 80)
     node.accept(listener)
+
+
+def test_numbers_of_namespaces_do_not_run_out_as_they_come_and_go(node: Node) -> None:
+    moving = node.datapath.pods()["other"]
+    for number in range(65_600):
+        node.datapath.set_pod(msgspec.structs.replace(moving, namespace=f"moment-{number}"))
+    assert node.datapath.pods()["other"].namespace == "moment-65599"
+    node.service(NOWHERE)
+    node.service(node.backend("server"), clients="moment-65599")
+    listener = node.listen("server")
+    node.connect("other", VIP, 80)
+    node.accept(listener)
+    assert refused(lambda: node.connect("client", VIP, 80))
 
 
 def test_an_open_connection_survives_every_change_of_its_service(node: Node) -> None:

@@ -77,7 +77,8 @@ class Datapath:
             BpfMap(maps["policy"], "policy", abi.PolicyKey, abi.PolicyVerdict),
         )
         self._namespaces = NamespaceTable(
-            BpfMap(maps["namespaces"], "namespaces", abi.NamespaceName, Index)
+            BpfMap(maps["namespaces"], "namespaces", abi.NamespaceName, Index),
+            self._used_namespaces,
         )
         self._services = ServiceTable(
             BpfMap(maps["services"], "services", abi.ServiceKey, abi.ServiceValue),
@@ -307,8 +308,11 @@ class Datapath:
 
     def keep_namespaces(self) -> None:
         """Give the numbers of namespaces back that neither pods nor Services have any more."""
+        self._namespaces.keep(self._used_namespaces())
+
+    def _used_namespaces(self) -> set[str]:
         pods = {pod.namespace for pod in self.pods().values()}
-        self._namespaces.keep(pods | {one.clients for one in self._services.frontends()})
+        return pods | {one.clients for one in self._services.frontends()}
 
     # ---- what happens -----------------------------------------------------------------------
 
