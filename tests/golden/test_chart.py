@@ -12,8 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from penstock.compiler.kinds import KINDS
-from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.core.decode import decode
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh
 from penstock.meta.version import VERSION

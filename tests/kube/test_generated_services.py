@@ -13,6 +13,7 @@ import pytest
 
 from penstock.compiler.kinds import KINDS
 from penstock.compiler.settings import Addressing, Reach, Settings
+from penstock.controlplane.config import TOLD_KINDS
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.gatewayapi.status import CONTROLLER_NAME
@@ -20,6 +21,7 @@ from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.connection import Answer, Call
 from penstock.sources.kubernetes.event_writer import Send
 from penstock.sources.kubernetes.object_writer import ObjectWriter
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.status.lease import Terms
@@ -66,7 +68,8 @@ class Replica:
     def __init__(self, api: KubeApi, name: str, settings: Settings) -> None:
         clock = SystemClock()
         self.world = World(settings)
-        self._source = KubernetesSource(api.access, KINDS, clock, random.random)
+        observed = Observed(TOLD_KINDS)
+        self._source = KubernetesSource(api.access, KINDS, clock, random.random, observed=observed)
         self._feed = StatusFeed(self.world, clock, self._source.outdated)
         self.objects = InterposedWriter(clock, random.random, self._feed.objects)
         self.writer = StatusWriter(
@@ -78,6 +81,7 @@ class Replica:
             namespace="kube-system",
             terms=QUICK,
             environment={},
+            observed=observed,
             objects=self.objects,
         )
         self._tasks: list[asyncio.Task[None]] = []

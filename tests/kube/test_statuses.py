@@ -14,6 +14,7 @@ import pytest
 
 from penstock.compiler.kinds import KINDS
 from penstock.compiler.settings import Reach, Settings
+from penstock.controlplane.config import TOLD_KINDS
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.core.objects import Broken
@@ -22,6 +23,7 @@ from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.event_writer import EventWriter
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.status.lease import Terms
@@ -52,7 +54,8 @@ class Replica:
     def __init__(self, api: KubeApi, name: str, settings: Settings) -> None:
         clock = SystemClock()
         self.world = World(settings)
-        self._source = KubernetesSource(api.access, KINDS, clock, random.random)
+        observed = Observed(TOLD_KINDS)
+        self._source = KubernetesSource(api.access, KINDS, clock, random.random, observed=observed)
         self._feed = StatusFeed(self.world, clock, self._source.outdated)
         self.writer = KilledWriter(
             api.access,
@@ -63,6 +66,7 @@ class Replica:
             namespace="kube-system",
             terms=QUICK,
             environment={},
+            observed=observed,
             events=EventWriter(clock, random.random, instance=name, controller=CONTROLLER_NAME),
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -226,6 +230,24 @@ async def test_nothing_is_written_when_nothing_changed(
         assert two.writer.writes == 0
     after = [get(api, raw)["metadata"]["resourceVersion"] for raw in objects]
     assert after[:1] + after[2:] == before[:1] + before[2:]
+
+
+async def test_a_status_that_was_told_is_written_without_being_read(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    marks = {"labels": {"team": "shop"}, "annotations": {"example.com/why": "a test"}}
+    for raw in objects:
+        api.apply(raw | {"metadata": raw["metadata"] | marks})
+    specs = [get(api, raw)["spec"] for raw in objects]
+    async with replica(api) as one:
+        await settled(api, *objects)
+        await eventually(lambda: one.writer.waiting == 0)
+        assert one.writer.writes >= len(objects)
+        assert one.writer.reads == 0
+    assert [get(api, raw)["metadata"] | marks for raw in objects] == [
+        get(api, raw)["metadata"] for raw in objects
+    ]
+    assert [get(api, raw)["spec"] for raw in objects] == specs
 
 
 async def test_what_others_wrote_stays(api: KubeApi, objects: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format
 from penstock.cli.offline import items
 from penstock.cli.output import complain, show_table, show_value
-from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.compiler.kinds import STATUS_KINDS
 from penstock.envoy.tls import redacted
 from penstock.meta.errors import PenstockError
 from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import secret_pb2

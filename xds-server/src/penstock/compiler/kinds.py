@@ -13,7 +13,7 @@ from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.mesh import XMesh
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
-from penstock.gatewayapi.routes import ROUTE_TYPES
+from penstock.gatewayapi.routes import ROUTE_KINDS, ROUTE_TYPES
 from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.ingress.resources import KINDS as INGRESS_KINDS
 from penstock.policy.resources import CiliumNetworkPolicy
@@ -25,3 +25,12 @@ KINDS: tuple[type[Object], ...] = (
     *INGRESS_KINDS,
 )  # fmt: skip
 """Kinds that change what nodes get, or have a status of ours."""
+
+STATUS_KINDS = frozenset(
+    {
+        "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
+        "Ingress", "Service", "XBackend", "XBackendTrafficPolicy", "XMesh",
+        "XTelemetryPolicy", *ROUTE_KINDS,
+    }
+)  # fmt: skip
+"""Kinds of which some objects have a status of ours."""

@@ -36,15 +36,6 @@ from penstock.incremental.query import Query, query
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 
-STATUS_KINDS = frozenset(
-    {
-        "BackendTLSPolicy", "CiliumNetworkPolicy", "Gateway", "GatewayClass", "ListenerSet",
-        "Ingress", "Service", "XBackend", "XBackendTrafficPolicy", "XMesh",
-        "XTelemetryPolicy", *ROUTE_KINDS,
-    }
-)  # fmt: skip
-"""Kinds of which some objects have a status of ours."""
-
 
 class StatusGoal(msgspec.Struct, frozen=True):
     """Name of a goal: what the status of one object is made of."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.compiler.kinds import KINDS
+from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.network import Network
-from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret, Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
     AUTHORITY_HOLDERS,
@@ -22,6 +22,7 @@ from penstock.gatewayapi.watched_secrets import (
     watched_config_maps,
     watched_secrets,
 )
+from penstock.ingress.resources import Ingress
 from penstock.ingress.watched_secrets import HOLDERS as INGRESS_HOLDERS
 from penstock.ingress.watched_secrets import REFERRERS as INGRESS_REFERRERS
 from penstock.ingress.watched_secrets import watched_secrets as watched_secrets_of_ingresses
@@ -30,6 +31,7 @@ from penstock.meta.names import NamespacedName
 from penstock.meta.paths import RunPaths
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.followed import Referenced
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.registry import Registry, registry
@@ -68,6 +70,10 @@ BUNDLES = Referenced(
 """ClusterTrustBundles with the same; the kind is asked for only when one is named."""
 
 
+TOLD_KINDS = STATUS_KINDS - {Ingress.kind, Service.kind}
+"""Kinds of CustomResourceDefinitions with a status of ours: see Observed."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a controller is told when it starts."""
 
@@ -102,6 +108,7 @@ def source_of(config: Config, clock: Clock) -> Source:
             random.random,
             environment=config.environment,
             referenced=(SECRETS, AUTHORITIES, BUNDLES),
+            observed=Observed(TOLD_KINDS),
         )
     if config.made is None:
         return _files(config.sources, clock)

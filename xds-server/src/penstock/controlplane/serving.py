@@ -25,6 +25,7 @@ from penstock.runtime.sockets import private_socket
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.object_writer import ObjectWriter
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.sources.source import Source
@@ -68,7 +69,7 @@ async def serve(
         writing: list[Coroutine[Any, Any, None]] = []
         if isinstance(source, KubernetesSource) and config.access is not None:
             feed = StatusFeed(world, clock, source.outdated)
-            writer = _status_writer(config, config.access, clock, feed)
+            writer = _status_writer(config, config.access, clock, feed, source.observed)
             metrics.watch(source, writer)
             writing.append(feed.run(writer))
         await _until_stopped(work, writing, endpoint, stop)
@@ -77,7 +78,9 @@ async def serve(
         await ads.stop()
 
 
-def _status_writer(config: Config, access: Access, clock: Clock, feed: StatusFeed) -> StatusWriter:
+def _status_writer(
+    config: Config, access: Access, clock: Clock, feed: StatusFeed, observed: Observed
+) -> StatusWriter:
     """Return what writes statuses, Events about them, and objects into the API server."""
     identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
     return StatusWriter(
@@ -92,6 +95,7 @@ def _status_writer(config: Config, access: Access, clock: Clock, feed: StatusFee
             clock, random.random, instance=identity, controller=feed.statuses.controller
         ),
         objects=ObjectWriter(clock, random.random, feed.objects),
+        observed=observed,
     )
 
 

@@ -10,8 +10,7 @@ import msgspec
 import structlog
 
 from penstock.compiler.ingress_problems import problems_of_ours
-from penstock.compiler.kinds import KINDS
-from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_with
 from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.world import World

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from penstock.cli.checks.finding import Check, Finding
 from penstock.cli.checks.observed import Cluster, Json, Review
-from penstock.compiler.kinds import KINDS
-from penstock.compiler.status_goals import STATUS_KINDS
+from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.core.objects import Object
 from penstock.gatewayapi.versions import OLDEST
 from penstock.sources.kubernetes.requests import resource_of

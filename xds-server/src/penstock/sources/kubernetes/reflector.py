@@ -49,7 +49,7 @@ from penstock.sources.kubernetes.requests import (
     WatchRequest,
     resource_of,
 )
-from penstock.sources.kubernetes.table import Snapshot, Table, is_newer
+from penstock.sources.kubernetes.table import OnSeen, Snapshot, Table, is_newer
 
 LONGEST_LINE = 32 << 20
 """Bytes; an object has at most about 3 MB."""
@@ -82,10 +82,19 @@ class Reflector:
         random: Callable[[], float],
         pace: Pace = DEFAULT_PACE,
         scope: Scope = EVERYTHING,
+        on_seen: OnSeen | None = None,
     ) -> None:
-        """Know nothing yet; *random* returns numbers in [0, 1), *scope* which objects are meant."""
+        """Know nothing yet.
+
+        Args:
+            kind: what to ask for.
+            random: returns numbers in [0, 1), for jitter.
+            pace: sizes and times.
+            scope: which objects are meant.
+            on_seen: see `Table`.
+        """
         self.kind = kind
-        self.table = Table(kind)
+        self.table = Table(kind, on_seen)
         self.phase = Phase.SNAPSHOT
         self.synced = False
         """Whether the table once held everything, or the server does not know the kind."""

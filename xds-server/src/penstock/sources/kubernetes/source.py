@@ -25,6 +25,7 @@ from penstock.meta.problems import Location, Problem, Severity
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
 from penstock.sources.kubernetes.followed import Followed, Referenced
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.reflector import Phase, Reflector
 from penstock.sources.kubernetes.requests import DEFAULT_PACE, EVERYTHING, Pace, Scope
 from penstock.sources.kubernetes.table import Seen
@@ -63,6 +64,7 @@ class KubernetesSource:
         environment: Mapping[str, str] = _NO_ENVIRONMENT,
         scopes: Mapping[type[Object], Scope] = _NO_SCOPES,
         referenced: Iterable[Referenced] = (),
+        observed: Observed | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -75,10 +77,20 @@ class KubernetesSource:
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
             referenced: more kinds, of which only what others refer to is watched.
+            observed: keeps the statuses that are told, for who writes them; None for nobody.
         """
+        self.observed = Observed() if observed is None else observed
+        """Statuses that were told and not looked at."""
         self._server = ApiServer(access, clock, environment)
         self._reflectors = tuple(
-            Reflector(kind, random, pace, scopes.get(kind, EVERYTHING)) for kind in kinds
+            Reflector(
+                kind,
+                random,
+                pace,
+                scopes.get(kind, EVERYTHING),
+                self.observed.note if self.observed.follows(kind.kind) else None,
+            )
+            for kind in kinds
         )
         self._followed = tuple(
             Followed(one, functools.partial(Reflector, one.kind, random, pace))
@@ -97,6 +109,9 @@ class KubernetesSource:
 
         async def deliver(reflector: Reflector, events: tuple[Event, ...]) -> None:
             self._tell(reflector)
+            for event in events:
+                if event.type is EventType.DELETED:
+                    self.observed.take(event.object.ref)
             async with self._turn:
                 batch = self._batch(self._with_references(reflector, events, watch))
                 if batch is not None:

@@ -1,7 +1,7 @@
 """Statuses into the API server, by one of several controllers.
 
-`penstock.status` decides who writes, what, and when; here is the IO. A status is read, merged and
-written with the version that was read, so nothing that others wrote meanwhile is lost.
+`penstock.status` decides who writes, what, and when; here is the IO. A status is read, or was just
+told, then merged and written with that version, so nothing that others wrote meanwhile is lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, UnreachableError
 from penstock.sources.kubernetes.event_writer import EventWriter, Send
 from penstock.sources.kubernetes.object_writer import ObjectWriter
+from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.requests import object_target
 from penstock.sources.kubernetes.write_queue import Words, WriteQueue
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
@@ -84,6 +85,7 @@ class StatusWriter:
         environment: Mapping[str, str],
         events: EventWriter | None = None,
         objects: ObjectWriter | None = None,
+        observed: Observed | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -98,7 +100,9 @@ class StatusWriter:
             environment: what a credential plugin is started with.
             events: told of each status that is written; None for no Events.
             objects: writes other things while we hold the Lease; None for nothing.
+            observed: statuses that were told, which need not be read; None for none.
         """
+        self._observed = Observed() if observed is None else observed
         self._server = ApiServer(access, clock, environment)
         self.events = events
         """Told of each status that is written."""
@@ -114,6 +118,8 @@ class StatusWriter:
         self._written: dict[ObjectRef, str] = {}
         self.writes = 0
         """How many statuses were written."""
+        self.reads = 0
+        """How many objects were read because nobody had told their statuses."""
 
     @property
     def leads(self) -> bool:
@@ -128,7 +134,9 @@ class StatusWriter:
     def mark(self, ref: ObjectRef, version: str = "") -> None:
         """Have the status of *ref* looked at, unless its resourceVersion is the one we made."""
         written = self._written.pop(ref, "")
-        if self._was_leading and not (version and version == written):
+        if version and version == written:
+            self._observed.take(ref)
+        elif self._was_leading:
             self._queue.mark(ref)
 
     async def run(self) -> None:
@@ -180,6 +188,10 @@ class StatusWriter:
     def _notice(self) -> None:
         """Tell when we begin and when we stop to write."""
         leads = self.leads
+        if leads:
+            self._observed.begin()
+        elif self._election.holder not in ("", self._election.identity):
+            self._observed.end()
         if leads is self._was_leading:
             return
         self._was_leading = leads
@@ -222,13 +234,18 @@ class StatusWriter:
 
     async def _look(self, session: aiohttp.ClientSession, ref: ObjectRef) -> None:
         """Read the status of *ref*, and write it if it should be another one."""
+        told = self._observed.take(ref)  # also if it is of no use
         desired = self._statuses.desired(ref)
         if desired is None:
             self._queue.done(ref)
             return
         target = object_target(desired.api_version, ref.kind, ref.key)
         try:
-            read = await self._server.call(session, Call("GET", target), self._call_seconds)
+            if told is None:
+                self.reads += 1
+                read = await self._server.call(session, Call("GET", target), self._call_seconds)
+            else:
+                read = Answer(status=HTTPStatus.OK, body=told.as_read(ref, desired.api_version))
             update = self._update(desired, read.body) if read.status == HTTPStatus.OK else None
             if read.status == HTTPStatus.OK and _is_known(desired, read.body):
                 self._announce_problems(desired, ref)

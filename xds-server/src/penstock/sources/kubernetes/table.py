@@ -6,7 +6,7 @@ decode leaves the last good one of the same object in force.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -43,6 +43,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 Snapshot = dict[NamespacedName, Seen]
+OnSeen = Callable[[Seen, msgspec.Raw], None]
 
 
 def is_newer(version: str, than: str) -> bool:
@@ -58,9 +59,15 @@ def is_newer(version: str, than: str) -> bool:
 class Table:
     """The objects of one kind."""
 
-    def __init__(self, kind: type[Object]) -> None:
-        """Start empty."""
+    def __init__(self, kind: type[Object], on_seen: OnSeen | None = None) -> None:
+        """Start empty.
+
+        Args:
+            kind: of the objects.
+            on_seen: told each version that was decoded, and the text of it.
+        """
         self._kind = kind
+        self._on_seen = on_seen
         self._objects: Snapshot = {}
         self._deleted: dict[str, None] = {}
         self.outdated: dict[ObjectRef, Seen] = {}
@@ -95,13 +102,14 @@ class Table:
         if not self._objects:
             seen = self._seen_directly(raw)
             if seen is not None:
+                self._told(seen, raw)
                 return seen.object.key, seen
         metadata = read_metadata(raw)
         key = NamespacedName(metadata.namespace, metadata.name)
         known = self._objects.get(key)
         if known and (known.uid, known.version) == (metadata.uid, metadata.resource_version):
             return key, known
-        return key, self._decode(raw, api_version, metadata, known)
+        return key, self._told(self._decode(raw, api_version, metadata, known), raw)
 
     def replace(self, snapshot: Snapshot) -> tuple[Event, ...]:
         """Let *snapshot* be the state; return what changed, sorted by object."""
@@ -130,7 +138,7 @@ class Table:
             return () if known is None or known.uid != metadata.uid else (self._remove(key),)
         if known is not None and not is_newer(metadata.resource_version, known.version):
             return ()
-        return self._put(key, self._decode(raw, api_version, metadata, known))
+        return self._put(key, self._told(self._decode(raw, api_version, metadata, known), raw))
 
     def _put(self, key: NamespacedName, after: Seen) -> Iterator[Event]:
         before = self._objects.get(key)
@@ -161,6 +169,11 @@ class Table:
         self._deleted[uid] = None
         if len(self._deleted) > REMEMBERED_DELETIONS:
             del self._deleted[next(iter(self._deleted))]
+
+    def _told(self, seen: Seen, raw: msgspec.Raw) -> Seen:
+        if self._on_seen is not None:
+            self._on_seen(seen, raw)
+        return seen
 
     def _seen_directly(self, raw: msgspec.Raw) -> Seen | None:
         """Decode an object, unless there is anything to say about it."""
