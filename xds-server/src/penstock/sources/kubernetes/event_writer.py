@@ -76,8 +76,9 @@ class EventWriter:
         self._random = random
         self._instance = instance
         self._controller = controller
-        self._known: OrderedDict[ObjectRef, dict[Place, Said]] = OrderedDict()
-        self._problems: OrderedDict[ObjectRef, str] = OrderedDict()
+        # By uid: of an object that is made anew everything is news.
+        self._known: OrderedDict[str, dict[Place, Said]] = OrderedDict()
+        self._problems: OrderedDict[str, str] = OrderedDict()
         self._queue: asyncio.Queue[_Told] = asyncio.Queue(WAITING)
         self._written: OrderedDict[_Key, tuple[float, dict[str, Any]]] = OrderedDict()
         self._each: dict[ObjectRef, Allowance] = {}
@@ -106,10 +107,10 @@ class EventWriter:
             before: its status.
             after: the status now.
         """
-        known = self._known.pop(ref, None)
+        known = self._known.pop(uid, None)
         if known is None:
             known = settled(before, self._controller)
-        now = self._known[ref] = settled(after, self._controller, known)
+        now = self._known[uid] = settled(after, self._controller, known)
         while len(self._known) > _OBJECTS:
             self._known.popitem(last=False)
         told = transition(known, now)
@@ -118,9 +119,9 @@ class EventWriter:
 
     def troubled(self, ref: ObjectRef, *, api_version: str, uid: str, problems: str) -> None:
         """Take what is wrong with an object that has no conditions to say it, "" for nothing."""
-        before = self._problems.pop(ref, "")
+        before = self._problems.pop(uid, "")
         if problems:
-            self._problems[ref] = problems
+            self._problems[uid] = problems
         while len(self._problems) > _OBJECTS:
             self._problems.popitem(last=False)
         told = of_problems(before, problems)
