@@ -182,6 +182,26 @@ def test_the_kernel_knows_of_which_namespace_a_pod_is() -> None:
     assert datapath.namespace_of("p2") == ""
 
 
+def test_a_service_is_known_by_its_address_while_any_of_its_protocols_is_left() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    tcp, udp = service("shop/s/80/tcp", "10.0.0.2"), service("shop/s/80/udp", "10.0.0.2")
+    datapath.apply(Delta((tcp, udp)))
+    datapath.apply(gone(udp))
+    assert datapath.service_at("10.96.0.1", 80) == "shop/s"
+    datapath.apply(gone(tcp))
+    assert datapath.service_at("10.96.0.1", 80) == ""
+
+
+def test_an_address_goes_over_to_another_service_before_the_first_is_gone() -> None:
+    datapath = NodeDatapath(FakeKernel())
+    old, new = service("shop/old/80/tcp", "10.0.0.2"), service("shop/new/80/tcp", "10.0.0.2")
+    datapath.apply(Delta((old,)))
+    datapath.apply(Delta((new,)))
+    assert datapath.service_at("10.96.0.1", 80) == "shop/new"
+    datapath.apply(gone(old))
+    assert datapath.service_at("10.96.0.1", 80) == "shop/new"
+
+
 def test_clients_of_one_namespace_are_led_where_its_service_leads() -> None:
     datapath = NodeDatapath(FakeKernel())
     of_team = service("shop/s/80/tcp/team", "10.0.0.3", clients="team")

@@ -134,7 +134,8 @@ class NodeDatapath:
         self.failures: dict[str, str] = {}
         """What the kernel refused, and why."""
         self._host_addresses: set[str] = set()
-        self._vips: dict[tuple[str, int], str] = {}
+        self._vips: dict[tuple[str, int], dict[str, str]] = {}
+        """Names of Services, by resources: of several protocols, or one that takes over."""
         self._owners: dict[str, dict[str, int]] = {}
         """Address to the workloads that claim it, the latest last, and their identities."""
         self._own_claims: dict[str, Peer] = {}
@@ -158,7 +159,7 @@ class NodeDatapath:
 
     def service_at(self, address: str, port: int) -> str:
         """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
-        return self._vips.get((address, port), "")
+        return next(reversed(self._vips.get((address, port), {}).values()), "")
 
     def redirects(self, identity: int, address: str, port: int, *, namespace: str = "") -> bool:
         """Return whether a TCP connect to *address* is led to Envoy.
@@ -276,7 +277,7 @@ class NodeDatapath:
             self.policies.pop(int(name), None)
             touched.policies.add(int(name))
         elif type_url == types.SERVICE:
-            self._list_vips(self.services.pop(name, None), None)
+            self._list_vips(name, self.services.pop(name, None), None)
             touched.services.add(name)
         elif type_url == types.ADDRESS:
             self.addresses.pop(name, None)
@@ -292,7 +293,7 @@ class NodeDatapath:
                 self.policies[int(name)] = content
                 touched.policies.add(int(name))
             case Service():
-                self._list_vips(self.services.get(name), content)
+                self._list_vips(name, self.services.get(name), content)
                 self.services[name] = content
                 touched.services.add(name)
             case Address():
@@ -300,14 +301,14 @@ class NodeDatapath:
             case None:
                 pass
 
-    def _list_vips(self, old: Service | None, new: Service | None) -> None:
+    def _list_vips(self, name: str, old: Service | None, new: Service | None) -> None:
         # Those for one namespace are at the addresses of those for all.
-        if old is not None and not old.clients:
-            for address in old.addresses:
-                self._vips.pop((address, old.port), None)
-        if new is not None and not new.clients:
-            for address in new.addresses:
-                self._vips[address, new.port] = f"{new.namespace}/{new.name}"
+        for place in [(a, old.port) for a in old.addresses] if old and not old.clients else ():
+            self._vips[place].pop(name, None)
+            if not self._vips[place]:
+                del self._vips[place]
+        for address in new.addresses if new and not new.clients else ():
+            self._vips.setdefault((address, new.port), {})[name] = f"{new.namespace}/{new.name}"
 
     def _place(self, uid: str, workload: Workload | None, touched: _Touched) -> None:
         """Note who a workload is."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from penstock.agent.datapath import LocalPod, NodeDatapath
@@ -35,6 +37,9 @@ class BpfKernel:
         self._root = root
         self._pods_cgroup = pods_cgroup
         self._services: dict[str, model.Service] = {}
+        self._claims: dict[Frontend, dict[str, None]] = {}
+        """Services by where they are reached; the last one is. An address goes over to another
+        Service before the one that had it is gone."""
         self._linked: set[str] = set()
         self._held: dict[str, int] = {}
         """File descriptors of pods' network namespaces: by then their paths may mean others."""
@@ -91,14 +96,18 @@ class BpfKernel:
         old = self._services.get(name)
         self._datapath.set_service(wanted)
         self._services[name] = wanted
+        for frontend in frontends(wanted):
+            claims = self._claims.setdefault(frontend, {})
+            claims.pop(name, None)
+            claims[name] = None
         if old is not None:
-            self._remove_addresses(old, wanted)
+            self._give_up(name, set(frontends(old)) - set(frontends(wanted)))
 
     def remove_service(self, name: str) -> None:
         """Forget a Service port."""
         old = self._services.pop(name, None)
         if old is not None:
-            self._datapath.remove_service(old)
+            self._give_up(name, frontends(old))
 
     def netns_cookie(self, path: str) -> int:
         """Return the cookie of a network namespace."""
@@ -162,9 +171,19 @@ class BpfKernel:
             self._datapath.remove_policy(identity)
         self._datapath.keep_namespaces()
 
-    def _remove_addresses(self, old: model.Service, new: model.Service) -> None:
-        for frontend in set(frontends(old)) - set(frontends(new)):
-            self._datapath.remove_service(_alone(frontend))
+    def _give_up(self, name: str, given: Iterable[Frontend]) -> None:
+        """Let a Service not be reached there; who else should be is."""
+        for frontend in given:
+            claims = self._claims.get(frontend, {})
+            claims.pop(name, None)
+            if claims:
+                heir = self._services[next(reversed(claims))]
+                self._datapath.set_service(
+                    msgspec.structs.replace(heir, addresses=(frontend.address,))
+                )
+            else:
+                self._claims.pop(frontend, None)
+                self._datapath.remove_service(_alone(frontend))
 
 
 def _alone(frontend: Frontend) -> model.Service:
