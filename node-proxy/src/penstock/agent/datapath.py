@@ -303,12 +303,14 @@ class NodeDatapath:
 
     def _list_vips(self, name: str, old: Service | None, new: Service | None) -> None:
         # Those for one namespace are at the addresses of those for all.
-        for place in [(a, old.port) for a in old.addresses] if old and not old.clients else ():
-            self._vips[place].pop(name, None)
-            if not self._vips[place]:
-                del self._vips[place]
-        for address in new.addresses if new and not new.clients else ():
-            self._vips.setdefault((address, new.port), {})[name] = f"{new.namespace}/{new.name}"
+        if old is not None and not old.clients:
+            for place in {(address, old.port) for address in old.addresses}:
+                self._vips[place].pop(name)
+                if not self._vips[place]:
+                    del self._vips[place]
+        if new is not None and not new.clients:
+            for address in new.addresses:
+                self._vips.setdefault((address, new.port), {})[name] = f"{new.namespace}/{new.name}"
 
     def _place(self, uid: str, workload: Workload | None, touched: _Touched) -> None:
         """Note who a workload is."""
