@@ -23,7 +23,7 @@ LISTENERS = (
     {"name": "http", "protocol": "HTTP", "port": 80},
     {"name": "datagrams", "protocol": "UDP", "port": 80},
 )
-CHOSEN, FOREIGN = "10.96.200.50", "198.51.100.9"
+CHOSEN, SECOND, FOREIGN = "10.96.200.50", "10.96.200.51", "198.51.100.9"
 """Addresses in the network of Services that nobody else asks for, and outside of it."""
 INSIDE = {"routability": "Cluster"}
 GATEWAY_API = "gateway.networking.k8s.io"
@@ -231,6 +231,7 @@ def test_addresses_for_the_inside_stand_beside_others_and_can_be_chosen(
     mesh.cluster.apply(
         gateway(namespace, {}, INSIDE, name="mixed"),
         gateway(namespace, {"value": CHOSEN} | INSIDE, name="chosen"),
+        gateway(namespace, {"value": SECOND}, name="plain"),
         gateway(namespace, {"value": FOREIGN} | INSIDE, {}, name="partial"),
         gateway(namespace, {"value": FOREIGN} | INSIDE, name="foreign"),
     )
@@ -239,6 +240,7 @@ def test_addresses_for_the_inside_stand_beside_others_and_can_be_chosen(
     assert is_of_cluster(mesh, mixed["Cluster"][0])
     assert not is_of_cluster(mesh, mixed[""][0])
     assert assigned(mesh, namespace, "chosen", "AddressesAssigned") == {"Cluster": [CHOSEN]}
+    assert assigned(mesh, namespace, "plain", "AddressesAssigned") == {"Cluster": [SECOND]}
     partial = assigned(mesh, namespace, "partial", "PartiallyAssigned")
     assert {reach: len(found) for reach, found in partial.items()} == {"": 1}
     assert FOREIGN in json.dumps(status_of(mesh, namespace, "partial")["conditions"])

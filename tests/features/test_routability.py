@@ -219,6 +219,26 @@ def test_its_service_is_made_with_the_address_that_is_asked_for() -> None:
     assert spec_of_service(compiler)["clusterIP"] == "10.96.0.50"
 
 
+@MODES
+def test_an_address_of_the_cluster_need_not_say_that_it_is_one(settings: Settings) -> None:
+    one = objects.gateway("gw", addresses=[{"value": "10.96.0.200"}])
+    compiler = compiled(one, NETWORKS, OWN, crd(), settings=settings)
+    status = told(compiler, one)
+    assert status["addresses"] == [
+        {"type": "IPAddress", "value": "10.96.0.200", "routability": "Cluster"}
+    ]
+    assert status["conditions"]["AddressesAssigned"] == ("True", "AddressesAssigned")
+    compiler.apply([Event(EventType.DELETED, NETWORKS)])
+    assert told(compiler, one)["conditions"]["Programmed"][0] == "False"
+
+
+def test_in_a_pool_it_is_one_of_the_pool_for_all_that() -> None:
+    one = objects.gateway("gw", addresses=[{"value": "192.0.2.1"}])
+    compiler = compiled(one, objects.service_cidr("192.0.2.0/24"), crd())
+    (address,) = told(compiler, one)["addresses"]
+    assert address == {"type": "IPAddress", "value": "192.0.2.1", "routability": ""}
+
+
 def test_a_service_with_another_address_goes_first_for_addresses_do_not_change() -> None:
     one = objects.gateway("gw", addresses=[CHOSEN])
     compiler = compiled(one, NETWORKS, OWN)

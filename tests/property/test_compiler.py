@@ -129,7 +129,9 @@ more_gateways = st.builds(
     objects.gateway,
     name=st.sampled_from(["gw", "h1", "h2"]),
     addresses=st.builds(
-        operator.add, few.map(lambda chosen: [{"value": one} for one in chosen]), inside
+        operator.add,
+        (few | st.just(["10.96.0.2"])).map(lambda chosen: [{"value": one} for one in chosen]),
+        inside,
     ),
     status=few,
     since=times,

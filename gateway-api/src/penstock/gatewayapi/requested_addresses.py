@@ -7,7 +7,7 @@ routability `Cluster` is that of the Service which is generated for the Gateway.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -53,6 +53,28 @@ def wanted(spec: GatewaySpec) -> tuple[str, ...]:
 def inside(spec: GatewaySpec) -> tuple[GatewaySpecAddress, ...]:
     """Return the addresses of *spec* that only the inside of the cluster is to reach."""
     return tuple(one for one in spec.addresses if one.routability == CLUSTER)
+
+
+def may_be_inside(spec: GatewaySpec) -> bool:
+    """Tell whether some address of *spec* is for the inside of the cluster, or may turn out so."""
+    return bool(inside(spec)) or any(one.value and not one.routability for one in spec.addresses)
+
+
+def with_reach(spec: GatewaySpec, is_of_cluster: Callable[[str], bool]) -> GatewaySpec:
+    """Return *spec* with the reach of addresses that do not say it but are those of the cluster.
+
+    Args:
+        spec: of the Gateway.
+        is_of_cluster: tells it of an IP address.
+    """
+    addresses = tuple(
+        msgspec.structs.replace(one, routability=CLUSTER)
+        if one.value and not one.routability and _number(one.value) and is_of_cluster(one.value)
+        else one
+        for one in spec.addresses
+    )
+    same = addresses == spec.addresses
+    return spec if same else msgspec.structs.replace(spec, addresses=addresses)
 
 
 def only_inside(spec: GatewaySpec) -> bool:

@@ -26,7 +26,7 @@ from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.grants import Permission, permissions
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
-from penstock.gatewayapi.requested_addresses import only_inside
+from penstock.gatewayapi.requested_addresses import may_be_inside
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.shadows import asked_by
@@ -191,7 +191,7 @@ class GatewayCollections:
                 "secret": lambda _, gateway: named_secrets(gateway),
                 "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
                 "authority": indexes.asked_by_listeners,
-                "inside": lambda _, one: (ALL,) if only_inside(one.spec) else (),
+                "inside": lambda _, one: (ALL,) if may_be_inside(one.spec) else (),
             },
         )
         """Without their statuses, which are written whenever a route comes or goes."""

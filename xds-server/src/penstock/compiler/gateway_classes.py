@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+import msgspec
+
 from penstock.compiler.database import Database
 from penstock.compiler.indexes import ALL
+from penstock.compiler.settings import Addressing, Reach
+from penstock.core.ranges import AddressRanges
 from penstock.gatewayapi.listeners import Reason, gateway_fault
-from penstock.gatewayapi.requested_addresses import only_inside
+from penstock.gatewayapi.requested_addresses import may_be_inside, only_inside, with_reach
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
 from penstock.gatewayapi.versions import BUNDLE_VERSION, GATEWAYS_CRD, has_routability
@@ -16,12 +22,37 @@ from penstock.meta.names import NamespacedName
 
 @query
 def ours(db: Database, name: NamespacedName) -> Gateway | None:
-    """Return the Gateway, without its status, if its class is one that we serve."""
+    """Return the Gateway, without its status, if its class is one that we serve.
+
+    Addresses that it asks for in a network of Services say that they are of the cluster.
+    """
     gateway = db.gateways.get(name)
     if gateway is None:
         return None
     class_ = db.gateway_classes.get(NamespacedName("", gateway.spec.gateway_class_name))
-    return gateway if class_ is not None and is_ours(class_) else None
+    if class_ is None or not is_ours(class_):
+        return None
+    if not may_be_inside(gateway.spec):
+        return gateway
+    spec = with_reach(gateway.spec, functools.partial(_is_of_cluster, db))
+    return msgspec.structs.replace(gateway, spec=spec)
+
+
+def _is_of_cluster(db: Database, address: str) -> bool:
+    """Tell whether an address that does not say its reach is one of the cluster."""
+    settings = db.settings
+    if settings.reach is not Reach.CLUSTER:
+        return False
+    pooled = settings.addressing is Addressing.POOL and address in AddressRanges(
+        settings.gateway_pool
+    )
+    return not pooled and is_of_services(db, address)
+
+
+def is_of_services(db: Database, address: str) -> bool:
+    """Tell whether an address is in a network from which Services get theirs."""
+    found = map(db.service_cidrs.get, db.service_cidrs.bucket("all", ALL))
+    return any(one is not None and address in one for one in found)
 
 
 @query

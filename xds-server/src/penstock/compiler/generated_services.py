@@ -11,8 +11,7 @@ import ipaddress
 import msgspec
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import fault_of, is_inside, ours
-from penstock.compiler.indexes import ALL
+from penstock.compiler.gateway_classes import fault_of, is_inside, is_of_services, ours
 from penstock.compiler.merged_listeners import placed_listeners
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
@@ -186,8 +185,7 @@ def can_be_inside(db: Database, name: NamespacedName) -> bool:
 
 def _why_not(db: Database, address: str, service: NamespacedName) -> str:
     """Return why a Service cannot have an address, "" if it can."""
-    networks = map(db.service_cidrs.get, db.service_cidrs.bucket("all", ALL))
-    if not any(one is not None and address in one for one in networks):
+    if not is_of_services(db, address):
         return "is in no ServiceCIDR of the cluster"
     others = [one for one in db.services.bucket("address", address) if one != service]
     return f"is that of Service {others[0]}" if others else ""

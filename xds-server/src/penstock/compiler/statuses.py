@@ -296,8 +296,10 @@ def _of_listeners(
 
 
 def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
-    if ours.once(db, thing.key) is None:
+    known = ours.once(db, thing.key)
+    if known is None:
         return None
+    thing = msgspec.structs.replace(thing, spec=known.spec)
     at, said = reached_at.once(db, thing.key), acknowledged(thing.ref)
     told = knows_routability.once(db, None)
     status = gateway_status(

@@ -27,6 +27,8 @@ _SERVERS_OWN = frozenset(
     {"", "apiextensions.k8s.io", "apps", "certificates.k8s.io", "discovery.k8s.io"}
 )
 """Groups that no CustomResourceDefinition defines, as far as we read them."""
+_SERVERS_OWN_KINDS = frozenset({"ServiceCIDR"})
+"""Kinds of other groups that are so, and that no user writes."""
 
 
 def without_newer_fields(kind: type[Object], value: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def without_newer_fields(kind: type[Object], value: dict[str, Any]) -> dict[str,
 
 def is_servers_own(kind: type[Object]) -> bool:
     """Return whether Kubernetes itself defines *kind*."""
-    return group_of(kind.api_versions[0]) in _SERVERS_OWN
+    return kind.kind in _SERVERS_OWN_KINDS or group_of(kind.api_versions[0]) in _SERVERS_OWN
 
 
 def _prune(shape: Shape, value: Any) -> Any:

@@ -26,6 +26,7 @@ from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
 from penstock.sources.kubernetes.followed import Followed, Referenced
 from penstock.sources.kubernetes.observed import Observed
+from penstock.sources.kubernetes.pruning import is_servers_own
 from penstock.sources.kubernetes.reflector import Phase, Reflector
 from penstock.sources.kubernetes.requests import DEFAULT_PACE, EVERYTHING, Pace, Scope
 from penstock.sources.kubernetes.table import Seen
@@ -190,7 +191,7 @@ class KubernetesSource:
 
     def _kind_problems(self) -> Iterator[SourceProblem]:
         for one in self._reflectors:
-            if one.phase is Phase.ABSENT:
+            if one.phase is Phase.ABSENT and not is_servers_own(one.kind):
                 message = f"the API server does not know {one.name}"
                 hint = "install its CustomResourceDefinition; until then there are none"
                 yield _problem(message, hint, Severity.WARNING)
