@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock.compiler.certificates import gateway_certificates
+from penstock.compiler.certificates import listener_certificates
 from penstock.compiler.database import Database
 from penstock.compiler.generated_services import current
+from penstock.compiler.merged_listeners import ListenerOf, placed_at
 from penstock.compiler.routing import ParentOf, RouteFor, translated
 from penstock.compiler.settings import Addressing
 from penstock.compiler.shadows import shadows
@@ -69,7 +70,10 @@ def _of_ours(db: Database, found: Derived) -> Iterator[Problem]:
 
 @query
 def _of_entry(db: Database, name: NamespacedName) -> tuple[Problem, ...]:
-    """Return what is wrong with the TLS of an Ingress, which it shares with many others."""
+    """Return what is wrong with the TLS of an Ingress, at an entry that it shares with many others.
+
+    Of these nothing is looked at but the listeners of its own hosts.
+    """
     found = db.ingresses.get(name)
     if found is None:
         return ()
@@ -97,16 +101,18 @@ def _of_service(db: Database, found: Derived) -> Iterator[Problem]:
 
 def _contested(db: Database, found: Derived) -> Iterator[Problem]:
     """Yield the hosts of which an older Ingress ends TLS where this passes it on, or otherwise."""
-    entry = db.gateways.get(found.entry)
-    names = {one.name for one in entry.spec.listeners} if entry is not None else set[str]()
+
+    def listens(name: str) -> bool:
+        return placed_at(db, ListenerOf(found.entry, name)) is not None
+
     hint = "it has the host; one of them must let go of it"
     for index, rule in enumerate(found.ingress.spec.rules):
-        if rule.host in found.passed and listener_name(rule.host) in names:
+        if rule.host in found.passed and listens(listener_name(rule.host)):
             text = f"an older Ingress ends TLS for {rule.host}"
             yield Problem(f"spec.rules[{index}].host", text, hint, Severity.WARNING)
     for index, tls in enumerate(found.ingress.spec.tls if not found.passed else ()):
         for host in tls.hosts:
-            if tls.secret_name and passing_name(host) in names:
+            if tls.secret_name and listens(passing_name(host)):
                 text = f"an older Ingress passes on TLS for {host}"
                 yield Problem(f"spec.tls[{index}]", text, hint, Severity.WARNING)
 
@@ -138,11 +144,10 @@ def _lost_ports(db: Database, ingress: Ingress) -> Iterator[Problem]:
 
 def _certificate_problems(db: Database, found: Derived) -> Iterator[Problem]:
     """Yield what is wrong with the Secrets of an Ingress."""
-    states = gateway_certificates(db, found.entry)
     hint = "handshakes of its hosts are refused unless another Ingress has a certificate for them"
     for index, tls in enumerate(found.ingress.spec.tls):
         for host in tls.hosts or ("",):
-            state = states.get(listener_name(host))
+            state = listener_certificates(db, ListenerOf(found.entry, listener_name(host)))
             key = NamespacedName(found.ingress.metadata.namespace, tls.secret_name)
             if state is None or not tls.secret_name or key in state.usable:
                 continue
