@@ -202,6 +202,15 @@ def test_tls_to_a_collector_is_what_a_policy_says() -> None:
     assert [one["ancestorRef"]["name"] for one in status["ancestors"]] == ["front"]
 
 
+def test_what_a_policy_says_that_does_not_hold_is_no_business_of_its_gateway() -> None:
+    authorities, of_otel = tls()
+    compiler = compiled(authorities, of_otel, policy("a", name="web", port=80), policy("b"))
+    assert status_of(compiler.db, of_otel, lambda _: None) is None
+    compiler.apply([Event(EventType.DELETED, policy("a", name="web", port=80))])
+    told = status_of(compiler.db, of_otel, lambda _: None) or {}
+    assert [one["ancestorRef"]["name"] for one in told["ancestors"]] == ["front"]
+
+
 def test_a_port_that_needs_tls_is_told_nothing_without() -> None:
     secure = objects.service("otel", "10.96.0.9", app_protocol="https")
     assert ("Cluster", TRACES) not in found(compiled(policy(), secure))

@@ -13,9 +13,8 @@ from penstock.gatewayapi.fields import ParentReference
 from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, ReferenceGrant
 from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
 from penstock.gatewayapi.stream_resources import TLSRoute
-from penstock.ingress import affinity
+from penstock.ingress import affinity, migrated_tls
 from penstock.ingress.derive import Derived, IngressRoute, age, gateway
-from penstock.ingress.migrated_tls import lost, policies
 from penstock.ingress.problems import problems
 from penstock.ingress.rules import AUTHORITY
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -58,7 +57,7 @@ def migrate(found: Iterable[Derived]) -> Migrated:
                 for route in _routes(each, one, made.key)
             )
             objects += _streams(one, made.key)
-            objects += policies(one)
+            objects += migrated_tls.policies(one)
     for one in ordered:
         lost += ((one.ingress.ref, problem) for problem in _lost(one))
     return Migrated(tuple(objects), tuple(lost))
@@ -161,7 +160,7 @@ def _lost(one: Derived) -> Iterator[Problem]:
     if any(route.idle_timeout_ms for route in one.routes):
         text = "proxy-read-timeout and proxy-send-timeout, limits of silence, have no equal"
         yield Problem("metadata.annotations", text, "exchanges end after 300 s of silence")
-    yield from lost(one)
+    yield from migrated_tls.lost(one)
     found = next((route.affinity for route in one.routes), None)
     cookie = None if found is None else affinity.lost(found)
     if cookie is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.routing import head
+from penstock.compiler.telemetry_targets import gateways_naming
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
 from penstock.gatewayapi import backend_tls
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
@@ -114,15 +115,8 @@ def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
         key = (ParentKind.GATEWAY, ServicePort(name, spec.port))
         for route in db.routes.bucket("backend", key):
             found.update(gateways_of(db, route))
-        found |= _gateways_told(db, db.telemetry.bucket("collector", key[1]))
+        found |= gateways_naming(db, key[1])
     return found
-
-
-def _gateways_told(db: Database, policies: Iterable[NamespacedName]) -> set[NamespacedName]:
-    """Return the Gateways of ours whose traces are the business of one of *policies*."""
-    known = (db.telemetry.get(name) for name in policies)
-    named = {gateway for one in known if one is not None for gateway in one.gateways}
-    return {gateway for gateway in named if is_our_gateway(db, gateway)}
 
 
 def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from penstock.core.kinds import (
-    EndpointSlice,
-)
+from penstock.core.kinds import EndpointSlice
 from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
 from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of

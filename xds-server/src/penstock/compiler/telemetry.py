@@ -12,6 +12,7 @@ from penstock.compiler.indexes import ALL
 from penstock.compiler.routing import references
 from penstock.compiler.selected import external_place
 from penstock.compiler.services import OTLP_HTTP_PORT, otlp_by_grpc, port_of
+from penstock.compiler.telemetry_targets import any_policies, gateways_naming, holding
 from penstock.core import jsonpath
 from penstock.envoy import cluster as clusters
 from penstock.envoy.cluster import Protocol, Role, cluster_name
@@ -34,20 +35,6 @@ from penstock.xds.resource import Resource, encode_resource
 
 States = tuple[tuple[dict[str, Any], tuple[Condition, ...]], ...]
 """Targets of a policy, as references, and what it comes to at each."""
-
-
-@query
-def any_policies(db: Database, _: None) -> bool:
-    """Tell whether there is any policy: without one nothing depends on those of a Gateway."""
-    return bool(db.telemetry.bucket("all", ALL))
-
-
-@query
-def holding(db: Database, gateway: NamespacedName) -> NamespacedName | None:
-    """Return the policy that holds for a Gateway, if there is any."""
-    named = (db.telemetry.get(name) for name in db.telemetry.bucket("gateway", gateway))
-    found = telemetry.winner(one for one in named if one is not None)
-    return None if found is None else found.key
 
 
 @query
@@ -89,7 +76,7 @@ def _at_service(db: Database, target: ServicePort) -> Collector | Unresolved:
 @query
 def traces(db: Database, gateway: NamespacedName) -> Tracing | None:
     """Return the traces of a Gateway; None if it is not traced."""
-    name = holding(db, gateway) if any_policies(db, None) else None
+    name = holding(db, gateway) if any_policies(db) else None
     policy = db.telemetry.get(name) if name is not None else None
     found = collector(db, policy.key) if policy is not None else None
     if policy is None or not isinstance(found, Collector):
@@ -113,9 +100,7 @@ def collects(db: Database, target: ServicePort) -> bool:
 @query
 def gateways_telling(db: Database, target: ServicePort) -> frozenset[NamespacedName]:
     """Return the Gateways of ours whose traces go to a Service port, or an XBackend's stand-in."""
-    known = (db.telemetry.get(name) for name in db.telemetry.bucket("collector", target))
-    named = {gateway for one in known if one is not None for gateway in one.gateways}
-    return frozenset(one for one in named if is_our_gateway(db, one) and _tells(db, one, target))
+    return frozenset(one for one in gateways_naming(db, target) if _tells(db, one, target))
 
 
 def _tells(db: Database, gateway: NamespacedName, target: ServicePort) -> bool:
@@ -145,7 +130,7 @@ def cluster_of_xbackend(db: Database, name: NamespacedName) -> Resource | None:
 @query
 def runtime_keys(db: Database, _: None) -> dict[str, int]:
     """Return the runtime keys of all tracers; none if nothing is to be traced."""
-    return RUNTIME if db.telemetry.bucket("enabled", ALL) else {}
+    return RUNTIME if db.telemetry.holds("enabled", ALL) else {}
 
 
 @query
