@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.statuses import status_of
 from penstock.core.decode import examine
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import Object
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import ObjectRef
@@ -87,3 +89,20 @@ def test_object_that_is_dropped_is_not_told(compiler: Compiler) -> None:
 def test_nothing_is_told_after_clear(compiler: Compiler) -> None:
     compiler.statuses.clear()
     assert changed(compiler, service("one"), route("c", "two")) == set()
+
+
+def test_a_class_concerns_gateways_that_cannot_be_read_and_these_their_listener_sets() -> None:
+    compiler = Compiler()
+    unread = added(Gateway, "g", {"gatewayClassName": "ours", "listeners": "none"})
+    parent = {"parentRef": {"name": "other"}, "listeners": "none"}
+    compiler.apply([unread, added(ListenerSet, "set", parent)])
+    of_set = ObjectRef("ListenerSet", "shop", "set")
+    for ref in (GATEWAY, of_set):
+        compiler.statuses.follow(ref)
+    class_ = added(GatewayClass, "ours", {"controllerName": CONTROLLER_NAME})
+    assert changed(compiler, class_) == {GATEWAY}
+    assert status_of(compiler.db, unread.object, lambda _: None) is not None
+    listeners = [{"name": "web", "port": 80, "protocol": "HTTP"}]
+    other = added(Gateway, "other", {"gatewayClassName": "ours", "listeners": listeners})
+    assert changed(compiler, other) == {of_set}
+    assert changed(compiler, Event(EventType.DELETED, class_.object)) == {GATEWAY, of_set}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_classes import ours
+from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.core.objects import Broken
 from penstock.gatewayapi.conditions import fails
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import is_ours
+from penstock.incremental.query import query
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 
 SHOWN = 5
 """So many problems are named in one message."""
@@ -22,7 +23,7 @@ def broken_conditions(db: Database, thing: Broken) -> tuple[Condition, ...] | No
 
     It is served nowhere: nothing is known of its listeners for certain. None if it is not ours.
     """
-    if not _is_ours(db, thing):
+    if not is_broken_of_ours.once(db, thing.ref):
         return None
     more = len(thing.problems) - SHOWN
     texts = [*map(str, thing.problems[:SHOWN]), *([f"and {more} more"] if more > 0 else [])]
@@ -31,15 +32,26 @@ def broken_conditions(db: Database, thing: Broken) -> tuple[Condition, ...] | No
     return tuple(fails(name, "Invalid", generation, text) for name in ("Accepted", "Programmed"))
 
 
-def _is_ours(db: Database, thing: Broken) -> bool:
-    """Tell whether what can be read of *thing* leads to a class that we serve."""
+def leads_to(thing: Broken) -> NamespacedName:
+    """Return what can be read of *thing*: the class of a Gateway, the Gateway of a ListenerSet."""
     spec = _of(thing.raw, "spec")
     if thing.ref.kind == Gateway.kind:
-        class_ = db.gateway_classes.get(NamespacedName("", str(spec.get("gatewayClassName", ""))))
-        return class_ is not None and is_ours(class_)
+        return NamespacedName("", str(spec.get("gatewayClassName", "")))
     parent = _of(spec, "parentRef")
     namespace = parent.get("namespace") or thing.metadata.namespace
-    return ours.once(db, NamespacedName(str(namespace), str(parent.get("name", "")))) is not None
+    return NamespacedName(str(namespace), str(parent.get("name", "")))
+
+
+@query
+def is_broken_of_ours(db: Database, ref: ObjectRef) -> bool:
+    """Tell whether a Gateway or ListenerSet cannot be read, and leads to what we serve."""
+    name = db.broken_holders.get(ref)
+    if name is None:
+        return False
+    if ref.kind != Gateway.kind:
+        return is_our_gateway(db, name)
+    class_ = db.gateway_classes.get(name)
+    return class_ is not None and is_ours(class_)
 
 
 def _of(value: dict[str, Any], name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock.compiler import roots
+from penstock.compiler.broken import leads_to
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
@@ -159,13 +160,8 @@ class Compiler:
             if kind == "BackendTLSPolicy":
                 closing = not gone and isinstance(thing, Broken)
                 self._put(self.db.broken_backend_tls, thing.key, thing, gone=not closing)
-        elif kind == Gateway.kind:
-            self.db.put_gateway(
-                thing.key, thing if isinstance(thing, Gateway) and not gone else None
-            )
-        elif kind == ListenerSet.kind:
-            added = thing if isinstance(thing, ListenerSet) and not gone else None
-            self.db.put_listener_set(thing.key, added)
+        elif kind in (Gateway.kind, ListenerSet.kind):
+            self._take_holder(thing, gone=gone)
         elif kind in self._tolerant:
             self._put(self._tolerant[kind], thing.key, thing, gone=gone)
 
@@ -183,6 +179,19 @@ class Compiler:
             collection.remove(thing.key)
         else:
             collection.set(thing.key, thing)
+
+    def _take_holder(self, thing: Object | Broken, *, gone: bool) -> None:
+        """Take a Gateway or a ListenerSet; of a broken one it is known whose it is."""
+        present = None if gone else thing
+        if thing.ref.kind == Gateway.kind:
+            self.db.put_gateway(thing.key, present if isinstance(present, Gateway) else None)
+        else:
+            added = present if isinstance(present, ListenerSet) else None
+            self.db.put_listener_set(thing.key, added)
+        if isinstance(present, Broken):
+            self.db.broken_holders.set(thing.ref, leads_to(present))
+        else:
+            self.db.broken_holders.remove(thing.ref)
 
     def _take_pod(self, thing: Object | Broken, *, gone: bool) -> None:
         pod = thing if isinstance(thing, Pod) and not gone else None

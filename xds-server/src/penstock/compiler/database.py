@@ -205,6 +205,8 @@ class GatewayCollections:
                 "authority": indexes.asked_by_listeners,
             },
         )
+        self.broken_holders: Collection[ObjectRef, NamespacedName] = Collection(engine)
+        """The class of Gateways, and the Gateway of ListenerSets, of which no more can be read."""
         self.ingress_classes: Collection[NamespacedName, IngressClass] = Collection(engine)
         self.ingresses: Collection[NamespacedName, Derived] = Collection(
             engine, {"secret": lambda _, one: () if one.shown is None else (one.shown,)}

@@ -13,6 +13,7 @@ import msgspec
 from penstock.compiler.attached import attached_routes
 from penstock.compiler.backend_tls import policy_state
 from penstock.compiler.backend_traffic import traffic_state
+from penstock.compiler.broken import is_broken_of_ours
 from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
@@ -24,12 +25,19 @@ from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
 from penstock.compiler.merged_listeners import checks_of_clients
-from penstock.compiler.statuses import accepted_sets, listener_set_basis, parent_statuses
+from penstock.compiler.statuses import (
+    ListenerSetBasis,
+    accepted_sets,
+    listener_set_basis,
+    parent_statuses,
+)
 from penstock.compiler.telemetry import telemetry_state
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_filters import Asked
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import ClientCertificate
 from penstock.gatewayapi.listeners import Reason, Tls
+from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental.engine import Node
 from penstock.incremental.query import Query, query
@@ -63,10 +71,10 @@ class GatewayBasis(msgspec.Struct, frozen=True):
 
 
 @query
-def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
-    """Return what the status of a Gateway is made of; None if it is none of ours."""
+def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | bool:
+    """Return what the status of a Gateway is made of; of one that is not read, if it is ours."""
     if ours(db, name) is None:
-        return None
+        return is_broken_of_ours(db, ObjectRef(Gateway.kind, name.namespace, name.name))
     return GatewayBasis(
         attached_routes(db, name),
         reached_at(db, name),
@@ -79,6 +87,13 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | None:
         asked_of_gateway(db, name),
         knows_routability(db, None),
     )
+
+
+@query
+def set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | bool:
+    """Return the same for a ListenerSet."""
+    ref = ObjectRef(ListenerSet.kind, name.namespace, name.name)
+    return listener_set_basis(db, name) or is_broken_of_ours(db, ref)
 
 
 @query
@@ -98,7 +113,7 @@ def ingress_basis(
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "GatewayClass": class_basis,
-    "ListenerSet": listener_set_basis,
+    "ListenerSet": set_basis,
     "BackendTLSPolicy": policy_state,
     "XBackendTrafficPolicy": traffic_state,
     "XBackend": external_state,
