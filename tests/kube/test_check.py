@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Generator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from penstock.cli.check import Where, check
+from penstock.cli.check import seen as looked_at
 from penstock.cli.formats import Format
 from penstock.cli.sysdump.command import sysdump
 from penstock.cli.sysdump.parts import read_archive
@@ -75,7 +77,14 @@ def test_without_gateway_api_the_next_step_is_told(
     assert status == 1
     assert by_id["PC-CRD-001"]["verdict"] == "fail"
     assert "kubectl apply --server-side" in by_id["PC-CRD-001"]["hint"]
-    assert by_id["PC-GWC-001"]["verdict"] == "skip"
+    assert by_id["PC-CTL-001"]["verdict"] == "fail"
+    assert "PC-RBA-001" not in by_id
+
+
+def test_a_kind_that_is_not_served_is_absent(bare_api: KubeApi) -> None:
+    seen = asyncio.run(looked_at(Where(kubeconfig=bare_api.kubeconfig)))
+    assert seen["gatewayclasses"].absent
+    assert not seen["pods"].absent
 
 
 def test_a_server_that_is_away_is_one_line(

@@ -17,12 +17,14 @@ from cryptography.x509.oid import NameOID
 from penstock.cli.check import Where, check
 from penstock.cli.checks import addresses, machine
 from penstock.cli.checks import platform as platform_checks
+from penstock.cli.checks import served as served_checks
 from penstock.cli.checks import workloads as workload_checks
 from penstock.cli.checks.addresses import gateway_addresses
 from penstock.cli.checks.finding import Check, Finding, Verdict
 from penstock.cli.checks.machine import chain, of_status
 from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
+from penstock.cli.checks.served import served
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
 from penstock.compiler.kinds import KINDS
@@ -39,6 +41,7 @@ ALL_GATEWAY_KINDS = tuple(
     for kind in KINDS
     if kind.api_versions[0].startswith("gateway.networking.k8s.io/")
 )
+ROUTE_LISTS = ("httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes")
 CLASS = {
     "metadata": {"name": "penstock"},
     "spec": {"controllerName": "penstock.dev/gateway-controller"},
@@ -124,6 +127,23 @@ def lease(holder: str = "one", age: float = 2.0) -> Json:
     }
 
 
+def condition(type_: str, status: str, message: str = "", reason: str = "") -> Json:
+    return {"type": type_, "status": status, "message": message, "reason": reason}
+
+
+def route(*conditions: Json, controller: str = "penstock.dev/gateway-controller") -> Json:
+    parents = [{"controllerName": controller, "conditions": list(conditions)}]
+    status = {"parents": parents if conditions else []}
+    return {"metadata": {"name": "r", "namespace": "s"}, "status": status}
+
+
+def policy(*conditions: Json) -> Json:
+    return {
+        "metadata": {"name": "p", "namespace": "s"},
+        "status": {"conditions": list(conditions)},
+    }
+
+
 def cluster(**changed: Any) -> Cluster:
     """A cluster in which all is well; lists by name replace its own, "_" stands for "-"."""
     crds = [*map(crd, ALL_GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
@@ -141,6 +161,8 @@ def cluster(**changed: Any) -> Cluster:
         "servicecidrs": [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}}],
         "gatewayclasses": [CLASS],
         "gateways": [],
+        **{name: [] for name in ROUTE_LISTS},
+        "policies": [],
     }
     lists |= {name.replace("_", "-"): value for name, value in changed.items() if name != "rights"}
     return Cluster(
@@ -156,7 +178,9 @@ def cluster(**changed: Any) -> Cluster:
 
 
 def judged(seen: Cluster) -> dict[str, Finding]:
-    found = [*platform(seen), *workloads(seen, VERSION, NOW), *gateway_addresses(seen)]
+    found = [
+        *platform(seen), *workloads(seen, VERSION, NOW), *gateway_addresses(seen), *served(seen),
+    ]  # fmt: skip
     assert len({one.id for one in found}) == len(found)
     return {one.id: one for one in found}
 
@@ -164,7 +188,7 @@ def judged(seen: Cluster) -> dict[str, Finding]:
 def test_a_cluster_in_which_all_is_well_is_ok() -> None:
     found = judged(cluster())
     assert {id_: one.found for id_, one in found.items() if one.verdict is not Verdict.OK} == {}
-    assert len(found) == 16
+    assert len(found) == 18
 
 
 FORBIDDEN = Listed(refused="pods is forbidden")
@@ -223,12 +247,54 @@ FORBIDDEN = Listed(refused="pods is forbidden")
         ({"gateways": [{"metadata": {"name": "a", "namespace": "b"},
                         "spec": {"gatewayClassName": "others"}}]},
          "PC-GWA-002", "ok", "0 programmed"),
+        ({"httproutes": [route(condition("Accepted", "True"))]},
+         "PC-RTE-001", "ok", "1 in force"),
+        ({"httproutes": [route(condition("Accepted", "False", "no listener x"))]},
+         "PC-RTE-001", "warn", "HTTPRoute s/r: Accepted False: no listener x"),
+        ({"grpcroutes": [route(condition("PartiallyInvalid", "True", "Dropped Rule 0"))]},
+         "PC-RTE-001", "warn", "GRPCRoute s/r: PartiallyInvalid True: Dropped Rule 0"),
+        ({"httproutes": [route(condition("DataPlaneAcked", "False", "", "Pending"))]},
+         "PC-RTE-001", "ok", "1 in force"),
+        ({"httproutes": [route(condition("Accepted", "False"), controller="other.test/c")]},
+         "PC-RTE-001", "ok", "0 in force"),
+        ({"httproutes": [route()]}, "PC-RTE-001", "warn", "no parent is"),
+        ({"tcproutes": Listed(refused="not served", absent=True)}, "PC-RTE-001", "ok", "0 in"),
+        ({"httproutes": FORBIDDEN}, "PC-RTE-001", "skip", "forbidden"),
+        ({"policies": [policy(condition("Valid", "True"))]}, "PC-POL-001", "ok", "1 in force"),
+        ({"policies": [policy(condition("Valid", "False", "toFQDNs: is not supported"))]},
+         "PC-POL-001", "warn", "s/p: Valid False: toFQDNs"),
+        ({"policies": Listed(refused="x", absent=True)}, "PC-POL-001", "ok", "none"),
+        ({"policies": FORBIDDEN}, "PC-POL-001", "skip", "forbidden"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(changed: Json, id_: str, verdict: str, said: str) -> None:
     one = judged(cluster(**changed))[id_]
     assert (one.verdict, said in one.found) == (Verdict(verdict), True), one
     assert one.hint or one.verdict in (Verdict.OK, Verdict.SKIP)
+
+
+def nothing_of_ours(**changed: Any) -> Cluster:
+    """A cluster in which nobody has installed the chart."""
+    gone: dict[str, Any] = {"deployments": [], "daemonsets": [], "pods": [], "services": []}
+    return cluster(**gone | {"rights": {"penstock-agent list pods": False}} | changed)
+
+
+def test_where_nothing_is_installed_that_is_told_and_nothing_that_follows_from_it() -> None:
+    found = judged(nothing_of_ours())
+    assert [*found] == ["PC-API-001", "PC-CRD-001", "PC-KPX-001", "PC-CTL-001"]
+    assert "not installed in penstock-system" in found["PC-CTL-001"].found
+    assert "helm install" in found["PC-CTL-001"].hint
+
+
+def test_an_installation_in_another_namespace_is_found() -> None:
+    service = {"metadata": {"name": "penstock-controller", "namespace": "mesh"}, "spec": {}}
+    assert "-n mesh" in judged(nothing_of_ours(services=[service]))["PC-CTL-001"].hint
+
+
+def test_of_many_missing_rights_a_few_are_named() -> None:
+    rights = {f"penstock-controller list kind{index}": False for index in range(9)}
+    text = judged(cluster(rights=rights))["PC-RBA-001"].found
+    assert text.endswith("list kind2 and 6 more")
 
 
 def test_an_old_kubernetes_is_told() -> None:
@@ -307,7 +373,7 @@ def test_without_a_cluster_the_machine_is_checked(
 
 
 def test_every_id_is_documented_and_unique() -> None:
-    modules = (addresses, machine, platform_checks, workload_checks)
+    modules = (addresses, machine, platform_checks, served_checks, workload_checks)
     checks = [value for one in modules for value in vars(one).values() if isinstance(value, Check)]
     ids = [one.id for one in checks]
     assert len(set(ids)) == len(ids)

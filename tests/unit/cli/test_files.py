@@ -112,6 +112,58 @@ def test_a_gateway_without_its_class_is_a_warning(tmp_path: Path) -> None:
     assert found.path == "spec.gatewayClassName"
 
 
+INGRESS = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: a
+  namespace: shop
+  annotations:
+    nginx.ingress.kubernetes.io/configuration-snippet: x
+spec:
+  ingressClassName: nginx
+  defaultBackend: {service: {name: b, port: {number: 80}}}
+"""
+SNIPPET = "configuration-snippet"
+
+
+def test_objects_of_a_class_that_is_not_in_the_files_are_judged_as_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lint([written(tmp_path, INGRESS)], LintFormat.TEXT) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(SNIPPET in line and ": error: " in line for line in lines)
+    assert any("IngressClass nginx is not in these files: taken for ours" in line for line in lines)
+
+
+def test_of_the_classes_of_the_chart_nothing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingress = INGRESS.replace("ingressClassName: nginx", "ingressClassName: penstock")
+    assert lint([written(tmp_path, f"{GATEWAY}---{ingress}")], LintFormat.TEXT) == 1
+    out = capsys.readouterr().out
+    assert SNIPPET in out
+    assert "Class penstock" not in out
+
+
+def test_an_ingress_without_a_class_is_judged_by_the_default_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = INGRESS.replace("  ingressClassName: nginx\n", "")
+    assert lint([written(tmp_path, text)], LintFormat.TEXT) == 1
+    assert SNIPPET in capsys.readouterr().out
+    other = """---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata:
+  name: others
+  annotations: {ingressclass.kubernetes.io/is-default-class: "true"}
+spec: {controller: others.test/ingress}
+"""
+    assert lint([written(tmp_path, text + other)], LintFormat.TEXT) == 0
+    assert SNIPPET not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("example", ["shop", "gateway", "https"])
 def test_examples_are_clean(example: str) -> None:
     assert findings_of(compile_files([ROOT / "examples" / example])) == []

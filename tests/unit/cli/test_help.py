@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from penstock.cli.commands import app
+from penstock.meta.version import VERSION
+
 HEAVY = {
     *("aiohttp", "asyncio", "google", "grpc", "pyroute2", "re2", "rich.console", "structlog"),
     *("watchfiles", "yaml", "penstock.agent", "penstock.compiler", "penstock.controlplane"),
@@ -34,8 +37,23 @@ with contextlib.redirect_stdout(io.StringIO()):
 """
 
 
+GET = "import penstock.cli.get\n"
+
+
 def test_help_imports_nothing_heavy() -> None:
     assert not imported_by(HELP) & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--version"]])
+def test_the_version_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(arguments)
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"{VERSION}\n"
+
+
+def test_get_needs_no_compiler_unless_it_reads_files() -> None:
+    assert not any(one.startswith("penstock.compiler") for one in imported_by(GET))
 
 
 @pytest.mark.parametrize(

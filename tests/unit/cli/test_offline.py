@@ -47,6 +47,22 @@ def test_objects_of_files_are_shown_with_their_conditions(
     assert get(NOWHERE, "gw", "none", namespace="shop", form=Format.TABLE, files=SHOP) == 1
 
 
+def test_gateways_of_a_class_that_is_not_in_the_files_have_statuses_too(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (SHOP / "gateway.yaml").read_text().replace("ClassName: penstock", "ClassName: mesh")
+    gateway = "---".join(text.split("---")[1:])
+    file = tmp_path / "gateway.yaml"
+    file.write_text(gateway)
+    assert get(NOWHERE, "gw", "", namespace=None, form=Format.TABLE, files=file) == 0
+    told = capsys.readouterr()
+    assert "True" in told.out
+    assert "GatewayClass mesh is not in these files" in told.err
+    assert statuses(file, Format.TABLE) == 0
+    assert "GatewayClass mesh is not in these files" in capsys.readouterr().err
+
+
 def test_what_is_wrong_with_the_files_is_told_beside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,11 +54,21 @@ def test_diff_lists_what_envoy_refused_with_its_reason(
 
 
 def test_diff_without_controller_compares_with_what_the_agent_was_told(
-    paths: RunPaths, capsys: pytest.CaptureFixture[str]
+    paths: RunPaths, agent: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths.controller_api.unlink()
+    agent["/v1/status"]["controller_connected"] = False
     assert diff(paths, Format.TABLE) == 0
-    assert "the controller does not answer" in capsys.readouterr().err
+    assert "no controller answers" in capsys.readouterr().err
+
+
+def test_in_a_pod_an_agent_with_a_controller_knows_what_is_meant(
+    paths: RunPaths, agent: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.controller_api.unlink()
+    agent["/v1/status"]["controller_connected"] = True
+    assert diff(paths, Format.TABLE) == 0
+    assert capsys.readouterr().err == ""
 
 
 def resource(type_url: str, name: str, version: str = "1", **more: Any) -> IntendedResource:

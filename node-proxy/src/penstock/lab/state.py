@@ -84,7 +84,8 @@ def read_state(paths: RunPaths) -> LabRecord:
         return msgspec.json.decode(state_file(paths).read_bytes(), type=LabRecord)
     except (OSError, msgspec.DecodeError) as error:
         raise NoLabError(
-            f"no lab in {paths.root}; start one: penstock up DIR --run-dir {paths.root}"
+            f"no lab in {paths.root}; start one: penstock up DIR --run-dir {paths.root};"
+            " in a cluster: kubectl exec, kubectl logs"
         ) from error
 
 

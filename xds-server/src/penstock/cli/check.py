@@ -15,6 +15,7 @@ from penstock.cli.checks.finding import Finding, Verdict
 from penstock.cli.checks.machine import chain, machine, node
 from penstock.cli.checks.observed import Cluster, access_of, has_access, observe
 from penstock.cli.checks.platform import REVIEWS, platform
+from penstock.cli.checks.served import served
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
 from penstock.cli.output import say, show_value
@@ -86,6 +87,7 @@ def judged(cluster: Cluster) -> list[Finding]:
     if not cluster.unreachable:
         found += workloads(cluster, VERSION, datetime.now(UTC))
         found += gateway_addresses(cluster)
+        found += served(cluster)
     return found
 
 

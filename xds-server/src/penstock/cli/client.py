@@ -16,13 +16,23 @@ import msgspec
 from typing_extensions import override
 
 from penstock.meta.errors import PenstockError
-from penstock.meta.paths import RunPaths
+from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
 
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
 _NOT_FOUND = 404
 _SHOWN = 300
+
+
+_IN_A_CLUSTER = {
+    "agent": "kubectl -n penstock-system exec PENSTOCK-AGENT-POD -- penstock …, on each node",
+}
+"""Who is missing → what to do where no part of it runs on this machine."""
+
+
+def _option(run_dir: Path) -> str:
+    return "" if run_dir == DEFAULT_RUN_DIR else f" --run-dir {run_dir}"
 
 
 class NotRunningError(PenstockError):
@@ -32,7 +42,8 @@ class NotRunningError(PenstockError):
         """Name who is missing and how to start it."""
         run_dir = socket_path.parent
         super().__init__(
-            f"no {what} runs in {run_dir}; start one: penstock up DIR --run-dir {run_dir}"
+            f"no {what} runs in {run_dir}; start one: penstock up DIR{_option(run_dir)};"
+            f" in a cluster: {_IN_A_CLUSTER.get(what, 'kubectl get, penstock check')}"
         )
         self.what, self.socket_path = what, socket_path
 

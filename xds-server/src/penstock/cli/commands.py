@@ -11,6 +11,7 @@ from penstock.cli.formats import Format, LintFormat, Target
 from penstock.cli.nodes import agent, cni_app, leave
 from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
 from penstock.meta.paths import RunPaths
+from penstock.meta.version import VERSION
 
 app = typer.Typer(
     name="penstock",
@@ -228,6 +229,29 @@ def check(
         namespace=namespace,
     )
     _exit(run(where, output, quiet=quiet))
+
+
+@app.command()
+def version() -> None:
+    """Print the version of this command; `penstock check` tells that of a cluster."""
+    typer.echo(VERSION)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="As `version`.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine."""
 
 
 @app.command()

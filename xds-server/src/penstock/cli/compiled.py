@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.cli.assumed import Assumed, assumed_classes
 from penstock.cli.parts import read_system_authorities
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
@@ -27,10 +28,19 @@ class Compiled(msgspec.Struct, frozen=True):
     loaded: Loaded
     compiler: Compiler
     nodes: tuple[str, ...]
+    assumed: tuple[Assumed, ...] = ()
+    """Classes that are not in the files and were taken for ours."""
 
 
-def compile_files(paths: Iterable[Path], settings: Settings | None = None) -> Compiled:
+def compile_files(
+    paths: Iterable[Path], settings: Settings | None = None, *, assume_classes: bool = False
+) -> Compiled:
     """Compile files and folders as a lab would in which every pod runs and is ready.
+
+    Args:
+        paths: files and folders.
+        settings: None is what a controller of this machine would have.
+        assume_classes: whether classes that the files name and do not have are taken for ours.
 
     Raises:
         PenstockError: one of *paths* does not exist, or a mistake of Penstock's own.
@@ -42,12 +52,14 @@ def compile_files(paths: Iterable[Path], settings: Settings | None = None) -> Co
     loaded = load(wanted, known_kinds())
     made = simulate(loaded.objects)
     compiler = Compiler(settings or _settings(loaded.objects))
-    objects = [*_without_pods(loaded.objects), *made.objects]
+    assumed = assumed_classes(loaded.objects) if assume_classes else []
+    objects = [*_without_pods(loaded.objects), *made.objects, *(one.made for one in assumed)]
     compiler.apply([Event(EventType.ADDED, one) for one in objects])
     if compiler.failures:
         first = min(compiler.failures.items(), key=lambda item: item[0])
         raise PenstockError(f"Penstock cannot compile {first[0]}: {first[1]!r}") from first[1]
-    return Compiled(loaded, compiler, tuple(node.metadata.name for node in made.nodes))
+    nodes = tuple(node.metadata.name for node in made.nodes)
+    return Compiled(loaded, compiler, nodes, tuple(assumed))
 
 
 def _settings(objects: Iterable[Decoded]) -> Settings:

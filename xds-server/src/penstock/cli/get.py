@@ -7,9 +7,7 @@ from pathlib import Path
 from penstock.cli import client
 from penstock.cli.answers import Items
 from penstock.cli.columns import ALIASES, KINDS, Item, columns_of
-from penstock.cli.compiled import compile_files
 from penstock.cli.formats import Format
-from penstock.cli.offline import items
 from penstock.cli.output import complain, show_table, show_value
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -73,9 +71,15 @@ def _asked(paths: RunPaths, kind: str, namespace: str | None) -> list[Item]:
 
 def _read(files: Path, kind: str, namespace: str | None) -> list[Item]:
     """Return the objects of a kind in files; what is wrong with the files is told."""
-    compiled = compile_files([files])
+    from penstock.cli.compiled import compile_files  # noqa: PLC0415 - a second, for files only
+    from penstock.cli.offline import items  # noqa: PLC0415 - the same
+
+    compiled = compile_files([files], assume_classes=True)
     for problem in compiled.loaded.problems:
         complain(str(problem))
+    for assumed in compiled.assumed:
+        if assumed.users:
+            complain(assumed.text)
     return [
         item
         for item in items(compiled)

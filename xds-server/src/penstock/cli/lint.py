@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -50,7 +50,7 @@ def lint(files: Iterable[Path], form: LintFormat, crds: Path | None = None) -> i
         crds: folder with CustomResourceDefinitions, by which objects are judged, too.
     """
     files = tuple(files)
-    compiled = compile_files(files)
+    compiled = compile_files(files, assume_classes=True)
     compiled.compiler.tell_time(int(SystemClock().now()))
     findings = findings_of(compiled, () if crds is None else _by_crds(files, crds))
     errors = sum(one.severity == Severity.ERROR.value for one in findings)
@@ -85,9 +85,18 @@ def findings_of(compiled: Compiled, more: Iterable[SourceProblem] = ()) -> list[
     """
     loaded = compiled.loaded
     found = mistakes(loaded.problems, loaded.objects, compiled.compiler.db, loaded.locate)
+    found += _of_assumed(compiled)
     known = {(one.ref, one.problem.path) for one in found if one.is_error}
     found += [one for one in more if (one.ref, one.problem.path) not in known]
     return sorted({_finding(one.ref, one.problem, one.location) for one in found})
+
+
+def _of_assumed(compiled: Compiled) -> Iterator[SourceProblem]:
+    """Yield what is to be said of classes that were taken for ours."""
+    for ref, problem in (told for one in compiled.assumed for told in one.told()):
+        place = compiled.loaded.locate(ref, problem.path)
+        if place is not None:
+            yield SourceProblem(file=place.file, location=place, ref=ref, problem=problem)
 
 
 def _finding(ref: ObjectRef | None, problem: Problem, place: Location) -> Finding:

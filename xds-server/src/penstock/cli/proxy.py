@@ -33,7 +33,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     pods: Mapping[str, str]
     """Registered pods: uid → "namespace/name"."""
     complete: bool
-    """Whether the controller answered; else `intended` is what the agent was last told."""
+    """Whether `intended` is what is meant now; else it is what the agent was last told."""
 
 
 class _Pod(msgspec.Struct, frozen=True):
@@ -48,6 +48,7 @@ class _NodeSnapshot(msgspec.Struct, frozen=True):
 
 class _AgentStatus(msgspec.Struct, frozen=True):
     node: str = ""
+    controller_connected: bool = False
     pods: list[_Pod] = []
 
 
@@ -67,7 +68,7 @@ def read(paths: RunPaths) -> View:
         held=held,
         running=read_running(agent),
         pods={pod.uid: f"{pod.namespace}/{pod.name}" for pod in status.pods},
-        complete=complete,
+        complete=complete or status.controller_connected,
     )
 
 
@@ -92,7 +93,7 @@ def diff(paths: RunPaths, form: Format) -> int:
     view = read(paths)
     found = compare(view.intended, view.held, view.running, view.pods)
     if not view.complete:
-        complain("the controller does not answer: compared with what the agent was last told")
+        complain("no controller answers: compared with what the agent was last told")
     if form in (Format.JSON, Format.YAML):
         show_value({"node": view.node, "differences": found}, form)
     elif found:

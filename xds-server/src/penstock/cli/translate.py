@@ -52,9 +52,12 @@ def translate(folder: Path, form: Format, node: str = "") -> int:
 
 def statuses(folder: Path, form: Format) -> int:
     """Show the statuses that the objects in *folder* would have and return the exit status."""
-    compiled = compile_files([folder])
+    compiled = compile_files([folder], assume_classes=True)
     for problem in compiled.loaded.problems:
         complain(str(problem))
+    for assumed in compiled.assumed:
+        if assumed.users:
+            complain(assumed.text)
     found = [item for item in items(compiled) if item.get("status") and _has_ours(item)]
     if form in (Format.JSON, Format.YAML):
         show_value({"items": [_status_alone(item) for item in found]}, form)

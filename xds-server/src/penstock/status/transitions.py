@@ -27,6 +27,7 @@ _GOOD_BAD = {
     "Valid": ("Valid", "Invalid"),
     "Accepted": ("Accepted", "NotAccepted"),
     "Programmed": ("Programmed", "NotProgrammed"),
+    "PartiallyInvalid": ("PartiallyInvalid", "PartiallyInvalid"),
     "ResolvedRefs": ("ResolvedRefs", "UnresolvedRefs"),
     "Overlapped": ("Overlapped", "Overlapped"),
     "penstock.dev/ServiceGenerated": ("ServiceGenerated", "ServiceNotGenerated"),
@@ -34,7 +35,7 @@ _GOOD_BAD = {
 }
 """Type of a condition → reasons of Events, the most telling first."""
 _RANK = {name: rank for rank, name in enumerate(_GOOD_BAD)}
-_BAD_IF_TRUE = frozenset({"Overlapped"})
+_BAD_IF_TRUE = frozenset({"Overlapped", "PartiallyInvalid"})
 _ADDRESS: Place = ("", "Address")
 """No condition: that the status of an Ingress has addresses."""
 _SILENT = frozenset({"Pending", "NotReconciled"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName
@@ -16,12 +16,13 @@ GATEWAYS = Check("PC-GWA-002", "Gateways")
 
 
 _OPTION = "--gateway-addresses="
-_SHOWN = 3
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def gateway_addresses(cluster: Cluster) -> Iterator[Finding]:
     """Judge the ways in."""
+    if not cluster.is_installed:
+        return
     yield _class(cluster)
     yield _pool(cluster)
     yield _gateways(cluster)
@@ -131,10 +132,8 @@ def _gateways(cluster: Cluster) -> Finding:
     ours = [one for one in gateways.items if one["spec"].get("gatewayClassName") in classes]
     bad = [f"{_name(one)}: {_complaint(one)}" for one in ours if _complaint(one)]
     if bad:
-        rest = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        return GATEWAYS.warn(
-            "; ".join(bad[:_SHOWN]) + rest, "kubectl describe gateway tells why in its conditions"
-        )
+        hint = "kubectl describe gateway tells why in its conditions"
+        return GATEWAYS.warn(shorten(bad), hint)
     return GATEWAYS.ok(f"{len(ours)} programmed, each with an address")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
+
+_SHOWN = 3
 
 
 class Verdict(enum.StrEnum):
@@ -53,3 +56,9 @@ class Check(msgspec.Struct, frozen=True):
     def skip(self, found: str, hint: str = "") -> Finding:
         """Return that nothing is known."""
         return Finding(self.id, self.subject, Verdict.SKIP, found, hint)
+
+
+def shorten(texts: Sequence[str]) -> str:
+    """Return the first few, and how many there are beside them."""
+    rest = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + rest

@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.bpf.capabilities import cgroup2_mount, missing_capabilities
 from penstock.cli import client
-from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.platform import version_of
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
@@ -34,7 +34,6 @@ PLUGIN = "penstock"
 """How the type of our plugin in a CNI configuration begins."""
 _SO_NETNS_COOKIE = 71
 _COOKIE_SIZE = 8
-_SHOWN = 3
 _USUAL = "/sys/fs/bpf"
 
 
@@ -63,7 +62,7 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     closed = [one["name"] for one in policed if one.get("identity") is None]
     text = f"node {status.get('node', '?')}, {len(policed)} pods captured"
     if closed:
-        names = _shorten(closed)
+        names = shorten(closed)
         yield AGENT.warn(
             f"{text}, of which closed: {names}", "the controller tells nothing of them"
         )
@@ -78,7 +77,7 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     yield _envoy(status)
     failures: dict[str, str] = status.get("failures") or {}
     if failures:
-        said = _shorten([f"{what}: {why}" for what, why in sorted(failures.items())])
+        said = shorten([f"{what}: {why}" for what, why in sorted(failures.items())])
         yield REFUSED.fail(said, "what is concerned is closed; the agent tries again by itself")
     else:
         yield REFUSED.ok("nothing")
@@ -162,8 +161,3 @@ def _rejected(status: dict[str, Any]) -> Finding:
             f"{count} resources", "the status of the object says why: condition DataPlaneAcked"
         )
     return REJECTED.ok("nothing")
-
-
-def _shorten(texts: Sequence[str]) -> str:
-    rest = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(texts[:_SHOWN]) + rest

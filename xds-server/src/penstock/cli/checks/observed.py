@@ -19,6 +19,7 @@ from penstock.sources.kubernetes.kubeconfig import from_kubeconfig, in_cluster
 
 ANSWER_SECONDS = 20.0
 _TOGETHER = 8
+_WORKLOADS = ("penstock-controller", "penstock-agent", "penstock-envoy")
 Json = dict[str, Any]
 
 
@@ -54,6 +55,11 @@ LISTS: Mapping[str, str] = {
     "tlsroutes": "/apis/gateway.networking.k8s.io/v1/tlsroutes",
     "tcproutes": "/apis/gateway.networking.k8s.io/v1/tcproutes",
     "udproutes": "/apis/gateway.networking.k8s.io/v1/udproutes",
+    "ingresses": "/apis/networking.k8s.io/v1/ingresses",
+    "ingressclasses": "/apis/networking.k8s.io/v1/ingressclasses",
+    "listenersets": "/apis/gateway.networking.k8s.io/v1/listenersets",
+    "referencegrants": "/apis/gateway.networking.k8s.io/v1/referencegrants",
+    "backendtlspolicies": "/apis/gateway.networking.k8s.io/v1/backendtlspolicies",
     "policies": "/apis/cilium.io/v2/ciliumnetworkpolicies",
 }
 """What is read; Secrets are not."""
@@ -76,6 +82,23 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     def __getitem__(self, name: str) -> Listed:
         """Return one of `LISTS`."""
         return self.lists.get(name, Listed(refused="it was not read"))
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether anything of ours is in `namespace`; also where that is not known."""
+        lists = [self[name] for name in ("deployments", "daemonsets", "pods")]
+        return any(one.refused or any(_is_ours(item) for item in one.items) for one in lists)
+
+    @property
+    def elsewhere(self) -> str:
+        """Return the namespace where the chart is instead, "" if that is not known."""
+        found = (one["metadata"] for one in self["services"].items if _is_ours(one))
+        return next((one["namespace"] for one in found if one["namespace"] != self.namespace), "")
+
+
+def _is_ours(item: Json) -> bool:
+    """Return whether an object is a workload of the chart, or their Service."""
+    return str(item["metadata"]["name"]).startswith(_WORKLOADS)
 
 
 def access_of(kubeconfig: Path | None, context: str, environment: Mapping[str, str]) -> Access:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, Review
 from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.core.objects import Object
@@ -65,8 +65,9 @@ def platform(cluster: Cluster) -> Iterator[Finding]:
     if cluster.unreachable:
         return
     yield _gateway_api(cluster)
-    yield _policy_crd(cluster)
-    yield _rights(cluster)
+    if cluster.is_installed:
+        yield _policy_crd(cluster)
+        yield _rights(cluster)
     yield _kube_proxy(cluster)
 
 
@@ -143,7 +144,7 @@ def _rights(cluster: Cluster) -> Finding:
     missing = sorted(right for right, allowed in cluster.rights.items() if not allowed)
     if missing:
         return RIGHTS.fail(
-            f"not allowed: {'; '.join(missing)}",
+            f"not allowed: {shorten(missing)}",
             "install the chart's RBAC: helm upgrade; nothing is served before controllers may read",
         )
     return RIGHTS.ok(f"{len(cluster.rights)} that are needed are there")

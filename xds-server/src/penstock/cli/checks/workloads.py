@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from penstock.cli.checks.finding import Check, Finding
+from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json
 
 CONTROLLERS = Check("PC-CTL-001", "controllers")
@@ -23,7 +23,6 @@ COMPONENT = "app.kubernetes.io/component"
 VERSION = "app.kubernetes.io/version"
 SOON = timedelta(days=30)
 _LEASE_SECONDS = 60
-_SHOWN = 3
 _INSTALL = "install the chart: helm install penstock deploy/helm/penstock"
 
 
@@ -35,6 +34,9 @@ def workloads(cluster: Cluster, own_version: str, now: datetime) -> Iterator[Fin
         own_version: of this command.
         now: with a time zone.
     """
+    if not cluster.is_installed:
+        yield _not_installed(cluster)
+        return
     yield from _controllers(cluster)
     yield _writer(cluster, now)
     yield _on_every_node(cluster, AGENTS, "agent")
@@ -71,6 +73,14 @@ def why_not_ready(pod: Json) -> str:
     return f"{pod['metadata']['name']}: {status.get('phase', 'Unknown')}, not ready"
 
 
+def _not_installed(cluster: Cluster) -> Finding:
+    found = f"Penstock is not installed in {cluster.namespace}"
+    if cluster.elsewhere:
+        return CONTROLLERS.fail(found, f"it is in {cluster.elsewhere}: -n {cluster.elsewhere}")
+    hint = f"{_INSTALL} -n {cluster.namespace} --create-namespace"
+    return CONTROLLERS.fail(found, hint)
+
+
 def _controllers(cluster: Cluster) -> Iterator[Finding]:
     pods = cluster["pods"]
     if pods.refused:
@@ -86,7 +96,7 @@ def _controllers(cluster: Cluster) -> Iterator[Finding]:
     if len(ready) == len(found):
         yield CONTROLLERS.ok(text)
     else:
-        waiting = _shorten([why_not_ready(one) for one in found if not is_ready(one)])
+        waiting = shorten([why_not_ready(one) for one in found if not is_ready(one)])
         judge = CONTROLLERS.warn if ready else CONTROLLERS.fail
         yield judge(f"{text}; {waiting}", _logs(cluster, "deployment/penstock-controller"))
     yield _spread(ready)
@@ -139,7 +149,7 @@ def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
     if not bad:
         return check.ok(text)
     hint = f"{_logs(cluster, f'daemonset/penstock-{component}')}; on the node: {_on_node(cluster)}"
-    return check.fail(f"{text}; {_shorten(bad)}", hint)
+    return check.fail(f"{text}; {shorten(bad)}", hint)
 
 
 def _cni(cluster: Cluster) -> Finding:
@@ -155,7 +165,7 @@ def _cni(cluster: Cluster) -> Finding:
         )
     bad = sorted(str(one["spec"].get("nodeName", "?")) for one in keeping if not is_ready(one))
     if bad:
-        return CNI.warn(f"not known of {_shorten(bad)}", f"on the node: {_on_node(cluster)}")
+        return CNI.warn(f"not known of {shorten(bad)}", f"on the node: {_on_node(cluster)}")
     return CNI.ok(f"kept installed on {len(keeping)} nodes")
 
 
@@ -228,8 +238,3 @@ def _logs(cluster: Cluster, what: str) -> str:
 
 def _on_node(cluster: Cluster) -> str:
     return f"kubectl -n {cluster.namespace} exec PENSTOCK-AGENT-POD -- penstock check --node"
-
-
-def _shorten(texts: Sequence[str]) -> str:
-    rest = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(texts[:_SHOWN]) + rest

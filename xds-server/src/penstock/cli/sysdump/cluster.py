@@ -24,7 +24,8 @@ from penstock.sources.kubernetes.connection import ApiServer, UnreachableError
 KINDS = (
     "nodes", "pods", "daemonsets", "deployments", "leases", "gatewayclasses", "gateways",
     "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "policies", "services",
-    "servicecidrs",
+    "servicecidrs", "ingresses", "ingressclasses", "listenersets", "referencegrants",
+    "backendtlspolicies",
 )  # fmt: skip
 """Lists of `observed.LISTS` that are taken; of CRDs only the names, of ConfigMaps only the CA's."""
 LOG_LINES = 5000

@@ -71,6 +71,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that it wants to be left alone."""
 
 
+def _is_no_such_path(response: aiohttp.ClientResponse, body: bytes) -> bool:
+    """Return whether this is the 404, in plain text, of a group or kind that is not served."""
+    return response.status == HTTPStatus.NOT_FOUND and not body.startswith(b"{")
+
+
 class ApiServer:
     """One API server; use as a context."""
 
@@ -119,7 +124,8 @@ class ApiServer:
                     body = await response.read()
             if response.status == HTTPStatus.UNAUTHORIZED:
                 self._credentials.refuse()
-            value = msgspec.json.decode(body) if body else {}
+            told = body if not _is_no_such_path(response, body) else b""
+            value = msgspec.json.decode(told) if told else {}
         except (aiohttp.ClientError, OSError, AccessError, msgspec.MsgspecError) as error:
             if isinstance(error, _DISTRUST):
                 self._credentials.refuse()
