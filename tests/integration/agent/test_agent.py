@@ -224,8 +224,12 @@ async def test_a_killed_agent_leaves_envoy_to_the_next(tmp_path: Path) -> None:
             if agent.returncode is None:
                 agent.kill()
         async with running_agent(config(tmp_path, drain=0.1)) as successor:
-            status = await successor.get("/v1/status")
-            assert status["envoy"]["adopted"]
+
+            async def runs() -> bool:
+                return (await successor.get("/v1/status"))["envoy"]["state"] == "running"
+
+            await until(runs)
+            assert (await successor.get("/v1/status"))["envoy"]["adopted"]
             source.send(scope("hello again"))
             await serves(port, "hello again")
 
