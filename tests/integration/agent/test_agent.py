@@ -226,7 +226,7 @@ async def test_a_killed_agent_leaves_envoy_to_the_next(tmp_path: Path) -> None:
         async with running_agent(config(tmp_path, drain=0.1)) as successor:
 
             async def runs() -> bool:
-                return (await successor.get("/v1/status"))["envoy"]["state"] == "running"
+                return bool((await successor.get("/v1/status"))["envoy"]["state"] == "running")
 
             await until(runs)
             assert (await successor.get("/v1/status"))["envoy"]["adopted"]
