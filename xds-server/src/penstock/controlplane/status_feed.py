@@ -134,6 +134,8 @@ class StatusFeed:
             ref = event.object.ref
             if event.type is EventType.DELETED:
                 goals.drop(ref)
+                if ref.kind in STATUS_KINDS:
+                    self._mark(ref)  # the writer forgets it
             elif ref.kind in STATUS_KINDS:
                 self._mark(ref, event.object.metadata.resource_version)
         for ref in goals.take():

@@ -237,6 +237,7 @@ class StatusWriter:
         told = self._observed.take(ref)  # also if it is of no use
         desired = self._statuses.desired(ref)
         if desired is None:
+            self._written.pop(ref, None)
             self._queue.done(ref)
             return
         target = object_target(desired.api_version, ref.kind, ref.key)
