@@ -255,10 +255,10 @@ class ApiServer:
             raise _StalledError(f"no word from the server for {left:.0f} s")
         finally:
             timer.cancel()
-            task.cancel()
-            came, _ = await asyncio.gather(task, timer, return_exceptions=True)
-            if not taken and isinstance(came, aiohttp.ClientResponse):  # just when we gave up
-                _abandon(came)
+            if not taken:
+                task.cancel()
+                task.add_done_callback(_drop)
+                await asyncio.wait({task})
 
 
 def _abandon(response: aiohttp.ClientResponse) -> None:
@@ -267,6 +267,15 @@ def _abandon(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
     response.close()
+
+
+def _drop(task: asyncio.Task[Any]) -> None:
+    """Let go of what came just when nobody waited for it any more."""
+    if task.cancelled() or task.exception() is not None:
+        return
+    came = task.result()
+    if isinstance(came, aiohttp.ClientResponse):
+        _abandon(came)
 
 
 def _reason(error: Exception) -> str:
