@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import random
@@ -11,36 +10,23 @@ from typing import Any
 
 import pytest
 
-from penstock.compiler.kinds import KINDS
 from penstock.compiler.settings import Addressing, Reach, Settings
-from penstock.controlplane.config import TOLD_KINDS
-from penstock.controlplane.status_feed import StatusFeed
-from penstock.controlplane.world import World
 from penstock.gatewayapi.status import CONTROLLER_NAME
-from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.connection import Answer, Call
 from penstock.sources.kubernetes.event_writer import Send
 from penstock.sources.kubernetes.object_writer import ObjectWriter
-from penstock.sources.kubernetes.observed import Observed
-from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
-from penstock.status.lease import Terms
+from support import replicas
 from support.cloud import Cloud
 from support.kube import KubeApi, path_of
 from support.source_suite import eventually
 
-QUICK = Terms(duration=2.0, deadline=1.4, renew=0.3, answer=0.5)
 POOL = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28", system_namespace="generated")
 CLOUD = Settings(
     reach=Reach.CLUSTER, addressing=Addressing.LOAD_BALANCER, system_namespace="generated"
 )
 NAMESPACE = "generated"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
-LEASE = {
-    "apiVersion": "coordination.k8s.io/v1",
-    "kind": "Lease",
-    "metadata": {"name": "penstock-status", "namespace": "kube-system"},
-}
 
 
 def _nothing(_: Call) -> None:
@@ -62,38 +48,15 @@ class InterposedWriter(ObjectWriter):
         await super().run(told, may_write)
 
 
-class Replica:
-    """What a controller has for statuses and objects, over the real server."""
+class Replica(replicas.Replica):
+    """A controller that makes objects, too."""
+
+    writer_type = StatusWriter
 
     def __init__(self, api: KubeApi, name: str, settings: Settings) -> None:
-        clock = SystemClock()
-        self.world = World(settings)
-        observed = Observed(TOLD_KINDS)
-        self._source = KubernetesSource(api.access, KINDS, clock, random.random, observed=observed)
-        self._feed = StatusFeed(self.world, clock, self._source.outdated)
-        self.objects = InterposedWriter(clock, random.random, self._feed.objects)
-        self.writer = StatusWriter(
-            api.access,
-            clock,
-            random.random,
-            self._feed.statuses,
-            identity=name,
-            namespace="kube-system",
-            terms=QUICK,
-            environment={},
-            observed=observed,
-            objects=self.objects,
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        work = (self._source.run(self.world.take), self._feed.run(self.writer))
-        self._tasks = [asyncio.create_task(one) for one in work]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        super().__init__(api, name, settings)
+        self.objects = InterposedWriter(self.clock, random.random, self.feed.objects)
+        self.writer.objects = self.objects
 
     async def idle(self) -> None:
         """Wait until it leads and nothing is left to do."""
@@ -104,12 +67,8 @@ class Replica:
 async def replica(
     api: KubeApi, settings: Settings = POOL, name: str = "one"
 ) -> AsyncGenerator[Replica]:
-    made = Replica(api, name, settings)
-    made.start()
-    try:
+    async with replicas.running(Replica(api, name, settings)) as made:
         yield made
-    finally:
-        await made.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +83,7 @@ def clean(api: KubeApi) -> Generator[None]:
         assert api.request("DELETE", path)[0] == 200
     for one in services(api):
         api.delete(one)
-    api.delete(LEASE)
+    api.delete(replicas.LEASE)
     for name in ("generated", "other"):
         api.apply(gateway_class(name))
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "generated"}}

@@ -1,0 +1,223 @@
+"""Statuses in a real API server: of Services, of experimental kinds, and of Ingresses by Events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from penstock.meta.names import NamespacedName
+from support.kube import KubeApi
+from support.replicas import LEASE, replica
+from support.source_suite import eventually
+from support.status_objects import (
+    CLUSTER,
+    conditions,
+    get,
+    made_anew,
+    route,
+    settled,
+)
+
+
+@pytest.fixture
+def objects(api: KubeApi) -> list[dict[str, Any]]:
+    """Make a Gateway of ours with a route, and a policy; return them."""
+    return made_anew(api)
+
+
+def balanced(name: str, **spec: Any) -> dict[str, Any]:
+    port = {"name": "http", "port": 80}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "status"},
+        "spec": {"type": "LoadBalancer", "ports": [port], **spec},
+    }
+
+
+@pytest.fixture
+def service(api: KubeApi) -> Iterator[dict[str, Any]]:
+    """Make a Service that is ours to balance."""
+    api.namespace("status")
+    api.delete(LEASE)
+    made = balanced("ours", loadBalancerIP="192.0.2.9")
+    api.delete(made)
+    api.apply(made)
+    yield made
+    api.delete(made)
+
+
+def ingress(api: KubeApi, raw: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(get(api, raw)["status"]["loadBalancer"].get("ingress", []))
+
+
+async def test_a_load_balancer_gets_its_address_once(api: KubeApi, service: dict[str, Any]) -> None:
+    async with replica(api, settings=CLUSTER) as one:
+        await eventually(lambda: ingress(api, service) == [{"ip": "192.0.2.9", "ipMode": "VIP"}])
+        await eventually(lambda: one.writer.waiting == 0)
+        api.apply(service | {"metadata": {**service["metadata"], "labels": {"a": "b"}}})
+        version = get(api, service)["metadata"]["resourceVersion"]
+        services, key = one.world.compiler.db.services, NamespacedName("status", "ours")
+        await eventually(lambda: services.snapshot()[key].metadata.resource_version == version)
+        await eventually(lambda: one.writer.waiting == 0)
+        assert get(api, service)["metadata"]["resourceVersion"] == version
+
+
+async def test_a_load_balancer_of_another_class_is_left_alone(
+    api: KubeApi, service: dict[str, Any]
+) -> None:
+    other = balanced("others", loadBalancerClass="x.test/other")
+    api.delete(other)
+    api.apply(other)
+    try:
+        async with replica(api, settings=CLUSTER):
+            await eventually(lambda: bool(ingress(api, service)))
+            assert ingress(api, other) == []
+    finally:
+        api.delete(other)
+
+
+async def test_what_is_no_load_balancer_any_more_has_no_address(
+    api: KubeApi, service: dict[str, Any]
+) -> None:
+    async with replica(api, settings=CLUSTER):
+        await eventually(lambda: bool(ingress(api, service)))
+        assert set(conditions(get(api, service)["status"])) == {"penstock.dev/AddressAssigned"}
+        api.apply(balanced("ours", type="ClusterIP"))
+        await eventually(lambda: ingress(api, service) == [])
+        await eventually(lambda: conditions(get(api, service)["status"]) == {})
+
+
+def of_x(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gateway.networking.x-k8s.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "x", "namespace": "status"},
+        "spec": spec,
+    }
+
+
+async def test_experimental_kinds_say_whether_they_hold(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    named = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x"}
+    out: dict[str, Any] = route() | {"metadata": {"name": "out", "namespace": "status"}}
+    out["spec"]["rules"] = [{"backendRefs": [named]}]
+    place = {"hostname": "a.test"}
+    backend = {"type": "ExternalHostname", "externalHostname": place, "port": {"number": 80}}
+    target = {"group": "", "kind": "Service", "name": "missing"}
+    nowhere = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "missing"}
+    tracing = {"mode": "Enabled", "provider": {"backendRef": {"name": "missing", "port": 4317}}}
+    made = [
+        out,
+        of_x("XBackend", backend),
+        of_x("XBackendTrafficPolicy", {"targetRefs": [target], "retryConstraint": {}}),
+        of_x("XTelemetryPolicy", {"targetRefs": [nowhere], "tracing": tracing}),
+    ]
+    for raw in made:
+        api.delete(raw)
+        api.apply(raw)
+    try:
+        async with replica(api):
+            await settled(api, *objects, out)
+            await eventually(lambda: all(get(api, one).get("status") for one in made))
+            _, external, traffic, traced = (get(api, one)["status"] for one in made)
+            (at_gateway,) = external["ancestors"]
+            assert conditions(at_gateway) == {"Accepted": "True", "ResolvedRefs": "True"}
+            (at_service,) = traffic["ancestors"]
+            assert at_service["ancestorRef"] == target | {"namespace": "status"}
+            (accepted,) = at_service["conditions"]
+            assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
+            (at_nobody,) = traced["ancestors"]
+            assert at_nobody["ancestorRef"] == nowhere | {"namespace": "status"}
+            (accepted,) = at_nobody["conditions"]
+            assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotFound")
+    finally:
+        for raw in made:
+            api.delete(raw)
+
+
+def events_about(api: KubeApi, raw: dict[str, Any]) -> list[tuple[str, str, str]]:
+    status, said = api.request("GET", "/apis/events.k8s.io/v1/namespaces/status/events")
+    assert status == 200, said
+    uid = get(api, raw)["metadata"]["uid"]
+    found = [one for one in said["items"] if one["regarding"]["uid"] == uid]
+    return [(one["type"], one["reason"], one["note"]) for one in found]
+
+
+async def test_what_is_wrong_with_an_ingress_is_told_by_events(api: KubeApi) -> None:
+    api.namespace("status")
+    api.delete(LEASE)
+    head = {"apiVersion": "networking.k8s.io/v1"}
+    class_ = head | {
+        "kind": "IngressClass",
+        "metadata": {"name": "penstock"},
+        "spec": {"controller": "penstock.dev/ingress-controller"},
+    }
+    notes = {"nginx.ingress.kubernetes.io/limit-connections": "5"}
+    web = head | {
+        "kind": "Ingress",
+        "metadata": {"name": "web", "namespace": "status", "annotations": notes},
+        "spec": {
+            "ingressClassName": "penstock",
+            "defaultBackend": {"service": {"name": "told", "port": {"number": 80}}},
+        },
+    }
+    behind = balanced("told", type="ClusterIP")
+
+    def told(kind: str, reason: str, note: str) -> bool:
+        found = events_about(api, web)
+        return any((kind, reason) == one[:2] and note in one[2] for one in found)
+
+    made = [class_, web, behind]
+    for raw in made:
+        api.delete(raw)
+    try:
+        for raw in (class_, web):
+            api.apply(raw)
+        async with replica(api):
+            await eventually(lambda: told("Warning", "NotServedAsWritten", "limit-connections"))
+            plain = {"name": "web", "namespace": "status", "annotations": None}
+            api.apply(web | {"metadata": plain})
+            await eventually(lambda: told("Warning", "NotServedAsWritten", "no Service"))
+            api.apply(behind)  # a change of another object
+            await eventually(lambda: told("Normal", "ServedAsWritten", "everything"))
+    finally:
+        for raw in made:
+            api.delete(raw)
+
+
+async def test_an_xbackend_says_which_services_have_routes_to_its_pods(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    named = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x"}
+    route_: dict[str, Any] = route({"group": "", "kind": "Service", "name": "b"})
+    route_ |= {"metadata": {"name": "to-pods", "namespace": "status"}}
+    route_["spec"]["rules"] = [{"backendRefs": [named]}]
+    labels = {"matchLabels": {"app": "nobody"}}
+    selecting = {"type": "EndpointSelector", "endpointSelector": labels, "port": {"number": 80}}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "b", "namespace": "status"},
+        "spec": {"ports": [{"name": "http", "port": 80}]},
+    }
+    made = [route_, of_x("XBackend", selecting), service]
+    for raw in made:
+        api.delete(raw)
+        api.apply(raw)
+    try:
+        async with replica(api):
+            await settled(api, *objects, route_)
+            await eventually(lambda: get(api, made[1]).get("status"))
+            (at_service,) = get(api, made[1])["status"]["ancestors"]
+            ref = {"group": "", "kind": "Service", "name": "b", "namespace": "status"}
+            assert at_service["ancestorRef"] == ref
+            assert conditions(at_service) == {"Accepted": "True", "ResolvedRefs": "True"}
+            (accepted, _) = at_service["conditions"]
+            assert accepted["message"] == "no pod with these labels is ready"
+    finally:
+        for raw in made:
+            api.delete(raw)

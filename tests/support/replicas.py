@@ -1,0 +1,105 @@
+"""What a controller has for statuses and objects, over a real API server; several of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator
+from typing import ClassVar, TypeVar
+
+import aiohttp
+
+from penstock.compiler.kinds import KINDS
+from penstock.compiler.settings import Settings
+from penstock.controlplane.config import TOLD_KINDS
+from penstock.controlplane.status_feed import StatusFeed
+from penstock.controlplane.world import World
+from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.runtime.clock import SystemClock
+from penstock.sources.kubernetes.event_writer import EventWriter
+from penstock.sources.kubernetes.observed import Observed
+from penstock.sources.kubernetes.source import KubernetesSource
+from penstock.sources.kubernetes.status_writer import StatusWriter
+from penstock.status.lease import Terms
+from support.kube import KubeApi
+
+QUICK = Terms(duration=2.0, deadline=1.4, renew=0.3, answer=0.5)
+LAB = Settings()
+LEASE = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "penstock-status", "namespace": "kube-system"},
+}
+
+
+class KilledWriter(StatusWriter):
+    """Leaves what a controller leaves that is killed: a Lease that is not given back."""
+
+    async def _release(self, session: aiohttp.ClientSession) -> None:
+        """Say nothing."""
+
+
+class Replica:
+    """What a controller has for statuses, over the real server."""
+
+    writer_type: ClassVar[type[StatusWriter]] = KilledWriter
+
+    def __init__(self, api: KubeApi, name: str, settings: Settings) -> None:
+        self.clock = SystemClock()
+        self.world = World(settings)
+        observed = Observed(TOLD_KINDS)
+        self._source = KubernetesSource(
+            api.access, KINDS, self.clock, random.random, observed=observed
+        )
+        self.feed = StatusFeed(self.world, self.clock, self._source.outdated)
+        self.writer = self.writer_type(
+            api.access,
+            self.clock,
+            random.random,
+            self.feed.statuses,
+            identity=name,
+            namespace="kube-system",
+            terms=QUICK,
+            environment={},
+            observed=observed,
+            events=EventWriter(
+                self.clock, random.random, instance=name, controller=CONTROLLER_NAME
+            ),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def leads(self) -> bool:
+        return self.writer.leads
+
+    def start(self) -> None:
+        work = (self._source.run(self.world.take), self.feed.run(self.writer))
+        self._tasks = [asyncio.create_task(one) for one in work]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+R = TypeVar("R", bound=Replica)
+
+
+@contextlib.asynccontextmanager
+async def running(made: R) -> AsyncGenerator[R]:
+    """Run a replica in this block."""
+    made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@contextlib.asynccontextmanager
+async def replica(
+    api: KubeApi, name: str = "one", settings: Settings = LAB
+) -> AsyncGenerator[Replica]:
+    """Run a replica that writes statuses."""
+    async with running(Replica(api, name, settings)) as made:
+        yield made
