@@ -52,7 +52,7 @@ class Replica:
         self._source = KubernetesSource(
             api.access, KINDS, self.clock, random.random, observed=observed
         )
-        self.feed = StatusFeed(self.world, self.clock, self._source.outdated)
+        self.feed = StatusFeed(self.world, self.clock, self._source.outdated, patience=0.0)
         self.writer = self.writer_type(
             api.access,
             self.clock,

@@ -120,3 +120,15 @@ async def test_time_that_passes_is_told_like_a_batch_without_events() -> None:
     world.tell_time(1_800_000_000.0)
     assert told == [Batch(())]
     assert world.changes == before
+
+
+async def test_a_node_that_is_lost_does_not_count_unless_it_reports() -> None:
+    world = World(Settings())
+    await world.take(_shop())
+    nodes = [objects.node("n1", "10.0.0.1"), objects.node("n2", "10.0.0.2", ready=False)]
+    await world.take(Batch(tuple(objects.added(nodes))))
+    assert list(world.acknowledgements.reporting) == ["n1"]
+    world.acknowledgements.on_report("n2", node_pb2.NodeReport(), full=True)
+    assert list(world.acknowledgements.reporting) == ["n1", "n2"]
+    world.acknowledgements.on_silence("n2")
+    assert list(world.acknowledgements.reporting) == ["n1"]

@@ -73,7 +73,7 @@ class Acknowledgements:
         return self._ledger.outstanding()
 
     def expect(self, nodes: Collection[str]) -> None:
-        """Count *nodes*, those of the cluster that run our Envoy, whether they report or not."""
+        """Count *nodes*, those that run our Envoy and are Ready, whether they report or not."""
         expected = frozenset(nodes)
         if self._expected != expected:
             gone, self._expected = self._expected - expected, expected

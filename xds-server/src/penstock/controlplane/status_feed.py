@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -13,13 +14,14 @@ from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_with
 from penstock.controlplane.object_feed import ObjectFeed
+from penstock.controlplane.verdicts import Verdicts
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
+from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
-from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Severity
 from penstock.sources.kubernetes.object_writer import Objects
@@ -28,6 +30,8 @@ from penstock.sources.kubernetes.table import Seen
 
 SUM_SECONDS = 1.0
 """Least seconds between two looks at what all nodes said."""
+REPORT_SECONDS = 10.0
+"""A controller that starts writes no status before all nodes have reported, or for so long."""
 SUM_SHARE = 20.0
 """So many times as long as a look took is waited until the next one."""
 TURN = 200
@@ -41,7 +45,12 @@ class StatusFeed:
     """Stands between the world and a writer of statuses."""
 
     def __init__(
-        self, world: World, clock: Clock, outdated: Callable[[], Mapping[ObjectRef, Seen]]
+        self,
+        world: World,
+        clock: Clock,
+        outdated: Callable[[], Mapping[ObjectRef, Seen]],
+        *,
+        patience: float = REPORT_SECONDS,
     ) -> None:
         """Follow nothing before there is a writer.
 
@@ -49,14 +58,16 @@ class StatusFeed:
             world: what there is.
             clock: paces the sums.
             outdated: returns the objects of which an earlier version is in force.
+            patience: longest wait for the first reports of all nodes.
         """
+        self._patience = patience
         self._world = world
         self._ask_outdated = outdated
         self._outdated: Mapping[ObjectRef, Seen] = {}
         self._clock = clock
         self._writer: StatusWriter | None = None
         self._leads = False
-        self._acknowledged: dict[ObjectRef, Condition] = {}
+        self._verdicts = Verdicts(world.acknowledgements.condition, clock)
         self._objects = ObjectFeed(world)
 
     @property
@@ -72,10 +83,19 @@ class StatusFeed:
     async def run(self, writer: StatusWriter) -> None:
         """Have *writer* write once everything is known, until cancelled."""
         await self._world.synced.wait()
+        await self._hear_all()
         self._writer, self._world.on_batch = writer, self._take
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run())
             tasks.create_task(self._sum_up())
+
+    async def _hear_all(self) -> None:
+        """Wait for the first reports of nodes: unheard, they would seem to have nothing."""
+        end = self._clock.monotonic() + self._patience
+        while not all(self._world.acknowledgements.reporting.values()):
+            if self._clock.monotonic() >= end:
+                return
+            await self._clock.sleep(0.1)
 
     def desired(self, ref: ObjectRef) -> Desired | None:
         """Return the status that an object should have, and follow it from now on."""
@@ -89,9 +109,9 @@ class StatusFeed:
         goals = self._world.compiler.statuses
         try:
             goals.follow(ref)
-            if self._sum(ref):  # the newest: what nodes said since the last look at all objects
+            if self._sum(thing):  # the newest: what nodes said since the last look at all objects
                 self._mark_told_with(ref)
-            status = status_of(self._world.compiler.db, thing, self._acknowledged.get)
+            status = status_of(self._world.compiler.db, thing, self._verdicts.get)
             problems = self._problems(ref) if status is not None else None
         except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
             _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
@@ -118,11 +138,11 @@ class StatusFeed:
             self._world.compiler.statuses.clear()
             return
         self._outdated = self._ask_outdated()
-        self._acknowledged.clear()
+        self._verdicts.clear()
         self._world.acknowledgements.changed()  # all are looked at
-        for ref in sorted(self._world.objects):
+        for ref, thing in sorted(self._world.objects.items(), key=itemgetter(0)):
             if ref.kind in STATUS_KINDS:
-                self._sum(ref)
+                self._sum(thing)
                 self._mark(ref)
 
     def _take(self, batch: Batch) -> None:
@@ -157,12 +177,16 @@ class StatusFeed:
 
     async def _sum_changed(self) -> None:
         """Sum up what may have changed; if we lead no longer, the next turn begins with all."""
-        for count, ref in enumerate(sorted(self._world.acknowledgements.changed())):
+        changed = self._world.acknowledgements.changed().union(self._verdicts.overdue())
+        for count, ref in enumerate(sorted(changed)):
             if count % TURN == TURN - 1:
                 await asyncio.sleep(0)
             if not self._leads:
                 return
-            if ref.kind in STATUS_KINDS and self._sum(ref):
+            thing = self._world.objects.get(ref)
+            if thing is None:
+                self._verdicts.drop(ref)
+            elif ref.kind in STATUS_KINDS and self._sum(thing):
                 self._mark(ref)
                 self._mark_told_with(ref)
 
@@ -180,13 +204,9 @@ class StatusFeed:
                 if ref.kind in STATUS_KINDS and before.get(ref) != after.get(ref):
                     self._mark(ref)
 
-    def _sum(self, ref: ObjectRef) -> bool:
-        """Ask what all nodes say of an object; return whether that is something else now."""
-        before = self._acknowledged.pop(ref, None)
-        after = self._world.acknowledgements.condition(ref)
-        if after is not None:
-            self._acknowledged[ref] = after
-        return before != after
+    def _sum(self, thing: Object | Broken) -> bool:
+        """Ask what all nodes say of an object; return whether to tell something else now."""
+        return self._verdicts.look(thing.ref, thing.metadata.generation)
 
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:

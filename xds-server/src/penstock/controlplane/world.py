@@ -11,7 +11,7 @@ import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
 from penstock.compiler.compile import Compiler, NodeChange
-from penstock.compiler.nodes import envoy_nodes
+from penstock.compiler.nodes import serving_nodes
 from penstock.compiler.roots import EVERY_NODE
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
@@ -71,7 +71,7 @@ class World:
         """Give every node its part of *changes*."""
         self._tell_failures()
         self.changes += bool(changes)
-        self.acknowledgements.expect(envoy_nodes(self.compiler.db, None))
+        self.acknowledgements.expect(serving_nodes(self.compiler.db, None))
         for change in changes:
             self.acknowledgements.want(change.node, change.delta)
             if change.node == EVERY_NODE:
