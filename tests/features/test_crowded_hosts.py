@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.compiler import gateways
+from penstock.compiler import attached, gateways
 from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
@@ -18,7 +18,8 @@ def test_scopes_say_the_same_however_they_are_built(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = golden.resources_as_data(golden.compiled(name))
-    monkeypatch.setattr(gateways, "CROWD", 1)
+    for module in (attached, gateways):
+        monkeypatch.setattr(module, "CROWD", 1)
     assert golden.resources_as_data(golden.compiled(name)) == whole
 
 

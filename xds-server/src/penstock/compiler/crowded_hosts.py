@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -18,14 +19,23 @@ from penstock.pb.envoy.config.route.v3 import route_components_pb2, route_pb2, s
 from penstock.xds.framing import field
 from penstock.xds.resource import ResourceName
 
-CROWD = 64
-"""Hostnames that fewer ask for are built whole."""
+Order = tuple[Any, ...]
+"""A Rank without structs in it: thousands are compared, and this is several times as fast."""
+
+
+def order_of(rank: Rank) -> Order:
+    """Return what sorts as *rank* does, among routes of one kind."""
+    age = rank.age
+    return (
+        *rank.hostname, *rank.path, *rank.conditions, age.created, age.name, *rank.position
+    )  # fmt: skip
 
 
 class Built(msgspec.Struct, frozen=True):
     """One route as it is in a scope."""
 
-    rank: Rank
+    order: Order
+    """The smaller goes first."""
     name: str
     framed: bytes
     """Fields `routes` of an envoy.config.route.v3.VirtualHost."""
@@ -40,6 +50,32 @@ class ClaimAt(msgspec.Struct, frozen=True):
     claim: Claim
 
 
+class ClaimsAt(msgspec.Struct, frozen=True):
+    """Some of those who ask for a hostname on a port of a Gateway."""
+
+    at: GatewayPort
+    claims: tuple[Claim, ...]
+
+
+class BuiltPortion(msgspec.Struct, frozen=True):
+    """What some of those who ask for a hostname add to its scope."""
+
+    routes: tuple[Built, ...]
+    """The first match first."""
+    origins: frozenset[Origin]
+    needs: frozenset[ResourceName]
+
+    @classmethod
+    def of(cls, every: Iterable[Built]) -> BuiltPortion:
+        """Return what was built, in order and summed up."""
+        routes = tuple(sorted(every, key=attrgetter("order")))
+        return cls(
+            routes,
+            frozenset(one.origin for one in routes),
+            frozenset(need for one in routes for need in one.needs),
+        )
+
+
 def framed(routes: Iterable[route_components_pb2.Route]) -> bytes:
     """Return *routes* as fields of a virtual host."""
     number = route_components_pb2.VirtualHost.ROUTES_FIELD_NUMBER
@@ -47,9 +83,9 @@ def framed(routes: Iterable[route_components_pb2.Route]) -> bytes:
 
 
 def in_order(every: Iterable[Built]) -> list[Built]:
-    """Return routes, the first match first, each once."""
+    """Return routes, the first match first, each once; what is in order already costs less."""
     first: dict[str, Built] = {}
-    for one in sorted(every, key=attrgetter("rank")):
+    for one in sorted(every, key=attrgetter("order")):
         first.setdefault(one.name, one)
     return list(first.values())
 

@@ -9,7 +9,16 @@ import msgspec
 from google.protobuf.message import Message
 
 from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
-from penstock.compiler.crowded_hosts import CROWD, Built, ClaimAt, assembled, framed, in_order
+from penstock.compiler.crowded_hosts import (
+    Built,
+    BuiltPortion,
+    ClaimAt,
+    ClaimsAt,
+    assembled,
+    framed,
+    in_order,
+    order_of,
+)
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_clusters import cluster_towards, needs_of
 from penstock.compiler.gateway_ports import (
@@ -23,6 +32,7 @@ from penstock.compiler.gateway_ports import (
     scheme,
 )
 from penstock.compiler.listener_filters import asked_for
+from penstock.compiler.portions import CROWD, portions
 from penstock.compiler.routing import RankedFor, ranked_for
 from penstock.compiler.scopes import clusters_asked, clusters_of
 from penstock.compiler.telemetry import is_traced
@@ -209,13 +219,24 @@ def _crowded_scope(db: Database, key: GatewayHost, claims: Sequence[Claim]) -> R
     own = made.route_configuration.virtual_hosts[0].routes
     before = framed(own[:-1])  # the last one answers 404 to what no route matches
     del own[:-1]
-    built = in_order(one for claim in claims for one in _built(db, ClaimAt(key.at, claim)))
-    body = assembled(made, before, built)
-    origins = sorted({one.origin for one in built})
-    needs = {need for one in built for need in one.needs}
+    some = [
+        _portion(db, ClaimsAt(key.at, part))
+        for part in portions(claims, lambda claim: claim.route.name)
+    ]
+    body = assembled(made, before, in_order(one for part in some for one in part.routes))
+    origins = sorted({origin for part in some for origin in part.origins})
+    needs = {need for part in some for need in part.needs}
     needs.update(_needs_of_asked(db, key))
     origins.append(Origin.of("Gateway", key.at.gateway))
     return make_resource(types.SCOPE, name, body, origins, needs)
+
+
+@query
+def _portion(db: Database, key: ClaimsAt) -> BuiltPortion:
+    """Return what some of those who ask for an exact hostname add to its scope."""
+    return BuiltPortion.of(
+        one for claim in key.claims for one in _built(db, ClaimAt(key.at, claim))
+    )
 
 
 @query
@@ -230,7 +251,13 @@ def _built(db: Database, key: ClaimAt) -> tuple[Built, ...]:
             route.metadata.MergeFromString(_exact())
         needs = {*clusters_of(host, Role.GATEWAY), *needs_of(db, key.at.gateway, host)}
         found.append(
-            Built(one.rank, one.route.name, framed(made.routes), one.route.origin, frozenset(needs))
+            Built(
+                order_of(one.rank),
+                one.route.name,
+                framed(made.routes),
+                one.route.origin,
+                frozenset(needs),
+            )
         )
     return tuple(found)
 
