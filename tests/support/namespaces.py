@@ -18,8 +18,24 @@ def ip(*words: str, netns: str = "") -> None:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    where = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
+    where = entering(netns) if netns else []
     subprocess.run([*where, "ip", *words], check=True, capture_output=True, text=True)
+
+
+def entering(netns: str) -> list[str]:
+    """Return the command that runs another one in a namespace.
+
+    Files of the namespace in /etc/netns go over those of /etc; then "/" must be a mount.
+    """
+    if Path("/etc/netns", netns).exists():
+        return ["ip", "netns", "exec", netns]
+    return ["nsenter", f"--net=/run/netns/{netns}"]
+
+
+def root_is_mount() -> bool:
+    """Return whether "/" is a mount, which it is not in a chroot."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in mounts)
 
 
 @contextlib.contextmanager

@@ -26,11 +26,14 @@ from penstock.xds import types
 from penstock.xds.resource import Resource
 from support import objects
 from support.compiled_envoy import NODE, compiled_envoy, scope_at
-from support.namespaces import namespaces, socket_in
+from support.namespaces import namespaces, root_is_mount, socket_in
 from support.pod_namespaces import answer_with_peer, join_pods
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+    pytest.mark.skipif(
+        not root_is_mount(), reason="a namespace's own resolv.conf needs a / that is a mount"
+    ),
     pytest.mark.asyncio,
 ]
 
