@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from penstock.pb.envoy.config.route.v3 import route_components_pb2, scoped_route
 from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from penstock.xds import types
 from support import objects, populated
+from support.pki import tls_secret_raw
 from support.populated import NODES, Things
 
 Chain = listener_components_pb2.FilterChain
@@ -164,3 +166,27 @@ def _status(route: route_components_pb2.Route, listener: str) -> int:
     if one is None or via(listener).endswith(one.string_match.suffix):
         return 0
     return route.direct_response.status
+
+
+@pytest.mark.parametrize("controller", [objects.CONTROLLER, "x.test/other"])
+def test_only_gateways_of_ours_show_a_certificate(controller: str) -> None:
+    """A Cluster waits for its key, so where the key does not go there is no such Cluster."""
+    one = populated.CERTIFICATES[0]
+    tls = {
+        "mode": "ClientAndServer",
+        "validation": {"hostname": "a.test", "caCertificateRefs": [populated.AUTHORITY]},
+        "clientCertificateRef": {"name": "s0"},
+    }
+    authority = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": one.pem}}
+    compiler = compiled(
+        [
+            objects.gateway_class(controller=controller),
+            objects.gateway("gw"),
+            objects.xbackend("picked", {"app": "front"}, tls=tls),
+            objects.http_route("g1", parent={"name": "gw"}, backends=[("picked", 1)]),
+            objects.made(authority | {"metadata": {"name": "ca", "namespace": "shop"}}),
+            objects.made(tls_secret_raw("s0", "shop", [one], one.key_pem)),
+        ]
+    )
+    expected = {"tls|shop/s0"} if controller == objects.CONTROLLER else set[str]()
+    assert shown(compiler) == set(bodies(compiler, types.SECRET)) == expected

@@ -21,6 +21,7 @@ from penstock.envoy.cluster import Protocol, Role, cluster_name
 from penstock.envoy.external import external_cluster, external_name, external_rules_name
 from penstock.envoy.upstream_tls import secure
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
+from penstock.gatewayapi.backends import why_unspoken
 from penstock.gatewayapi.external_backends import backend_conditions
 from penstock.gatewayapi.grpc_resources import GRPCRoute
 from penstock.incremental.query import query
@@ -59,8 +60,20 @@ def roles_of(db: Database, name: NamespacedName, place: Place) -> Iterator[Role]
     streams = isinstance(place, Selected) and place.tls is None and is_sent_requests(db, target)
     for role, kind in PARENTS.items():
         asked = place.spoken is not Spoken.BYTES and db.routes.holds("backend", (kind, target))
-        if (asked and not (shows and role is Role.MESH)) or (streams and role is Role.MESH):
+        if asked and shows:  # only Gateways do, and a Cluster waits for its key
+            asked = role is Role.GATEWAY and bool(gateways_asking(db, name, place))
+        if asked or (streams and role is Role.MESH):
             yield role
+
+
+def gateways_asking(db: Database, name: NamespacedName, place: Place) -> set[NamespacedName]:
+    """Return the Gateways of ours that send what routes bring to an XBackend."""
+    return {
+        gateway
+        for route in db.routes.bucket("external", name)
+        if not why_unspoken(place, route.kind, mesh=False)
+        for gateway in gateways_of(db, route)
+    }
 
 
 @query

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from penstock.compiler.backend_tls import gateways_of
 from penstock.compiler.certificates import client_certificate, gateway_certificates
 from penstock.compiler.database import Database
+from penstock.compiler.external import gateways_asking
 from penstock.compiler.gateway_ports import (
     GatewayPort,
     gateway_ref,
@@ -17,7 +17,6 @@ from penstock.compiler.nodes import places
 from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
 from penstock.compiler.telemetry import gateways_telling
-from penstock.gatewayapi.backends import why_unspoken
 from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import query
 from penstock.ir.external import target_of_xbackend
@@ -49,9 +48,8 @@ def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
         place = external_place(db, backend)
         tls = None if place is None or isinstance(place, Fault) else place.tls
         if place is not None and tls is not None and tls.certificate == name:
-            for route in db.routes.bucket("external", backend):
-                if not isinstance(place, Fault) and not why_unspoken(place, route.kind, mesh=False):
-                    found |= gateways_of(db, route)
+            if not isinstance(place, Fault):
+                found |= gateways_asking(db, backend, place)
             found |= gateways_telling(db, target_of_xbackend(backend))
     return found
 
