@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import msgspec
 
@@ -33,7 +33,7 @@ from penstock.gatewayapi.shadows import asked_by
 from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.gatewayapi.trust import TrustSources
 from penstock.gatewayapi.versions import GROUPS
-from penstock.incremental.collection import Collection
+from penstock.incremental.collection import Collection, IndexFunction
 from penstock.incremental.engine import Engine, Node
 from penstock.ingress.derive import Derived
 from penstock.ingress.resources import IngressClass
@@ -172,6 +172,27 @@ class TrustCollections:
         return self.grants.holds("permission", one)
 
 
+_ROUTE_INDEXES: Mapping[str, IndexFunction[ObjectRef, AnyRoute | Broken]] = {
+    "parent": indexes.route_parents,
+    "kind": indexes.route_kinds,
+    "hostname": indexes.route_hostnames,
+    "part": indexes.route_parts,
+    "backend": indexes.route_backends,
+    "copied": lambda _, route: (ALL,) if any(indexes.copied_to(route)) else (),
+    "authority": indexes.authorities,
+    "consumer": indexes.route_consumers,
+    "weighted": indexes.weighted,
+    "streamed": indexes.streamed,
+    "passed": indexes.passed,
+    "passing": indexes.passing,
+    "grpc": indexes.grpc,
+    "upstream": indexes.upstream,
+    "asked": lambda _, route: asked_by(route),
+    "session": indexes.sessions,
+    "external": indexes.externals,
+}
+
+
 class GatewayCollections:
     """How it is reached: Gateways, routes, and what these refer to."""
 
@@ -212,28 +233,7 @@ class GatewayCollections:
             engine, {"secret": lambda _, one: () if one.shown is None else (one.shown,)}
         )
         """Those that are ours; what they mean is among Gateways, routes and grants, too."""
-        self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(
-            engine,
-            {
-                "parent": indexes.route_parents,
-                "kind": indexes.route_kinds,
-                "hostname": indexes.route_hostnames,
-                "part": indexes.route_parts,
-                "backend": indexes.route_backends,
-                "copied": lambda _, route: (ALL,) if any(indexes.copied_to(route)) else (),
-                "authority": indexes.authorities,
-                "consumer": indexes.route_consumers,
-                "weighted": indexes.weighted,
-                "streamed": indexes.streamed,
-                "passed": indexes.passed,
-                "passing": indexes.passing,
-                "grpc": indexes.grpc,
-                "upstream": indexes.upstream,
-                "asked": lambda _, route: asked_by(route),
-                "session": indexes.sessions,
-                "external": indexes.externals,
-            },
-        )
+        self.routes: Collection[ObjectRef, AnyRoute | Broken] = Collection(engine, _ROUTE_INDEXES)
         self.hostnames: Collection[HostnameAt, bool] = Collection(
             engine, {"parent": indexes.of_parent, "wide": indexes.wide}
         )
