@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.xds import types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object

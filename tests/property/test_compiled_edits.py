@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.xds.snapshot import Snapshot
 from support import objects, populated
 from support.edits import Edit, edits, event_of

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.envoy.scope import gateway_key
 from penstock.envoy.tls import MISDIRECTED, via
 from penstock.gatewayapi.hostname import ANY, covers, specificity
@@ -19,11 +20,17 @@ from penstock.pb.envoy.config.listener.v3 import listener_components_pb2, listen
 from penstock.pb.envoy.config.route.v3 import route_components_pb2, scoped_route_pb2
 from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from penstock.xds import types
+from penstock.xds.resource import Resource
+from penstock.xds.snapshot import Snapshot
 from support import objects, populated
 from support.pki import tls_secret_raw
 from support.populated import NODES, Things
 
 Chain = listener_components_pb2.FilterChain
+IN_A_CLUSTER = (
+    Settings(reach=Reach.CLUSTER, gateway_pool="198.51.100.0/28"),
+    Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
+)
 HOSTS = ("a.test", "b.test", "c.test", "x.a.test", "y.x.a.test", "test", "elsewhere")
 
 
@@ -53,9 +60,16 @@ def secrets_of(chain: Chain) -> Iterator[str]:
 
 def shown(compiler: Compiler) -> set[str]:
     """Return the certificates that are shown to endpoints."""
+    return {one for node in NODES for one in shown_by(compiler.resources(node))}
+
+
+def shown_by(resources: Iterable[Resource]) -> set[str]:
+    """Return the certificates that the Clusters among *resources* show."""
     found: set[str] = set()
-    for body in bodies(compiler, types.CLUSTER).values():
-        made = cluster_pb2.Cluster.FromString(body)
+    for resource in resources:
+        if resource.type_url != types.CLUSTER:
+            continue
+        made = cluster_pb2.Cluster.FromString(resource.body)
         sockets = [
             made.transport_socket,
             *(one.transport_socket for one in made.transport_socket_matches),
@@ -74,6 +88,32 @@ def test_a_node_has_the_keys_of_its_listeners_and_no_others(things: Things) -> N
     compiler = compiled(things)
     served = {name for chain in chains(compiler) for name in secrets_of(chain)}
     assert set(bodies(compiler, types.SECRET)) == served | shown(compiler)
+
+
+@given(populated.clusters(), st.sampled_from(IN_A_CLUSTER))
+@settings(max_examples=100, deadline=None)
+def test_no_node_of_a_cluster_waits_for_a_key_that_another_has(
+    things: Things, chosen: Settings
+) -> None:
+    compiler = Compiler(chosen)
+    nodes = (*NODES, "lost")
+    there = [objects.node(name, f"192.0.2.{100 + n}") for n, name in enumerate(NODES)]
+    lost = objects.node("lost", "192.0.2.200", ready=False)
+    compiler.apply(objects.added([*things, *there, lost]))
+    assert compiler.failures == {}
+    for node in nodes:
+        resources = compiler.resources(node)
+        ended = {
+            name
+            for one in resources
+            if one.type_url == types.LISTENER
+            for chain in listener_pb2.Listener.FromString(one.body).filter_chains
+            for name in secrets_of(chain)
+        }
+        keys = {one.name for one in resources if one.type_url == types.SECRET}
+        assert ended | shown_by(resources) <= keys
+        if chosen.addressing is Addressing.POOL:
+            assert Snapshot(resources).problems() == ()
 
 
 @given(populated.clusters())

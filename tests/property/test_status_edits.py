@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.kinds import STATUS_KINDS
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.problems import problems_of
-from penstock.compiler.roots import EVERY_NODE
 from penstock.compiler.statuses import status_of
 from penstock.meta.names import ObjectRef
 from penstock.pb.envoy.config.listener.v3 import listener_pb2

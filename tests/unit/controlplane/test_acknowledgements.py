@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.controlplane.acknowledgements import Acknowledgements
 from penstock.meta.names import ObjectRef, Origin
 from penstock.pb.penstock.node.v1 import node_pb2

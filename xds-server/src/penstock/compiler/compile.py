@@ -13,7 +13,7 @@ from penstock.compiler.broken import leads_to
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
-from penstock.compiler.nodes import set_node
+from penstock.compiler.nodes import EVERY_NODE, set_node
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.selected import set_ready
 from penstock.compiler.settings import Settings
@@ -44,7 +44,7 @@ class NodeChange(msgspec.Struct, frozen=True):
     """A change of what one node gets, or all of them."""
 
     node: str
-    """Name of the node; roots.EVERY_NODE for all."""
+    """Name of the node; EVERY_NODE for all."""
     delta: Delta
 
 
@@ -108,16 +108,14 @@ class Compiler:
     def resources(self, node: str) -> tuple[Resource, ...]:
         """Return all resources of *node*, sorted by type and name."""
         found = [
-            resource
-            for output, resource in self._sent.items()
-            if output.node in (roots.EVERY_NODE, node)
+            resource for output, resource in self._sent.items() if output.node in (EVERY_NODE, node)
         ]
         return tuple(sorted(found, key=lambda r: (r.type_url, r.name)))
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """Return the names of the nodes that have resources of their own, sorted."""
-        return tuple(sorted({output.node for output in self._sent} - {roots.EVERY_NODE}))
+        return tuple(sorted({output.node for output in self._sent} - {EVERY_NODE}))
 
     def _watch(self) -> None:
         """Have a root for each key of the collections that resources come from."""

@@ -134,11 +134,7 @@ def _listener(
         return None
     tracing = None if at.datagrams else traces(db, at.gateway)
     origins = [Origin.of("Gateway", at.gateway)]
-    needs = [
-        ResourceName(kind, one.cluster)
-        for one in streams
-        for kind in (types.CLUSTER, types.ENDPOINTS)
-    ]
+    needs = [ResourceName(types.CLUSTER, one.cluster) for one in streams]
     if tracing is not None:
         origins.append(tracing.origin)
         told = cluster_name(Role.TRACES, tracing.collector.target)

@@ -23,6 +23,8 @@ from penstock.xds import types
 from penstock.xds.origins import encode_origin
 from penstock.xds.resource import Resource, encode_resource
 
+EVERY_NODE = ""
+"""In place of the name of a node: all of them."""
 NOBODY_SERVES = "no node is Ready and runs Envoy"
 
 

@@ -37,10 +37,10 @@ from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.indexes import ALL, HostnameAt
 from penstock.compiler.load_balancers import BalancedOn
 from penstock.compiler.merged_listeners import gateway_of
-from penstock.compiler.nodes import Answered
+from penstock.compiler.nodes import EVERY_NODE, Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.scopes import EgressScope, PodPort
-from penstock.compiler.secret_places import secret_nodes
+from penstock.compiler.secret_places import nodes_showing, secret_nodes
 from penstock.compiler.selected import external_place
 from penstock.compiler.services import KernelPort, RoleOf
 from penstock.compiler.sessions import session_gates
@@ -60,7 +60,6 @@ from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.xds import types
 from penstock.xds.resource import Resource, encode_resource
 
-EVERY_NODE = ""
 MAX_RESERVED = 255
 """Largest identity that stands for something else than workloads."""
 
@@ -131,10 +130,7 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
             yield Output(services.assignment, of)
-    for key in gateway_clusters.showing_towards(db, target):
-        yield Output(gateway_clusters.showing_cluster, key)
-    for met in upstreams.met_towards(db, target):
-        yield Output(upstreams.met_cluster, met)
+    yield from _clusters_of_some(db, target)
     for role in (Role.AUTH, Role.AUTH_GRPC):
         if _is_asked(db, role, target):
             of = RoleOf(role.value, target)
@@ -148,6 +144,16 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
     yield from _passed(db, target)
+
+
+def _clusters_of_some(db: Database, target: ServicePort) -> Iterator[Output]:
+    """Yield the clusters by which only some Gateways, or some routes, get there."""
+    for key in gateway_clusters.showing_towards(db, target):
+        for node in nodes_showing(db, key.secret):
+            yield Output(gateway_clusters.showing_cluster, key, node)
+    for met in upstreams.met_towards(db, target):
+        for node in nodes_showing(db, upstreams.shown_to(db, met)):
+            yield Output(upstreams.met_cluster, met, node)
 
 
 def _passed(db: Database, target: ServicePort) -> Iterator[Output]:
@@ -210,14 +216,16 @@ def of_gateway(db: Database, name: NamespacedName) -> Outputs:
         else:
             found.append(Output(gateway_listeners.gateway_listener, at))
         found.extend(
-            Output(gateways.exact_scope, GatewayHost(at, host), where)
+            Output(gateways.exact_scope, GatewayHost(at, host), node)
             for host in gateways.exact_listeners_hosts(db, at)
+            for node in where
         )
         if gateways.wide_hosts(db, at):
-            found.append(Output(gateways.wildcard_scope, at, where))
+            found.extend(Output(gateways.wildcard_scope, at, node) for node in where)
         for key in streams.stream_hosts(db, at):
-            found.append(Output(streams.stream_cluster, key, where))
-            found.append(Output(streams.stream_assignment, key, where))
+            meets = on if on and streams.shows_certificate(db, key) else where
+            found.extend(Output(streams.stream_cluster, key, node) for node in meets)
+            found.extend(Output(streams.stream_assignment, key, node) for node in where)
     return (*found, *_answering(db, ref))
 
 
@@ -226,13 +234,14 @@ def _nodes_of(db: Database, gateway: NamespacedName) -> list[str]:
 
 
 @query
-def routes_at(db: Database, gateway: NamespacedName) -> str:
-    """Return the only node that has use for the routes of a Gateway: the one that answers for it.
+def routes_at(db: Database, gateway: NamespacedName) -> tuple[str, ...]:
+    """Return the nodes that have use for the routes of a Gateway, sorted; EVERY_NODE alone for all.
 
-    EVERY_NODE if that is not one node.
+    Where addresses are from a pool, these are the few that answer for its addresses.
     """
-    on = _nodes_of(db, gateway)
-    return on[0] if len(on) == 1 else EVERY_NODE
+    pooled = db.settings.reach is Reach.CLUSTER and db.settings.addressing is Addressing.POOL
+    few = pooled and not is_inside(db, gateway)
+    return tuple(_nodes_of(db, gateway)) if few else (EVERY_NODE,)
 
 
 @query
@@ -247,9 +256,10 @@ def of_hostname(db: Database, asked: HostnameAt) -> Outputs:
     exact = not asked.hostname.startswith("*")
     hosts = (GatewayHost(at, asked.hostname) for at in (ports(db, gateway) if exact else ()))
     return tuple(
-        Output(gateways.exact_scope, host, routes_at(db, gateway))
+        Output(gateways.exact_scope, host, node)
         for host in hosts
         if gateways.claimed_on(db, host)
+        for node in routes_at(db, gateway)
     )
 
 
@@ -270,22 +280,22 @@ def of_external(db: Database, name: NamespacedName) -> Outputs:
 
 def _of_place(db: Database, name: NamespacedName, place: Place) -> Iterator[Output]:
     roles, target = tuple(external.roles_of(db, name, place)), target_of_xbackend(name)
+    on = nodes_showing(db, place.tls.certificate if place.tls is not None else None)
     if db.telemetry.holds("collector", target) and telemetry.collects(db, target):
-        yield Output(telemetry.cluster_of_xbackend, name)
+        for node in on:
+            yield Output(telemetry.cluster_of_xbackend, name, node)
         if not isinstance(place, External):
             yield Output(services.authorities, RoleOf(Role.TRACES.value, target))
     if isinstance(place, External):
-        for role in roles:
-            key = external.ExternalFor(name, mesh=role is Role.MESH)
-            yield Output(external.cluster_of_external, key)
+        keys = [external.ExternalFor(name, mesh=role is Role.MESH) for role in roles]
+        yield from (Output(external.cluster_of_external, key, node) for key in keys for node in on)
         if Role.MESH in roles:
             yield Output(external.external_rules, name)
         return
-    for role in roles:
-        of = RoleOf(role.value, target)
-        yield Output(external.selected_cluster, of)
-        yield Output(services.assignment, of)
-    if roles:
+    sent = [RoleOf(role.value, target) for role in roles]
+    yield from (Output(external.selected_cluster, of, node) for of in sent for node in on)
+    yield from (Output(services.assignment, of) for of in sent)
+    if sent:
         yield Output(services.egress_rules, target)
         yield Output(services.ingress_rules, target)
     yield from _passed(db, target)

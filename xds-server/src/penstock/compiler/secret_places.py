@@ -13,7 +13,7 @@ from penstock.compiler.gateway_ports import (
     taken_by,
 )
 from penstock.compiler.merged_listeners import served_listeners
-from penstock.compiler.nodes import places
+from penstock.compiler.nodes import EVERY_NODE, places
 from penstock.compiler.selected import external_place
 from penstock.compiler.settings import Reach
 from penstock.compiler.telemetry import gateways_telling
@@ -21,8 +21,6 @@ from penstock.gatewayapi.faults import Fault
 from penstock.incremental.query import query
 from penstock.ir.external import target_of_xbackend
 from penstock.meta.names import NamespacedName
-
-EVERY_NODE = ""
 
 
 @query
@@ -38,6 +36,15 @@ def secret_nodes(db: Database, name: NamespacedName) -> tuple[str, ...]:
     held = {at.gateway for at in users if taken_by(db, at) is None}
     found = (place.node for one in held | showing for place in places(db, gateway_ref(one)))
     return tuple(sorted(set(found)))
+
+
+def nodes_showing(db: Database, certificate: NamespacedName | None) -> tuple[str, ...]:
+    """Return the nodes for a Cluster that shows *certificate*, None for no certificate at all.
+
+    An Envoy that has such a Cluster waits for the key, so it goes where the key goes and nowhere
+    else.
+    """
+    return (EVERY_NODE,) if certificate is None else secret_nodes(db, certificate)
 
 
 def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:

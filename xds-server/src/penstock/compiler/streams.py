@@ -143,6 +143,11 @@ def secure_ports(db: Database, key: GatewayHost) -> dict[ServicePort, BackendTls
     return {one: tls for one, tls in met.items() if isinstance(tls, BackendTls)}
 
 
+def shows_certificate(db: Database, key: GatewayHost) -> bool:
+    """Tell whether a filter chain shows endpoints a certificate."""
+    return any(one.certificate is not None for one in secure_ports(db, key).values())
+
+
 def _targets(db: Database, key: GatewayHost) -> Iterator[ServicePort]:
     """Yield the ports behind a filter chain; none while TLS is spoken to nobody."""
     secure = any_policies(db, None) or db.externals.holds("tls", ALL)

@@ -118,6 +118,12 @@ def _met_towards(db: Database, target: ServicePort) -> tuple[Met, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def shown_to(db: Database, key: Met) -> NamespacedName | None:
+    """Return the certificate that the endpoints are shown; None for none."""
+    tls = _tls(db, key)
+    return tls.certificate if isinstance(tls, BackendTls) else None
+
+
 @query
 def met_cluster(db: Database, key: Met) -> Resource | None:
     """Return the Cluster of a Service port that is met as a route says."""

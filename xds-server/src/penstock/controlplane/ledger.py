@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE
 from penstock.meta.names import ObjectRef
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta

@@ -11,8 +11,7 @@ import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
 from penstock.compiler.compile import Compiler, NodeChange
-from penstock.compiler.nodes import serving_nodes
-from penstock.compiler.roots import EVERY_NODE
+from penstock.compiler.nodes import EVERY_NODE, serving_nodes
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
 from penstock.controlplane.acknowledgements import Acknowledgements, ResourceState

@@ -1,0 +1,172 @@
+"""In a cluster: what shows a certificate to endpoints is where its key is, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.compiler.compile import Compiler
+from penstock.compiler.settings import Reach, Settings
+from penstock.core.objects import Broken, Object
+from penstock.xds import types
+from penstock.xds.snapshot import Snapshot
+from support import objects
+from support.pki import issue, tls_secret_raw
+
+Things = list[Object | Broken]
+POOL = Settings(reach=Reach.CLUSTER, gateway_pool="198.51.100.0/28")
+NODES = ("a", "b", "c")
+AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
+TRUST = {"hostname": "web.internal", "caCertificateRefs": [AUTHORITY]}
+KEY = "tls|shop/client"
+
+
+def gateway(name: str, **spec: Any) -> Object | Broken:
+    listeners = [
+        {"name": "http", "protocol": "HTTP", "port": 80},
+        {"name": "tcp", "protocol": "TCP", "port": 90},
+    ]
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"gatewayClassName": "penstock", "listeners": listeners, **spec},
+        }
+    )
+
+
+def policy() -> Object | Broken:
+    target = {"group": "", "kind": "Service", "name": "web"}
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "BackendTLSPolicy",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"targetRefs": [target], "validation": TRUST},
+        }
+    )
+
+
+def stream(*, of: str) -> Object | Broken:
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "TCPRoute",
+            "metadata": {"name": "stream", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"name": of, "sectionName": "tcp"}],
+                "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+            },
+        }
+    )
+
+
+def world(*more: Object | Broken) -> Things:
+    authority = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ca", "namespace": "shop"},
+        "data": {"ca.crt": issue("authority").pem},
+    }
+    return [
+        objects.gateway_class(),
+        *(objects.node(name, f"192.0.2.{number}") for number, name in enumerate(NODES, 1)),
+        objects.service("web", "10.96.0.1"),
+        objects.endpoint_slice("web", ["10.244.0.1"]),
+        objects.made(authority),
+        objects.made(tls_secret_raw("client", "shop", [issue("client")])),
+        *more,
+    ]
+
+
+MUTUAL = {
+    "mode": "ClientAndServer",
+    "validation": TRUST,
+    "clientCertificateRef": {"name": "client"},
+}
+SHOWS = {"tls": {"backend": {"clientCertificateRef": {"name": "client"}}}}
+TWICE = {"addresses": [{"value": "198.51.100.1"}, {"value": "198.51.100.6"}]}
+WAYS: dict[str, Things] = {
+    "gw|shop/~picked": [
+        gateway("gw"),
+        objects.xbackend("picked", {"app": "web"}, tls=MUTUAL),
+        objects.http_route("r", parent={"name": "gw"}, backends=[("picked", 1)]),
+    ],
+    "gw|shop/web/80|shop/client": [
+        gateway("gw", **SHOWS),
+        policy(),
+        objects.http_route("r", parent={"name": "gw"}, backends=[("web", 1)]),
+    ],
+    "at several addresses|gw|shop/web/80|shop/client": [
+        gateway("gw", **SHOWS, **TWICE),
+        policy(),
+        objects.http_route("r", parent={"name": "gw"}, backends=[("web", 1)]),
+    ],
+    "stream|shop/gw/90|*": [
+        gateway("gw", **SHOWS, **TWICE),
+        policy(),
+        stream(of="gw"),
+    ],
+}
+
+
+def compiled(things: Things) -> Compiler:
+    compiler = Compiler(POOL)
+    compiler.apply(objects.added(things))
+    assert compiler.failures == {}
+    return compiler
+
+
+def names(compiler: Compiler, node: str, type_url: str) -> set[str]:
+    return {one.name for one in compiler.resources(node) if one.type_url == type_url}
+
+
+def at(compiler: Compiler, type_url: str, name: str) -> list[str]:
+    return [node for node in NODES if name in names(compiler, node, type_url)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cluster_that_shows_a_certificate_is_at_the_nodes_of_its_gateway(way: str) -> None:
+    compiler = compiled(world(*WAYS[way]))
+    answering = at(compiler, types.LISTENER, "gateway/shop/gw/80")
+    assert answering
+    assert answering != list(NODES)
+    (cluster,) = {one for one in names(compiler, answering[0], types.CLUSTER) if way.endswith(one)}
+    assert at(compiler, types.CLUSTER, cluster) == answering
+    assert at(compiler, types.SECRET, KEY) == answering
+    assert all(Snapshot(compiler.resources(node)).problems() == () for node in NODES)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_moves_with_the_address_of_the_gateway(way: str) -> None:
+    things = world(*WAYS[way])
+    compiler = compiled(things)
+    lost = at(compiler, types.LISTENER, "gateway/shop/gw/80")[0]
+    down = objects.node(lost, f"192.0.2.{NODES.index(lost) + 1}", ready=False)
+    compiler.apply(objects.added([down]))
+    scratch = compiled([*things, down])
+    assert [compiler.resources(node) for node in NODES] == [
+        scratch.resources(node) for node in NODES
+    ]
+    assert lost not in at(compiler, types.SECRET, KEY)
+    assert at(compiler, types.SECRET, KEY) == at(compiler, types.LISTENER, "gateway/shop/gw/80")
+
+
+def test_routes_of_a_gateway_with_two_addresses_are_at_their_nodes_alone() -> None:
+    route = objects.http_route("r", parent={"name": "gw"}, backends=[("web", 1)])
+    compiler = compiled(world(gateway("gw", **TWICE), route))
+    answering = at(compiler, types.LISTENER, "gateway/shop/gw/80")
+    having = [node for node in NODES if names(compiler, node, types.SCOPE)]
+    assert len(answering) == len(TWICE["addresses"])
+    assert having == answering
+
+
+def test_where_every_node_serves_all_of_them_show_it() -> None:
+    inside = msgspec.structs.replace(POOL, reach=Reach.NODE)
+    compiler = Compiler(inside)
+    compiler.apply(objects.added(world(*WAYS["gw|shop/~picked"])))
+    assert at(compiler, types.CLUSTER, "gw|shop/~picked") == list(NODES)
+    assert at(compiler, types.SECRET, KEY) == list(NODES)
