@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import inf
+
 import pytest
 
 from penstock.compiler.nodes import EVERY_NODE
@@ -11,6 +14,7 @@ from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.snapshot import Delta
+from support.fake_clock import FakeClock
 
 ROUTE = ObjectRef("HTTPRoute", "shop", "orders")
 OTHER = ObjectRef("HTTPRoute", "shop", "other")
@@ -55,7 +59,7 @@ def told(acks: Acknowledgements, ref: ObjectRef = ROUTE) -> tuple[str, str]:
 @pytest.fixture
 def acks() -> Acknowledgements:
     """Return what knows of two nodes that have the first version."""
-    made = Acknowledgements()
+    made = Acknowledgements(FakeClock())
     made.want(EVERY_NODE, Delta((A1,)))
     made.expect(("n1", "n2"))
     for node in ("n1", "n2"):
@@ -156,7 +160,7 @@ def test_of_two_streams_of_a_node_the_end_of_one_is_not_its_end(acks: Acknowledg
 
 
 def test_without_node_objects_nodes_are_those_that_report() -> None:
-    acks = Acknowledgements()
+    acks = Acknowledgements(FakeClock())
     acks.want(EVERY_NODE, Delta((A1,)))
     assert acks.condition(ROUTE) is None
     report(acks, "lab", A1)
@@ -203,3 +207,67 @@ def test_agreement_costs_no_memory(acks: Acknowledgements) -> None:
         for node in ("n1", "n2"):
             report(acks, node, new, full=False)
         assert acks.outstanding == 0
+
+
+def since(acks: Acknowledgements) -> float:
+    found = acks.verdict(ROUTE)
+    assert found is not None
+    return found.since
+
+
+def test_how_long_a_node_is_behind_counts_from_when_it_was_not() -> None:
+    clock = FakeClock()
+    acks = Acknowledgements(clock)
+    acks.want(EVERY_NODE, Delta((A1,)))
+    for node in ("n1", "n2"):
+        report(acks, node, A1)
+    assert since(acks) == inf
+    clock.advance(10)
+    acks.want(EVERY_NODE, Delta((A2,)))
+    clock.advance(10)
+    report(acks, "n2", A2, full=False)
+    assert since(acks) == 10
+    acks.want(EVERY_NODE, Delta((A3,)))
+    report(acks, "n1", A3, full=False)
+    assert since(acks) == 20
+    report(acks, "n2", A3, full=False)
+    assert since(acks) == inf
+
+
+def test_a_node_that_takes_one_version_after_the_other_comes_on() -> None:
+    clock = FakeClock()
+    acks = Acknowledgements(clock)
+    versions = [resource("a", b"turn %d" % turn) for turn in range(100)]
+    acks.want(EVERY_NODE, Delta((versions[0],)))
+    report(acks, "n1", versions[0])
+    for had, wanted in pairwise(versions):
+        acks.want(EVERY_NODE, Delta((wanted,)))
+        clock.advance(1)
+        assert since(acks) >= clock.monotonic() - 2
+        report(acks, "n1", had, full=False)  # always one behind
+
+
+def test_a_node_that_says_again_what_it_has_or_starts_anew_has_not_come_on() -> None:
+    clock = FakeClock()
+    acks = Acknowledgements(clock)
+    acks.want(EVERY_NODE, Delta((A1,)))
+    report(acks, "n1", A1)
+    acks.want(EVERY_NODE, Delta((A2,)))
+    assert since(acks) == 0
+    clock.advance(10)
+    report(acks, "n1", A1)
+    report(acks, "n1")
+    assert since(acks) == 0
+
+
+def test_a_node_that_says_nothing_is_behind_since_it_counts() -> None:
+    clock = FakeClock()
+    acks = Acknowledgements(clock)
+    acks.want(EVERY_NODE, Delta((A1,)))
+    clock.advance(5)
+    acks.expect(("n1",))
+    clock.advance(5)
+    acks.expect(("n1", "n2"))
+    assert since(acks) == 5
+    report(acks, "n1", A1)
+    assert since(acks) == 10

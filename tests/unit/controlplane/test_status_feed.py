@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import cast
 
 from penstock.compiler.settings import Settings
+from penstock.controlplane.acknowledgements import Acknowledgements, Verdict
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, Event, EventType
+from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
+from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.sources.kubernetes.status_writer import StatusWriter
+from penstock.xds.resource import Resource
 from support import objects
 from support.fake_clock import FakeClock
+from support.real_envoy import eventually
 
 
 class FakeWriter:
@@ -49,3 +56,132 @@ async def test_the_writer_hears_of_an_object_that_is_gone_so_that_it_keeps_nothi
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+GATEWAY = ObjectRef("Gateway", "shop", "gw")
+
+
+def route(name: str = "front", path: str = "/") -> Object | Broken:
+    backends = [("front", 1)]
+    return objects.http_route(name, parent={"name": "gw"}, path=path, backends=backends)
+
+
+class Shop:
+    """A Gateway with a route, and one node, which has everything; a feed that leads."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.world = World(Settings(), self.clock)
+        self.feed = StatusFeed(self.world, self.clock, dict)
+        self.writer = FakeWriter(self.feed)
+        self.has: tuple[Resource, ...] = ()
+
+    @contextlib.asynccontextmanager
+    async def led(self) -> AsyncGenerator[None]:
+        things = [
+            objects.gateway_class(),
+            objects.gateway("gw"),
+            objects.service("front", "10.96.0.1"),
+            objects.endpoint_slice("front", ["10.244.0.1"]),
+            route(),
+        ]
+        await self.world.take(Batch(tuple(objects.added(things))))
+        self.report(full=True)
+        task = asyncio.create_task(self.feed.run(cast("StatusWriter", self.writer)))
+        try:
+            async with asyncio.timeout(5):
+                await self.writer.leads.wait()
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def add(self, thing: Object | Broken) -> None:
+        await self.world.take(Batch((Event(EventType.ADDED, thing),)))
+
+    async def remove(self, thing: Object | Broken) -> None:
+        await self.world.take(Batch((Event(EventType.DELETED, thing),)))
+
+    def report(self, *, full: bool = False) -> None:
+        """Have the node say what it has: all that it should."""
+        before = {one.key for one in self.has}
+        self.has = tuple(self.world.compiler.resources("n1"))
+        said = node_pb2.NodeReport(node="n1")
+        for one in self.has:
+            said.resources.add(type_url=one.type_url, name=one.name, version=one.version)
+        for key in before - {one.key for one in self.has}:
+            said.resources.add(type_url=key.type_url, name=key.name)
+        self.world.acknowledgements.on_report("n1", said, full)
+
+    async def look(self) -> None:
+        """Let a second pass, and what is done each second be done."""
+        await eventually(lambda: self.clock.sleepers > 0)
+        self.clock.advance(1)
+        await eventually(lambda: self.clock.sleepers > 0)
+
+    def told(self, ref: ObjectRef, kind: str) -> str:
+        """Return the reason of a condition, "" if nothing is to be told."""
+        found = self.feed.desired(ref)
+        status = {} if found is None else found.status or {}
+        entry = status["parents"][0] if "parents" in status else status
+        return next((c["reason"] for c in entry.get("conditions", ()) if c["type"] == kind), "")
+
+
+async def test_an_object_that_is_made_anew_is_not_in_force_because_another_was() -> None:
+    shop = Shop()
+    async with shop.led():
+        await shop.look()
+        assert shop.told(route().ref, "DataPlaneAcked") == "Acked"
+        await shop.remove(route())
+        shop.report()
+        await shop.add(route())
+        assert shop.told(route().ref, "DataPlaneAcked") == "Pending"
+
+
+async def test_a_gateway_whose_routes_change_without_end_stays_programmed() -> None:
+    shop = Shop()
+    async with shop.led():
+        for turn in range(40):
+            assert shop.told(GATEWAY, "Programmed") == "Programmed"
+            shop.report()
+            await shop.add(route(f"route-{turn}", f"/{turn}"))
+            await shop.look()
+
+
+async def test_who_takes_over_does_not_tell_that_what_is_on_its_way_is_not_in_force() -> None:
+    shop = Shop()
+    async with shop.led():
+        await shop.add(route("more", "/more"))
+        shop.feed.statuses.leading(False)
+        shop.feed.statuses.leading(True)
+        assert shop.feed.desired(GATEWAY) is None
+        shop.report()
+        shop.writer.marks.clear()
+        await shop.look()
+        assert (GATEWAY, "") in shop.writer.marks
+        assert shop.told(GATEWAY, "Programmed") == "Programmed"
+
+
+class Mistaken(Acknowledgements):
+    """Fails about one object."""
+
+    def verdict(self, ref: ObjectRef) -> Verdict | None:
+        if ref == route().ref:
+            raise ValueError("a mistake of ours")
+        return super().verdict(ref)
+
+
+async def test_a_mistake_about_one_object_leaves_all_others_their_statuses() -> None:
+    shop = Shop()
+    shop.world.acknowledgements = Mistaken(shop.clock)
+    shop.feed = StatusFeed(shop.world, shop.clock, dict)
+    shop.writer = FakeWriter(shop.feed)
+    other = route("other", "/other")
+    async with shop.led():
+        await shop.add(other)
+        shop.writer.marks.clear()
+        shop.report()
+        await shop.look()
+        assert (other.ref, "") in shop.writer.marks
+        assert shop.feed.desired(route().ref) is None
+        assert shop.told(other.ref, "DataPlaneAcked") == "Acked"

@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.compiler.statuses import DATA_PLANE_ACKED
 from penstock.controlplane.ledger import Ledger, Said, Tally
+from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
@@ -36,12 +37,21 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
     """Why it refused the current version, in its words."""
 
 
+class Verdict(msgspec.Struct, frozen=True):
+    """What all nodes say of an object."""
+
+    condition: Condition
+    """DataPlaneAcked."""
+    since: float
+    """Monotonic seconds since when some node has not come on; infinite if all have all of it."""
+
+
 class Acknowledgements:
     """Verdicts of all nodes; also the hooks of the ADS server."""
 
-    def __init__(self) -> None:
-        """Know of no node."""
-        self._ledger = Ledger()
+    def __init__(self, clock: Clock) -> None:
+        """Know of no node; *clock* tells how long nodes have been behind."""
+        self._ledger = Ledger(clock.monotonic)
         self._streams: dict[str, DeltaStream | None] = {}
         self._reporting: Counter[str] = Counter()
         """How many streams of reports a node has; 0 for one that is away."""
@@ -135,8 +145,13 @@ class Acknowledgements:
 
     def condition(self, ref: ObjectRef) -> Condition | None:
         """Return the condition DataPlaneAcked of an object; None if no node gets anything of it."""
+        found = self.verdict(ref)
+        return None if found is None else found.condition
+
+    def verdict(self, ref: ObjectRef) -> Verdict | None:
+        """Return the same, and since when."""
         tally = self._ledger.tally(ref)
-        return None if tally is None else self._summary(tally)
+        return None if tally is None else Verdict(self._summary(tally), tally.since)
 
     def _summary(self, tally: Tally) -> Condition:
         if tally.refusals:

@@ -8,7 +8,7 @@ an object is summed up from the few entries of the resources that come from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -37,6 +37,14 @@ class Refusal(msgspec.Struct, frozen=True, order=True):
     detail: str
 
 
+class Behind(msgspec.Struct, frozen=True):
+    """A node's last word on a resource of which it should have another version."""
+
+    said: Said
+    since: float
+    """Monotonic seconds: when it was last as it should be, or took another version at least."""
+
+
 class Tally(msgspec.Struct, frozen=True):
     """How far one object has come."""
 
@@ -46,29 +54,34 @@ class Tally(msgspec.Struct, frozen=True):
     """Those that do not have all that comes from it, sorted."""
     refusals: tuple[Refusal, ...]
     """Those among them that refuse a part of it, sorted."""
+    since: float
+    """Monotonic seconds since when one of them has not come on; infinite if all have all."""
 
 
 NOTHING = Said()
 UNREAD = 256
 """Changes that are taken before somebody must look at them."""
-_NOBODY: Mapping[str, Said] = {}
+_NEVER = float("inf")
+_NOBODY: Mapping[str, Behind] = {}
 
 
 class Ledger:
     """The versions at all nodes."""
 
-    def __init__(self) -> None:
-        """Want nothing of nobody."""
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """Want nothing of nobody; *monotonic* tells the time in seconds."""
+        self._monotonic = monotonic
         self._wanted: dict[ResourceName, dict[str, Resource]] = {}
         """By the only node that gets it; EVERY_NODE for all others."""
-        self._differs: dict[ResourceName, dict[str, Said]] = {}
+        self._differs: dict[ResourceName, dict[str, Behind]] = {}
         """Last words of nodes that are something else than what is wanted of them."""
         self._places: dict[ObjectRef, dict[tuple[ResourceName, str], None]] = {}
         """Resources that come from an object, and for which node."""
-        self._unread: list[tuple[str, Delta]] = []
-        """What was taken and not looked at."""
+        self._unread: list[tuple[str, Delta, float]] = []
+        """What was taken, when, and not looked at."""
         self._heard: set[str] = set()
-        self._expected: frozenset[str] = frozenset()
+        self._expected: dict[str, float] = {}
+        """Nodes that count whether they report or not, and since when."""
         self._touched: set[ResourceName] = set()
         self._changed: set[ObjectRef] = set()
         self._all_changed = False
@@ -76,11 +89,12 @@ class Ledger:
     @property
     def nodes(self) -> frozenset[str]:
         """Return all nodes that count."""
-        return self._expected | self._heard
+        return frozenset(self._heard).union(self._expected)
 
     def expect(self, nodes: frozenset[str]) -> None:
         """Count *nodes*, whether they report or not."""
-        self._expected = nodes
+        now = self._monotonic()
+        self._expected = {node: self._expected.get(node, now) for node in nodes}
         self._all_changed = True
 
     def want(self, node: str, delta: Delta) -> None:
@@ -88,21 +102,18 @@ class Ledger:
 
         It is looked at when somebody asks: nodes are told what they should have first.
         """
-        self._unread.append((node, delta))
+        self._unread.append((node, delta, self._monotonic()))
         if len(self._unread) > UNREAD:
             self._read()
 
     def _read(self) -> None:
         """Look at what was taken."""
         unread, self._unread = self._unread, []
-        for node, delta in unread:
-            self._want(node, delta)
-
-    def _want(self, node: str, delta: Delta) -> None:
-        for resource in delta.upserts:
-            self._replace(node, resource.key, resource)
-        for key in delta.removals:
-            self._replace(node, key, None)
+        for node, delta, since in unread:
+            for resource in delta.upserts:
+                self._replace(node, resource.key, resource, since)
+            for key in delta.removals:
+                self._replace(node, key, None, since)
 
     def take_all(self, node: str, said: Mapping[ResourceName, Said]) -> None:
         """Take a node's word on everything."""
@@ -136,14 +147,14 @@ class Ledger:
         self._read()
         if node not in self._heard:
             return NOTHING
-        wanted = Said(self._version(node, resource.key))
-        return self._differs.get(resource.key, _NOBODY).get(node, wanted)
+        behind = self._differs.get(resource.key, _NOBODY).get(node)
+        return behind.said if behind is not None else Said(self._version(node, resource.key))
 
     def refused(self) -> int:
         """Return how many resources are refused, counted at each node."""
         self._read()
         every = (one for differs in self._differs.values() for one in differs.values())
-        return sum(bool(one.rejected) for one in every)
+        return sum(bool(one.said.rejected) for one in every)
 
     def outstanding(self) -> int:
         """Return how many resources are not as they should be, counted at each node."""
@@ -169,29 +180,32 @@ class Ledger:
         concerned: set[str] = set()
         without: set[str] = set()
         refusals: set[Refusal] = set()
-        every = self.nodes
+        every, since = self.nodes, _NEVER
         for key, place in self._places.get(ref, ()):
             concerned |= every if place == EVERY_NODE else {place} & every
-            for node, said, version in self._differing(key, place):
+            for node, behind, version in self._differing(key, place):
                 without.add(node)
-                if said.rejected == version:
-                    refusals.add(Refusal(key, node, said.detail))
+                since = min(since, behind.since)
+                if behind.said.rejected == version:
+                    refusals.add(Refusal(key, node, behind.said.detail))
         if not concerned:
             return None
-        without |= concerned - self._heard
-        return Tally(len(concerned), tuple(sorted(without)), tuple(sorted(refusals)))
+        unheard = concerned - self._heard
+        since = min((since, *(self._expected[node] for node in unheard)))
+        without |= unheard
+        return Tally(len(concerned), tuple(sorted(without)), tuple(sorted(refusals)), since)
 
-    def _differing(self, key: ResourceName, place: str) -> Iterator[tuple[str, Said, str]]:
+    def _differing(self, key: ResourceName, place: str) -> Iterator[tuple[str, Behind, str]]:
         """Yield the nodes that do not have a resource, and the version that they should have."""
         differs = self._differs.get(key)
         if not differs:
             return
         for node in differs if place == EVERY_NODE else {place} & differs.keys():
             version = self._version(node, key)
-            if differs[node].version != version:
+            if differs[node].said.version != version:
                 yield node, differs[node], version
 
-    def _replace(self, node: str, key: ResourceName, new: Resource | None) -> None:
+    def _replace(self, node: str, key: ResourceName, new: Resource | None, since: float) -> None:
         wanted = self._wanted.setdefault(key, {})
         old = wanted.get(node)
         before = self._version(node, key)
@@ -201,26 +215,34 @@ class Ledger:
             wanted[node] = new
         after = self._version(node, key)
         if before != after:
-            self._shift(node, key, before, after)
+            self._shift(node, key, Behind(Said(before), since), Said(after))
         if not wanted:
             del self._wanted[key]
         self._name(old, new, node)
 
-    def _shift(self, node: str, key: ResourceName, before: str, after: str) -> None:
-        """Keep the last words of nodes of which another version is wanted now."""
+    def _shift(self, node: str, key: ResourceName, had: Behind, agreed: Said) -> None:
+        """Keep the last words of nodes of which another version is wanted now.
+
+        Args:
+            node: of which it is wanted, EVERY_NODE for all others.
+            key: of the resource.
+            had: what a node that had what was wanted before is now.
+            agreed: the word of one that has the other version.
+        """
         if node == EVERY_NODE:
             nodes = self._heard - self._wanted[key].keys()
         else:
             nodes = {node} & self._heard
-        had = Said(before)
         differs = self._differs.setdefault(key, {})
         if not differs:
             differs.update(dict.fromkeys(nodes, had))
         else:
-            agreed = Said(after)
             for one in nodes:
-                if differs.setdefault(one, had) == agreed:
-                    del differs[one]
+                said = differs.get(one, had).said
+                if said == agreed:
+                    differs.pop(one, None)
+                elif said.version == had.said.version:
+                    differs[one] = Behind(said, had.since)
         if not differs:
             del self._differs[key]
 
@@ -243,8 +265,12 @@ class Ledger:
     def _note(self, node: str, key: ResourceName, said: Said) -> None:
         if said.version == self._version(node, key) and not said.rejected:
             self._drop(key, node)
-        else:
-            self._differs.setdefault(key, {})[node] = said
+            return
+        differs = self._differs.setdefault(key, {})
+        before = differs.get(node)
+        comes_on = before is None or said.version not in ("", before.said.version)
+        since = self._monotonic() if before is None or comes_on else before.since
+        differs[node] = Behind(said, since)
 
     def _drop(self, key: ResourceName, node: str) -> None:
         differs = self._differs.get(key)

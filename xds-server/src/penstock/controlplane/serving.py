@@ -51,7 +51,7 @@ async def serve(
     Raises:
         AdsError: a socket cannot be made.
     """
-    world = World(config.settings)
+    world = World(config.settings, clock)
     metrics = Metrics(world)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report, on_silence=acks.on_silence)

@@ -22,6 +22,7 @@ from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
+from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Severity
 from penstock.sources.kubernetes.object_writer import Objects
@@ -67,7 +68,7 @@ class StatusFeed:
         self._clock = clock
         self._writer: StatusWriter | None = None
         self._leads = False
-        self._verdicts = Verdicts(world.acknowledgements.condition, clock)
+        self._verdicts = Verdicts(world.acknowledgements.verdict, clock)
         self._objects = ObjectFeed(world)
 
     @property
@@ -98,7 +99,10 @@ class StatusFeed:
             await self._clock.sleep(0.1)
 
     def desired(self, ref: ObjectRef) -> Desired | None:
-        """Return the status that an object should have, and follow it from now on."""
+        """Return the status that an object should have, and follow it from now on.
+
+        None also while we do not know it: then it is asked for again.
+        """
         thing = self._world.objects.get(ref)
         if thing is None:
             return None
@@ -106,19 +110,29 @@ class StatusFeed:
         if newest is not None:
             said = status_of_outdated(thing, newest.problems, newest.generation)
             return None if said is None else _desired(ref, newest.uid, newest.generation, said)
-        goals = self._world.compiler.statuses
-        try:
-            goals.follow(ref)
+        with _Apart(ref):
+            self._world.compiler.statuses.follow(ref)
             if self._sum(thing):  # the newest: what nodes said since the last look at all objects
                 self._mark_told_with(ref)
-            status = status_of(self._world.compiler.db, thing, self._verdicts.get)
-            problems = self._problems(ref) if status is not None else None
-        except Exception:  # noqa: BLE001  # a mistake about one object must not stop all others
-            _log.exception("a mistake of ours: this status stays as it is", object=str(ref))
-            return None
+            return self._present(thing)
+        return None
+
+    def _present(self, thing: Object | Broken) -> Desired | None:
+        """Return the status of an object of which it was asked what nodes say."""
+        asked: list[ObjectRef] = []
+
+        def acknowledged(one: ObjectRef) -> Condition | None:
+            asked.append(one)
+            return self._verdicts.get(one)
+
+        ref, metadata = thing.ref, thing.metadata
+        status = status_of(self._world.compiler.db, thing, acknowledged)
+        if any(map(self._verdicts.is_open, asked)):
+            return None  # it is marked when that is over
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
-        found = _desired(ref, thing.metadata.uid, thing.metadata.generation, status)
+        found = _desired(ref, metadata.uid, metadata.generation, status)
+        problems = self._problems(ref) if status is not None else None
         return msgspec.structs.replace(found, problems=problems)
 
     def _problems(self, ref: ObjectRef) -> str | None:
@@ -142,7 +156,8 @@ class StatusFeed:
         self._world.acknowledgements.changed()  # all are looked at
         for ref, thing in sorted(self._world.objects.items(), key=itemgetter(0)):
             if ref.kind in STATUS_KINDS:
-                self._sum(thing)
+                with _Apart(ref):
+                    self._verdicts.begin(ref, thing.metadata.generation)
                 self._mark(ref)
 
     def _take(self, batch: Batch) -> None:
@@ -154,6 +169,7 @@ class StatusFeed:
             ref = event.object.ref
             if event.type is EventType.DELETED:
                 goals.drop(ref)
+                self._verdicts.drop(ref)  # one that is made anew under the name is another one
                 if ref.kind in STATUS_KINDS:
                     self._mark(ref)  # the writer forgets it
             elif ref.kind in STATUS_KINDS:
@@ -177,18 +193,18 @@ class StatusFeed:
 
     async def _sum_changed(self) -> None:
         """Sum up what may have changed; if we lead no longer, the next turn begins with all."""
-        changed = self._world.acknowledgements.changed().union(self._verdicts.overdue())
+        changed = self._world.acknowledgements.changed() | self._verdicts.due()
         for count, ref in enumerate(sorted(changed)):
             if count % TURN == TURN - 1:
                 await asyncio.sleep(0)
             if not self._leads:
                 return
             thing = self._world.objects.get(ref)
-            if thing is None:
-                self._verdicts.drop(ref)
-            elif ref.kind in STATUS_KINDS and self._sum(thing):
-                self._mark(ref)
-                self._mark_told_with(ref)
+            if thing is not None and ref.kind in STATUS_KINDS:
+                with _Apart(ref):
+                    if self._sum(thing):
+                        self._mark(ref)
+                        self._mark_told_with(ref)
 
     def _mark_told_with(self, ref: ObjectRef) -> None:
         """Look at other objects whose statuses say what nodes say of *ref*."""
@@ -211,6 +227,24 @@ class StatusFeed:
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:
             self._writer.mark(ref, version)
+
+
+class _Apart:
+    """Lets a mistake about one object not stop all others."""
+
+    def __init__(self, ref: ObjectRef) -> None:
+        self._ref = ref
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        """Log the mistake; of what is none of ours, as being cancelled, let it pass."""
+        mistaken = isinstance(error, Exception)
+        if mistaken:
+            text = "a mistake of ours: this status stays as it is"
+            _log.error(text, object=str(self._ref), exc_info=error)
+        return mistaken
 
 
 def _desired(ref: ObjectRef, uid: str, generation: int, status: dict[str, Any] | None) -> Desired:

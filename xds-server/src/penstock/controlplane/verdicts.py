@@ -2,37 +2,55 @@
 
 A node that joins has nothing yet, and one whose Envoy starts anew has nothing again; a backend that
 changes is on its way for a while. An object that is in force everywhere and that nobody changed
-stays so meanwhile: who reads Programmed would take names of a whole cluster out of DNS. What a node
-refuses is told at once, and so is everything about an object that was changed.
+stays so meanwhile: who reads Programmed would take names of a whole cluster out of DNS. It ceases
+to be when some node has not come on for `PATIENCE`; nodes that start one after the other, and
+changes that never end, are no reason. What a node refuses is told at once, and so is everything
+about an object that was changed.
+
+That nodes are counted in a message is no reason to write 10,000 statuses for each node that joins:
+a change of numbers alone is told later, of a few objects at a time, with all that came meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 
+from penstock.controlplane.acknowledgements import Verdict
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 
 PATIENCE = 30.0
 """Seconds after which it is told that an object is not in force everywhere any more."""
+RECOUNT = 600.0
+"""Seconds after which it is told that an object is in force on another number of nodes."""
+RETELL = 10.0
+"""Seconds after which other words are told about an object that is not in force everywhere."""
+AT_ONCE = 50
+"""Objects of which, in one look, no more than other words or numbers are told."""
 
 
-class _InForce(msgspec.Struct):
-    """An object that was in force everywhere."""
+class Told(msgspec.Struct, frozen=True):
+    """What is told of an object."""
 
+    condition: Condition
     generation: int
-    """At which it was."""
-    since: float | None = None
-    """When it ceased to be, monotonic seconds; None if it did not."""
+    """Of the object."""
+
+    def is_reworded(self, other: Told) -> bool:
+        """Return whether *other* says the same in other words."""
+        before, after = self.condition, other.condition
+        same = (before.status, before.reason) == (after.status, after.reason)
+        return same and self != other and self.generation == other.generation
 
 
 class Verdicts:
     """The condition DataPlaneAcked of each object."""
 
-    def __init__(self, ask: Callable[[ObjectRef], Condition | None], clock: Clock) -> None:
+    def __init__(self, ask: Callable[[ObjectRef], Verdict | None], clock: Clock) -> None:
         """Know of nothing.
 
         Args:
@@ -41,58 +59,84 @@ class Verdicts:
         """
         self._ask = ask
         self._clock = clock
-        self._told: dict[ObjectRef, Condition] = {}
-        self._in_force: dict[ObjectRef, _InForce] = {}
-        self._waiting: set[ObjectRef] = set()
+        self._told: dict[ObjectRef, Told] = {}
+        self._in_force: dict[ObjectRef, int] = {}
+        """Generations that were in force everywhere, and that nothing else was told of since."""
+        self._waiting: dict[ObjectRef, float] = {}
+        """Objects that may be in force again soon, and until when that is waited for."""
+        self._reworded: dict[ObjectRef, float] = {}
+        """Objects of which only other words are to be told, and when."""
+        self._in_turn: frozenset[ObjectRef] = frozenset()
+        """Those of which it is told now."""
 
     def get(self, ref: ObjectRef) -> Condition | None:
         """Return what is to be told of an object, as of the last `look`."""
-        return self._told.get(ref)
+        told = self._told.get(ref)
+        return None if told is None else told.condition
+
+    def is_open(self, ref: ObjectRef) -> bool:
+        """Return whether nothing is to be told of an object yet, also not that there is nothing."""
+        return ref in self._waiting and ref not in self._told
+
+    def begin(self, ref: ObjectRef, generation: int) -> None:
+        """Look at an object of which another controller told what it knew.
+
+        What is on its way just now may well have been in force everywhere, so it is waited for.
+        """
+        self._in_force[ref] = generation
+        self.look(ref, generation)
 
     def look(self, ref: ObjectRef, generation: int) -> bool:
         """Ask what nodes say of a generation of an object; return whether to tell something else.
 
         An object of which nodes get nothing any more is forgotten.
         """
-        before, now = self._told.get(ref), self._ask(ref)
-        if now is None:
+        before, said = self._told.get(ref), self._ask(ref)
+        if said is None:
             self.drop(ref)
             return before is not None
-        if now.status is None and self._is_soon_over(ref, generation):
-            self._waiting.add(ref)
+        now = Told(said.condition, generation)
+        if said.condition.status is None and self._is_soon_over(ref, generation, said.since):
+            self._waiting[ref] = said.since + PATIENCE
+            if ref in self._in_turn:
+                self._reworded[ref] = self._clock.monotonic() + RETELL
             return False
-        self._waiting.discard(ref)
-        if now.status is True:
-            self._in_force[ref] = _InForce(generation)
-        elif now.status is False:
+        self._waiting.pop(ref, None)
+        if said.condition.status is True:
+            self._in_force[ref] = generation
+        else:
             self._in_force.pop(ref, None)
+        if before is not None and before.is_reworded(now) and ref not in self._in_turn:
+            wait = RECOUNT if said.condition.status is True else RETELL
+            self._reworded.setdefault(ref, self._clock.monotonic() + wait)
+            return False
+        self._reworded.pop(ref, None)
         self._told[ref] = now
-        return before != now
+        return before is None or before.condition != now.condition
 
     def drop(self, ref: ObjectRef) -> None:
         """Forget an object."""
         self._told.pop(ref, None)
         self._in_force.pop(ref, None)
-        self._waiting.discard(ref)
+        self._waiting.pop(ref, None)
+        self._reworded.pop(ref, None)
 
-    def overdue(self) -> list[ObjectRef]:
-        """Return the objects that have not been in force everywhere for too long, sorted."""
-        return sorted(ref for ref in self._waiting if self._has_waited(self._in_force[ref]))
+    def due(self) -> set[ObjectRef]:
+        """Return the objects to look at because they waited long enough, a few of the reworded."""
+        now = self._clock.monotonic()
+        late = (ref for ref, until in self._reworded.items() if until <= now)
+        self._in_turn = frozenset(islice(late, AT_ONCE))
+        return {ref for ref, until in self._waiting.items() if until <= now}.union(self._in_turn)
 
     def clear(self) -> None:
         """Forget everything."""
         self._told.clear()
         self._in_force.clear()
         self._waiting.clear()
+        self._reworded.clear()
+        self._in_turn = frozenset()
 
-    def _is_soon_over(self, ref: ObjectRef, generation: int) -> bool:
+    def _is_soon_over(self, ref: ObjectRef, generation: int, since: float) -> bool:
         """Return whether an object that is not in force everywhere may soon be so again."""
-        was = self._in_force.get(ref)
-        if was is None or was.generation != generation:
-            return False
-        if was.since is None:
-            was.since = self._clock.monotonic()
-        return not self._has_waited(was)
-
-    def _has_waited(self, one: _InForce) -> bool:
-        return one.since is not None and self._clock.monotonic() - one.since >= PATIENCE
+        lasts = self._clock.monotonic() - since
+        return self._in_force.get(ref) == generation and lasts < PATIENCE

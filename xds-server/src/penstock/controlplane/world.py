@@ -17,7 +17,9 @@ from penstock.compiler.statuses import status_of
 from penstock.controlplane.acknowledgements import Acknowledgements, ResourceState
 from penstock.core.events import Batch, EventType
 from penstock.core.objects import Broken, Object
+from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
+from penstock.runtime.clock import SystemClock
 from penstock.xds.snapshot import Snapshot
 
 _log = structlog.get_logger("penstock.controller")
@@ -26,11 +28,16 @@ _log = structlog.get_logger("penstock.controller")
 class World:
     """Takes batches of a source and keeps what each node should have."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start empty; nobody is served before the first batch."""
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """Start empty; nobody is served before the first batch.
+
+        Args:
+            settings: of the compiler.
+            clock: tells how long nodes have been behind; None is the machine's.
+        """
         self.compiler = Compiler(settings)
         self.objects: dict[ObjectRef, Object | Broken] = {}
-        self.acknowledgements = Acknowledgements()
+        self.acknowledgements = Acknowledgements(clock or SystemClock())
         self.synced = asyncio.Event()
         self.changes = 0
         """How often what nodes get changed."""
