@@ -260,7 +260,7 @@ def test_what_a_cloud_has_given_an_address_stays() -> None:
 @pytest.mark.parametrize(
     ("networks", "why_not"),
     [
-        ([], "10.96.0.50 is in no ServiceCIDR of the cluster"),
+        ([], "10.96.0.50 cannot be given: the cluster tells no ServiceCIDRs"),  # before 1.33
         ([objects.service_cidr("10.97.0.0/16", "fd00::/112")], "10.96.0.50 is in no ServiceCIDR"),
         (
             [NETWORKS, objects.service("web", "10.96.0.50")],
@@ -333,3 +333,25 @@ def test_with_a_crd_that_has_it_the_statuses_that_tell_it_are_looked_at_again() 
     compiler.statuses.take()
     compiler.apply([Event(EventType.MODIFIED, crd())])
     assert set(compiler.statuses.take()) == {one.ref, CLASS.ref}
+
+
+@MODES
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": "Hostname", "value": "gw.test", **CLUSTER},
+        {"value": "no address", **CLUSTER},
+        {"type": "x.test/kind", "value": "here", **CLUSTER},
+    ],
+    ids=lambda one: one["value"],
+)
+def test_what_is_no_address_harms_only_its_gateway(
+    settings: Settings, wrong: dict[str, Any]
+) -> None:
+    one = objects.gateway("gw", addresses=[wrong], since="2026-01-01T00:00:00Z")
+    other = objects.gateway("other", addresses=[CLUSTER], since="2026-01-02T00:00:00Z")
+    compiler = compiled(one, OWN, other, NETWORKS, settings=settings)
+    assert told(compiler, one)["conditions"]["Accepted"] == ("False", "UnsupportedAddress")
+    wanted = every_generated.once(compiler.db, None)
+    assert ObjectRef("Service", "shop", "other-penstock") in wanted
+    assert listeners(compiler) <= {"gateway/shop/other/80"}

@@ -55,6 +55,14 @@ def inside(spec: GatewaySpec) -> tuple[GatewaySpecAddress, ...]:
     return tuple(one for one in spec.addresses if one.routability == CLUSTER)
 
 
+def wanted_inside(spec: GatewaySpec) -> tuple[str, ...]:
+    """Return those of them that *spec* asks for by their values, as all write them.
+
+    What is no IP address is passed over: a Gateway that has such a thing is refused.
+    """
+    return tuple(number for one in inside(spec) if one.value and (number := _number(one.value)))
+
+
 def may_be_inside(spec: GatewaySpec) -> bool:
     """Tell whether some address of *spec* is for the inside of the cluster, or may turn out so."""
     return bool(inside(spec)) or any(one.value and not one.routability for one in spec.addresses)

@@ -6,12 +6,11 @@ gives Gateways their addresses, it gives them to these Services.
 
 from __future__ import annotations
 
-import ipaddress
-
 import msgspec
 
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import fault_of, is_inside, is_of_services, ours
+from penstock.compiler.indexes import ALL
 from penstock.compiler.merged_listeners import placed_listeners
 from penstock.compiler.settings import Addressing, Reach
 from penstock.core.kinds import Service
@@ -32,7 +31,7 @@ from penstock.gatewayapi.generated import (
     ports_of,
     service_name,
 )
-from penstock.gatewayapi.requested_addresses import inside, wanted
+from penstock.gatewayapi.requested_addresses import inside, wanted, wanted_inside
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.annotations import options
@@ -167,9 +166,9 @@ def asked_inside(db: Database, name: NamespacedName) -> tuple[AskedInside, ...]:
     gateway, about = ours(db, name), purpose(db, name)
     if gateway is None or about is None:
         return ()
-    asked = [str(ipaddress.ip_address(one.value)) for one in inside(gateway.spec) if one.value]
     return tuple(
-        AskedInside(address=one, why_not=_why_not(db, one, about.service)) for one in asked
+        AskedInside(address=one, why_not=_why_not(db, one, about.service))
+        for one in wanted_inside(gateway.spec)
     )
 
 
@@ -185,6 +184,8 @@ def can_be_inside(db: Database, name: NamespacedName) -> bool:
 
 def _why_not(db: Database, address: str, service: NamespacedName) -> str:
     """Return why a Service cannot have an address, "" if it can."""
+    if not db.service_cidrs.holds("all", ALL):
+        return "cannot be given: the cluster tells no ServiceCIDRs, as Kubernetes 1.33 does"
     if not is_of_services(db, address):
         return "is in no ServiceCIDR of the cluster"
     others = [one for one in db.services.bucket("address", address) if one != service]
