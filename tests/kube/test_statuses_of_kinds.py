@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from penstock.meta.names import NamespacedName
-from support.kube import KubeApi
+from support.kube import KubeApi, gateway_api_crds, policy_crds
 from support.replicas import LEASE, replica
 from support.source_suite import eventually
 from support.status_objects import (
@@ -221,3 +223,38 @@ async def test_an_xbackend_says_which_services_have_routes_to_its_pods(
     finally:
         for raw in made:
             api.delete(raw)
+
+
+def older(folder: Path) -> list[Path]:
+    """Return files of the definitions, of which that of UDPRoutes has v1alpha2 only."""
+    made: list[Path] = []
+    for file in gateway_api_crds():
+        path = folder / file.name
+        documents = [one for one in yaml.safe_load_all(file.read_text()) if one]
+        for one in documents:
+            if one["metadata"]["name"] == "udproutes.gateway.networking.k8s.io":
+                versions = one["spec"]["versions"]
+                kept = [each | {"storage": True} for each in versions if each["name"] != "v1"]
+                one["spec"]["versions"] = kept
+        path.write_text(yaml.safe_dump_all(documents))
+        made.append(path)
+    return made
+
+
+async def test_a_kind_that_the_server_has_in_an_older_version_gets_its_statuses(
+    bare_api: KubeApi, tmp_path: Path
+) -> None:
+    bare_api.install([*older(tmp_path), *policy_crds()])
+    made = {
+        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "kind": "UDPRoute",
+        "metadata": {"name": "u", "namespace": "status"},
+        "spec": {
+            "parentRefs": [{"name": "g"}],
+            "rules": [{"backendRefs": [{"name": "b", "port": 53}]}],
+        },
+    }
+    made_anew(bare_api)
+    bare_api.apply(made)
+    async with replica(bare_api):
+        await settled(bare_api, made)

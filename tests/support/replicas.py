@@ -49,10 +49,11 @@ class Replica:
         self.clock = SystemClock()
         self.world = World(settings)
         observed = Observed(TOLD_KINDS)
-        self._source = KubernetesSource(
-            api.access, KINDS, self.clock, random.random, observed=observed
+        source = KubernetesSource(api.access, KINDS, self.clock, random.random, observed=observed)
+        self._source = source
+        self.feed = StatusFeed(
+            self.world, self.clock, source.outdated, source.version_of, patience=0.0
         )
-        self.feed = StatusFeed(self.world, self.clock, self._source.outdated, patience=0.0)
         self.writer = self.writer_type(
             api.access,
             self.clock,

@@ -22,6 +22,10 @@ from support.fake_clock import FakeClock
 from support.real_envoy import eventually
 
 
+def version_of(kind: str) -> str:
+    return f"of {kind}"
+
+
 class FakeWriter:
     """Leads at once, and remembers what it is told to look at."""
 
@@ -43,7 +47,7 @@ async def test_the_writer_hears_of_an_object_that_is_gone_so_that_it_keeps_nothi
     world = World(Settings())
     route = objects.http_route("front", parent={"name": "gw"}, backends=[("front", 1)])
     await world.take(Batch(tuple(objects.added([objects.gateway_class(), route]))))
-    feed = StatusFeed(world, FakeClock(), dict)
+    feed = StatusFeed(world, FakeClock(), dict, version_of)
     writer = FakeWriter(feed)
     task = asyncio.create_task(feed.run(cast("StatusWriter", writer)))
     try:
@@ -72,7 +76,7 @@ class Shop:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.world = World(Settings(), self.clock)
-        self.feed = StatusFeed(self.world, self.clock, dict)
+        self.feed = StatusFeed(self.world, self.clock, dict, version_of)
         self.writer = FakeWriter(self.feed)
         self.has: tuple[Resource, ...] = ()
 
@@ -174,7 +178,7 @@ class Mistaken(Acknowledgements):
 async def test_a_mistake_about_one_object_leaves_all_others_their_statuses() -> None:
     shop = Shop()
     shop.world.acknowledgements = Mistaken(shop.clock)
-    shop.feed = StatusFeed(shop.world, shop.clock, dict)
+    shop.feed = StatusFeed(shop.world, shop.clock, dict, version_of)
     shop.writer = FakeWriter(shop.feed)
     other = route("other", "/other")
     async with shop.led():

@@ -68,7 +68,7 @@ async def serve(
         work.append(_tell_time(world, clock))
         writing: list[Coroutine[Any, Any, None]] = []
         if isinstance(source, KubernetesSource) and config.access is not None:
-            feed = StatusFeed(world, clock, source.outdated)
+            feed = StatusFeed(world, clock, source.outdated, source.version_of)
             writer = _status_writer(config, config.access, clock, feed, source.observed)
             metrics.watch(source, writer)
             writing.append(feed.run(writer))

@@ -11,14 +11,14 @@ import msgspec
 import structlog
 
 from penstock.compiler.ingress_problems import problems_of_ours
-from penstock.compiler.kinds import KINDS, STATUS_KINDS
+from penstock.compiler.kinds import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_with
 from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.verdicts import Verdicts
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
-from penstock.core.objects import Broken, Object
+from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
@@ -37,7 +37,6 @@ SUM_SHARE = 20.0
 """So many times as long as a look took is waited until the next one."""
 TURN = 200
 """Objects that are looked at before others may do something."""
-_API_VERSIONS = {kind.kind: kind.api_versions[0] for kind in KINDS if kind.kind in STATUS_KINDS}
 
 _log = structlog.get_logger("penstock.status")
 
@@ -50,6 +49,7 @@ class StatusFeed:
         world: World,
         clock: Clock,
         outdated: Callable[[], Mapping[ObjectRef, Seen]],
+        version_of: Callable[[str], str],
         *,
         patience: float = REPORT_SECONDS,
     ) -> None:
@@ -59,11 +59,13 @@ class StatusFeed:
             world: what there is.
             clock: paces the sums.
             outdated: returns the objects of which an earlier version is in force.
+            version_of: returns the apiVersion in which the server has a kind.
             patience: longest wait for the first reports of all nodes.
         """
         self._patience = patience
         self._world = world
         self._ask_outdated = outdated
+        self._version_of = version_of
         self._outdated: Mapping[ObjectRef, Seen] = {}
         self._clock = clock
         self._writer: StatusWriter | None = None
@@ -109,7 +111,7 @@ class StatusFeed:
         newest = self._outdated.get(ref)
         if newest is not None:
             said = status_of_outdated(thing, newest.problems, newest.generation)
-            return None if said is None else _desired(ref, newest.uid, newest.generation, said)
+            return None if said is None else self._desired(ref, newest, said)
         with _Apart(ref):
             self._world.compiler.statuses.follow(ref)
             if self._sum(thing):  # the newest: what nodes said since the last look at all objects
@@ -125,13 +127,13 @@ class StatusFeed:
             asked.append(one)
             return self._verdicts.get(one)
 
-        ref, metadata = thing.ref, thing.metadata
+        ref = thing.ref
         status = status_of(self._world.compiler.db, thing, acknowledged)
         if any(map(self._verdicts.is_open, asked)):
             return None  # it is marked when that is over
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
-        found = _desired(ref, metadata.uid, metadata.generation, status)
+        found = self._desired(ref, thing.metadata, status)
         problems = self._problems(ref) if status is not None else None
         return msgspec.structs.replace(found, problems=problems)
 
@@ -224,6 +226,12 @@ class StatusFeed:
         """Ask what all nodes say of an object; return whether to tell something else now."""
         return self._verdicts.look(thing.ref, thing.metadata.generation)
 
+    def _desired(
+        self, ref: ObjectRef, of: Seen | ObjectMeta, status: dict[str, Any] | None
+    ) -> Desired:
+        version = self._version_of(ref.kind)
+        return Desired(api_version=version, uid=of.uid, generation=of.generation, status=status)
+
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:
             self._writer.mark(ref, version)
@@ -245,8 +253,3 @@ class _Apart:
             text = "a mistake of ours: this status stays as it is"
             _log.error(text, object=str(self._ref), exc_info=error)
         return mistaken
-
-
-def _desired(ref: ObjectRef, uid: str, generation: int, status: dict[str, Any] | None) -> Desired:
-    version = _API_VERSIONS[ref.kind]
-    return Desired(api_version=version, uid=uid, generation=generation, status=status)

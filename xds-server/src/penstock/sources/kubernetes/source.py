@@ -132,6 +132,10 @@ class KubernetesSource:
         """Return the objects of which an earlier version is in force."""
         return {ref: seen for one in self._every() for ref, seen in one.table.outdated.items()}
 
+    def version_of(self, kind: str) -> str:
+        """Return the apiVersion in which a kind is read: the newest that server and we know."""
+        return next(one.api_version for one in self._reflectors if one.kind.kind == kind)
+
     def locate(self, ref: ObjectRef, path: str) -> Location | None:  # noqa: ARG002  # the protocol's
         """Return None: objects of an API server are in no file."""
         return None
