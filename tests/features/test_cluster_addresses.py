@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.settings import Addressing, Reach, Settings
-from penstock.compiler.statuses import status_of
-from penstock.core.events import Event, EventType
+from penstock.compiler.settings import Settings
+from penstock.core.events import EventType
 from penstock.core.kinds import Service, ServiceCondition, ServiceStatus
 from penstock.core.objects import Broken, Object
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
@@ -19,62 +15,19 @@ from penstock.pb.envoy.config.core.v3.address_pb2 import SocketAddress
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
-from penstock.xds.resource import Resource
 from support import objects
-
-NODES = ("n1", "n2", "n3")
-POOL = Settings(
-    reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
+from support.pool_cluster import (
+    AT_NODES,
+    NODES,
+    POOL,
+    answering,
+    change,
+    cluster,
+    compiled,
+    of,
+    opened,
+    status,
 )
-AT_NODES = Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES)
-Things = list[Object | Broken]
-
-
-def cluster(*more: Object | Broken) -> Things:
-    nodes = [objects.node(name, f"172.31.0.1{at}") for at, name in enumerate(NODES)]
-    return [*nodes, objects.gateway_class(), *more]
-
-
-def compiled(things: Iterable[Object | Broken], settings: Settings = POOL) -> Compiler:
-    compiler = Compiler(settings)
-    compiler.apply(objects.added(things))
-    assert compiler.failures == {}
-    return compiler
-
-
-def change(compiler: Compiler, thing: Object | Broken, kind: EventType = EventType.MODIFIED) -> int:
-    """Apply one event and return how many nodes have to be told something."""
-    changes = compiler.apply([Event(kind, thing)])
-    assert compiler.failures == {}
-    return len(changes)
-
-
-def of(compiler: Compiler, node: str, type_url: str) -> dict[str, Resource]:
-    return {one.name: one for one in compiler.resources(node) if one.type_url == type_url}
-
-
-def opened(compiler: Compiler, name: str) -> dict[str, list[tuple[str, int, str]]]:
-    """Return node → where a listener is open there."""
-    found: dict[str, list[tuple[str, int, str]]] = {}
-    for node in NODES:
-        resource = of(compiler, node, types.LISTENER).get(name)
-        if resource is not None:
-            made = listener_pb2.Listener.FromString(resource.body)
-            every = [made.address, *(more.address for more in made.additional_addresses)]
-            found[node] = [
-                (one.address, one.port_value, one.network_namespace_filepath)
-                for one in (each.socket_address for each in every)
-            ]
-    return found
-
-
-def answering(compiler: Compiler) -> dict[str, str]:
-    """Return address → the node that answers for it."""
-    return {name: node for node in NODES for name in of(compiler, node, types.ADDRESS)}
-
-
-def status(compiler: Compiler, thing: Object | Broken) -> dict[str, Any]:
-    return status_of(compiler.db, thing, lambda _: None) or {}
 
 
 def addresses(compiler: Compiler, thing: Object | Broken) -> list[str]:

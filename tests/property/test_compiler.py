@@ -94,12 +94,14 @@ services = st.builds(
     name=apps,
     ip=numbers.map("10.96.0.{}".format),
     app_protocol=st.sampled_from(["", "kubernetes.io/h2c"]),
+    internalTrafficPolicy=st.sampled_from(["Cluster", "Local"]),
 )
 slices = st.builds(
     objects.endpoint_slice,
     service_name=apps,
     ips=st.frozensets(numbers, max_size=3).map(_addresses),
     ready=st.booleans(),
+    on=st.dictionaries(numbers.map("10.244.0.{}".format), st.sampled_from(NODES)),
 )
 backends = st.lists(st.tuples(apps, st.integers(0, 3)), max_size=3)
 mesh_routes = st.builds(
@@ -145,6 +147,8 @@ balanced = st.builds(
     since=times,
     loadBalancerIP=st.just("") | pool,
     loadBalancerClass=st.sampled_from(["", "penstock.dev/pool", "x.test/other"]),
+    externalTrafficPolicy=st.sampled_from(["Cluster", "Local"]),
+    internalTrafficPolicy=st.sampled_from(["Cluster", "Cluster", "Local"]),
 )
 nodes = st.builds(
     objects.node,

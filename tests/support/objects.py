@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.compiler.kinds import KINDS
@@ -88,6 +88,7 @@ def service(
     app_protocol: str = "",
     *,
     udp: bool = False,
+    **more_spec: Any,
 ) -> Object | Broken:
     """Return a Service with a port of TCP, and with *udp* one of UDP with the same number."""
     spec: dict[str, Any] = {"name": "http", "port": port, "targetPort": 8080}
@@ -99,7 +100,7 @@ def service(
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec, *more]},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [spec, *more], **more_spec},
         }
     )
 
@@ -140,7 +141,20 @@ def endpoint_slice(
     ready: bool = True,
     port: int = 8080,
     udp: bool = False,
+    on: Mapping[str, str] | None = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> Object | Broken:
+    """Return the endpoints of a Service; *on* is address → node of those whose node is known."""
+    nodes, hinted = on or {}, {} if hints is None else {"hints": hints}
+    endpoints = [
+        {
+            "addresses": [ip],
+            "conditions": {"ready": ready},
+            **({"nodeName": nodes[ip]} if ip in nodes else {}),
+            **hinted,
+        }
+        for ip in ips
+    ]
     more = [{"name": "udp", "port": port, "protocol": "UDP"}] if udp else []
     return made(
         {
@@ -153,7 +167,7 @@ def endpoint_slice(
             },
             "addressType": "IPv4",
             "ports": [{"name": "http", "port": port, "protocol": "TCP"}, *more],
-            "endpoints": [{"addresses": [ip], "conditions": {"ready": ready}} for ip in ips],
+            "endpoints": endpoints,
         }
     )
 

@@ -108,6 +108,7 @@ class ServiceCollections:
             {
                 "address": lambda _, s: s.addresses,
                 "balanced": lambda _, s: (ALL,) if s.spec.type == "LoadBalancer" else (),
+                "kept": lambda _, s: (ALL,) if s.spec.internal_traffic_policy == "Local" else (),
             },
         )
         self.slices: Collection[NamespacedName, EndpointSlice] = Collection(

@@ -30,6 +30,8 @@ from penstock.compiler.services import (
     KernelPort,
     backends,
     egress_reads_http,
+    is_kept,
+    reached_on,
 )
 from penstock.compiler.shares import shared_out
 from penstock.envoy.endpoint import Place
@@ -91,6 +93,13 @@ def _is_led_to_envoy(db: Database, at: StreamAt, route: ObjectRef | None) -> boo
     return at.clients in kinds_on(db, at.target) or egress_reads_http(db, at.target)
 
 
+class KernelServiceOn(msgspec.Struct, frozen=True, order=True):
+    """What one node's kernel is told of a Service port."""
+
+    of: KernelService
+    node: str
+
+
 class StreamAt(msgspec.Struct, frozen=True, order=True):
     """A Service port, and for whom."""
 
@@ -144,15 +153,48 @@ def _is_known_to_envoy(db: Database, name: ObjectRef) -> bool:
     return False
 
 
+def differs_by_node(db: Database, of: KernelService) -> bool:
+    """Tell whether nodes balance a Service port among endpoints of their own.
+
+    Envoy's endpoints may differ, too; what the kernel judges beforehand are those of all nodes.
+    """
+    if of.proxy or not db.services.ever("kept"):
+        return False
+    route = _route_of(db, of)
+    if route is None:
+        return is_kept(db, of.port.service)
+    made = translated(db, RouteFor(route, mesh=True))
+    return any(
+        isinstance(one, ServiceBackend) and is_kept(db, one.target.service)
+        for one in (made.backends if made is not None else ())
+    )
+
+
+def _route_of(db: Database, of: KernelService) -> ObjectRef | None:
+    """Return the route that chooses the backends, None if none does."""
+    target = ServicePort(of.port.service, of.port.port)
+    asked = StreamAt(target, Clients(of.port.protocol, of.clients))
+    return stream_route_on(db, asked) if of.routed else None
+
+
 @query
 def kernel_service(db: Database, of: KernelService) -> Resource | None:
     """Return the node.v1.Service of a Service port."""
-    port = of.port
+    return _kernel_service(db, KernelServiceOn(of, ""))
+
+
+@query
+def kernel_service_on(db: Database, at: KernelServiceOn) -> Resource | None:
+    """Return the node.v1.Service of a Service port for one node."""
+    return _kernel_service(db, at)
+
+
+def _kernel_service(db: Database, at: KernelServiceOn) -> Resource | None:
+    of, port = at.of, at.of.port
     addresses = frontends(db, port.service)
     if not addresses:
         return None
-    asked = StreamAt(ServicePort(port.service, port.port), Clients(port.protocol, of.clients))
-    route = stream_route_on(db, asked) if of.routed else None
+    route = _route_of(db, of)
     made = node_pb2.Service(
         namespace=port.service.namespace,
         name=port.service.name,
@@ -163,37 +205,43 @@ def kernel_service(db: Database, of: KernelService) -> Resource | None:
         clients=of.clients,
         routed=of.routed,
     )
-    for place, weight in _shares(db, of, route).items():
+    for place, weight in _shares(db, at, route).items():
         made.backends.add(address=place[0], port=place[1], weight=weight)
     name = f"{port.service}/{port.port}/{port.protocol.lower()}"
     name = f"{name}/{of.clients}" if of.clients else name
-    keys = (egress_key, server_name_key) if reads_server_names(db, asked.target) else (egress_key,)
+    keys = (egress_key, server_name_key) if _reads_names(db, port) else (egress_key,)
     needs = _scopes(addresses, port.port, keys) if of.proxy else ()
     origins = [Origin.of("Service", port.service), *([Origin(route)] if route is not None else [])]
     return encode_resource(types.SERVICE, name, made, origins, needs)
 
 
-def _shares(db: Database, of: KernelService, route: ObjectRef | None) -> dict[Place, int]:
+def _reads_names(db: Database, port: KernelPort) -> bool:
+    return reads_server_names(db, ServicePort(port.service, port.port))
+
+
+def _shares(db: Database, at: KernelServiceOn, route: ObjectRef | None) -> dict[Place, int]:
     """Return the endpoints with their weights."""
+    of = at.of
     if route is None:
-        found = judged_backends(db, of) if of.proxy else backends(db, of.port)
+        found = judged_backends(db, of) if of.proxy else reached_on(db, of.port, at.node)
         return {(one.address, one.port): 1 for one in found}
     made = translated(db, RouteFor(route, mesh=True))
     shares: dict[Place, int] = {}
     for version in sorted({_version(one) for one in frontends(db, of.port.service)}):
-        places = functools.partial(_places, db, of.port.protocol, version)
+        places = functools.partial(_places, db, at, version)
         shares |= shared_out(made.backends if made is not None else (), places)
     return shares
 
 
-def _places(db: Database, carrier: str, version: int, backend: RouteBackend) -> Sequence[Place]:
+def _places(
+    db: Database, at: KernelServiceOn, version: int, backend: RouteBackend
+) -> Sequence[Place]:
     """Return where a virtual address of one IP version leads the share of a backend."""
     if not isinstance(backend, ServiceBackend):
         return (_NOWHERE[version],)
-    port = KernelPort(backend.target.service, backend.target.port, carrier)
-    found = [
-        (one.address, one.port) for one in backends(db, port) if _version(one.address) == version
-    ]
+    port = KernelPort(backend.target.service, backend.target.port, at.of.port.protocol)
+    reached = reached_on(db, port, at.node)
+    found = [(one.address, one.port) for one in reached if _version(one.address) == version]
     return found or (_NOWHERE[version],)
 
 

@@ -6,14 +6,25 @@ policy sees INGRESS. At the pods the kernel judges them, or hands them to the po
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from penstock.compiler.claims import LOAD_BALANCER_CLASS, Assignment, assigned, is_balanced
 from penstock.compiler.database import Database
-from penstock.compiler.nodes import NOBODY_SERVES, places, somebody_serves
-from penstock.compiler.services import KernelPort, backends, one_family
+from penstock.compiler.nodes import (
+    NOBODY_SERVES,
+    is_kept_outside,
+    places,
+    somebody_serves,
+)
+from penstock.compiler.services import (
+    Backend,
+    KernelPort,
+    PortOn,
+    backends,
+    backends_on,
+    one_family,
+)
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.kinds import Service
 from penstock.core.kinds import ServicePort as PortSpec
@@ -29,13 +40,15 @@ from penstock.xds.resource import Resource, ResourceName, encode_resource
 
 ADDRESS_ASSIGNED = "penstock.dev/AddressAssigned"
 """Type of the condition of Services that are ours to balance."""
-
-
-class BalancedOn(msgspec.Struct, frozen=True, order=True):
-    """A port of a LoadBalancer on one of the nodes that answer for it."""
-
-    port: KernelPort
-    node: str
+NO_LOCAL_ENDPOINTS = "NoLocalEndpoints"
+_NO_LOCAL_ENDPOINTS = (
+    "externalTrafficPolicy is Local, and no node that is Ready and runs Envoy has a ready "
+    "endpoint: the address is announced nowhere"
+)
+_NOT_THE_CLIENTS = (
+    "externalTrafficPolicy is Local: a node with a ready endpoint answers, and sends to its own "
+    "endpoints only; they see the address of Envoy, not the client's"
+)
 
 
 def name_of(port: KernelPort) -> str:
@@ -54,7 +67,7 @@ def is_served(service: Service, protocol: str) -> bool:
 
 
 @query
-def balanced_listener(db: Database, key: BalancedOn) -> Resource | None:
+def balanced_listener(db: Database, key: PortOn) -> Resource | None:
     """Return the Envoy listener of a port of a LoadBalancer for one node."""
     port = key.port
     service = db.services.get(port.service)
@@ -85,8 +98,17 @@ def balanced_cluster(db: Database, port: KernelPort) -> Resource:
 @query
 def balanced_assignment(db: Database, port: KernelPort) -> Resource:
     """Return the ClusterLoadAssignment of a port of a LoadBalancer."""
-    found = one_family(backends(db, port))
-    name = f"lb|{name_of(port)}"
+    return _assignment(port, backends(db, port))
+
+
+@query
+def balanced_assignment_on(db: Database, at: PortOn) -> Resource:
+    """Return the ClusterLoadAssignment of a port of a LoadBalancer that is kept on its node."""
+    return _assignment(at.port, backends_on(db, at))
+
+
+def _assignment(port: KernelPort, to: Sequence[Backend]) -> Resource:
+    name, found = f"lb|{name_of(port)}", one_family(to)
     made = load_assignment(name, [(one.address, one.port) for one in found])
     return encode_resource(types.ENDPOINTS, name, made, [_origin(port)])
 
@@ -109,7 +131,7 @@ def balanced_status(db: Database, name: NamespacedName) -> dict[str, Any] | None
         # Its addresses stay its own while no node can answer for them.
         found = assigned(db, service.ref)
         entries = [_ingress(service, one) for one in found.addresses]
-        told = _condition(service, found, served=somebody_serves(db, None))
+        told = _condition(service, found, why=_why_nowhere(db, service))
         return {"loadBalancer": {"ingress": entries} if entries else {}, "conditions": [told]}
     return _taken_back(service, settings) or None
 
@@ -127,16 +149,32 @@ def _taken_back(service: Service, settings: Settings) -> dict[str, Any]:
     return taken
 
 
-def _condition(service: Service, found: Assignment, *, served: bool) -> dict[str, Any]:
+def _why_nowhere(db: Database, service: Service) -> tuple[str, str]:
+    """Return (reason, message) if no node answers for a LoadBalancer whatever its address is."""
+    if not somebody_serves(db, None):
+        return ADDRESS_NOT_ASSIGNED, NOBODY_SERVES
+    if not is_kept_outside(db, service.key) or places(db, service.ref):
+        return "", ""
+    return NO_LOCAL_ENDPOINTS, _NO_LOCAL_ENDPOINTS
+
+
+def _condition(service: Service, found: Assignment, why: tuple[str, str]) -> dict[str, Any]:
     """Return whether a LoadBalancer has its address, or why not, as it is written."""
-    reason, text = "Assigned", ""
+    reason, text = why
     if found.refused:
         reason = ADDRESS_NOT_USABLE
-        text = "; ".join(f"{address} {why}" for address, why in found.refused)
-    elif found.lacking or not served:
-        reason, text = ADDRESS_NOT_ASSIGNED, found.lacking or NOBODY_SERVES
-    generation = service.metadata.generation
-    told = {"type": ADDRESS_ASSIGNED, "status": str(not text), "reason": reason, "message": text}
+        text = "; ".join(f"{address} {why_not}" for address, why_not in found.refused)
+    elif found.lacking:
+        reason, text = ADDRESS_NOT_ASSIGNED, found.lacking
+    generation, status = service.metadata.generation, not reason
+    if status and service.spec.external_traffic_policy == "Local":
+        text = _NOT_THE_CLIENTS
+    told = {
+        "type": ADDRESS_ASSIGNED,
+        "status": str(status),
+        "reason": reason or "Assigned",
+        "message": text,
+    }
     # A server leaves a zero out.
     return told | ({"observedGeneration": generation} if generation else {})
 

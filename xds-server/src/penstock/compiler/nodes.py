@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -12,8 +13,9 @@ from penstock.compiler.database import ClusterNode, Database, Peer
 from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.generated_services import can_be_inside
 from penstock.compiler.indexes import ALL
+from penstock.compiler.services import nodes_behind
 from penstock.compiler.settings import Addressing, Reach
-from penstock.core.kinds import Node
+from penstock.core.kinds import Node, Service
 from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.query import query
 from penstock.ir.policy import Reserved
@@ -40,6 +42,13 @@ class Answered(msgspec.Struct, frozen=True, order=True):
 
     place: Place
     by: ObjectRef
+
+
+class AddressOf(msgspec.Struct, frozen=True, order=True):
+    """An address of the pool that a Service has."""
+
+    address: str
+    service: NamespacedName
 
 
 def peer_name(node: str) -> str:
@@ -110,13 +119,36 @@ def is_ready(db: Database, name: str) -> bool:
     return node is not None and node.ready
 
 
+def is_kept_outside(db: Database, name: NamespacedName) -> bool:
+    """Tell whether a LoadBalancer leads to endpoints of the node that answers for it only.
+
+    Source: core/v1 ServiceSpec.externalTrafficPolicy.
+    """
+    service = db.services.get(name)
+    return service is not None and service.spec.external_traffic_policy == "Local"
+
+
 @query
 def owner(db: Database, address: str) -> str | None:
     """Return the node that answers for an address of the pool; None if there is none.
 
     Rendezvous hashing: when a node goes, only its addresses move.
     """
-    return max(serving_nodes(db, None), key=lambda node: _weight(address, node), default=None)
+    return _first_for(address, serving_nodes(db, None))
+
+
+@query
+def owner_beside(db: Database, key: AddressOf) -> str | None:
+    """Return the node that answers for an address of a Service that is kept on its nodes.
+
+    It has a ready endpoint of the Service; None if no node that serves has one.
+    """
+    beside = nodes_behind(db, key.service)
+    return _first_for(key.address, (one for one in serving_nodes(db, None) if one in beside))
+
+
+def _first_for(address: str, nodes: Iterable[str]) -> str | None:
+    return max(nodes, key=lambda node: _weight(address, node), default=None)
 
 
 def _weight(address: str, node: str) -> bytes:
@@ -149,7 +181,11 @@ def places(db: Database, ref: ObjectRef) -> tuple[Place, ...]:
         return envoy_pods(db, None) if can_be_inside(db, ref.key) else ()
     if settings.addressing is not Addressing.POOL:
         return _on_every_node(db, ref)
-    found = ((owner(db, address), address) for address in assigned(db, ref).addresses)
+    addresses = assigned(db, ref).addresses
+    if ref.kind == Service.kind and is_kept_outside(db, ref.key):
+        found = [(owner_beside(db, AddressOf(one, ref.key)), one) for one in addresses]
+    else:
+        found = [(owner(db, one), one) for one in addresses]
     return tuple(sorted(Place(node, address) for node, address in found if node is not None))
 
 

@@ -1,4 +1,4 @@
-"""Problems of policies for Services, and of grants, that show only beside other objects."""
+"""Problems of Services, of their policies, and of grants, that show only beside other objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from penstock.compiler.backend_tls import lost_targets, policy_authorities
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.database import Database
+from penstock.core.kinds import Service
 from penstock.gatewayapi.backend_tls import fault_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
@@ -18,6 +19,14 @@ from penstock.meta.problems import Problem, Severity
 _REFERRERS = {GATEWAY_GROUP: frozenset({*ROUTE_KINDS, "Gateway", "ListenerSet"})}
 _REFERENTS = {CORE_GROUP: frozenset({"ConfigMap", "Secret", "Service"})}
 """Kinds of a group that grants can be about; of other groups all are taken as they are."""
+
+
+def service_problems(service: Service) -> Iterator[Problem]:
+    """Yield what a Service asks for and does not get."""
+    if service.spec.session_affinity == "ClientIP":
+        text = "ClientIP is not served: each connection goes to any endpoint"
+        hint = "keep sessions of requests with an XBackendTrafficPolicy, or with a route"
+        yield Problem("spec.sessionAffinity", text, hint, Severity.WARNING)
 
 
 def backend_tls_problems(db: Database, policy: BackendTLSPolicy) -> Iterator[Problem]:

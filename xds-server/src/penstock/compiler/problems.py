@@ -17,6 +17,7 @@ from penstock.compiler.policy_problems import (
     backend_tls_problems,
     backend_traffic_problems,
     grant_problems,
+    service_problems,
 )
 from penstock.compiler.routing import (
     ParentOf,
@@ -28,6 +29,7 @@ from penstock.compiler.routing import (
 from penstock.compiler.selected import selects_nothing, xbackend
 from penstock.compiler.shadows import shadows
 from penstock.compiler.telemetry import telemetry_problems
+from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
@@ -138,5 +140,6 @@ _JUDGES: Mapping[type[Object | Broken], Callable[[Database, Any], Iterable[Probl
     XBackend: _of_xbackend,
     XTelemetryPolicy: telemetry_problems,
     Ingress: ingress_problems,
+    Service: lambda _, service: service_problems(service),
 }
 """What finds the problems of kinds that are no routes."""

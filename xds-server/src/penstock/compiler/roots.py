@@ -35,14 +35,14 @@ from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
 from penstock.compiler.indexes import ALL, HostnameAt
-from penstock.compiler.load_balancers import BalancedOn
+from penstock.compiler.kernel_services import KernelService, KernelServiceOn
 from penstock.compiler.merged_listeners import gateway_of
 from penstock.compiler.nodes import EVERY_NODE, Answered
 from penstock.compiler.policies import http_asked_of
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import nodes_showing, secret_nodes
 from penstock.compiler.selected import external_place
-from penstock.compiler.services import KernelPort, RoleOf
+from penstock.compiler.services import KernelPort, PortOn, RoleOf, RoleOn, is_kept
 from penstock.compiler.sessions import session_gates
 from penstock.compiler.settings import Addressing, Reach
 from penstock.compiler.weights import runtime_weights
@@ -93,7 +93,7 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
         )
         proxied = any(one.proxy for one in told)
         for one in told if addresses else ():
-            yield Output(kernel_services.kernel_service, one)
+            yield from _for_kernels(db, one)
         if spec.protocol != "TCP":
             continue
         yield from _clusters(db, target, proxied=proxied)
@@ -101,6 +101,15 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
             yield Output(scopes.egress_scope, EgressScope(target, address))
             if server_names.reads_server_names(db, target):
                 yield Output(server_names.passing_scope, EgressScope(target, address))
+
+
+def _for_kernels(db: Database, told: KernelService) -> Iterator[Output]:
+    """Yield what kernels are told: all the same, unless nodes keep to endpoints of their own."""
+    if not kernel_services.differs_by_node(db, told):
+        yield Output(kernel_services.kernel_service, told)
+        return
+    for node in db.nodes.bucket("all", ALL):
+        yield Output(kernel_services.kernel_service_on, KernelServiceOn(told, node), node)
 
 
 def _balanced(db: Database, service: Service) -> Iterator[Output]:
@@ -111,10 +120,15 @@ def _balanced(db: Database, service: Service) -> Iterator[Output]:
     for spec in service.spec.ports if on else ():
         if load_balancers.is_served(service, spec.protocol):
             port = KernelPort(service.key, spec.port, spec.protocol)
-            yield Output(load_balancers.balanced_cluster, port)
-            yield Output(load_balancers.balanced_assignment, port)
-            for node in on:
-                yield Output(load_balancers.balanced_listener, BalancedOn(port, node), node)
+            kept = nodes.is_kept_outside(db, service.key)
+            if not kept:
+                yield Output(load_balancers.balanced_cluster, port)
+                yield Output(load_balancers.balanced_assignment, port)
+            for at in (PortOn(port, node) for node in on):
+                if kept:
+                    yield Output(load_balancers.balanced_cluster, port, at.node)
+                    yield Output(load_balancers.balanced_assignment_on, at, at.node)
+                yield Output(load_balancers.balanced_listener, at, at.node)
     yield from _answering(db, service.ref)
 
 
@@ -129,7 +143,7 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
         if wanted:
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
-            yield Output(services.assignment, of)
+            yield from _endpoints(db, of)
     yield from _clusters_of_some(db, target)
     for role in (Role.AUTH, Role.AUTH_GRPC):
         if _is_asked(db, role, target):
@@ -158,9 +172,24 @@ def _clusters_of_some(db: Database, target: ServicePort) -> Iterator[Output]:
 
 def _passed(db: Database, target: ServicePort) -> Iterator[Output]:
     """Yield what TLS of pods gets there by."""
-    if db.routes.holds("passed", target):
-        yield Output(server_names.passed_cluster, target)
+    if not db.routes.holds("passed", target):
+        return
+    yield Output(server_names.passed_cluster, target)
+    if not is_kept(db, target.service):
         yield Output(server_names.passed_assignment, target)
+        return
+    port = KernelPort(target.service, target.port, "TCP")
+    for at in (PortOn(port, node) for node in db.nodes.bucket("all", ALL)):
+        yield Output(server_names.passed_assignment_on, at, at.node)
+
+
+def _endpoints(db: Database, of: RoleOf) -> Iterator[Output]:
+    """Yield where a cluster of a Service port leads; Gateways keep to no node."""
+    if Role(of.role) is not Role.MESH or not is_kept(db, of.target.service):
+        yield Output(services.assignment, of)
+        return
+    for node in db.nodes.bucket("all", ALL):
+        yield Output(services.assignment_on, RoleOn(of, node), node)
 
 
 def _is_asked(db: Database, role: Role, target: ServicePort) -> bool:

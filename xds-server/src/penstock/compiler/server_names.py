@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from penstock.compiler.database import Database
 from penstock.compiler.routing import (
@@ -14,7 +14,15 @@ from penstock.compiler.routing import (
     translated,
 )
 from penstock.compiler.scopes import EgressScope
-from penstock.compiler.services import KernelPort, backends, one_family, origin_of
+from penstock.compiler.services import (
+    Backend,
+    KernelPort,
+    PortOn,
+    backends,
+    one_family,
+    origin_of,
+    reached_on,
+)
 from penstock.envoy import server_names as envoy
 from penstock.envoy.endpoint import assignment_bytes
 from penstock.envoy.scope import destination, scope, server_name_key
@@ -85,8 +93,18 @@ def passed_cluster(db: Database, target: ServicePort) -> Resource:
 @query
 def passed_assignment(db: Database, target: ServicePort) -> Resource:
     """Return the ClusterLoadAssignment for that."""
-    name = envoy.passed_name(target)
-    found = one_family(backends(db, KernelPort(target.service, target.port, "TCP")))
+    return _passed_to(target, backends(db, KernelPort(target.service, target.port, "TCP")))
+
+
+@query
+def passed_assignment_on(db: Database, at: PortOn) -> Resource:
+    """Return the ClusterLoadAssignment for that and for the pods of one node."""
+    target = ServicePort(at.port.service, at.port.port)
+    return _passed_to(target, reached_on(db, at.port, at.node))
+
+
+def _passed_to(target: ServicePort, to: Sequence[Backend]) -> Resource:
+    name, found = envoy.passed_name(target), one_family(to)
     made = assignment_bytes(name, tuple((one.address, one.port) for one in found))
     return make_resource(types.ENDPOINTS, name, made, [origin_of(target)])
 

@@ -19,6 +19,7 @@ from penstock.compiler.policies import (
     toward,
 )
 from penstock.compiler.selected import selected_pods, selected_port
+from penstock.compiler.settings import Reach
 from penstock.core.kinds import EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
 from penstock.envoy import cluster as clusters
@@ -83,6 +84,20 @@ class KernelPort(msgspec.Struct, frozen=True, order=True):
     protocol: str
 
 
+class PortOn(msgspec.Struct, frozen=True, order=True):
+    """A Service port as one node has it."""
+
+    port: KernelPort
+    node: str
+
+
+class RoleOn(msgspec.Struct, frozen=True, order=True):
+    """The endpoints of a cluster as one node has them."""
+
+    of: RoleOf
+    node: str
+
+
 def port_of(service: Service, port: int, protocol: str = "TCP") -> PortSpec | None:
     """Return the spec of a port of *service*, or None."""
     for spec in service.spec.ports:
@@ -108,25 +123,61 @@ def backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
     if selecting is not None:
         number = selected_port(db, selecting)
         return tuple(Backend(one, number) for one in sorted(selected_pods(db, selecting)))
+    return tuple(sorted({one for _, one in _ready_endpoints(db, port)}))
+
+
+def _ready_endpoints(db: Database, port: KernelPort) -> Iterator[tuple[str, Backend]]:
+    """Yield the ready endpoints of a Service port, each with its node, "" if that is not known."""
     service = db.services.get(port.service)
     spec = port_of(service, port.port, port.protocol) if service is not None else None
     if service is None or spec is None:
-        return ()
-    found: set[Backend] = set()
+        return
     for name in db.slices.bucket("service", port.service):
         slice_ = db.slices.get(name)
         if slice_ is not None and slice_.address_type != "FQDN":
-            found.update(_ready(slice_, spec, all_=service.spec.publish_not_ready_addresses))
-    return tuple(sorted(found))
+            yield from _ready(slice_, spec, all_=service.spec.publish_not_ready_addresses)
 
 
-def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[Backend]:
+def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[tuple[str, Backend]]:
     ports = [p.port for p in slice_.ports if (p.name, p.protocol) == (spec.name, spec.protocol)]
     for endpoint in slice_.endpoints:
         if all_ or endpoint.conditions.ready is not False:
             for number in ports:
                 if number is not None:
-                    yield Backend(endpoint.addresses[0], number)
+                    yield endpoint.node_name, Backend(endpoint.addresses[0], number)
+
+
+@query
+def backends_on(db: Database, at: PortOn) -> tuple[Backend, ...]:
+    """Return those of the ready endpoints of a Service port that are on one node, sorted."""
+    found = _ready_endpoints(db, at.port)
+    return tuple(sorted({one for node, one in found if node == at.node}))
+
+
+@query
+def nodes_behind(db: Database, name: NamespacedName) -> frozenset[str]:
+    """Return the nodes on which some port of a Service has a ready endpoint."""
+    service = db.services.get(name)
+    ports = service.spec.ports if service is not None else ()
+    each = (KernelPort(name, spec.port, spec.protocol) for spec in ports)
+    return frozenset(node for port in each for node, _ in _ready_endpoints(db, port) if node)
+
+
+def is_kept(db: Database, name: NamespacedName) -> bool:
+    """Tell whether a Service leads pods to endpoints of their own node only.
+
+    Source: core/v1 ServiceSpec.internalTrafficPolicy. A lab is one node.
+    """
+    if db.settings.reach is not Reach.CLUSTER or not db.services.ever("kept"):
+        return False
+    service = db.services.get(name)
+    return service is not None and service.spec.internal_traffic_policy == "Local"
+
+
+def reached_on(db: Database, port: KernelPort, node: str) -> Sequence[Backend]:
+    """Return the endpoints that a port leads the pods of a node to, or with "" those of all."""
+    on_node = bool(node) and is_kept(db, port.service)
+    return backends_on(db, PortOn(port, node)) if on_node else backends(db, port)
 
 
 @query
@@ -259,6 +310,13 @@ def assignment(db: Database, of: RoleOf) -> Resource:
         return _assignment(of, ())
     found = backends(db, KernelPort(of.target.service, of.target.port, "TCP"))
     return _assignment(of, found)
+
+
+@query
+def assignment_on(db: Database, at: RoleOn) -> Resource:
+    """Return the ClusterLoadAssignment of a Service port for the pods of one node."""
+    port = KernelPort(at.of.target.service, at.of.target.port, "TCP")
+    return _assignment(at.of, reached_on(db, port, at.node))
 
 
 def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:

@@ -49,12 +49,16 @@ class ServicePort(ApiStruct, frozen=True, kw_only=True):
         return self.port if self.target_port in (None, 0, "") else self.target_port or self.port
 
 
+TrafficPolicy = Literal["Cluster", "Local", ""]
+"""All endpoints, or those of the node where the traffic is; "" is as Cluster."""
+
+
 class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """What a Service stands for."""
 
     known_unused: ClassVar[frozenset[str]] = names(
-        "allocateLoadBalancerNodePorts externalIPs externalTrafficPolicy healthCheckNodePort "
-        "internalTrafficPolicy sessionAffinity sessionAffinityConfig trafficDistribution"
+        "allocateLoadBalancerNodePorts externalIPs healthCheckNodePort sessionAffinityConfig "
+        "trafficDistribution"
     )
     field_hints: ClassVar[Mapping[str, str]] = {
         "matchLabels": "a Service's selector holds the labels themselves, without matchLabels",
@@ -75,6 +79,11 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """The address that a LoadBalancer should have; "" for any."""
     load_balancer_source_ranges: tuple[str, ...] = ()
     """Networks from which a LoadBalancer may be reached; () for all."""
+    external_traffic_policy: TrafficPolicy = "Cluster"
+    """Which endpoints the address of a LoadBalancer leads to from outside of the cluster."""
+    internal_traffic_policy: TrafficPolicy = "Cluster"
+    """Which endpoints a Service leads pods to."""
+    session_affinity: str = ""
 
     @override
     def checks(self) -> Iterable[Problem]:

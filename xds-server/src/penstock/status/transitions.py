@@ -31,6 +31,7 @@ _GOOD_BAD = {
     "ResolvedRefs": ("ResolvedRefs", "UnresolvedRefs"),
     "Overlapped": ("Overlapped", "Overlapped"),
     "penstock.dev/ServiceGenerated": ("ServiceGenerated", "ServiceNotGenerated"),
+    "penstock.dev/AddressAssigned": ("AddressAssigned", "AddressNotAssigned"),
     "Address": ("AddressAssigned", "AddressLost"),
 }
 """Type of a condition → reasons of Events, the most telling first."""
