@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from penstock.xds.resource import Resource, ResourceName
-from support import objects
+from support import objects, streams
 
 APPS = ("front", "orders-v1", "orders-v2", "intruder")
 NODES = ("n1", "n2")
@@ -46,6 +47,11 @@ def _broken() -> dict[str, object]:
     """A policy whose rules stand beside toPorts."""
     rule = {"toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}], "rules": {"http": []}}
     return {"endpointSelector": {"matchLabels": {"app": "front"}}, "ingress": [rule]}
+
+
+def _stream_route(kind: str, on: str, backends: list[tuple[str, int]]) -> Object | Broken:
+    names: dict[str, Any] = {"hostnames": ["a.test"]} if kind == "TLSRoute" else {}
+    return streams.route(kind, on, backends, parentRefs=[_to(on)], **names)
 
 
 apps = st.sampled_from(APPS)
@@ -119,6 +125,12 @@ gateway_routes = st.builds(
     hostnames=st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2),
     path=st.sampled_from(["/", "/x"]),
 )
+stream_routes = st.builds(
+    _stream_route,
+    st.sampled_from(["TCPRoute", "TLSRoute"]),
+    apps,
+    st.lists(st.tuples(apps, st.integers(0, 3)), min_size=1, max_size=2),
+)
 gateways = st.builds(_gateway, st.sampled_from(["", "a.test", "*.test"]))
 pool = st.sampled_from(["172.31.0.129", "172.31.0.130", "192.0.2.1"])
 few = st.frozensets(pool, max_size=2).map(sorted)
@@ -190,9 +202,9 @@ policies = st.builds(
 broken = st.builds(objects.policy, name=policy_names, spec=st.just(_broken()))
 namespace_objects = st.builds(_namespace, st.sampled_from(["x", "y"]))
 things = st.one_of(
-    pods, services, slices, mesh_routes, gateway_routes, gateways, classes, policies, broken,
-    namespace_objects, more_gateways, balanced, nodes, generated, generated_slices,
-    service_cidrs, envoys,
+    pods, services, slices, mesh_routes, stream_routes, gateway_routes, gateways, classes,
+    policies, broken, namespace_objects, more_gateways, balanced, nodes, generated,
+    generated_slices, service_cidrs, envoys,
 )  # fmt: skip
 edits = st.lists(st.tuples(things, st.integers(0, 4)), min_size=1, max_size=40)
 

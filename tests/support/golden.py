@@ -27,7 +27,11 @@ EXAMPLES = {"shop": ROOT / "examples" / "shop"}
 _OF_CLUSTER = Settings(
     reach=Reach.CLUSTER, gateway_pool="172.31.0.128/26", system_namespace="penstock-system"
 )
-SETTINGS = {"cluster-addresses": _OF_CLUSTER, "cluster-inside": _OF_CLUSTER}
+SETTINGS = {
+    "cluster-addresses": _OF_CLUSTER,
+    "cluster-inside": _OF_CLUSTER,
+    "traffic-policies": _OF_CLUSTER,
+}
 """Of cases that are not a lab's."""
 
 

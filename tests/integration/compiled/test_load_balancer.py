@@ -60,6 +60,22 @@ async def test_connections_are_passed_on_to_the_endpoints(envoy: CompiledEnvoy) 
         assert b'"one"' in await ask(place)
 
 
+async def test_kept_on_its_node_it_sends_to_endpoints_of_that_node_only(
+    envoy: CompiledEnvoy,
+) -> None:
+    service = objects.balanced("front", "10.96.0.1", externalTrafficPolicy="Local")
+    on = {"10.244.0.1": NODE, "10.244.0.2": "n2"}
+    compiler = compiled(service, objects.endpoint_slice("front", on, on=on))
+    place = ("127.0.0.1", free_ports(1)[0])
+    async with http_backend("here") as here, http_backend("there") as there:
+        around = Surroundings(
+            listeners={LISTENER: place}, endpoints={"10.244.0.1": here, "10.244.0.2": there}
+        )
+        await envoy.run(compiler.resources(NODE), around)
+        answers = [await ask(place) for _ in range(12)]
+        assert all(b'"here"' in one for one in answers), answers
+
+
 @pytest.mark.parametrize(("source", "is_let_in"), [("127.0.0.0/8", True), ("192.0.2.0/24", False)])
 async def test_only_named_sources_are_let_in(
     envoy: CompiledEnvoy, source: str, *, is_let_in: bool

@@ -109,6 +109,13 @@ def test_not_programmed_because_it_takes_a_moment_is_no_news() -> None:
     assert follow(plain(yes), plain(no)) == ["Warning NotProgrammed"]
 
 
+def test_an_address_that_nobody_answers_for_is_told_and_its_end() -> None:
+    kind = "penstock.dev/AddressAssigned"
+    good = plain(condition(kind, "True", "Assigned"))
+    bad = plain(condition(kind, "False", "NoLocalEndpoints", "announced nowhere"))
+    assert follow(good, bad, good) == ["Warning AddressNotAssigned", "Normal AddressAssigned"]
+
+
 def test_several_changes_are_one_event_with_the_worst_reason() -> None:
     unresolved = condition("ResolvedRefs", "False", "BackendNotFound", "no Service x")
     resolved = condition("ResolvedRefs", "True")
