@@ -153,6 +153,7 @@ def services_of_broken(policy: Broken) -> tuple[NamespacedName, ...]:
     """Return the Services that a policy names which is not understood, as far as it tells."""
     spec = policy.raw.get("spec")
     refs = spec.get("targetRefs") if isinstance(spec, dict) else None
-    names = [one.get("name") for one in refs if isinstance(one, dict)] if refs else []
+    listed = refs if isinstance(refs, list) else []
+    names = [one.get("name") for one in listed if isinstance(one, dict)]
     here = policy.metadata.namespace
     return tuple({NamespacedName(here, name): None for name in names if isinstance(name, str)})

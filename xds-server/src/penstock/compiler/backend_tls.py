@@ -14,7 +14,11 @@ from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
 from penstock.gatewayapi import backend_tls
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.backend_tls import Authorities, Fault
-from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, PolicyTarget
+from penstock.gatewayapi.backend_tls_policy import (
+    BackendTLSPolicy,
+    PolicyTarget,
+    services_of_broken,
+)
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
@@ -99,6 +103,14 @@ def lost_targets(db: Database, name: NamespacedName) -> dict[PolicyTarget, Fault
         return {}
     others = [one for service in policy.services for one in policies_for(db, service)]
     return backend_tls.target_faults(policy, others, lambda one: _ports(db, name, one))
+
+
+def gateways_to_broken(db: Database, name: NamespacedName) -> list[NamespacedName]:
+    """Return the Gateways that a policy concerns of which only its Services can be read, sorted."""
+    broken = db.broken_backend_tls.get(name)
+    services = () if broken is None else services_of_broken(broken)
+    gateways = {one for service in services for one in _gateways_to(db, service)}
+    return sorted(gateways)[:MAX_ANCESTORS]
 
 
 def _ports(db: Database, policy: NamespacedName, service: str) -> Sequence[str] | None:

@@ -1,13 +1,17 @@
-"""Statuses of Gateways and ListenerSets that cannot be read: that they are Invalid, and why."""
+"""Objects that cannot be read: that they are Invalid, why, and whom that concerns."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.core.objects import Broken
+from penstock.gatewayapi.backend_traffic_policy import MAX_TARGETS
 from penstock.gatewayapi.conditions import fails
+from penstock.gatewayapi.fields import LocalObjectReference
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import is_ours
 from penstock.incremental.query import query
@@ -25,11 +29,29 @@ def broken_conditions(db: Database, thing: Broken) -> tuple[Condition, ...] | No
     """
     if not is_broken_of_ours.once(db, thing.ref):
         return None
+    return (invalid(thing, "Accepted"), invalid(thing, "Programmed"))
+
+
+def invalid(thing: Broken, kind: str) -> Condition:
+    """Return that *thing* is Invalid, as a condition of the type *kind*."""
     more = len(thing.problems) - SHOWN
     texts = [*map(str, thing.problems[:SHOWN]), *([f"and {more} more"] if more > 0 else [])]
     text = "; ".join(texts) or "it cannot be read"
-    generation = thing.metadata.generation
-    return tuple(fails(name, "Invalid", generation, text) for name in ("Accepted", "Programmed"))
+    return fails(kind, "Invalid", thing.metadata.generation, text)
+
+
+def targets_of(thing: Broken) -> tuple[LocalObjectReference, ...]:
+    """Return the targets of a policy of which no more can be read, each once."""
+    given = _of(thing.raw, "spec").get("targetRefs")
+    found = (_target(one) for one in (given if isinstance(given, list) else ()))
+    return tuple(dict.fromkeys(one for one in found if one is not None))[:MAX_TARGETS]
+
+
+def _target(value: object) -> LocalObjectReference | None:
+    try:
+        return msgspec.convert(value, LocalObjectReference)
+    except msgspec.ValidationError:
+        return None
 
 
 def leads_to(thing: Broken) -> NamespacedName:

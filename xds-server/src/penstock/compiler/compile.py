@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock.compiler import roots
-from penstock.compiler.broken import leads_to
+from penstock.compiler.backend_statuses import POLICIES
+from penstock.compiler.broken import leads_to, targets_of
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
@@ -24,6 +25,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import Namespace, Node
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
+from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
@@ -155,15 +157,26 @@ class Compiler:
             self._put(self.db.routes, thing.ref, thing, gone=gone)
         elif kind in self._plain:
             self._store(self._plain[kind], thing, gone=gone)
-            if kind == "BackendTLSPolicy":
-                closing = not gone and isinstance(thing, Broken)
-                self._put(self.db.broken_backend_tls, thing.key, thing, gone=not closing)
+            if kind in POLICIES:
+                self._take_broken_policy(None if gone else thing, thing.ref)
         elif kind in (Gateway.kind, ListenerSet.kind):
             self._take_holder(thing, gone=gone)
         elif kind in self._tolerant:
             self._put(self._tolerant[kind], thing.key, thing, gone=gone)
 
-    def _put(self, to: Collection[K, Any], key: K, thing: Object | Broken, *, gone: bool) -> None:
+    def _take_broken_policy(self, present: Object | Broken | None, ref: ObjectRef) -> None:
+        """Take a policy that cannot be read, or forget that one could not be."""
+        broken = present if isinstance(present, Broken) else None
+        if broken is None:
+            self.db.broken_policies.remove(ref)
+        else:
+            self.db.broken_policies.set(ref, targets_of(broken))
+        if ref.kind == BackendTLSPolicy.kind:
+            self._put(self.db.broken_backend_tls, ref.key, present, gone=broken is None)
+
+    def _put(
+        self, to: Collection[K, Any], key: K, thing: Object | Broken | None, *, gone: bool
+    ) -> None:
         """Put an object, broken or not: a broken one still closes what it was meant for."""
         if gone:
             to.remove(key)

@@ -23,6 +23,7 @@ from penstock.core.service_cidrs import ServiceCIDR
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy, services_of_broken
 from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.external_backend_kind import XBackend
+from penstock.gatewayapi.fields import LocalObjectReference
 from penstock.gatewayapi.grants import Permission, permissions
 from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.listener_tls import named_secrets, shown_to_backends
@@ -150,6 +151,10 @@ class TrustCollections:
                 "collector": lambda _, policy: policy.collectors,
             },
         )
+        self.broken_policies: Collection[ObjectRef, tuple[LocalObjectReference, ...]] = Collection(
+            engine
+        )
+        """Targets of policies for Gateways and Services of which no more can be read."""
         self.externals: Collection[NamespacedName, XBackend | Broken] = Collection(
             engine,
             {

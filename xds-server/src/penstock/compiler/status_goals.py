@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.attached import attached_routes
-from penstock.compiler.backend_tls import policy_state
-from penstock.compiler.backend_traffic import traffic_state
+from penstock.compiler.backend_statuses import POLICIES, policy_basis
 from penstock.compiler.broken import is_broken_of_ours
 from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
@@ -31,7 +30,6 @@ from penstock.compiler.statuses import (
     listener_set_basis,
     parent_statuses,
 )
-from penstock.compiler.telemetry import telemetry_state
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_set import ListenerSet
@@ -114,10 +112,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "GatewayClass": class_basis,
     "ListenerSet": set_basis,
-    "BackendTLSPolicy": policy_state,
-    "XBackendTrafficPolicy": traffic_state,
     "XBackend": external_state,
-    "XTelemetryPolicy": telemetry_state,
     "Ingress": ingress_basis,
     "Service": balanced_status,
 }
@@ -143,6 +138,8 @@ class StatusGoals:
     def _basis(self, ref: ObjectRef) -> Node | None:
         if ref.kind in ROUTE_KINDS:
             return parent_statuses.node(self._db, ref)
+        if ref.kind in POLICIES:
+            return policy_basis.node(self._db, ref)
         basis = _BASES.get(ref.kind)
         return None if basis is None else basis.node(self._db, ref.key)
 

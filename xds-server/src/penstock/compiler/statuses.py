@@ -11,15 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock.compiler.attached import attached_routes, settled_attachment
-from penstock.compiler.backend_tls import policy_state
-from penstock.compiler.backend_traffic import traffic_state
+from penstock.compiler.backend_statuses import OF_BACKENDS, status_of_backend
 from penstock.compiler.broken import broken_conditions
 from penstock.compiler.certificates import (
     client_certificate,
     tls_of_listeners,
 )
 from penstock.compiler.database import Database
-from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.gateway_classes import (
     crd_versions,
@@ -51,15 +49,12 @@ from penstock.compiler.routing import (
 )
 from penstock.compiler.settings import Reach
 from penstock.compiler.shadows import shadows
-from penstock.compiler.telemetry import telemetry_state
+from penstock.compiler.written import written
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
-from penstock.gatewayapi.backend_traffic_policy import XBackendTrafficPolicy
 from penstock.gatewayapi.conditions import fails
-from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.features import MESH_FEATURES, supported_features
-from penstock.gatewayapi.fields import GATEWAY_GROUP
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
     is_valid,
@@ -82,7 +77,6 @@ from penstock.gatewayapi.status import (
     parent_ref,
     route_parent_status,
 )
-from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy
 from penstock.incremental.query import query
 from penstock.ingress.resources import Ingress
 from penstock.meta.conditions import Condition
@@ -94,6 +88,8 @@ from penstock.policy.status import conditions as policy_conditions
 
 DATA_PLANE_ACKED = "DataPlaneAcked"
 SERVICE_GENERATED = "penstock.dev/ServiceGenerated"
+
+_BESIDE_ROUTES = OF_BACKENDS | {Service.kind, Ingress.kind}
 
 T = TypeVar("T")
 Acknowledged = Callable[[ObjectRef], Condition | None]
@@ -133,7 +129,7 @@ def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | Non
     if not is_served:
         return None
     return {
-        "conditions": _written(conditions),
+        "conditions": written(conditions),
         "supportedFeatures": [{"name": name} for name in features],
     }
 
@@ -156,22 +152,7 @@ def status_of_outdated(
     valid = Condition(
         type=VALID, status=False, reason="Invalid", message=text, observed_generation=generation
     )
-    return {"conditions": _written((valid,))}
-
-
-def condition(one: Condition) -> dict[str, Any]:
-    """Return a condition as it is written in a status."""
-    return {
-        "type": one.type,
-        "status": one.status_text,
-        "reason": one.reason,
-        "message": one.message,
-        "observedGeneration": one.observed_generation,
-    }
-
-
-def _written(conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
-    return [condition(one) for one in conditions]
+    return {"conditions": written((valid,))}
 
 
 def _with_acknowledged(
@@ -179,9 +160,9 @@ def _with_acknowledged(
 ) -> list[dict[str, Any]]:
     more = acknowledged(thing.ref)
     if more is None:
-        return _written(conditions)
+        return written(conditions)
     generation = thing.metadata.generation
-    return _written((*conditions, msgspec.structs.replace(more, observed_generation=generation)))
+    return written((*conditions, msgspec.structs.replace(more, observed_generation=generation)))
 
 
 @query
@@ -289,7 +270,7 @@ def _of_listeners(
 ) -> dict[str, Any] | None:
     if isinstance(thing, Broken):
         invalid = broken_conditions(db, thing)
-        return None if invalid is None else {"conditions": _written(invalid)}
+        return None if invalid is None else {"conditions": written(invalid)}
     if isinstance(thing, Gateway):
         return _gateway(db, thing, acknowledged)
     return _listener_set(db, thing, acknowledged)
@@ -366,7 +347,7 @@ def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
                 {"group": kind.group, "kind": kind.kind} for kind in one.supported_kinds
             ],
             "attachedRoutes": one.attached_routes,
-            "conditions": _written(one.conditions),
+            "conditions": written(one.conditions),
         }
         for one in found
     ]
@@ -387,17 +368,9 @@ def _listener_set(
         around = msgspec.structs.replace(basis.around, pending=pending)
         status = listener_set_status(thing, basis.spec, basis.own, around)
     return {
-        "conditions": _written(status.conditions),
+        "conditions": written(status.conditions),
         "listeners": _listeners(status.listeners),
     }
-
-
-_BESIDE_ROUTES = frozenset(
-    {
-        "BackendTLSPolicy", "Ingress", "Service", "XBackend", "XBackendTrafficPolicy",
-        "XTelemetryPolicy",
-    }
-)  # fmt: skip
 
 
 def _beside_routes(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
@@ -405,77 +378,7 @@ def _beside_routes(db: Database, thing: Object | Broken) -> dict[str, Any] | Non
         return balanced_status.once(db, thing.key)
     if isinstance(thing, Ingress):
         return status_of_ingress(db, thing)
-    if thing.ref.kind == XBackend.kind:
-        return _external(db, thing)
-    if thing.ref.kind == XTelemetryPolicy.kind:
-        return _ancestors(telemetry_state.once(db, thing.key))
-    if thing.ref.kind == XBackendTrafficPolicy.kind:
-        found = traffic_state.once(db, thing.key)
-        return _ancestors((reference, (accepted,)) for reference, accepted in found or ())
-    return _backend_tls(db, thing)
-
-
-def _external(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
-    found = external_state.once(db, thing.key)
-    if found is None or not found.senders:
-        return None
-    # v1.6 has other words for it.
-    versions = crd_versions.once(db, None)
-    older = bool(versions) and all(one.startswith("v1.6.") for one in versions)
-    name, ref = ("parents", "parentRef") if older else ("ancestors", "ancestorRef")
-    entries = [
-        {
-            ref: _service_ref(one.key) if one.kind == Service.kind else _gateway_ref(one.key),
-            "controllerName": CONTROLLER_NAME,
-            "conditions": _written(found.conditions[one.kind]),
-        }
-        for one in found.senders
-    ]
-    return {name: entries}
-
-
-def _service_ref(name: NamespacedName) -> dict[str, Any]:
-    return {"group": "", "kind": Service.kind, "namespace": name.namespace, "name": name.name}
-
-
-def _gateway_ref(name: NamespacedName) -> dict[str, Any]:
-    return {
-        "group": GATEWAY_GROUP,
-        "kind": Gateway.kind,
-        "namespace": name.namespace,
-        "name": name.name,
-    }
-
-
-def _ancestors(
-    found: Iterable[tuple[dict[str, Any], tuple[Condition, ...]]] | None,
-) -> dict[str, Any] | None:
-    """Return the status of a policy that is for its targets themselves."""
-    ancestors = [
-        {
-            "ancestorRef": reference,
-            "controllerName": CONTROLLER_NAME,
-            "conditions": _written(conditions),
-        }
-        for reference, conditions in found or ()
-    ]
-    return {"ancestors": ancestors} if ancestors else None
-
-
-def _backend_tls(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
-    found = policy_state.once(db, thing.key)
-    if found is None:
-        return None
-    conditions, gateways = found
-    ancestors = [
-        {
-            "ancestorRef": _gateway_ref(one),
-            "controllerName": CONTROLLER_NAME,
-            "conditions": _written(conditions),
-        }
-        for one in gateways
-    ]
-    return {"ancestors": ancestors} if ancestors else None
+    return status_of_backend(db, thing)
 
 
 def _policy(

@@ -21,6 +21,7 @@ from penstock.envoy.tracing import RUNTIME
 from penstock.envoy.upstream_tls import secure
 from penstock.gatewayapi import telemetry
 from penstock.gatewayapi.backends import TLS_PROTOCOLS, Unresolved
+from penstock.gatewayapi.fields import LocalObjectReference
 from penstock.gatewayapi.telemetry_policy import XTelemetryPolicy, is_gateway
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls
@@ -145,10 +146,9 @@ def telemetry_state(db: Database, name: NamespacedName) -> States | None:
     found: list[tuple[dict[str, Any], tuple[Condition, ...]]] = []
     for target in policy.targets:
         key = NamespacedName(name.namespace, target.name)
-        at_gateway = is_gateway(target)
-        there = at_gateway and db.gateways.get(key) is not None
-        if there and not is_our_gateway(db, key):
+        if is_of_others(db, target, key):
             continue
+        there = is_gateway(target) and db.gateways.get(key) is not None
         first = holding(db, key) if there else None
         conditions = telemetry.target_conditions(
             policy, target, None if first == name else first, collector(db, name), there=there
@@ -161,6 +161,11 @@ def telemetry_state(db: Database, name: NamespacedName) -> States | None:
         }
         found.append((reference, conditions))
     return tuple(found)
+
+
+def is_of_others(db: Database, target: LocalObjectReference, key: NamespacedName) -> bool:
+    """Tell whether *target*, which means *key*, is a Gateway of another controller."""
+    return is_gateway(target) and db.gateways.get(key) is not None and not is_our_gateway(db, key)
 
 
 def telemetry_problems(db: Database, policy: XTelemetryPolicy) -> Iterator[Problem]:
