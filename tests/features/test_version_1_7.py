@@ -1,7 +1,8 @@
 """What the official suite asks for since version 1.7, with the same outcome.
 
 Source: Gateway API v1.7, conformance tests GatewaySecretInvalidReferenceGrant,
-GatewayNameMaximumLength, and those of GatewayRouteHostnameIntersectionPrecedence.
+GatewayNameMaximumLength, MeshGRPCRouteRequestHeaderModifier, and those of
+GatewayRouteHostnameIntersectionPrecedence. What it asks of requests is in tests/integration.
 """
 
 from __future__ import annotations
@@ -118,3 +119,47 @@ def test_the_same_holds_for_tls_where_the_other_one_gets_nothing() -> None:
     ]
     (only,) = made.endpoints[0].lb_endpoints
     assert only.endpoint.address.socket_address.address == "10.244.0.2"
+
+
+def test_calls_of_pods_have_the_metadata_that_a_filter_sets_adds_and_removes() -> None:
+    change = {
+        "set": [{"name": "X-Set", "value": "one"}],
+        "add": [{"name": "X-Add", "value": "two"}],
+        "remove": ["X-Remove"],
+    }
+    thing = objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GRPCRoute",
+            "metadata": {"name": "calls", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [objects.on_service("wide")],
+                "rules": [
+                    {
+                        "filters": [
+                            {"type": "RequestHeaderModifier", "requestHeaderModifier": change}
+                        ],
+                        "backendRefs": [{"name": "narrow", "port": 80}],
+                    }
+                ],
+            },
+        }
+    )
+    compiler = compiled(thing)
+    (parent,) = status(compiler, thing)["parents"]
+    assert {one["status"] for one in parent["conditions"]} == {"True"}
+    (scope,) = [
+        scoped_route_pb2.ScopedRouteConfiguration.FromString(one.body)
+        for one in compiler.resources("n1")
+        if one.type_url == types.SCOPE and one.name == "eg|10.96.0.1:80"
+    ]
+    (made,) = [
+        one
+        for host in scope.route_configuration.virtual_hosts
+        for one in host.routes
+        if one.route.cluster
+    ]
+    written = {(one.header.key, one.header.value) for one in made.request_headers_to_add}
+    assert made.route.cluster == "mesh|shop/narrow/80"
+    assert written == {("x-set", "one"), ("x-add", "two")}
+    assert list(made.request_headers_to_remove) == ["x-remove"]

@@ -98,13 +98,23 @@ async def test_what_others_wrote_stays(api: KubeApi, objects: list[dict[str, Any
     def add_condition(status: dict[str, Any]) -> None:
         status.setdefault("conditions", []).insert(0, condition)
 
+    def add_conditions(status: dict[str, Any]) -> None:
+        add_condition(status)
+        web = {"name": "web", "attachedRoutes": 7, "supportedKinds": [], "conditions": [condition]}
+        status["listeners"] = [web]
+
     put_status(api, the_route, lambda status: status.setdefault("parents", []).append(theirs))
-    put_status(api, the_gateway, add_condition)
+    put_status(api, the_gateway, add_conditions)
     put_status(api, the_class, add_condition)
     async with replica(api):
         await settled(api, *objects)
         assert get(api, the_route)["status"]["parents"][0] == theirs
-        assert get(api, the_gateway)["status"]["conditions"][0] == condition
+        gateway_status = get(api, the_gateway)["status"]
+        assert gateway_status["conditions"][0] == condition
+        (listener,) = gateway_status["listeners"]
+        assert listener["conditions"][0] == condition
+        assert {"Accepted", "Programmed"} < conditions(listener).keys()
+        assert listener["attachedRoutes"] == 1
         assert get(api, the_class)["status"]["conditions"][0] == condition
         api.apply(route({"name": "other"}))
         await eventually(lambda: get(api, the_route)["status"]["parents"] == [theirs])

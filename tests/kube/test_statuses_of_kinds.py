@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
+from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName
 from support.kube import KubeApi, gateway_api_crds, policy_crds
 from support.replicas import LEASE, replica
 from support.source_suite import eventually
 from support.status_objects import (
     CLUSTER,
+    GATEWAY_API,
     conditions,
     get,
     made_anew,
+    put_status,
     route,
     settled,
 )
@@ -139,6 +142,55 @@ async def test_experimental_kinds_say_whether_they_hold(
     finally:
         for raw in made:
             api.delete(raw)
+
+
+async def test_what_others_wrote_of_a_policy_for_tls_stays(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    """As the suite's BackendTLSPolicyPreserveForeignStatus (v1.7) has it."""
+    authority = {"group": "", "kind": "ConfigMap", "name": "none"}
+    raw = {
+        "apiVersion": GATEWAY_API,
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": "t", "namespace": "status"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "b"}],
+            "validation": {"hostname": "b.test", "caCertificateRefs": [authority]},
+        },
+    }
+    gateway = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"}
+    condition = {
+        "type": "Accepted", "status": "False", "reason": "Seen", "message": "",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    theirs = {
+        "controllerName": "example.com/other",
+        "ancestorRef": gateway,
+        "conditions": [condition],
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "b", "namespace": "status"},
+        "spec": {"ports": [{"port": 80}]},
+    }
+    for one in (raw, service):
+        api.delete(one)
+        api.apply(one)
+    try:
+        put_status(api, raw, lambda status: status.update(ancestors=[theirs]))
+        async with replica(api):
+            await settled(api, *objects)
+            await eventually(lambda: len(get(api, raw)["status"]["ancestors"]) == 2)
+            first, ours = get(api, raw)["status"]["ancestors"]
+            assert first == theirs
+            assert ours["controllerName"] == CONTROLLER_NAME
+            assert conditions(ours) == {"Accepted": "False", "ResolvedRefs": "False"}
+            api.apply(route({"name": "other"}))
+            await eventually(lambda: get(api, raw)["status"]["ancestors"] == [theirs])
+    finally:
+        for one in (raw, service):
+            api.delete(one)
 
 
 def events_about(api: KubeApi, raw: dict[str, Any]) -> list[tuple[str, str, str]]:

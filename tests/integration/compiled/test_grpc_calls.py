@@ -1,8 +1,14 @@
-"""GRPCRoutes in a real Envoy, between a real client and real servers of gRPC."""
+"""GRPCRoutes in a real Envoy, between a real client and real servers of gRPC.
+
+What Gateway API v1.7 tests since that version is among it: GRPCRouteRequestHeaderModifier and
+GRPCRouteMultipleGateways.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -13,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from penstock.compiler.compile import Compiler
+from penstock.core.objects import Broken, Object
 from support import objects
 from support.compiled_envoy import (
     CompiledEnvoy,
@@ -24,12 +31,12 @@ from support.compiled_envoy import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FRONT = "gateway/shop/front/80"
+FRONT, BACK = "gateway/shop/front/80", "gateway/shop/back/80"
 SERVICE = "shop.Cart"
 
 
 class Cart:
-    """A server: `Add` answers with its name, `Watch` counts, `Wait` takes its time."""
+    """A server: `Add` tells its name, `Show` what it saw, `Watch` counts, `Wait` takes its time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,6 +45,7 @@ class Cart:
             "Add": grpc.unary_unary_rpc_method_handler(self._add),
             "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
             "Wait": grpc.unary_unary_rpc_method_handler(self._wait),
+            "Show": grpc.unary_unary_rpc_method_handler(self._show),
         }
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, handlers),)
@@ -48,6 +56,9 @@ class Cart:
         seen = dict(context.invocation_metadata())
         context.set_trailing_metadata((("x-route", str(seen.get("x-route", ""))),))
         return self._name.encode() + b":" + request
+
+    async def _show(self, _: bytes, context: Any) -> bytes:
+        return json.dumps([[*pair] for pair in context.invocation_metadata()]).encode()
 
     async def _watch(self, request: bytes, _: Any) -> AsyncIterator[bytes]:
         for number in range(int(request)):
@@ -60,11 +71,12 @@ class Cart:
 
 
 class Lab:
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: grpc.aio.Channel, other: grpc.aio.Channel) -> None:
+        self._channel, self._other = channel, other
 
-    def call(self, method: str, body: bytes = b"1", **options: Any) -> Any:
-        ask: Any = self._channel.unary_unary(f"/{method}")
+    def call(self, method: str, body: bytes = b"1", *, other: bool = False, **options: Any) -> Any:
+        """Call by the Gateway "front", or by the *other* one."""
+        ask: Any = (self._other if other else self._channel).unary_unary(f"/{method}")
         return ask(body, **options)
 
     def stream(self, method: str, body: bytes) -> Any:
@@ -83,6 +95,25 @@ def rule(match: dict[str, Any], *backends: tuple[str, int]) -> dict[str, Any]:
     return {"matches": [match], "backendRefs": refs}
 
 
+def showing() -> dict[str, Any]:
+    made = rule({"method": {"service": SERVICE, "method": "Show"}}, ("two", 1))
+    pairs = [
+        {"name": f"X-Header-{what}-1", "value": f"{what} by a filter"} for what in ("Set", "Add")
+    ]
+    change = {"set": pairs[:1], "add": pairs[1:], "remove": ["X-Header-Remove-1"]}
+    made["filters"] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": change}]
+    return made
+
+
+def grpc_route(name: str, gateways: list[str], *rules: dict[str, Any]) -> Object | Broken:
+    return objects.made({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GRPCRoute",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"parentRefs": [{"name": one} for one in gateways], "rules": list(rules)},
+    })  # fmt: skip
+
+
 def compiled() -> Compiler:
     add = {"method": {"service": SERVICE, "method": "Add"}}
     headed = rule(add | {"headers": [{"name": "to", "value": "two"}]}, ("two", 1))
@@ -93,34 +124,27 @@ def compiled() -> Compiler:
             "requestHeaderModifier": {"set": [{"name": "x-route", "value": "adding"}]},
         }
     ]
-    route = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "GRPCRoute",
-        "metadata": {"name": "cart", "namespace": "shop"},
-        "spec": {
-            "parentRefs": [{"name": "front"}],
-            "rules": [
-                headed,
-                adding,
-                rule({"method": {"service": SERVICE, "method": "Watch"}}, ("one", 1)),
-                rule({"method": {"service": SERVICE, "method": "Wait"}}, ("one", 1)),
-                rule({"method": {"service": SERVICE, "method": "Lost"}}, ("missing", 1)),
-                rule({"method": {"service": SERVICE, "method": "Asleep"}}, ("asleep", 1)),
-            ],
-        },
-    }
+    cart = grpc_route(
+        "cart", ["front"], headed, adding,
+        rule({"method": {"service": SERVICE, "method": "Watch"}}, ("one", 1)),
+        rule({"method": {"service": SERVICE, "method": "Wait"}}, ("one", 1)),
+        rule({"method": {"service": SERVICE, "method": "Lost"}}, ("missing", 1)),
+        rule({"method": {"service": SERVICE, "method": "Asleep"}}, ("asleep", 1)),
+    )  # fmt: skip
     compiler = Compiler()
     compiler.apply(
         objects.added(
             [
                 objects.gateway_class(),
                 objects.gateway("front"),
+                objects.gateway("back"),
                 objects.service("one", "10.96.0.1"),
                 objects.endpoint_slice("one", ["10.244.0.1"]),
                 objects.service("two", "10.96.0.2"),
                 objects.endpoint_slice("two", ["10.244.0.2"]),
                 objects.service("asleep", "10.96.0.3"),
-                objects.made(route),
+                cart,
+                grpc_route("shared", ["front", "back"], showing()),
             ]
         )
     )
@@ -137,10 +161,17 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Lab]:
         await two.server.start()
         around = Surroundings(endpoints={"10.244.0.1": one.place, "10.244.0.2": two.place})
         await envoy.run(compiled().resources("n1"), around)
-        target = f"unix:{envoy.folder / socket_name(FRONT)}"
-        options = (("grpc.default_authority", "cart.test"),)
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
-            yield Lab(channel)
+        async with contextlib.AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(
+                        f"unix:{envoy.folder / socket_name(listener)}",
+                        options=(("grpc.default_authority", "cart.test"),),
+                    )
+                )
+                for listener in (FRONT, BACK)
+            ]
+            yield Lab(*channels)
         await one.server.stop(0)
         await two.server.stop(0)
 
@@ -168,6 +199,24 @@ async def test_calls_are_shared_by_weight(lab: Lab) -> None:
 async def test_metadata_chooses_the_rule(lab: Lab) -> None:
     answers = [await lab.call(f"{SERVICE}/Add", metadata=(("to", "two"),)) for _ in range(10)]
     assert {one.partition(b":")[0] for one in answers} == {b"two"}
+
+
+async def test_metadata_is_set_added_to_and_removed(lab: Lab) -> None:
+    sent = [(f"x-header-{what}-1", "by the client") for what in ("set", "add", "remove")]
+    found = json.loads(await lab.call(f"{SERVICE}/Show", metadata=(*sent, ("x-other", "kept"))))
+    assert sorted(tuple(one) for one in found if one[0].startswith("x-header")) == [
+        ("x-header-add-1", "Add by a filter"),
+        ("x-header-add-1", "by the client"),
+        ("x-header-set-1", "Set by a filter"),
+    ]
+    assert ["x-other", "kept"] in found
+
+
+async def test_each_gateway_has_the_routes_that_name_it(lab: Lab) -> None:
+    for other in (False, True):
+        assert json.loads(await lab.call(f"{SERVICE}/Show", other=other))
+    assert (await lab.call(f"{SERVICE}/Add")).endswith(b":1")
+    assert await lab.refusal(f"{SERVICE}/Add", other=True) is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize(
