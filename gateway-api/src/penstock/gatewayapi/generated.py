@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -30,6 +30,8 @@ CLOUDS = ("service.beta.kubernetes.io/", "service.kubernetes.io/", "cloud.google
 """How annotations begin by which clouds are told about a load balancer."""
 LONGEST = 63
 """Characters of a label's value, and of a Service's name."""
+MOST_ENDPOINTS = 1000
+"""Of one EndpointSlice; the API server takes no more."""
 _HASH = 8
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")
@@ -195,7 +197,7 @@ def slices(
     entrances: Iterable[Entrance],
     numbers: Mapping[PortOfService, int],
 ) -> tuple[Generated, ...]:
-    """Return where a generated Service leads to, of each family of addresses one EndpointSlice.
+    """Return where a generated Service leads to: EndpointSlices of each family of addresses.
 
     Args:
         purpose: what the Service is for.
@@ -218,19 +220,27 @@ def slices(
         SLICE_MANAGED_BY: "penstock.dev",
     }
     made: list[Generated] = []
-    for family, same in sorted(families.items()) if ports else ():
-        name = NamespacedName(found.metadata.namespace, f"{found.metadata.name}-{family.lower()}")
+    for suffix, family, some in _parts(families) if ports else ():
+        name = NamespacedName(found.metadata.namespace, f"{found.metadata.name}-{suffix}")
         body = {
             "apiVersion": EndpointSlice.api_versions[0],
             "kind": EndpointSlice.kind,
             "metadata": _metadata(name, labels, {}, owner),
             "addressType": family,
-            "endpoints": [_endpoint(one) for one in same],
+            "endpoints": [_endpoint(one) for one in some],
             "ports": ports,
         }
         ref = ObjectRef(EndpointSlice.kind, name.namespace, name.name)
         made.append(Generated(ref=ref, body=body, owner=owner["uid"]))
     return tuple(made)
+
+
+def _parts(families: Mapping[str, list[Entrance]]) -> Iterator[tuple[str, str, list[Entrance]]]:
+    """Yield what goes into one EndpointSlice each: end of its name, family, and addresses."""
+    for family, same in sorted(families.items()):
+        yield family.lower(), family, same[:MOST_ENDPOINTS]
+        for number, start in enumerate(range(MOST_ENDPOINTS, len(same), MOST_ENDPOINTS), 2):
+            yield f"{family.lower()}-{number}", family, same[start : start + MOST_ENDPOINTS]
 
 
 def _endpoint(one: Entrance) -> Json:
