@@ -15,8 +15,9 @@ import yaml
 
 from penstock.compiler.kinds import KINDS
 from penstock.core.crds import CustomResourceDefinition
+from penstock.core.deployments import Deployment
 from penstock.core.events import EventType
-from penstock.core.kinds import ConfigMap, Deployment
+from penstock.core.kinds import ConfigMap
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.versions import BUNDLE_VERSION, NEWEST, release_of

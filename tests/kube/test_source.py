@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest_asyncio
 
-from penstock.core.kinds import ConfigMap, Deployment, EndpointSlice, Namespace, Service
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Service
 from penstock.core.pods import Pod
 from penstock.meta.names import ObjectRef
 from penstock.policy.resources import CiliumNetworkPolicy

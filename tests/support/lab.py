@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from penstock.core.decode import decode
-from penstock.core.kinds import ConfigMap, Deployment, Secret, Service
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import ConfigMap, Secret, Service
 from penstock.core.objects import Object
 from penstock.core.pods import Pod
 from penstock.lab.agent_client import AgentUnavailableError, PodRegistration

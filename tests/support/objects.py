@@ -7,8 +7,9 @@ from typing import Any
 
 from penstock.compiler.kinds import KINDS
 from penstock.core.decode import decode
+from penstock.core.deployments import Deployment
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Secret
 from penstock.core.objects import Broken, Object
 
 _KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, ClusterTrustBundle)

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from penstock.core.decode import Decoded
+from penstock.core.deployments import Deployment
 from penstock.core.events import Batch, Event, EventType
-from penstock.core.kinds import ConfigMap, Deployment, Namespace, Service
+from penstock.core.kinds import ConfigMap, Namespace, Service
 from penstock.core.objects import Broken
 from penstock.meta.names import ObjectRef
 from penstock.policy.resources import CiliumNetworkPolicy

@@ -9,16 +9,9 @@ import pytest
 import yaml
 
 from penstock.core.decode import decode, examine
-from penstock.core.kinds import (
-    BUILTIN_KINDS,
-    ConfigMap,
-    Deployment,
-    EndpointSlice,
-    Namespace,
-    Node,
-    Secret,
-    Service,
-)
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import BUILTIN_KINDS, ConfigMap, EndpointSlice, Namespace, Secret, Service
+from penstock.core.nodes import Node
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 

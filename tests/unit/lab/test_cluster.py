@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.decode import Decoded, decode
-from penstock.core.kinds import BUILTIN_KINDS, Deployment, Namespace
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import BUILTIN_KINDS, Namespace
 from penstock.core.objects import Broken
 from penstock.lab.addressing import PodAddresses, assign
 from penstock.lab.cluster import PodState, desired, observe, simulate, template_hash

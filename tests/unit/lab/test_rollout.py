@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.decode import Decoded, decode
-from penstock.core.kinds import Deployment
+from penstock.core.deployments import Deployment
 from penstock.core.pods import Pod
 from penstock.lab.cluster import Desired, PodState, desired
 from penstock.lab.rollout import Steps, next_steps

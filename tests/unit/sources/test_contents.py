@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from penstock.core.decode import Decoded
+from penstock.core.deployments import Deployment
 from penstock.core.events import Event
-from penstock.core.kinds import BUILTIN_KINDS, ConfigMap, Deployment, Service
+from penstock.core.kinds import BUILTIN_KINDS, ConfigMap, Service
 from penstock.core.objects import Broken
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Severity

@@ -14,18 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from penstock.core.decode import Decoded
-from penstock.core.kinds import (
-    ConfigMap,
-    Deployment,
-    EndpointSlice,
-    Namespace,
-    Node,
-    NodeAddress,
-    NodeSpec,
-    NodeStatus,
-    Secret,
-    Service,
-)
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import ConfigMap, EndpointSlice, Namespace, Secret, Service
+from penstock.core.nodes import Node, NodeAddress, NodeSpec, NodeStatus
 from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.core.pods import Pod, PodCondition, PodIP, PodStatus
 from penstock.lab import cluster_dns, endpoints

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from penstock.core.kinds import Deployment, RollingUpdate
+from penstock.core.deployments import Deployment, RollingUpdate
 from penstock.core.pods import IntOrString
 from penstock.lab.cluster import Desired, PodPlan, PodState
 from penstock.meta.names import NamespacedName

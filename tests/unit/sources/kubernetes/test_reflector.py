@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from penstock.core.deployments import Deployment
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ConfigMap, Deployment, Service
+from penstock.core.kinds import ConfigMap, Service
 from penstock.core.objects import Broken
 from penstock.gatewayapi.resources import HTTPRoute
 from penstock.sources.kubernetes.reflector import Phase, Reflector

@@ -22,7 +22,8 @@ from penstock.compiler.status_goals import StatusGoal, StatusGoals
 from penstock.compiler.usable_secrets import NOW
 from penstock.compiler.workloads import WorkloadTable
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import Namespace, Node
+from penstock.core.kinds import Namespace
+from penstock.core.nodes import Node
 from penstock.core.objects import Broken, Object
 from penstock.core.pods import Pod
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy

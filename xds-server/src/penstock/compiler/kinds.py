@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from penstock.core.crds import CustomResourceDefinition
-from penstock.core.kinds import EndpointSlice, Namespace, Node, Service
+from penstock.core.kinds import EndpointSlice, Namespace, Service
+from penstock.core.nodes import Node
 from penstock.core.objects import Object
 from penstock.core.pods import Pod
 from penstock.core.service_cidrs import ServiceCIDR

@@ -15,7 +15,8 @@ from penstock.compiler.generated_services import can_be_inside
 from penstock.compiler.indexes import ALL
 from penstock.compiler.services import nodes_behind
 from penstock.compiler.settings import Addressing, Reach
-from penstock.core.kinds import Node, Service
+from penstock.core.kinds import Service
+from penstock.core.nodes import Node
 from penstock.gatewayapi.resources import Gateway
 from penstock.incremental.query import query
 from penstock.ir.policy import Reserved

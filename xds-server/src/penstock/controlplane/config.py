@@ -11,7 +11,8 @@ import msgspec
 from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.network import Network
-from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Deployment, Secret, Service
+from penstock.core.deployments import Deployment
+from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Secret, Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
     AUTHORITY_HOLDERS,

@@ -1,6 +1,6 @@
 """The kinds that every cluster has, as far as they are used.
 
-Source: Kubernetes API reference, core/v1, apps/v1, discovery.k8s.io/v1.
+Source: Kubernetes API reference, core/v1, discovery.k8s.io/v1, certificates.k8s.io.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import msgspec
 from typing_extensions import override
 
 from penstock.core import jsonpath
-from penstock.core.labels import LabelSelector
+from penstock.core.deployments import Deployment
+from penstock.core.nodes import Node
 from penstock.core.objects import ApiStruct, Object, SignedMeta, names
-from penstock.core.pods import IntOrString, Pod, PodSpec, Port, Protocol
+from penstock.core.pods import IntOrString, Pod, Port, Protocol
 from penstock.meta.problems import Problem
 
 
@@ -243,74 +244,6 @@ class EndpointSlice(Object, frozen=True, kw_only=True):
                     yield Problem(place, f"{address!r} is not an {self.address_type} address")
 
 
-class TemplateMeta(ApiStruct, frozen=True, kw_only=True):
-    """Metadata of pods to be made; their names come from the owner."""
-
-    known_unused: ClassVar[frozenset[str]] = names(
-        "creationTimestamp finalizers generateName name namespace ownerReferences"
-    )
-
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
-class PodTemplateSpec(ApiStruct, frozen=True, kw_only=True):
-    """The pods that a Deployment makes."""
-
-    spec: PodSpec
-    metadata: TemplateMeta = TemplateMeta()
-
-
-class RollingUpdate(ApiStruct, frozen=True, kw_only=True):
-    """Bounds of a rolling update: numbers of pods or percentages as "25%"."""
-
-    max_unavailable: IntOrString = "25%"
-    max_surge: IntOrString = "25%"
-
-
-class DeploymentStrategy(ApiStruct, frozen=True, kw_only=True):
-    """How old pods give way to new ones."""
-
-    type: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
-    rolling_update: RollingUpdate | None = None
-
-
-class DeploymentSpec(ApiStruct, frozen=True, kw_only=True):
-    """Pods to be kept running."""
-
-    known_unused: ClassVar[frozenset[str]] = names(
-        "minReadySeconds paused progressDeadlineSeconds revisionHistoryLimit"
-    )
-
-    selector: LabelSelector
-    template: PodTemplateSpec
-    replicas: int = 1
-    strategy: DeploymentStrategy = DeploymentStrategy()
-
-    @override
-    def checks(self) -> Iterable[Problem]:
-        """Return a problem if the selector does not select the template's pods."""
-        if self.replicas < 0:
-            yield Problem("replicas", "must not be negative")
-        if not (self.selector.match_labels or self.selector.match_expressions):
-            yield Problem("selector", "must not be empty")
-        elif not self.selector.matches(self.template.metadata.labels):
-            yield Problem(
-                "template.metadata.labels",
-                "are not selected by spec.selector",
-                "give the template the labels that selector.matchLabels names",
-            )
-
-
-class Deployment(Object, frozen=True, kw_only=True):
-    """apps/v1 Deployment."""
-
-    api_versions: ClassVar[tuple[str, ...]] = ("apps/v1",)
-    kind: ClassVar[str] = "Deployment"
-
-    spec: DeploymentSpec
-
-
 class ConfigMap(Object, frozen=True, kw_only=True):
     """core/v1 ConfigMap."""
 
@@ -388,68 +321,6 @@ class Secret(Object, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return name and keys only."""
         return [("key", str(self.key)), ("keys", sorted({*self.data, *self.string_data}))]
-
-
-class NodeAddress(ApiStruct, frozen=True, kw_only=True):
-    """An address or a name of a node."""
-
-    type: str
-    address: str
-
-
-class NodeCondition(ApiStruct, frozen=True, kw_only=True):
-    """One condition of a node, as Ready; times of heartbeats are not read."""
-
-    known_unused: ClassVar[frozenset[str]] = names(
-        "lastHeartbeatTime lastTransitionTime message reason"
-    )
-
-    type: str
-    status: str
-
-
-class NodeStatus(ApiStruct, frozen=True, kw_only=True):
-    """What is known of a node."""
-
-    known_unused: ClassVar[frozenset[str]] = names(
-        "allocatable capacity config daemonEndpoints declaredFeatures features images nodeInfo "
-        "phase runtimeHandlers volumesAttached volumesInUse"
-    )
-
-    addresses: tuple[NodeAddress, ...] = ()
-    conditions: tuple[NodeCondition, ...] = ()
-
-
-class NodeSpec(ApiStruct, frozen=True, kw_only=True):
-    """The part of the network that a node's pods get."""
-
-    known_unused: ClassVar[frozenset[str]] = names(
-        "configSource externalID providerID taints unschedulable"
-    )
-
-    pod_cidr: str = msgspec.field(name="podCIDR", default="")
-    pod_cidrs: tuple[str, ...] = msgspec.field(name="podCIDRs", default=())
-
-
-class Node(Object, frozen=True, kw_only=True):
-    """core/v1 Node."""
-
-    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
-    kind: ClassVar[str] = "Node"
-    namespaced: ClassVar[bool] = False
-
-    spec: NodeSpec = NodeSpec()
-    status: NodeStatus = NodeStatus()
-
-    @property
-    def internal_addresses(self) -> tuple[str, ...]:
-        """Return the addresses by which other nodes reach this one."""
-        return tuple(one.address for one in self.status.addresses if one.type == "InternalIP")
-
-    @property
-    def ready(self) -> bool:
-        """Return whether the condition Ready is True; new pods may still be kept away."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
 
 
 BUILTIN_KINDS: tuple[type[Object], ...] = (
