@@ -2,8 +2,9 @@
 
 Run as `python clients.py SOCKET FIRST COUNT [BROUGHT]`. Each client has a connection of its own. It
 asks for all types, and accepts what it gets; with the file BROUGHT, serialised requests one after
-another, it says what it has from before, as an agent does that comes back. Prints a line of JSON
-when all are in step, and two for each line that it reads: "ready" when it waits, and then the same:
+another, it says what it has from before, as an agent does that comes back, and reports that all of
+it is in force. Prints a line of JSON when all are in step, and two for each line that it reads:
+"ready" when it waits, and then the same:
 
     expect TYPE_URL   each client has got a response of that type
     reconnect         all connections were cut and made anew, and all clients are in step
@@ -20,7 +21,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ import grpc
 import grpc.aio
 import msgspec
 
-from penstock.ads.server import SERVICE
+from penstock.ads.server import REPORT_SERVICE, SERVICE
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
+from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.framing import varint
 
@@ -58,14 +60,16 @@ class Step(msgspec.Struct):
 class Client:
     """One node."""
 
-    def __init__(self, socket: str, name: str, brought: Sequence[bytes]) -> None:
+    def __init__(self, socket: str, name: str, brought: Sequence[bytes], report: bytes) -> None:
         self._socket, self._brought = socket, brought
+        self._report = report and report + node_pb2.NodeReport(node=name).SerializeToString()
         node = discovery_pb2.DeltaDiscoveryRequest()
         node.node.id = name
         self._node = node.SerializeToString()
         self._call: Any = None
         self._channel: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.versions: dict[str, dict[str, str]] | None = None
         """What it has, if it is to be remembered."""
         self.answered: dict[str, float] = {}
@@ -81,13 +85,27 @@ class Client:
         self._call = self._channel.stream_stream(f"/{SERVICE}/DeltaAggregatedResources")()
         self._task = asyncio.create_task(self._follow())
         self._task.add_done_callback(_end_if_refused)
+        if self._report:
+            self._telling = asyncio.create_task(self._tell())
+            self._telling.add_done_callback(_end_if_refused)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                await self._task
+        for task in (self._task, self._telling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                    await task
+        if self._channel is not None:
             await self._channel.close()
+
+    async def _tell(self) -> None:
+        """Report what is in force, and that nothing changes."""
+
+        async def reports() -> AsyncIterator[bytes]:
+            yield self._report
+            await asyncio.Event().wait()
+
+        await self._channel.stream_unary(f"/{REPORT_SERVICE}/Report")(reports())
 
     async def _follow(self) -> None:
         for request in self._brought:
@@ -139,6 +157,14 @@ def requests(versions: dict[str, dict[str, str]]) -> list[bytes]:
         ).SerializeToString()
         for type_url in types.SENDING_ORDER
     ]
+
+
+def report(requests: Sequence[bytes]) -> bytes:
+    """Return a report of an unnamed node that has what it says in *requests*."""
+    made = node_pb2.NodeReport()
+    for one in map(discovery_pb2.DeltaDiscoveryRequest.FromString, requests):
+        made.in_force.add(type_url=one.type_url, versions=one.initial_resource_versions)
+    return made.SerializeToString()
 
 
 def write_requests(path: Path, made: Sequence[bytes]) -> None:
@@ -229,7 +255,8 @@ async def _do(clients: Sequence[Client], line: str) -> None:
 
 async def _main(socket: str, first: int, count: int, brought: Path | None) -> None:
     made = requests({}) if brought is None else _read_requests(brought)
-    clients = [Client(socket, f"node-{first + i}", made) for i in range(count)]
+    told = b"" if brought is None else report(made)
+    clients = [Client(socket, f"node-{first + i}", made, told) for i in range(count)]
     if brought is None:
         clients[0].versions = {}
     _say(await _connect(clients))

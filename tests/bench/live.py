@@ -38,6 +38,7 @@ from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.compiler.compile import Compiler, NodeChange
+from penstock.controlplane.words import read_word
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.listener import RBAC_FILTER
 from penstock.envoy.rbac import IDENTITY_KEY, pass_all
@@ -128,8 +129,8 @@ class Reports(Acks):
 
     def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         del node, full
-        for resource in report.resources:
-            self.note(ResourceName(resource.type_url, resource.name), resource.version)
+        for key, said in read_word(report).each():
+            self.note(key, said.version)
 
 
 class Feed:

@@ -41,6 +41,7 @@ from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta
 from penstock.xds.verdict import Accepted, Rejection
 from support.real_envoy import RealEnvoy, backend, eventually, running_envoy
+from support.reports import rows
 
 CARES = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 AT_ONCE = ("--drain-time-s", "1", "--drain-strategy", "immediate")
@@ -450,7 +451,7 @@ async def test_controller_learns_through_the_agent_what_envoy_said(tmp_path: Pat
     def take(_node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         if full:
             known.clear()
-        known.update({r.name: (r.version, r.rejected_version, r.detail) for r in report.resources})
+        known.update({k.name: (r.version, r.rejected, r.detail) for k, r in rows(report).items()})
 
     upper = AdsServer(controller, SystemClock(), on_report=take)
     lower = AdsServer(agent, SystemClock(), hooks=verdicts)

@@ -15,10 +15,12 @@ from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.agent.app import Agent
 from penstock.agent.config import Config
+from penstock.controlplane.words import Said
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.runtime.clock import SystemClock
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
+from support.reports import rows
 
 PATIENCE = 30.0
 
@@ -35,7 +37,7 @@ class Controller:
     def __init__(self, node: str, socket: Path) -> None:
         self.node = node
         self.store = SnapshotStore()
-        self.reports: dict[tuple[str, str], node_pb2.ResourceReport] = {}
+        self.reports: dict[tuple[str, str], Said] = {}
         self._socket = socket
         self._server = AdsServer(self.store, SystemClock(), on_report=self._on_report)
 
@@ -52,8 +54,8 @@ class Controller:
         assert node == self.node
         if full:
             self.reports.clear()
-        for resource in report.resources:
-            self.reports[resource.type_url.rpartition(".")[2], resource.name] = resource
+        for key, said in rows(report).items():
+            self.reports[key.type_url.rpartition(".")[2], key.name] = said
 
 
 class AgentClient:

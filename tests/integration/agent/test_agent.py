@@ -149,7 +149,7 @@ async def test_envoy_s_verdicts_reach_the_controller(tmp_path: Path) -> None:
         source.send(bad)
 
         async def rejected() -> bool:
-            return source.reports[key].rejected_version == bad.version
+            return source.reports[key].rejected == bad.version
 
         await until(rejected)
         assert "no.such.Filter" in source.reports[key].detail
@@ -269,7 +269,7 @@ async def test_a_refused_listener_is_served_as_it_was_after_envoy_is_killed(
 
         async def told() -> bool:
             said = source.reports.get(key)
-            return said is not None and said.rejected_version == state["intended"]
+            return said is not None and said.rejected == state["intended"]
 
         await until(told)
 

@@ -25,6 +25,7 @@ from penstock.xds.snapshot import Delta
 from support.kube import free_ports
 from support.nodes import issue, key_pem, running
 from support.real_envoy import eventually
+from support.reports import rows
 
 QUICK = BackOff(first=0.02, longest=0.1, spread=1.0)
 CLOCK = SystemClock()
@@ -73,7 +74,7 @@ class FakeController:
         if full:
             self.heard.clear()
             self.streams += 1
-        self.heard.update(one.name for one in report.resources)
+        self.heard.update(key.name for key in rows(report))
 
     def _silent(self, node: str) -> None:
         assert node == "n1"

@@ -15,6 +15,7 @@ from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.verdict import Accepted, Rejection
+from support import reports
 
 ROUTES = make_resource(types.ROUTES, "r", b"1")
 POLICY = make_resource(types.POLICY, "7", b"1")
@@ -48,7 +49,7 @@ Rows = dict[str, tuple[str, str]]
 
 
 def rows(report: node_pb2.NodeReport) -> Rows:
-    return {one.name: (one.version, one.rejected_version) for one in report.resources}
+    return {key.name: (one.version, one.rejected) for key, one in reports.rows(report).items()}
 
 
 @contextlib.asynccontextmanager

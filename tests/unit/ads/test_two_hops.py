@@ -27,6 +27,7 @@ from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.verdict import Accepted, Cleared, Rejection
+from support import reports
 from support.real_envoy import eventually
 
 ORIGIN = Origin(ObjectRef("HTTPRoute", "shop", "orders"), "spec.rules[0]")
@@ -304,7 +305,7 @@ class Reports:
 
     def take(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - the hook's signature
         assert node == "n1"
-        rows = {r.name: (r.version, r.rejected_version, r.detail) for r in report.resources}
+        rows = {k.name: (r.version, r.rejected, r.detail) for k, r in reports.rows(report).items()}
         self.got.append((full, rows))
 
 
@@ -345,7 +346,7 @@ async def test_new_stream_of_envoy_starts_from_what_envoy_brings() -> None:
     verdicts.on_ack("envoy", Accepted(types.SCOPE, {"b": "v1"}, brought=True))
     assert verdicts.rejections == ()
     report = await anext(verdicts.reports("n1"))
-    assert [(r.name, r.version) for r in report.resources] == [("b", "v1")]
+    assert [(key.name, one.version) for key, one in reports.rows(report).items()] == [("b", "v1")]
 
 
 async def test_refusal_of_what_is_gone_is_forgotten() -> None:

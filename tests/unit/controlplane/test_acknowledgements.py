@@ -38,7 +38,8 @@ def report(
 ) -> None:
     said = node_pb2.NodeReport(node=node)
     for one in runs:
-        said.resources.add(type_url=one.type_url, name=one.name, version=one.version)
+        if refuses is None or one.key != refuses.key:
+            said.in_force.add(type_url=one.type_url, versions={one.name: one.version})
     if gone is not None:
         said.resources.add(type_url=gone.type_url, name=gone.name)
     if refuses is not None:

@@ -112,7 +112,7 @@ class Shop:
         self.has = tuple(self.world.compiler.resources("n1"))
         said = node_pb2.NodeReport(node="n1")
         for one in self.has:
-            said.resources.add(type_url=one.type_url, name=one.name, version=one.version)
+            said.in_force.add(type_url=one.type_url, versions={one.name: one.version})
         for key in before - {one.key for one in self.has}:
             said.resources.add(type_url=key.type_url, name=key.name)
         self.world.acknowledgements.on_report("n1", said, full)

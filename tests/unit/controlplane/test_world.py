@@ -99,14 +99,18 @@ async def test_a_status_says_what_the_data_plane_said() -> None:
 
     assert acked() == ("Unknown", "Pending")
     report = node_pb2.NodeReport(node="n1")
-    for resource in world.compiler.resources("n1"):
-        report.resources.add(
-            type_url=resource.type_url, name=resource.name, version=resource.version
-        )
+    resources = world.compiler.resources("n1")
+    for one in resources:
+        report.in_force.add(type_url=one.type_url, versions={one.name: one.version})
     world.acknowledgements.on_report("n1", report, full=True)
     assert acked() == ("True", "Acked")
-    scope = next(r for r in report.resources if r.name.startswith("gw|shop/gw/80|"))
-    scope.rejected_version, scope.version, scope.detail = scope.version, "", "no such thing"
+    scope = next(r for r in resources if r.name.startswith("gw|shop/gw/80|"))
+    (told,) = (r for r in report.in_force if scope.name in r.versions)
+    report.in_force.remove(told)
+    report.resources.add(
+        type_url=scope.type_url, name=scope.name,
+        rejected_version=scope.version, detail="no such thing",
+    )  # fmt: skip
     world.acknowledgements.on_report("n1", report, full=True)
     assert acked() == ("False", "Rejected")
 

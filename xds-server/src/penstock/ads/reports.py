@@ -204,6 +204,7 @@ class EnvoyVerdicts(NoHooks):
         self, node: str, keys: Iterable[ResourceName], reader: _Reader
     ) -> node_pb2.NodeReport:
         report = node_pb2.NodeReport(node=node)
+        in_force: dict[str, dict[str, str]] = {}
         calm = self._is_calm()
         for key in keys:
             rejection = self._rejections.get(key)
@@ -211,6 +212,9 @@ class EnvoyVerdicts(NoHooks):
             reader.late.pop(key, None)
             if rejection is None and version != self._held.get(key, version):
                 reader.late[key] = None
+            if rejection is None and version:
+                in_force.setdefault(key.type_url, {})[key.name] = version
+                continue
             report.resources.add(
                 type_url=key.type_url,
                 name=key.name,
@@ -218,6 +222,8 @@ class EnvoyVerdicts(NoHooks):
                 rejected_version="" if rejection is None else rejection.version,
                 detail="" if rejection is None else rejection.detail,
             )
+        for type_url, versions in in_force.items():
+            report.in_force.add(type_url=type_url, versions=versions)
         return report
 
     def _version(self, key: ResourceName, *, calm: bool) -> str:

@@ -13,14 +13,15 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from penstock.compiler.statuses import DATA_PLANE_ACKED
-from penstock.controlplane.ledger import Ledger, Said, Tally
+from penstock.controlplane.ledger import Ledger, Tally
+from penstock.controlplane.words import read_word
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
-from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.resource import Resource
 from penstock.xds.snapshot import Delta
 
 NAMED = 3
@@ -118,17 +119,12 @@ class Acknowledgements:
 
     def on_report(self, node: str, report: node_pb2.NodeReport, full: bool) -> None:  # noqa: FBT001 - signature of the ADS server
         """Take what an agent says; the first report of a stream is *full*."""
-        said = {
-            ResourceName(one.type_url, one.name): Said(
-                one.version, one.rejected_version, one.detail
-            )
-            for one in report.resources
-        }
+        word = read_word(report)
         if full:
             self._reporting[node] += 1
-            self._ledger.take_all(node, said)
+            self._ledger.take_all(node, word)
         else:
-            self._ledger.take(node, said)
+            self._ledger.take(node, word)
 
     def on_silence(self, node: str) -> None:
         """Take that a stream of reports has ended; what was said stays."""

@@ -13,20 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from penstock.compiler.nodes import EVERY_NODE
+from penstock.controlplane.wanted import Wanted
+from penstock.controlplane.words import NOTHING, Said, Word
 from penstock.meta.names import ObjectRef
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
-
-
-class Said(msgspec.Struct, frozen=True):
-    """A node's last word on one resource."""
-
-    version: str = ""
-    """What is in force there; "" is nothing."""
-    rejected: str = ""
-    """Another version that was refused; "" is none."""
-    detail: str = ""
-    """Why it was."""
 
 
 class Refusal(msgspec.Struct, frozen=True, order=True):
@@ -58,7 +49,6 @@ class Tally(msgspec.Struct, frozen=True):
     """Monotonic seconds since when one of them has not come on; infinite if all have all."""
 
 
-NOTHING = Said()
 UNREAD = 256
 """Changes that are taken before somebody must look at them."""
 _NEVER = float("inf")
@@ -71,8 +61,7 @@ class Ledger:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         """Want nothing of nobody; *monotonic* tells the time in seconds."""
         self._monotonic = monotonic
-        self._wanted: dict[ResourceName, dict[str, Resource]] = {}
-        """By the only node that gets it; EVERY_NODE for all others."""
+        self._wanted = Wanted()
         self._differs: dict[ResourceName, dict[str, Behind]] = {}
         """Last words of nodes that are something else than what is wanted of them."""
         self._places: dict[ObjectRef, dict[tuple[ResourceName, str], None]] = {}
@@ -115,22 +104,25 @@ class Ledger:
             for key in delta.removals:
                 self._replace(node, key, None, since)
 
-    def take_all(self, node: str, said: Mapping[ResourceName, Said]) -> None:
+    def take_all(self, node: str, word: Word) -> None:
         """Take a node's word on everything."""
         self._read()
         self._heard.add(node)
-        for key in self._wanted.keys() - said.keys():
-            self._note(node, key, NOTHING)
-        for key in self._differs.keys() - self._wanted.keys() - said.keys():
-            self._drop(key, node)
-        for key, one in said.items():
+        found = self._wanted.otherwise(node, word.in_force)
+        odd = {key: Said(has) if has else NOTHING for key, has in found.items()}
+        odd.update(word.others)
+        agreed = [key for key, differs in self._differs.items() if node in differs]
+        for key in agreed:
+            if key not in odd:
+                self._drop(key, node)
+        for key, one in odd.items():
             self._note(node, key, one)
         self._all_changed = True
 
-    def take(self, node: str, said: Mapping[ResourceName, Said]) -> None:
+    def take(self, node: str, word: Word) -> None:
         """Take a node's word on some resources; it has said everything before."""
         self._read()
-        for key, one in said.items():
+        for key, one in word.each():
             self._note(node, key, one)
             self._touched.add(key)
 
@@ -148,7 +140,9 @@ class Ledger:
         if node not in self._heard:
             return NOTHING
         behind = self._differs.get(resource.key, _NOBODY).get(node)
-        return behind.said if behind is not None else Said(self._version(node, resource.key))
+        if behind is not None:
+            return behind.said
+        return Said(self._wanted.version(node, resource.key))
 
     def refused(self) -> int:
         """Return how many resources are refused, counted at each node."""
@@ -170,7 +164,7 @@ class Ledger:
             self._all_changed = False
             return changed | self._places.keys()
         for key in touched:
-            for resource in self._wanted.get(key, {}).values():
+            for resource in self._wanted.each(key):
                 changed.update(origin.object for origin in resource.origins)
         return changed
 
@@ -201,23 +195,16 @@ class Ledger:
         if not differs:
             return
         for node in differs if place == EVERY_NODE else {place} & differs.keys():
-            version = self._version(node, key)
+            version = self._wanted.version(node, key)
             if differs[node].said.version != version:
                 yield node, differs[node], version
 
     def _replace(self, node: str, key: ResourceName, new: Resource | None, since: float) -> None:
-        wanted = self._wanted.setdefault(key, {})
-        old = wanted.get(node)
-        before = self._version(node, key)
-        if new is None:
-            wanted.pop(node, None)
-        else:
-            wanted[node] = new
-        after = self._version(node, key)
+        before = self._wanted.version(node, key)
+        old = self._wanted.put(node, key, new)
+        after = self._wanted.version(node, key)
         if before != after:
             self._shift(node, key, Behind(Said(before), since), Said(after))
-        if not wanted:
-            del self._wanted[key]
         self._name(old, new, node)
 
     def _shift(self, node: str, key: ResourceName, had: Behind, agreed: Said) -> None:
@@ -230,7 +217,7 @@ class Ledger:
             agreed: the word of one that has the other version.
         """
         if node == EVERY_NODE:
-            nodes = self._heard - self._wanted[key].keys()
+            nodes = self._heard - self._wanted.apart(key)
         else:
             nodes = {node} & self._heard
         differs = self._differs.setdefault(key, {})
@@ -263,7 +250,7 @@ class Ledger:
         self._changed |= before | after
 
     def _note(self, node: str, key: ResourceName, said: Said) -> None:
-        if said.version == self._version(node, key) and not said.rejected:
+        if said.version == self._wanted.version(node, key) and not said.rejected:
             self._drop(key, node)
             return
         differs = self._differs.setdefault(key, {})
@@ -276,11 +263,3 @@ class Ledger:
         differs = self._differs.get(key)
         if differs is not None and differs.pop(node, None) is not None and not differs:
             del self._differs[key]
-
-    def _version(self, node: str, key: ResourceName) -> str:
-        """Return the version that *node* should have; "" for none."""
-        wanted = self._wanted.get(key)
-        if not wanted:
-            return ""
-        resource = wanted.get(node) or wanted.get(EVERY_NODE)
-        return "" if resource is None else resource.version
