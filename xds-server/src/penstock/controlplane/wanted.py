@@ -20,29 +20,33 @@ class Wanted:
         """Want nothing."""
         self._everywhere: dict[str, dict[str, Resource]] = {}
         """Type, then name, to what all have that get nothing else of that name."""
+        self._versions: dict[str, dict[str, str]] = {}
+        """Their versions, of each type that there ever was."""
         self._at: dict[ResourceName, dict[str, Resource]] = {}
         """By the only node that gets it."""
 
     def put(self, node: str, key: ResourceName, new: Resource | None) -> Resource | None:
         """Want *new* of *node*, EVERY_NODE for all others; return what was wanted before."""
         if node == EVERY_NODE:
+            versions = self._versions.setdefault(key.type_url, {})
+            if new is None:
+                versions.pop(key.name, None)
+            else:
+                versions[key.name] = new.version
             return _put(self._everywhere, key.type_url, key.name, new)
         return _put(self._at, key, node, new)
 
     def version(self, node: str, key: ResourceName) -> str:
         """Return the version that *node* should have; "" for none."""
         found = self._at[key].get(node) if key in self._at else None
-        if found is None:
-            found = self._everywhere.get(key.type_url, _NONE).get(key.name)
-        return "" if found is None else found.version
+        if found is not None:
+            return found.version
+        versions = self._versions.get(key.type_url)
+        return "" if versions is None else versions.get(key.name, "")
 
     def apart(self, key: ResourceName) -> frozenset[str]:
         """Return the nodes that get something of their own under a name."""
         return frozenset(self._at.get(key, ()))
-
-    def holds(self, key: ResourceName) -> bool:
-        """Tell whether some node should have something under a name."""
-        return key in self._at or key.name in self._everywhere.get(key.type_url, _NONE)
 
     def each(self, key: ResourceName) -> Iterator[Resource]:
         """Yield what nodes should have under a name."""
@@ -55,19 +59,19 @@ class Wanted:
     ) -> dict[ResourceName, str]:
         """Return what *node* has otherwise than it should, "" where it has nothing.
 
-        Nearly always that is little of very much: names are compared before anything is made of
-        them.
+        Nearly always that is nothing of very much: whole types are compared at once.
         """
         found: dict[ResourceName, str] = {}
-        for type_url in in_force.keys() | self._everywhere.keys():
-            has = in_force.get(type_url, {})
-            every = self._everywhere.get(type_url, _NONE)
-            for name, version in has.items():
-                one = every.get(name)
-                if one is None or one.version != version:
-                    found[ResourceName(type_url, name)] = version
-            missing = (name for name in every if name not in has)
-            found |= {ResourceName(type_url, name): "" for name in missing}
+        for type_url in in_force.keys() | self._versions.keys():
+            has, versions = in_force.get(type_url, {}), self._versions.get(type_url, {})
+            if has == versions:
+                continue
+            found.update(
+                (ResourceName(type_url, name), version)
+                for name, version in has.items()
+                if versions.get(name) != version
+            )
+            found.update((ResourceName(type_url, name), "") for name in versions if name not in has)
         for key, at in self._at.items():
             if node in at:
                 found[key] = in_force.get(key.type_url, {}).get(key.name, "")

@@ -48,5 +48,5 @@ def read_word(report: node_pb2.NodeReport) -> Word:
     in_force: dict[str, Mapping[str, str]] = {}
     for one in report.in_force:
         known = in_force.get(one.type_url)
-        in_force[one.type_url] = {**known, **one.versions} if known else one.versions
+        in_force[one.type_url] = {**known, **one.versions} if known else dict(one.versions)
     return Word(in_force, others)

@@ -41,6 +41,8 @@ class Checkpoint:
     def compare(self, versions: Mapping[str, str]) -> Difference:
         """Return what is otherwise in *versions*."""
         known = self.versions
+        if versions == known:
+            return SAME
         other = {name: one for name, one in versions.items() if known.get(name) != one}
         return Difference(other, frozenset(known.keys() - versions.keys()))
 
@@ -61,6 +63,9 @@ class Difference(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         """Return the number of names."""
         return len(self.other) + len(self.missing)
+
+
+SAME = Difference({}, frozenset())
 
 
 class Held(MutableMapping[str, str]):
