@@ -72,9 +72,9 @@ two rules. There are no Pods. Everything is on this machine: the API server take
   is connected to the controller, without agent; *committed* counts from the answer to it.
 * **{NODES} nodes**, with the first {kube_objects.FIRST} Services and their routes only: clients
   that take everything, as agents do, in {PROCESSES} processes, a connection each. They come as
-  agents that have everything already. A change of one endpoint counts until the
+  agents that have everything already, and report so. A change of one endpoint counts until the
   last of them has answered; a storm from the moment when all connections are cut at once until the
-  last client is in step again. Then the same with everything.
+  last client is in step again, its CPU until all reports are read. Then the same with everything.
 * **A burst**: {BURST:,} EndpointSlices are changed over many connections, as fast as the API server
   takes it, while a client takes everything.
 """
@@ -359,6 +359,7 @@ async def _many(
             for i in range(PROCESSES)
         ]
         crowd = Crowd(joined=await _fan(controller, groups, cpu))
+        await controller.settled()  # statuses tell how many nodes have everything
         for turn in range(1, turns.changes + 1):
             await asyncio.sleep(REST)
             await asyncio.gather(*(one.ask(f"expect {types.ENDPOINTS}") for one in groups))
@@ -369,7 +370,9 @@ async def _many(
             await controller.settled()
             cpu = controller.cpu
             await asyncio.gather(*(one.ask("reconnect") for one in groups))
-            crowd.storms.append(await _fan(controller, groups, cpu))
+            storm = await _fan(controller, groups, cpu)
+            await controller.settled()  # until all reports are read, for its CPU
+            crowd.storms.append(msgspec.structs.replace(storm, cpu=controller.cpu - cpu))
         return crowd
 
 
