@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import structlog
 
+from penstock.agent.address_owners import AddressOwners
 from penstock.agent.lattice import CLOSED, IdentityPolicy, Match, judge, meet
 from penstock.agent.node_resources import (
     Address,
@@ -40,11 +41,6 @@ from penstock.xds.snapshot import Delta
 
 log = structlog.get_logger(__name__)
 
-_HOST = ""
-"""The node among the owners of an address; a uid is never empty."""
-_OWN = "@"
-"""Before a uid among the owners: a local pod, by what it was registered with. It is known here
-first, so such an owner goes before others."""
 _SERVICE_PARTS = 4
 """Of the name of a Service for all: what follows is the namespace that another one is for."""
 _NOBODY = 0
@@ -133,12 +129,9 @@ class NodeDatapath:
         self.local: dict[str, LocalPod] = {}
         self.failures: dict[str, str] = {}
         """What the kernel refused, and why."""
-        self._host_addresses: set[str] = set()
         self._vips: dict[tuple[str, int], dict[str, str]] = {}
         """Names of Services, by resources: of several protocols, or one that takes over."""
-        self._owners: dict[str, dict[str, int]] = {}
-        """Address to the workloads that claim it, the latest last, and their identities."""
-        self._own_claims: dict[str, Peer] = {}
+        self._owners = AddressOwners(self.local)
         self._identities: dict[str, int] = {}
         self._enforced: dict[int, IdentityPolicy] = {}
         self._pods: dict[str, Placed] = {}
@@ -154,8 +147,7 @@ class NodeDatapath:
 
     def workload_at(self, address: str) -> Workload | None:
         """Return the workload that has *address*."""
-        owners = self._owners.get(canonical(address))
-        return self.workloads.get(self._first(owners).removeprefix(_OWN)) if owners else None
+        return self.workloads.get(self._owners.uid(canonical(address)))
 
     def service_at(self, address: str, port: int) -> str:
         """Return "namespace/name" of the Service with this virtual IP and port, or ""."""
@@ -219,26 +211,15 @@ class NodeDatapath:
             _Touched(
                 pods=set(self.local),
                 policies=self.policies.keys() | self._enforced.keys(),
-                addresses=self._owners.keys() | self._identities.keys(),
+                addresses={*self._owners.addresses, *self._identities},
                 services=set(self.services),
             )
         )
 
     def set_host_addresses(self, addresses: Iterable[str]) -> Affected:
         """Say which addresses are the node's own: they are HOST, whoever else claims them."""
-        touched = _Touched()
-        wanted = set(map(canonical, addresses))
-        for address in wanted ^ self._host_addresses:
-            touched.addresses.add(address)
-            owners = self._owners.setdefault(address, {})
-            if address in wanted:
-                owners[_HOST] = int(Reserved.HOST)
-            else:
-                owners.pop(_HOST, None)
-                if not owners:
-                    del self._owners[address]
-        self._host_addresses = wanted
-        return self._converge(touched)
+        touched = self._owners.set_host(set(map(canonical, addresses)))
+        return self._converge(_Touched(addresses=touched))
 
     def add_pod(self, pod: LocalPod) -> Affected:
         """Enforce for a pod of this node from now on."""
@@ -272,7 +253,7 @@ class NodeDatapath:
         if type_url == types.WORKLOAD:
             self._place(name, None, touched)
         elif type_url == types.PEER:
-            self._claim(name, self.peers.pop(name, None), None, touched)
+            touched.addresses |= self._owners.claim(name, self.peers.pop(name, None), None)
         elif type_url == types.POLICY:
             self.policies.pop(int(name), None)
             touched.policies.add(int(name))
@@ -287,7 +268,7 @@ class NodeDatapath:
             case Workload():
                 self._place(name, content, touched)
             case Peer():
-                self._claim(name, self.peers.get(name), content, touched)
+                touched.addresses |= self._owners.claim(name, self.peers.get(name), content)
                 self.peers[name] = content
             case Policy():
                 self.policies[int(name)] = content
@@ -318,47 +299,24 @@ class NodeDatapath:
         old = self.workloads.pop(uid, None)
         if workload is not None:
             self.workloads[uid] = workload
-        self._claim(uid, old, workload, touched)
+        touched.addresses |= self._owners.claim(uid, old, workload)
         self._claim_own(uid, touched)
 
     def _claim_own(self, uid: str, touched: _Touched) -> None:
         """Let a local pod have the addresses it was registered with: they are known here first."""
-        owner, pod, workload = _OWN + uid, self.local.get(uid), self.workloads.get(uid)
+        pod, workload = self.local.get(uid), self.workloads.get(uid)
         claim = (
             Peer(addresses=pod.addresses, identity=workload.identity) if pod and workload else None
         )
-        old = self._own_claims.pop(uid, None)
-        if claim is not None:
-            self._own_claims[uid] = claim
-        if claim != old:
-            self._claim(owner, old, claim, touched)
-
-    def _claim(
-        self,
-        owner: str,
-        old: Workload | Peer | None,
-        new: Workload | Peer | None,
-        touched: _Touched,
-    ) -> None:
-        """Note which addresses an owner has; of several that claim one the latest has it."""
-        for address in old.addresses if old else ():
-            touched.addresses.add(address)
-            owners = self._owners.get(address, {})
-            owners.pop(owner, None)
-            if not owners:
-                self._owners.pop(address, None)
-        if new is None:
-            return
-        for address in new.addresses:
-            touched.addresses.add(address)
-            self._owners.setdefault(address, {})[owner] = new.identity
+        touched.addresses |= self._owners.claim_own(uid, claim)
 
     def _converge(self, touched: _Touched) -> Affected:
         """Put what was touched into the kernel, in the order of the module's docstring."""
         policies = {i for i in touched.policies if self._wanted(i) != self._enforced.get(i)}
         pods = {uid for uid in touched.pods | self._pods_of(policies) if self._moves(uid)}
-        addresses = {a for a in touched.addresses if self._owner(a) != self._identities.get(a)}
-        changed = frozenset(a for a in addresses if a in self._identities and a in self._owners)
+        owners, known = self._owners, self._identities
+        addresses = {a for a in touched.addresses if owners.identity(a) != known.get(a)}
+        changed = frozenset(a for a in addresses if a in known and a in owners)
         proxied = {name for name in touched.services if self._is_proxied(name)}
         self._drop_services(touched.services)
         self._close_pods(pods)
@@ -384,21 +342,6 @@ class NodeDatapath:
     def _wanted(self, identity: int) -> IdentityPolicy | None:
         policy = self.policies.get(identity)
         return policy.verdicts if policy else None
-
-    def _owner(self, address: str) -> int | None:
-        owners = self._owners.get(address)
-        if not owners:
-            return None
-        return owners[self._first(owners)]
-
-    def _first(self, owners: dict[str, int]) -> str:
-        """Return the owner that has an address: the node, a pod here, else who came last."""
-        if _HOST in owners:
-            return _HOST
-        ours = [owner for owner in owners if owner.startswith(_OWN)]
-        if len(ours) > 1:
-            return next(_OWN + uid for uid in reversed(self.local) if _OWN + uid in owners)
-        return ours[0] if ours else next(reversed(owners))
 
     def _pods_of(self, identities: AbstractSet[int]) -> set[str]:
         if not identities:
@@ -465,7 +408,7 @@ class NodeDatapath:
 
     def _set_identities(self, addresses: Iterable[str]) -> None:
         for address in sorted(addresses):
-            identity = self._owner(address)
+            identity = self._owners.identity(address)
             what = f"address {address}"
             if identity is None:
                 self._identities.pop(address, None)
