@@ -61,13 +61,19 @@ static __always_inline struct service *service_find(struct service_key *key, con
 	return bpf_map_lookup_elem(&services, key);
 }
 
-/* Return true and fill in the backend, or false if there is none to choose. */
+/* Return true and fill in the backend, or false if there is none to choose.
+ *
+ * The key is copied: before Linux 6.2 no map takes one from the memory that a function which is
+ * checked by itself is given.
+ */
 __attribute__((noinline)) int service_pick(struct service_choice *choice)
 {
 	if (!choice)
 		return false;
+	struct service_key key = choice->key;
+
 	for (int attempt = 0; attempt < PICK_ATTEMPTS; attempt++) {
-		struct service *found = bpf_map_lookup_elem(&services, &choice->key);
+		struct service *found = bpf_map_lookup_elem(&services, &key);
 
 		if (!found || !found->count || !found->total_weight)
 			return false;
