@@ -6,8 +6,8 @@
  *   to Envoy's cgroup: envoy_sockops, envoy_getsockopt;
  *   to the network namespace of every pod: pod_inbound (sk_lookup).
  *
- * Built from UAPI headers only: no BTF of the running kernel, no CO-RE. Needs Linux 5.18
- * (bpf_set_retval).
+ * Built from UAPI headers only: no BTF of the running kernel, no CO-RE. Needs Linux 6.1:
+ * none older was tried; what is used came by 5.18 (bpf_set_retval).
  */
 #include <stdbool.h>
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 from penstock.bpf.build import OBJECT
 from penstock.bpf.errors import DatapathError
-from penstock.bpf.libbpf import library
+from penstock.bpf.libbpf import BpfObject, library
 
 NO_CGROUP2 = "no cgroup v2 is mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
+
+OLDEST_KERNEL = (6, 1)
+"""The oldest one that the programs were tried on."""
 
 _MAP_TYPE_ARRAY = 2
 _PROG_TYPE_CGROUP_SOCK_ADDR = 18
@@ -51,7 +55,7 @@ def missing_capabilities(object_file: Path = OBJECT) -> list[str]:
         missing += _kernel()
     except DatapathError as error:
         missing.append(str(error))
-    return missing
+    return missing or _refused(object_file)
 
 
 def _kernel() -> list[str]:
@@ -67,3 +71,23 @@ def _kernel() -> list[str]:
     if probe(_PROG_TYPE_SK_LOOKUP, _HELPER_SK_ASSIGN, None) != 1:
         return ["the kernel has no sk_lookup programs (Linux 5.9)"]
     return []
+
+
+def _refused(object_file: Path) -> list[str]:
+    """Load the programs as they are and let go of them: what a verifier takes only it knows."""
+    try:
+        BpfObject(object_file, pins=None).close()
+    except DatapathError as error:
+        oldest, release = ".".join(map(str, OLDEST_KERNEL)), os.uname().release
+        needed = f"they need Linux {oldest} or newer"
+        return [f"the kernel ({release}) refuses the programs, {needed}: {_reason(str(error))}"]
+    return []
+
+
+def _reason(text: str) -> str:
+    """Return the verifier's own sentence of what libbpf says: it stands before the statistics."""
+    lines = text.splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.startswith("processed "):
+            return before
+    return lines[-1]

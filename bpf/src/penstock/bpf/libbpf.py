@@ -146,8 +146,12 @@ class Program(NamedTuple):
 class BpfObject:
     """A loaded object file: its programs and maps stay open until `close`."""
 
-    def __init__(self, path: Path, pins: Path) -> None:
+    def __init__(self, path: Path, pins: Path | None) -> None:
         """Load *path*; every map is taken from the folder *pins* of a bpffs, or pinned there.
+
+        Args:
+            path: an object file.
+            pins: None for an object that leaves nothing when it is closed.
 
         Raises:
             DatapathError: the verifier or the kernel refused, or a pinned map has another layout.
@@ -158,7 +162,8 @@ class BpfObject:
             "bpf_object__open_file", os.fsencode(path), None, what=f"{path}: open"
         )
         try:
-            self._pin_maps(pins)
+            if pins is not None:
+                self._pin_maps(pins)
             self._load(path, pins)
             self.programs = self._programs()
             self.maps = self._maps()
@@ -179,7 +184,7 @@ class BpfObject:
             pin = os.fsencode(pins) + b"/" + name
             self._library.call("bpf_map__set_pin_path", item, pin, what=f"pin {pin!r}")
 
-    def _load(self, path: Path, pins: Path) -> None:
+    def _load(self, path: Path, pins: Path | None) -> None:
         result: int = self._library.function("bpf_object__load")(self._object)
         if result >= 0:
             return

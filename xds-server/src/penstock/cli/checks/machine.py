@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.bpf.capabilities import cgroup2_mount, missing_capabilities
+from penstock.bpf.capabilities import OLDEST_KERNEL, cgroup2_mount, missing_capabilities
 from penstock.cli import client
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.platform import version_of
@@ -29,7 +29,6 @@ REFUSED = Check("PC-NOD-004", "what the kernel refused")
 REJECTED = Check("PC-NOD-005", "what Envoy rejected")
 CHAIN = Check("PC-CNI-002", "CNI configuration")
 
-OLDEST_KERNEL = (5, 18)
 PLUGIN = "penstock"
 """How the type of our plugin in a CNI configuration begins."""
 _SO_NETNS_COOKIE = 71
@@ -106,7 +105,7 @@ def chain(folder: Path) -> Finding:
 def _kernel(release: str) -> Finding:
     if version_of(release) < OLDEST_KERNEL:
         oldest = ".".join(map(str, OLDEST_KERNEL))
-        return KERNEL.fail(release, f"nodes need Linux {oldest} or newer (bpf_set_retval)")
+        return KERNEL.fail(release, f"nodes need Linux {oldest} or newer")
     return KERNEL.ok(release)
 
 
