@@ -9,22 +9,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+from collections.abc import Callable
 
 from penstock.controlplane.config import Config, source_of
 from penstock.controlplane.reading import reading
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.stop import stop_signal
 
+START_SECONDS = 60.0
+"""A start that takes longer is none in which seconds count."""
+
 
 def run(config: Config) -> None:
     """Run the controller until SIGTERM or SIGINT."""
-    # Until the first snapshot is made everything is kept; World turns the collector on again.
-    gc.disable()
     asyncio.run(_main(config))
 
 
 async def _main(config: Config) -> None:
+    spare_collector(asyncio.get_running_loop().call_later)
     await serve(config, stop_signal())
+
+
+def spare_collector(call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    """Collect no garbage while everything is read, of which nothing is garbage; World ends that.
+
+    A server that does not answer for long leaves garbage at each attempt.
+    """
+    gc.disable()
+    call_later(START_SECONDS, gc.enable)
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
