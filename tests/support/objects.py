@@ -210,11 +210,17 @@ def http_route(
     path: str = "/",
     session: dict[str, Any] | None = None,
     copies: Iterable[str] = (),
+    rewritten: str = "",
 ) -> Object | Broken:
+    """Return a route of one rule; *rewritten* is the prefix that the first backend sees."""
     rule: dict[str, Any] = {
         "matches": [{"path": {"type": "PathPrefix", "value": path}}],
         "backendRefs": [backend_ref(n, w) for n, w in backends],
     }
+    if rewritten and rule["backendRefs"]:
+        path_change = {"type": "ReplacePrefixMatch", "replacePrefixMatch": rewritten}
+        rewrite = {"type": "URLRewrite", "urlRewrite": {"path": path_change}}
+        rule["backendRefs"][0]["filters"] = [rewrite]
     if session is not None:
         rule["sessionPersistence"] = session
     if copies:

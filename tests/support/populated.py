@@ -80,6 +80,8 @@ def slices(app: str) -> st.SearchStrategy[Object | Broken]:
 
 copies = st.lists(st.sampled_from((*APPS, "missing")), max_size=2)
 """Where copies of requests go."""
+rewritten = st.sampled_from(["", "", "/y"])
+"""What the first backend of a route sees instead of its path; "" is the path itself."""
 OUTSIDE, PICKED = "outside", "picked"
 """Names of the two XBackends; as backends of a route they are that, no Services."""
 backends = st.lists(
@@ -177,6 +179,7 @@ def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         path=st.sampled_from(["/", "/x"]),
         session=sessions,
         copies=copies,
+        rewritten=rewritten,
     )
 
 
@@ -192,6 +195,7 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         path=st.sampled_from(["/", "/x"]),
         session=sessions,
         copies=copies,
+        rewritten=rewritten,
     )
 
 

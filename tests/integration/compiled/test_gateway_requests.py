@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -36,6 +37,8 @@ MANY = 400
 CLOSE = 0.07
 """Four standard deviations of a share of 10 % among so many requests."""
 
+K = TypeVar("K", bound=Hashable)
+
 
 class Lab:
     def __init__(self, envoy: CompiledEnvoy, around: Surroundings) -> None:
@@ -46,9 +49,9 @@ class Lab:
     async def show(self, case: str) -> None:
         await self.envoy.run(golden.compiled(case).resources, self.around)
 
-    async def count(self, path: str, kind: Callable[[Answer], str], host: str) -> Counter[str]:
+    async def count(self, path: str, kind: Callable[[Answer], K], host: str) -> Counter[K]:
         """Return how many of MANY requests got which kind of answer."""
-        found: Counter[str] = Counter()
+        found: Counter[K] = Counter()
         for _ in range(MANY // 20):
             answers = await asyncio.gather(*(self.ask(FRONT, path, host=host) for _ in range(20)))
             found.update(map(kind, answers))
@@ -270,6 +273,31 @@ async def test_rewrites(lab: Lab, path: str, host: str, arrives: str) -> None:
     await lab.show("filters")
     request = seen(await lab.ask(FRONT, path, host="rewrites.test"))
     assert (request.path, request.all("host")) == (arrives, [host])
+
+
+@pytest.mark.parametrize(
+    ("path", "arrives"),
+    [
+        ("/full/original", {("/new", "backends.test")}),
+        ("/prefix/original", {("/new/original", "other.test")}),
+        ("/hosts/x", {("/hosts/x", "one.test"), ("/hosts/x", "backends.test"), None}),
+        ("/apart/x?q=1", {("/a/x?q=1", "backends.test"), ("/b/x?q=1", "other.test")}),
+    ],
+)
+async def test_backends_have_rewrites_of_their_own(
+    lab: Lab, path: str, arrives: set[tuple[str, str] | None]
+) -> None:
+    def came(answer: Answer) -> tuple[str, str] | None:
+        if answer.status != 200:
+            return None
+        (host,) = seen(answer).all("host")
+        return seen(answer).path, host
+
+    await lab.show("filters")
+    found = await lab.count(path, came, "backends.test")
+    assert set(found) == arrives
+    if path.startswith("/apart"):
+        assert abs(found["/a/x?q=1", "backends.test"] / MANY - 0.75) < CLOSE * 1.5
 
 
 async def test_a_rule_with_a_filter_that_is_not_served_answers_500(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from penstock.gatewayapi.httproute import translate
 from penstock.gatewayapi.modifiers import header_edit
 from penstock.gatewayapi.translation import TranslatedRoute
 from penstock.ir.route import (
+    NO_REWRITE,
     Forward,
     HeaderChange,
     InvalidBackend,
@@ -20,6 +21,7 @@ from penstock.ir.route import (
     PathRewrite,
     Redirect,
     Respond,
+    Rewrite,
     Route,
     RouteMatch,
     ServiceBackend,
@@ -211,6 +213,13 @@ def test_headers_are_changed_for_one_backend() -> None:
     assert backend.response_headers == HeaderChange(add=(("b", "v"),))
 
 
+def test_host_and_path_are_rewritten_for_one_backend() -> None:
+    mine = url_rewrite(hostname="b.test", path=replace_path("/new"))
+    one, other = action(backendRefs=[{**SERVICE, "filters": [mine]}, SERVICE]).backends
+    assert one.rewrite == Rewrite(host="b.test", path=PathRewrite(value="/new", prefix=False))
+    assert other.rewrite == NO_REWRITE
+
+
 def test_host_that_is_set_is_a_rewrite_of_the_host() -> None:
     route = only(
         {**BACKENDS, "filters": [request_headers(set=[header("Host", "b.test"), header("A")])]}
@@ -302,8 +311,27 @@ EXACT_MATCH = [{"path": {"type": "Exact", "value": "/a"}}]
             UNSUPPORTED,
         ),
         (
-            {"backendRefs": [{**SERVICE, "filters": [url_rewrite(hostname="b.test")]}]},
-            "backendRefs[0].filters[0]",
+            {
+                "filters": [url_rewrite(hostname="a.test")],
+                "backendRefs": [{**SERVICE, "filters": [url_rewrite(hostname="b.test")]}],
+            },
+            "backendRefs[0].filters",
+            INCOMPATIBLE,
+        ),
+        (
+            {
+                "filters": [url_rewrite(path=replace_path("/a"))],
+                "backendRefs": [{**SERVICE, "filters": [url_rewrite(path=replace_path("/b"))]}],
+            },
+            "backendRefs[0].filters",
+            INCOMPATIBLE,
+        ),
+        (
+            {
+                "matches": EXACT_MATCH,
+                "backendRefs": [{**SERVICE, "filters": [url_rewrite(path=replace_prefix("/b"))]}],
+            },
+            "backendRefs[0].filters",
             UNSUPPORTED,
         ),
         (

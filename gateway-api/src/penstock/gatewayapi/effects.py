@@ -21,10 +21,15 @@ from penstock.gatewayapi.filters import (
 from penstock.gatewayapi.modifiers import HeaderEdit, cors, header_edit, path_rewrite, redirect
 from penstock.ir.route import Cors, HeaderChange, PathRewrite, Redirect
 
-ON_BACKENDS = frozenset({FilterType.REQUEST_HEADER_MODIFIER, FilterType.RESPONSE_HEADER_MODIFIER})
+ON_BACKENDS = frozenset(
+    {
+        FilterType.REQUEST_HEADER_MODIFIER,
+        FilterType.RESPONSE_HEADER_MODIFIER,
+        FilterType.URL_REWRITE,
+    }
+)
 ON_RULES = ON_BACKENDS | {
     FilterType.REQUEST_REDIRECT,
-    FilterType.URL_REWRITE,
     FilterType.REQUEST_MIRROR,
     FilterType.CORS,
     FilterType.EXTERNAL_AUTH,
@@ -76,7 +81,7 @@ def effect_on_rule(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
 
 
 def effect_on_backend(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
-    """Return what *filters* of a backendRef do: changes of headers only."""
+    """Return what *filters* of a backendRef do: changes of headers, host and path only."""
     return _effect(tuple(filters), path, ON_BACKENDS)
 
 

@@ -16,6 +16,7 @@ CORE = (
     "UDPRoute",
 )
 GATEWAY = (
+    "ClusterTrustBundle",
     "GatewayAddressEmpty",
     "GatewayBackendClientCertificate",
     "GatewayFrontendClientCertificateValidation",
@@ -25,6 +26,7 @@ GATEWAY = (
     "GatewayInfrastructure",
     "GatewayListenerFilters",
     "GatewayPort8080",
+    "GatewayRouteHostnameIntersectionPrecedence",
     "GatewayStaticAddresses",
     "ListenerSet",
 )
@@ -37,6 +39,7 @@ HTTP_ROUTE = (
     "HTTPRouteBackendProtocolWebSocket",
     "HTTPRouteBackendRequestHeaderModification",
     "HTTPRouteBackendTimeout",
+    "HTTPRouteBackendURLRewrite",
     "HTTPRouteCORS",
     "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from penstock.core.objects import Broken
 from penstock.gatewayapi.backends import References
 from penstock.gatewayapi.durations import milliseconds
-from penstock.gatewayapi.effects import Effect, effect_on_rule
+from penstock.gatewayapi.effects import effect_on_rule
 from penstock.gatewayapi.faults import HTTP_REFUSAL, INCOMPATIBLE_FILTERS, Fault
 from penstock.gatewayapi.matches import translate_match
 from penstock.gatewayapi.resources import HTTPRoute
@@ -24,7 +24,7 @@ from penstock.gatewayapi.translation import (
     refused,
     translated,
 )
-from penstock.ir.route import Action, Forward, Retry
+from penstock.ir.route import NO_REWRITE, Action, Forward, InvalidBackend, Retry
 from penstock.meta.names import Origin
 
 
@@ -59,7 +59,7 @@ def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References)
         to=destinations(refs, effect, origin, references),
         kept=kept_session(rule.session_persistence, rule.name, origin),
     )
-    combined = (*_combination_faults(rule, effect, path), *_setting_faults(rule, path))
+    combined = (*_combination_faults(rule, parts), *_setting_faults(rule, path))
 
     def action() -> Action:
         return effect.redirect or _forward(rule, parts)
@@ -101,17 +101,33 @@ def _timeouts(rule: HTTPRouteRule) -> tuple[int | None, int | None]:
     return request, backend
 
 
-def _combination_faults(rule: HTTPRouteRule, effect: Effect, path: str) -> Iterator[Fault]:
+def _combination_faults(rule: HTTPRouteRule, parts: Parts) -> Iterator[Fault]:
     """Yield filters that do not go with the matches or backends of the rule."""
+    effect, path = parts.effect, parts.origin.path
     if effect.redirect is not None and rule.backend_refs:
         text = "RequestRedirect and backendRefs cannot be used together"
         yield Fault(f"{path}.filters", text, INCOMPATIBLE_FILTERS)
-    rewrites = (effect.path, None if effect.redirect is None else effect.redirect.path)
-    if any(one is not None and one.prefix for one in rewrites):
-        kinds = [match.path.type for match in rule.matches or (HTTPRouteMatch(),)]
-        if kinds != [PathMatchType.PATH_PREFIX]:
+    rewrites = [
+        (f"{path}.filters", effect.path),
+        (f"{path}.filters", None if effect.redirect is None else effect.redirect.path),
+    ]
+    for one in parts.to.backends:
+        if isinstance(one, InvalidBackend) or one.rewrite == NO_REWRITE:
+            continue
+        where = f"{one.origin.path}.filters"
+        rewrites.append((where, one.rewrite.path))
+        for what, by_rule, by_backend in (
+            ("host", effect.host, one.rewrite.host),
+            ("path", effect.path, one.rewrite.path),
+        ):
+            if by_rule and by_backend:
+                text = f"the {what} is rewritten by a filter of the rule already"
+                yield Fault(where, text, INCOMPATIBLE_FILTERS)
+    kinds = [match.path.type for match in rule.matches or (HTTPRouteMatch(),)]
+    for where, rewrite in rewrites:
+        if rewrite is not None and rewrite.prefix and kinds != [PathMatchType.PATH_PREFIX]:
             text = "ReplacePrefixMatch needs exactly one match, with path type PathPrefix"
-            yield Fault(f"{path}.filters", text)
+            yield Fault(where, text)
 
 
 def _setting_faults(rule: HTTPRouteRule, path: str) -> Iterator[Fault]:

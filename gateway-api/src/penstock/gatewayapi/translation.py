@@ -34,6 +34,7 @@ from penstock.ir.route import (
     InvalidBackend,
     Mirror,
     Respond,
+    Rewrite,
     Route,
     RouteMatch,
 )
@@ -262,7 +263,7 @@ def _route(rule: Rule, match: RouteMatch, name: str) -> Route:
 def _backends(
     refs: Iterable[Reference], origin: Origin, references: References
 ) -> tuple[tuple[Backend, ...], tuple[Fault, ...]]:
-    """Return the backends with their changes of headers, and what is wrong with the latter."""
+    """Return the backends with the changes of their filters, and what is wrong with the latter."""
     backends: list[Backend] = []
     faults: list[Fault] = []
     for index, (ref, filters) in enumerate(refs):
@@ -276,6 +277,7 @@ def _backends(
                     backend,
                     request_headers=effect.request_headers,
                     response_headers=effect.response_headers,
+                    rewrite=Rewrite(host=effect.host, path=effect.path),
                 )
         backends.append(backend)
     return tuple(backends), tuple(faults)

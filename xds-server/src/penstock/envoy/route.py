@@ -45,6 +45,7 @@ from penstock.ir.route import (
 from penstock.pb.envoy.config.core.v3 import base_pb2
 from penstock.pb.envoy.config.route.v3 import route_components_pb2 as route_pb2
 from penstock.pb.envoy.type.matcher.v3 import regex_pb2, string_pb2
+from penstock.pb.envoy.type.v3 import percent_pb2
 
 INVALID_CLUSTER = "penstock.invalid"
 """A cluster that never exists: requests for it are answered with an error."""
@@ -73,6 +74,7 @@ _UNSEEN = "connect-failure,refused-stream,reset-before-request"
 _RETRY = route_pb2.RetryPolicy(
     retry_on=_UNSEEN, num_retries=UInt32Value(value=2)
 ).SerializeToString(deterministic=True)
+_MILLION = 1_000_000
 _LONGEST_BACKOFF = 10
 """In units of the shortest one."""
 _TIMED_OUT = 504
@@ -131,9 +133,10 @@ def virtual_host(
 
 def runtime_keys(route: Route, cluster: ClusterName) -> dict[str, int]:
     """Return the runtime keys with the weights of *route*; empty if it has no use for them."""
-    if not isinstance(route.action, Forward) or not weighted(route.action):
+    action = route.action
+    if not isinstance(action, Forward) or not weighted(action) or _apart(action):
         return {}
-    shares = _shares(route.action.backends, cluster)
+    shares = _shares(action.backends, cluster)
     if shares is None:
         return {}
     return {f"route.{route.name}.{name}": weight for name, weight in shares.items()}
@@ -142,6 +145,14 @@ def runtime_keys(route: Route, cluster: ClusterName) -> dict[str, int]:
 def weighted(action: Forward) -> bool:
     """Tell whether a request has more than one place to go to."""
     return len(action.backends) > 1 and sum(b.weight for b in action.backends) > 0
+
+
+def _apart(action: Forward) -> bool:
+    """Tell whether backends get different paths, which takes a route for each."""
+    if not weighted(action):
+        return False
+    valid = [one for one in action.backends if not isinstance(one, InvalidBackend)]
+    return any(one.rewrite.path != valid[0].rewrite.path for one in valid)
 
 
 def _shares(backends: Sequence[Backend], cluster: ClusterName) -> dict[str, int] | None:
@@ -186,12 +197,31 @@ def _add_routes(into: route_pb2.VirtualHost, route: Route, way: _Way) -> None:
         backends = {session.tag(one): one for one in reversed(action.backends)}
         for backend in reversed(backends.values()):
             if not isinstance(backend, InvalidBackend):
-                to_one = msgspec.structs.replace(
-                    action, backends=(msgspec.structs.replace(backend, weight=1),)
-                )
-                made = _add_route(into, msgspec.structs.replace(route, action=to_one), way)
+                made = _add_route(into, _to_one(route, action, backend), way)
                 session.sticky(made.match, backend)
-    _add_route(into, route, way)
+    if isinstance(action, Forward) and _apart(action):
+        _add_shares(into, route, action, way)
+    else:
+        _add_route(into, route, way)
+
+
+def _to_one(route: Route, action: Forward, backend: Backend) -> Route:
+    """Return the route with all requests for one of its backends."""
+    alone = msgspec.structs.replace(action, backends=(msgspec.structs.replace(backend, weight=1),))
+    return msgspec.structs.replace(route, action=alone)
+
+
+def _add_shares(into: route_pb2.VirtualHost, route: Route, action: Forward, way: _Way) -> None:
+    """Add a route for each backend; Envoy draws once for a request, so limits are cumulative."""
+    backends = [one for one in action.backends if one.weight]
+    total, so_far = sum(one.weight for one in backends), 0
+    for backend in backends:
+        made = _add_route(into, _to_one(route, action, backend), way)
+        so_far += backend.weight
+        if so_far < total:
+            limit = made.match.runtime_fraction.default_value
+            limit.numerator = so_far * _MILLION // total
+            limit.denominator = percent_pb2.FractionalPercent.MILLION
 
 
 def _add_route(into: route_pb2.VirtualHost, route: Route, way: _Way) -> route_pb2.Route:
@@ -230,8 +260,8 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
         to.request_mirror_policies.append(copies.policy(mirror, way.cluster(mirror.target)))
     if action.rewrite_host:
         to.host_rewrite_literal = action.rewrite_host
-    if action.rewrite_path is not None:
-        _rewrite(to, action.rewrite_path, route.match.path)
+    if (rewrite_path := _path_of(action)) is not None:
+        _rewrite(to, rewrite_path, route.match.path)
     if len(action.backends) == 1:
         _single(result, action.backends[0], way.cluster)
         _keep_session(result.typed_per_filter_config, action, action.backends[0], way)
@@ -248,6 +278,12 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
         entry = _weighted(backend, way.cluster, weight)
         _keep_session(entry.typed_per_filter_config, action, backend, way)
         to.weighted_clusters.clusters.append(entry)
+
+
+def _path_of(action: Forward) -> PathRewrite | None:
+    """Return what becomes of the path at all backends, by the rule or by each of them."""
+    each = (one.rewrite.path for one in action.backends if not isinstance(one, InvalidBackend))
+    return action.rewrite_path or next(each, None)
 
 
 def _nobody(action: Forward) -> int:
@@ -269,6 +305,8 @@ def _single(result: route_pb2.Route, backend: Backend, cluster: ClusterName) -> 
     result.route.cluster = _cluster_of(backend, cluster)
     if not isinstance(backend, InvalidBackend):
         _change_headers(result, backend.request_headers, backend.response_headers)
+        if backend.rewrite.host:
+            result.route.host_rewrite_literal = backend.rewrite.host
 
 
 def _weighted(
@@ -279,6 +317,8 @@ def _weighted(
     )
     if not isinstance(backend, InvalidBackend):
         _change_headers(entry, backend.request_headers, backend.response_headers)
+        if backend.rewrite.host:
+            entry.host_rewrite_literal = backend.rewrite.host
     return entry
 
 

@@ -68,6 +68,24 @@ class HeaderChange(Node, frozen=True, kw_only=True):
     remove: tuple[str, ...] = ()
 
 
+class PathRewrite(Node, frozen=True, kw_only=True):
+    """A new path: the whole of it, or the matched prefix replaced."""
+
+    value: str
+    prefix: bool
+    """True replaces the prefix of the PathPrefix match, False the whole path."""
+
+
+class Rewrite(Node, frozen=True, kw_only=True):
+    """What becomes of host and path; "" and None leave them as they are."""
+
+    host: str = ""
+    path: PathRewrite | None = None
+
+
+NO_REWRITE = Rewrite()
+
+
 class ServicePort(msgspec.Struct, frozen=True, order=True):
     """A port of a Service: the unit that is balanced and has one Cluster."""
 
@@ -88,6 +106,8 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     """Share of requests, 0 to 1_000_000; 0 gets none."""
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
+    rewrite: Rewrite = NO_REWRITE
+    """Of requests to this backend alone, where those of the rule leave as it is what it changes."""
     session: Session | None = None
     """A session of this backend alone: it begins anew where the weights lead to another one."""
     upstream: Upstream | None = None
@@ -105,6 +125,7 @@ class HostBackend(Node, frozen=True, kw_only=True):
     weight: int = 1
     request_headers: HeaderChange = HeaderChange()
     response_headers: HeaderChange = HeaderChange()
+    rewrite: Rewrite = NO_REWRITE
     origin: Origin
 
 
@@ -119,14 +140,6 @@ class InvalidBackend(Node, frozen=True, kw_only=True):
 
 
 Backend = ServiceBackend | HostBackend | InvalidBackend
-
-
-class PathRewrite(Node, frozen=True, kw_only=True):
-    """A new path: the whole of it, or the matched prefix replaced."""
-
-    value: str
-    prefix: bool
-    """True replaces the prefix of the PathPrefix match, False the whole path."""
 
 
 class Mirror(Node, frozen=True, kw_only=True):
