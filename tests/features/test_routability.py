@@ -325,6 +325,14 @@ def test_where_it_would_be_left_out_nothing_is_said_of_it(older: tuple[Object, .
     assert {"name": "GatewayAddressRoutability"} not in features
 
 
+@pytest.mark.parametrize("older", [crd("v1.6.3"), crd(channel="standard")], ids=["old", "standard"])
+def test_where_it_would_be_left_out_it_is_not_written_either(older: Object) -> None:
+    one = objects.gateway("gw", addresses=[{"value": "10.96.0.200"}])
+    status = told(compiled(one, OWN, NETWORKS, older), one)
+    assert status["addresses"] == [{"type": "IPAddress", "value": "10.96.0.200"}]
+    assert status["conditions"]["AddressesAssigned"] == ("True", "AddressesAssigned")
+
+
 def test_with_a_crd_that_has_it_the_statuses_that_tell_it_are_looked_at_again() -> None:
     one = objects.gateway("gw")
     compiler = compiled(one, crd("v1.6.3"))

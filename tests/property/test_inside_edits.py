@@ -14,8 +14,9 @@ from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.compiler.statuses import status_of
 from penstock.core.objects import Broken, Object
+from penstock.meta.names import ObjectRef
 from support import objects
-from support.edits import Edit, edits, event_of
+from support.edits import Edit, Present, edits, event_of
 
 CLUSTER = Settings(
     reach=Reach.CLUSTER, gateway_pool="192.0.2.0/30", system_namespace="penstock-system"
@@ -75,13 +76,16 @@ def test_all_is_as_from_scratch(
     compiler, present = Compiler(chosen), {one.ref: one for one in start}
     compiler.apply(objects.added([objects.gateway_class(), *present.values()]))
     compiler.generated.follow()
-    for ref in present:
-        compiler.statuses.follow(ref)
     for edit in changes:
+        before = _followed(compiler, present)
         event = event_of(present, edit)
         if event is not None:
             compiler.apply([event])
             assert compiler.failures == {}
+            told = {*compiler.statuses.take(), event.object.ref}
+            after = _statuses(compiler, present)
+            assert {one for one in after if one in before and after[one] != before[one]} <= told
+            compiler.statuses.clear()
     scratch = Compiler(chosen)
     scratch.apply(objects.added([objects.gateway_class(), *present.values()]))
     for node in (EVERY_NODE, *NODES):
@@ -89,6 +93,16 @@ def test_all_is_as_from_scratch(
     wanted = every_generated.once(scratch.db, None)
     assert every_generated.once(compiler.db, None) == wanted
     assert {ref: compiler.generated.wanted(ref) for ref in wanted} == wanted
-    for one in present.values():
-        found = status_of(compiler.db, one, lambda _: None)
-        assert found == status_of(scratch.db, one, lambda _: None)
+    assert _statuses(compiler, present) == _statuses(scratch, present)
+
+
+def _followed(compiler: Compiler, present: Present) -> dict[ObjectRef, Any]:
+    """Have all statuses followed; return them."""
+    for ref in present:
+        compiler.statuses.follow(ref)
+    compiler.statuses.take()
+    return _statuses(compiler, present)
+
+
+def _statuses(compiler: Compiler, present: Present) -> dict[ObjectRef, Any]:
+    return {ref: status_of(compiler.db, one, lambda _: None) for ref, one in present.items()}

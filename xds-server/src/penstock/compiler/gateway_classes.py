@@ -97,6 +97,13 @@ def knows_routability(db: Database, _: object) -> bool:
 
 
 @query
+def drops_routability(db: Database, _: object) -> bool:
+    """Tell whether there is an API server that drops what is said of it."""
+    there = db.crds.get(NamespacedName("", GATEWAYS_CRD)) is not None
+    return there and not knows_routability(db, None)
+
+
+@query
 def crd_versions(db: Database, _: object) -> frozenset[str]:
     """Return which releases the CRDs of Gateway API are of; nothing where there are no CRDs."""
     found = (db.crds.get(name) for name in db.crds.bucket("gateway api", ALL))

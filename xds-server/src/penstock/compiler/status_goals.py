@@ -17,7 +17,13 @@ from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
 from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
-from penstock.compiler.gateway_classes import crd_versions, fault_of, knows_routability, ours
+from penstock.compiler.gateway_classes import (
+    crd_versions,
+    drops_routability,
+    fault_of,
+    knows_routability,
+    ours,
+)
 from penstock.compiler.generated_services import name_taken
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.ingresses import ingress_status
@@ -66,6 +72,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
     fault: Reason | None
     asked: dict[str, Asked]
     knows_routability: bool
+    drops_routability: bool
 
 
 @query
@@ -84,6 +91,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | bool:
         fault_of(db, name),
         asked_of_gateway(db, name),
         knows_routability(db, None),
+        drops_routability(db, None),
     )
 
 

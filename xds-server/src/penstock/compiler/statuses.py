@@ -21,6 +21,7 @@ from penstock.compiler.database import Database
 from penstock.compiler.gateway_addresses import is_ip, reached_at
 from penstock.compiler.gateway_classes import (
     crd_versions,
+    drops_routability,
     fault_of_class,
     is_our_gateway,
     knows_routability,
@@ -282,7 +283,6 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         return None
     thing = msgspec.structs.replace(thing, spec=known.spec)
     at, said = reached_at.once(db, thing.key), acknowledged(thing.ref)
-    told = knows_routability.once(db, None)
     status = gateway_status(
         thing,
         Surroundings(
@@ -298,10 +298,10 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         address_fault=at.fault,
         clients=checks_of_clients.once(db, thing.key),
         shown=client_certificate.once(db, thing.key),
-        tells_assigned=told,
+        tells_assigned=knows_routability.once(db, None),
     )
     return {
-        "addresses": [_address(one, told=told) for one in status.addresses],
+        "addresses": [_address(db, one) for one in status.addresses],
         "conditions": _with_acknowledged(
             (*status.conditions, *_unnamed(db, thing)), thing, acknowledged
         ),
@@ -310,10 +310,13 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
     }
 
 
-def _address(one: AssignedAddress, *, told: bool) -> dict[str, Any]:
-    """Return an entry of Gateway.status.addresses, with its routability if that is *told*."""
+def _address(db: Database, one: AssignedAddress) -> dict[str, Any]:
+    """Return an entry of Gateway.status.addresses, with its routability unless that is dropped."""
     entry = {"type": "IPAddress" if is_ip(one.value) else "Hostname", "value": one.value}
-    return entry | ({"routability": one.routability} if told or one.routability else {})
+    if drops_routability.once(db, None):
+        return entry
+    shown = one.routability or knows_routability.once(db, None)
+    return entry | ({"routability": one.routability} if shown else {})
 
 
 def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:
