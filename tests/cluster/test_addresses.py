@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
 
+from support.cluster.addresses import (
+    NODES,
+    balanced,
+    balanced_address,
+    is_on_link,
+    labels,
+    owners,
+)
 from support.cluster.install import NAMESPACE
 from support.cluster.mesh import Mesh
 from support.cluster.traffic import PATIENCE, Answer, ask_from, ask_outside, echo_pod, eventually
@@ -14,26 +21,8 @@ from support.cluster.traffic import PATIENCE, Answer, ask_from, ask_outside, ech
 FREE = "172.31.0.185"
 """An address of the pool that only these tests ask for."""
 OUTSIDE = "192.0.2.1"
-NODES = ("n1", "n2")
 NODE_IS_MISSED = 2 * PATIENCE
 """Seconds; how long the cluster waits for a node is part of it."""
-
-
-def labels(name: str) -> dict[str, str]:
-    return {"app": name}
-
-
-def balanced(name: str, namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "type": "LoadBalancer",
-            "selector": labels(name),
-            "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
-        },
-    }
 
 
 def gateway(namespace: str, *addresses: str) -> dict[str, Any]:
@@ -55,19 +44,6 @@ def run_echo(mesh: Mesh, namespace: str, name: str, node: str) -> None:
     mesh.cluster.kubectl("-n", namespace, *ready)
 
 
-def balanced_address(mesh: Mesh, namespace: str, name: str) -> str:
-    """Return the address of a LoadBalancer once it is in the status."""
-
-    def found() -> list[dict[str, str]]:
-        service = mesh.cluster.get("-n", namespace, "service", name)
-        entries: list[dict[str, str]] = service["status"]["loadBalancer"].get("ingress", [])
-        return entries
-
-    assert eventually(found), f"Service {name} gets no address"
-    (entry,) = found()
-    return entry["ip"]
-
-
 def answers(mesh: Mesh, address: str) -> Answer:
     """Return the first good answer from outside of *address*, else the last one."""
     url = f"http://{address}/"
@@ -79,16 +55,6 @@ def programmed(mesh: Mesh, namespace: str) -> tuple[str, str]:
     status = mesh.cluster.get("-n", namespace, "gateway", "gw").get("status", {})
     (found,) = [one for one in status["conditions"] if one["type"] == "Programmed"]
     return found["status"], found["reason"]
-
-
-def owners(mesh: Mesh, address: str) -> list[str]:
-    """Return the nodes on whose link *address* is."""
-    return [node for node in NODES if is_on_link(mesh, node, address)]
-
-
-def is_on_link(mesh: Mesh, node: str, address: str) -> bool:
-    words = mesh.cluster.in_node(node, "ip", "-o", "addr", "show", "to", address)
-    return bool(subprocess.run(words, capture_output=True, check=True).stdout)
 
 
 @pytest.mark.parametrize("node", NODES)

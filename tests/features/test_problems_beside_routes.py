@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,32 @@ def test_what_an_ingress_loses_is_told_with_its_line(
     assert lost.startswith(f"{file}:6: Ingress shop/i: metadata.annotations: proxy-body-size")
     assert wrong.startswith(f"{file}:")
     assert "Ingress shop/j: spec.rules: " in wrong
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "why"),
+    [
+        ("limit-connections", "5", "Ingress shop/i is closed: .*are not counted by client"),
+        ("rewrite-target", "/$3", r"spec.rules\[0\].http.paths\[0\].path: rewrite-target "),
+    ],
+)
+def test_a_written_route_that_leads_nowhere_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], annotation: str, value: str, why: str
+) -> None:
+    metadata = {"name": "i", "annotations": {f"nginx.ingress.kubernetes.io/{annotation}": value}}
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    path = {"path": "/(.*)", "pathType": "ImplementationSpecific", "backend": backend}
+    document = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": metadata | {"namespace": "shop"},
+        "spec": {"rules": [{"host": "a.test", "http": {"paths": [path]}}]},
+    }
+    file = tmp_path / "i.yaml"
+    file.write_text(yaml.safe_dump(document))
+    assert migrate_ingress([file]) == 1
+    written = capsys.readouterr().out
+    comments = [line for line in written.splitlines() if line.startswith("#")]
+    assert re.match(f"# {why}", comments[0])
+    assert comments[1:] == ["# Rules without backendRefs answer 500."]
+    assert [one["kind"] for one in yaml.safe_load_all(written)] == ["Gateway", "HTTPRoute"]

@@ -74,7 +74,15 @@ def _up(cluster: Cluster, *, own_images: bool) -> None:
     cluster.up(_say, own_images=own_images)
     if cluster.plan.name == DEFAULT_NAME:
         _link(cluster)
-        _say(f"export KUBECONFIG={LINKS / 'kubeconfig'} PATH={LINKS / 'bin'}:$PATH")
+    _say(how_to_use(cluster))
+
+
+def how_to_use(cluster: Cluster) -> str:
+    """Return the line for a shell after which kubectl is there and speaks to *cluster*."""
+    if cluster.plan.name == DEFAULT_NAME:
+        return f"export KUBECONFIG={LINKS / 'kubeconfig'} PATH={LINKS / 'bin'}:$PATH"
+    folder = programs.program("kubectl").parent
+    return f"export KUBECONFIG={cluster.kubeconfig} PATH={folder}:$PATH"
 
 
 def _link(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from penstock.gatewayapi.resources import Gateway, GatewaySpec, HTTPRoute, Refer
 from penstock.gatewayapi.rules import HTTPPathMatch, HTTPRouteRule
 from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.ingress import affinity, migrated_tls
+from penstock.ingress.annotations import options
 from penstock.ingress.derive import Derived, IngressRoute, age, gateway
 from penstock.ingress.problems import problems
 from penstock.ingress.rules import AUTHORITY
@@ -23,6 +24,7 @@ from penstock.meta.problems import Problem
 MAX_RULES = 16
 MAX_LISTENERS = 64
 GATEWAY_CLASS = "penstock"
+_PATHS = "spec.rules["
 
 Json = dict[str, Any]
 
@@ -32,6 +34,8 @@ class Migrated(msgspec.Struct, frozen=True):
 
     objects: tuple[Object, ...]
     lost: tuple[tuple[ObjectRef, Problem], ...]
+    remarks: dict[ObjectRef, tuple[str, ...]]
+    """Lines of comment before those of the objects with rules that lead nowhere: why they do."""
 
 
 def migrate(found: Iterable[Derived]) -> Migrated:
@@ -42,6 +46,7 @@ def migrate(found: Iterable[Derived]) -> Migrated:
         entries.setdefault(one.entry, []).append(one)
     objects: list[Object] = []
     lost: list[tuple[ObjectRef, Problem]] = []
+    remarks: dict[ObjectRef, tuple[str, ...]] = {}
     for entry, reached in entries.items():
         made = _gateway(entry, reached)
         objects.append(made)
@@ -50,17 +55,32 @@ def migrate(found: Iterable[Derived]) -> Migrated:
             lost.append((made.ref, Problem("spec.listeners", text, "use ListenerSets")))
         for one in reached:
             objects += _grants(one, made)
-            objects += (
+            routes = [
                 route
                 for each in one.routes
                 if not _is_guarded(each)
                 for route in _routes(each, one, made.key)
-            )
+            ]
+            remarks |= {route.ref: _why_closed(one) for route in routes if _leads_nowhere(route)}
+            objects += routes
             objects += _streams(one, made.key)
             objects += migrated_tls.policies(one)
     for one in ordered:
         lost += ((one.ingress.ref, problem) for problem in _lost(one))
-    return Migrated(tuple(objects), tuple(lost))
+    return Migrated(tuple(objects), tuple(lost), remarks)
+
+
+def _leads_nowhere(route: HTTPRoute) -> bool:
+    """Tell whether some rule has no backend and does nothing else: it answers 500."""
+    return any(not rule.backend_refs and not rule.filters for rule in route.spec.rules)
+
+
+def _why_closed(one: Derived) -> tuple[str, ...]:
+    """Return why rules of an Ingress lead nowhere."""
+    closed = options(one.ingress).closed
+    faults = [f"{p.path}: {p.message}" for p in _lost(one) if p.path.startswith(_PATHS)]
+    why = [f"Ingress {one.ingress.key} is closed: {closed}"] if closed else faults
+    return (*why, "Rules without backendRefs answer 500.")
 
 
 def _gateway(entry: NamespacedName, reached: Sequence[Derived]) -> Gateway:

@@ -9,7 +9,7 @@ import yaml
 
 from penstock.cli.compiled import compile_files
 from penstock.cli.output import complain, say
-from penstock.core.objects import ObjectMeta
+from penstock.core.objects import Object, ObjectMeta
 from penstock.ingress.derived import derived
 from penstock.ingress.migrate import migrate, written
 from penstock.ingress.resources import CONTROLLER_NAME, Ingress, IngressClass, IngressClassSpec
@@ -46,7 +46,7 @@ def migrate_ingress(files: Iterable[Path]) -> int:
     ]
     made = migrate(found)
     if made.objects:
-        say("---\n".join(yaml.safe_dump(written(one), sort_keys=False) for one in made.objects))
+        say("---\n".join(_document(one, made.remarks.get(one.ref, ())) for one in made.objects))
     if not ingresses:
         complain(f"no Ingress in {', '.join(map(str, files))}")
     for ref, problem in made.lost:
@@ -55,3 +55,10 @@ def migrate_ingress(files: Iterable[Path]) -> int:
     for one in loaded.loaded.problems:
         complain(str(one))
     return 1 if made.lost or loaded.loaded.problems else 0
+
+
+def _document(thing: Object, remarks: Iterable[str]) -> str:
+    """Return an object as YAML, with comments before it."""
+    lines = (line for remark in remarks for line in remark.splitlines())
+    comments = "".join(f"# {line}\n" for line in lines)
+    return comments + yaml.safe_dump(written(thing), sort_keys=False)
