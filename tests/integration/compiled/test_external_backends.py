@@ -19,6 +19,7 @@ from penstock.xds.resource import Resource
 from support import golden, objects
 from support.compiled_envoy import CompiledEnvoy, compiled_envoy, remade
 from support.http_backend import serving
+from support.kube import free_ports
 from support.objects import added, made
 from support.pki import issue, tls_secret_raw
 from support.tls_server import NAME, strict_server
@@ -111,6 +112,29 @@ async def test_who_is_outside_is_shown_the_certificate_that_the_xbackend_names(
         await envoy.run(map(_open, compiler.resources("n1")))
         assert (await envoy.ask(FRONT)).status == 200
     assert whose == ["client"]
+
+
+async def test_who_refuses_connections_outside_is_unavailable(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    (nobody,) = free_ports(1)
+    things = [
+        objects.gateway_class(),
+        objects.gateway("front"),
+        objects.http_route("r", parent={"name": "front"}, backends=[("outside", 1)]),
+        objects.xbackend("outside", "localhost", port=nobody),
+    ]
+    compiler = Compiler()
+    compiler.apply(added(things))
+    assert compiler.failures == {}
+    async with compiled_envoy(tmp_path_factory.mktemp("e")) as envoy:
+        await envoy.run(map(_open, compiler.resources("n1")))
+        answer = await envoy.ask(FRONT)
+        assert answer.status == 503
+        assert answer.body.endswith("remote connection failure")
+        call = {"content-type": "application/grpc"}
+        answer = await envoy.ask(FRONT, "/a.A/b", method="POST", headers=call)
+        assert answer.header("grpc-status") == "14"
 
 
 async def test_no_name_leads_to_the_node_itself(lab: Lab) -> None:
