@@ -211,6 +211,7 @@ def http_route(
     session: dict[str, Any] | None = None,
     copies: Iterable[str] = (),
     rewritten: str = "",
+    retry: dict[str, Any] | None = None,
 ) -> Object | Broken:
     """Return a route of one rule; *rewritten* is the prefix that the first backend sees."""
     rule: dict[str, Any] = {
@@ -223,6 +224,8 @@ def http_route(
         rule["backendRefs"][0]["filters"] = [rewrite]
     if session is not None:
         rule["sessionPersistence"] = session
+    if retry is not None:
+        rule["retry"] = retry
     if copies:
         rule["filters"] = [
             {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": n, "port": 80}}}

@@ -94,6 +94,7 @@ backends = st.lists(
 sessions = st.sampled_from(
     [None, None, {"cookie": {"name": "s"}}, {"type": "Header", "header": {"name": "x-s"}}]
 )
+retries = st.sampled_from([None, None, {"attempts": 2, "codes": [500]}])
 PROTOCOLS = ("HTTP", "H2C", "TCP", None, None)
 
 
@@ -180,6 +181,7 @@ def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         session=sessions,
         copies=copies,
         rewritten=rewritten,
+        retry=retries,
     )
 
 
@@ -196,6 +198,7 @@ def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         session=sessions,
         copies=copies,
         rewritten=rewritten,
+        retry=retries,
     )
 
 

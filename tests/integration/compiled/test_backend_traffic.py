@@ -58,9 +58,17 @@ async def test_a_single_failure_is_repeated_within_the_least_rate(lab: Lab) -> N
 async def test_many_failures_at_once_are_repeated_as_far_as_the_budget_goes(lab: Lab) -> None:
     before = sum(one.failed for one in lab.endpoints)
     answers = await asyncio.gather(*(lab.ask(FRONT, "/v1?fail") for _ in range(MANY)))
-    assert {one.status for one in answers} == {500}
+    assert {one.status for one in answers} == {500, 503}
+    assert not any(one.header("x-penstock-flags") for one in answers)
     asked = sum(one.failed for one in lab.endpoints) - before
     assert MANY < asked < 2 * MANY
+
+
+async def test_without_a_budget_all_failures_are_repeated_however_many_there_are(lab: Lab) -> None:
+    before = sum(one.failed for one in lab.endpoints)
+    answers = await asyncio.gather(*(lab.ask(FRONT, "/free?fail") for _ in range(MANY)))
+    assert {one.status for one in answers} == {500}
+    assert sum(one.failed for one in lab.endpoints) - before == 3 * MANY
 
 
 async def test_a_service_keeps_sessions_by_itself(lab: Lab) -> None:

@@ -61,6 +61,8 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     permits: Permits
     session: Callable[[NamespacedName], Session | None] = lambda _: None
     """The session that a Service has of its own."""
+    few_retries: Callable[[NamespacedName], bool] = lambda _: False
+    """Whether a policy limits how many requests to a Service are repeated."""
     external: Callable[[NamespacedName], Place | Fault | None] = lambda _: None
     """Where an XBackend leads; None if there is none."""
     mesh: bool = False
@@ -90,8 +92,13 @@ def resolve(ref: WeightedBackendReference, origin: Origin, references: Reference
     found = resolve_port(ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
         return invalid(found, origin, ref.weight)
-    own = references.session(found.service)
-    return ServiceBackend(target=found, weight=ref.weight, session=own, origin=origin)
+    return ServiceBackend(
+        target=found,
+        weight=ref.weight,
+        session=references.session(found.service),
+        few_retries=references.few_retries(found.service),
+        origin=origin,
+    )
 
 
 def resolve_copied(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.compiler.backend_traffic import session_of
+from penstock.compiler.backend_traffic import retry_budget, session_of
 from penstock.compiler.database import Database
 from penstock.compiler.selected import external_place
 from penstock.gatewayapi.attach import (
@@ -100,11 +100,19 @@ def references(db: Database, *, mesh: bool = False) -> References:
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
 
+    def few_retries(name: NamespacedName) -> bool:
+        return retry_budget(db, name) is not None
+
     def place(name: NamespacedName) -> Place | Fault | None:
         return external_place(db, name)
 
     return References(
-        service=db.services.get, permits=db.permits, session=session, external=place, mesh=mesh
+        service=db.services.get,
+        permits=db.permits,
+        session=session,
+        few_retries=few_retries,
+        external=place,
+        mesh=mesh,
     )
 
 

@@ -201,7 +201,10 @@ def base(name: str) -> cluster_pb2.Cluster:
     result.common_lb_config.healthy_panic_threshold.value = 0
     result.circuit_breakers.thresholds.append(
         circuit_breaker_pb2.CircuitBreakers.Thresholds(
-            max_connections=_MANY, max_pending_requests=_MANY, max_requests=_MANY
+            max_connections=_MANY,
+            max_pending_requests=_MANY,
+            max_requests=_MANY,
+            max_retries=_MANY,  # by itself Envoy repeats three requests at a time
         )
     )
     return result

@@ -52,6 +52,9 @@ _FRAMING = frozenset(
 """Headers of the answer that belong to the answer, and never to the request (RFC 9110, 7.6.1)."""
 
 
+Filters = list[extension_pb2.TypedExtensionConfig]
+
+
 def places() -> tuple[hcm_pb2.HttpFilter, ...]:
     """Return the places for filters, as every listener has them: nothing stands there."""
     return _empty(PLACES)
@@ -100,7 +103,7 @@ def per_host(
     for index, auth in enumerate(asked):
         made = _asked_before_routing(auth, cluster)
         filters = [extension("envoy.filters.http.ext_authz", made)]
-        yield _before_routing(index), _standing(_before_routing(index), filters)
+        yield _before_routing(index), standing(_before_routing(index), filters)
 
 
 def passing_by(count: int) -> Iterator[tuple[str, _PerRoute]]:
@@ -143,13 +146,10 @@ def per_route(
     asking, passed = _asking(guards.auth, cluster)
     for name, filters in zip(PLACES, (_clients(guards), asking, passed), strict=True):
         if filters:
-            yield name, _standing(name, filters)
+            yield name, standing(name, filters)
 
 
-_Filters = list[extension_pb2.TypedExtensionConfig]
-
-
-def _standing(name: str, filters: _Filters) -> _PerRoute:
+def standing(name: str, filters: Filters) -> _PerRoute:
     """Return that *filters* stand at the place *name*."""
     action = composite_pb2.ExecuteFilterAction()
     action.filter_chain.typed_config.extend(filters)
@@ -159,8 +159,8 @@ def _standing(name: str, filters: _Filters) -> _PerRoute:
     return made
 
 
-def _clients(guards: Guards) -> _Filters:
-    found: _Filters = []
+def _clients(guards: Guards) -> Filters:
+    found: Filters = []
     if guards.denied_sources:
         found.append(_sources(guards.denied_sources, rbac_pb2.RBAC.DENY))
     if guards.sources:
@@ -177,7 +177,7 @@ def _clients(guards: Guards) -> _Filters:
 
 def _asking(
     auth: ExternalAuth | Subrequest | None, cluster: Callable[[ServicePort, bool], str]
-) -> tuple[_Filters, _Filters]:
+) -> tuple[Filters, Filters]:
     """Return the filter that asks, and the one that lets pass what it has marked."""
     match auth:
         case ExternalAuth():

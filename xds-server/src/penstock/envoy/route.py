@@ -19,6 +19,7 @@ from penstock.envoy import copies, cors, guards, session
 from penstock.envoy.cluster import auth_cluster_name, met_name
 from penstock.envoy.external import external_name
 from penstock.envoy.rbac import NAMESPACE_KEY
+from penstock.envoy.retry_budget import answer_beyond
 from penstock.envoy.span_attributes import of_route
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
@@ -256,6 +257,7 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
     to = result.route
     to.cluster_not_found_response_code = _NOT_FOUND[action.invalid_status]
     _limit(to, action)
+    answer_beyond(result, action)
     for mirror in action.mirrors:
         to.request_mirror_policies.append(copies.policy(mirror, way.cluster(mirror.target)))
     if action.rewrite_host:

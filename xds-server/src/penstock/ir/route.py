@@ -112,6 +112,8 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     """A session of this backend alone: it begins anew where the weights lead to another one."""
     upstream: Upstream | None = None
     """How its endpoints are met; None is as the Service and policies say."""
+    few_retries: bool = False
+    """Whether a policy limits how many of the requests to it are repeated: beyond it, 503."""
     origin: Origin
 
 
