@@ -272,3 +272,20 @@ def test_a_node_that_says_nothing_is_behind_since_it_counts() -> None:
     assert since(acks) == 5
     report(acks, "n1", A1)
     assert since(acks) == 10
+
+
+def test_a_node_that_says_all_again_changes_only_what_it_has_otherwise(
+    acks: Acknowledgements,
+) -> None:
+    other = resource("b", b"1", OTHER)
+    acks.want(EVERY_NODE, Delta((A1, other)))
+    report(acks, "n1", A1, other)
+    assert acks.changed() == {ROUTE, OTHER}
+    report(acks, "n1", A1, other)
+    assert acks.changed() == set()
+    report(acks, "n1", A1)
+    assert acks.changed() == {OTHER}
+    report(acks, "n1", A1, other)
+    assert acks.changed() == {OTHER}
+    report(acks, "n3", A1, other)
+    assert acks.changed() == {ROUTE, OTHER}

@@ -107,7 +107,9 @@ class Ledger:
     def take_all(self, node: str, word: Word) -> None:
         """Take a node's word on everything."""
         self._read()
-        self._heard.add(node)
+        if node not in self._heard:
+            self._heard.add(node)
+            self._all_changed = True  # one more has what each object comes to
         found = self._wanted.otherwise(node, word.in_force)
         odd = {key: Said(has) if has else NOTHING for key, has in found.items()}
         odd.update(word.others)
@@ -117,7 +119,7 @@ class Ledger:
                 self._drop(key, node)
         for key, one in odd.items():
             self._note(node, key, one)
-        self._all_changed = True
+        self._touched.update(agreed, odd)
 
     def take(self, node: str, word: Word) -> None:
         """Take a node's word on some resources; it has said everything before."""
