@@ -120,6 +120,8 @@ CLASSES = (
     case("one CRD that says no release is not supported in full",
          "GatewayClass SupportedVersion False UnsupportedVersion",
          class_(), crd("v1.7.0"), crd("", "httproutes")),
+    case("kinds without a CRD are named", "GatewayClass penstock.dev/KindsServed False CRDsMissing",
+         class_(), crd("v1.7.0"), crd("v1.7.0", "httproutes")),
 )  # fmt: skip
 
 GATEWAYS = (
@@ -310,7 +312,8 @@ LISTED = {
         Accepted False InvalidParameters Unsupported UnsupportedVersion
         Accepted Unknown Pending
         SupportedVersion True SupportedVersion
-        SupportedVersion False UnsupportedVersion""",
+        SupportedVersion False UnsupportedVersion
+        penstock.dev/KindsServed False CRDsMissing""",
     "Gateway": """
         Accepted True Accepted ListenersNotValid
         Accepted False Invalid InvalidParameters UnsupportedAddress ListenersNotValid NotReconciled

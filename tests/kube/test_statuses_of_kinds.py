@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,44 @@ async def test_experimental_kinds_say_whether_they_hold(
     finally:
         for raw in made:
             api.delete(raw)
+
+
+async def test_a_kind_that_is_installed_later_is_served_without_a_new_start(
+    bare_api: KubeApi,
+) -> None:
+    api, late = bare_api, "tlsroutes"
+    api.install([*(one for one in gateway_api_crds() if late not in one.name), *policy_crds()])
+    the_class, the_gateway, *_ = made_anew(api)
+    listener = {"name": "tls", "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
+    the_gateway["spec"]["listeners"].append(listener)
+    api.apply(the_gateway)
+    raw = {
+        "apiVersion": GATEWAY_API,
+        "kind": "TLSRoute",
+        "metadata": {"name": "t", "namespace": "status"},
+        "spec": {
+            "parentRefs": [{"name": "g"}],
+            "hostnames": ["a.test"],
+            "rules": [{"backendRefs": [{"name": "b", "port": 443}]}],
+        },
+    }
+
+    def lacking() -> str:
+        found = get(api, the_class).get("status", {}).get("conditions", [])
+        return "".join(one["message"] for one in found if one["type"].endswith("/KindsServed"))
+
+    def features() -> set[str]:
+        return {one["name"] for one in get(api, the_class)["status"]["supportedFeatures"]}
+
+    async with replica(api):
+        await eventually(lambda: "no CRDs of TLSRoute:" in lacking())
+        assert {"HTTPRoute", "TCPRoute"} < features()
+        assert "TLSRoute" not in features()
+        await asyncio.to_thread(api.install, [o for o in gateway_api_crds() if late in o.name])
+        await asyncio.to_thread(api.apply, raw)
+        await eventually(lambda: "parents" in get(api, raw).get("status", {}))
+        assert conditions(get(api, raw)["status"]["parents"][0])["Accepted"] == "True"
+        await eventually(lambda: lacking() == "" and "TLSRoute" in features())
 
 
 async def test_what_others_wrote_of_a_policy_for_tls_stays(

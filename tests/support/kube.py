@@ -276,7 +276,7 @@ class KubeApi:
 
     def _is_established(self, crd: dict[str, Any]) -> bool:
         _, said = self.request("GET", path_of(crd))
-        conditions = said.get("status", {}).get("conditions", [])
+        conditions = said.get("status", {}).get("conditions") or ()
         return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
     def client_context(self) -> ssl.SSLContext:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.gatewayapi.features import CORE, MESH, MESH_FEATURES, SUPPORTED_FEATURES
+from penstock.gatewayapi.features import (
+    CORE,
+    MESH,
+    MESH_FEATURES,
+    SUPPORTED_FEATURES,
+    supported_features,
+)
 
 MOST = 64
 """The CRD's limit."""
@@ -24,3 +30,10 @@ def test_features_are_in_alphabetical_order_and_each_is_named_once(
 
 def test_a_class_says_nothing_of_the_mesh() -> None:
     assert not set(MESH) & set(SUPPORTED_FEATURES)
+
+
+def test_a_class_says_nothing_of_kinds_that_are_not_there() -> None:
+    missing = ("TLSRoute", "ListenerSet")
+    found = supported_features(routability=True, of_cluster=True, missing=missing)
+    lost = {"ListenerSet", "TLSRoute", "TLSRouteModeMixed", "TLSRouteModeTerminate"}
+    assert set(supported_features(routability=True, of_cluster=True)) - set(found) == lost

@@ -6,6 +6,8 @@ official suite runs the tests of exactly these. What v1.6 named otherwise has bo
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 CORE = (
     "GRPCRoute",
     "Gateway",
@@ -96,17 +98,21 @@ ROUTABILITY_CLUSTER = "GatewayAddressRoutabilityCluster"
 """Besides only where Services are given addresses."""
 
 
-def supported_features(*, routability: bool, of_cluster: bool) -> tuple[str, ...]:
+def supported_features(
+    *, routability: bool, of_cluster: bool, missing: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return what a GatewayClass says.
 
     Args:
         routability: whether addresses have one.
         of_cluster: whether there are addresses of a cluster.
+        missing: kinds that the API server does not know.
     """
-    if not routability:
-        return SUPPORTED_FEATURES
     inner = (ROUTABILITY_CLUSTER,) if of_cluster else ()
-    return tuple(sorted((*SUPPORTED_FEATURES, ROUTABILITY, *inner)))
+    more = (ROUTABILITY, *inner) if routability else ()
+    every = sorted((*SUPPORTED_FEATURES, *more))
+    # The name of a feature begins with that of its kind.
+    return tuple(one for one in every if not one.startswith(tuple(missing)))
 
 
 MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))

@@ -37,7 +37,7 @@ from penstock.gatewayapi.requested_addresses import (
 )
 from penstock.gatewayapi.resources import Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
-from penstock.gatewayapi.versions import UNSUPPORTED_VERSION, supported, too_old
+from penstock.gatewayapi.versions import UNSUPPORTED_VERSION, kinds_served, supported, too_old
 from penstock.meta.conditions import Condition
 
 CONTROLLER_NAME = "penstock.dev/gateway-controller"
@@ -68,17 +68,22 @@ def is_ours(gateway_class: GatewayClass) -> bool:
 
 
 def gateway_class_conditions(
-    gateway_class: GatewayClass, versions: Collection[str] = ()
+    gateway_class: GatewayClass, versions: Collection[str] = (), missing: Collection[str] = ()
 ) -> tuple[Condition, ...]:
     """Return the conditions of a GatewayClass that is ours.
 
     Args:
         gateway_class: the class.
         versions: releases that the CRDs are of; none where there are no CRDs.
+        missing: kinds without a CRD.
     """
     generation = gateway_class.metadata.generation
-    accepted = _class_accepted(gateway_class, versions)
-    return (accepted, supported(versions, generation)) if versions else (accepted,)
+    found = (
+        _class_accepted(gateway_class, versions),
+        supported(versions, generation) if versions else None,
+        kinds_served(missing, generation),
+    )
+    return tuple(one for one in found if one is not None)
 
 
 def _class_accepted(gateway_class: GatewayClass, versions: Collection[str]) -> Condition:

@@ -20,6 +20,18 @@ OLDEST, NEWEST = (1, 1), (1, 7)
 """Major and minor; what lies between is understood in full."""
 _WITH_ROUTABILITY = (1, 7)
 SUPPORTED_VERSION, UNSUPPORTED_VERSION = "SupportedVersion", "UnsupportedVersion"
+KINDS_SERVED, CRDS_MISSING = "penstock.dev/KindsServed", "CRDsMissing"
+_STANDARD = {
+    "BackendTLSPolicy": "backendtlspolicies",
+    "GRPCRoute": "grpcroutes",
+    "HTTPRoute": "httproutes",
+    "ListenerSet": "listenersets",
+    "ReferenceGrant": "referencegrants",
+    "TCPRoute": "tcproutes",
+    "TLSRoute": "tlsroutes",
+    "UDPRoute": "udproutes",
+}
+"""Kind → its plural, of what the standard channel has besides Gateways and their classes."""
 
 
 def has_routability(annotations: Mapping[str, str]) -> bool:
@@ -49,6 +61,24 @@ def too_old(versions: Collection[str]) -> str:
     """Return why no Gateway can be promised anything, "" if all *versions* are new enough."""
     old = sorted(one for one in versions if release_of(one) and release_of(one) < OLDEST)
     return f"CRDs of {', '.join(old)} are too old; install {_wanted()}" if old else ""
+
+
+def missing_kinds(crds: Collection[str]) -> tuple[str, ...]:
+    """Return the kinds of the standard channel that are not there.
+
+    Args:
+        crds: names of the CRDs of Gateway API; nothing is missing where there are none at all.
+    """
+    wanted = {kind: f"{plural}.{GROUPS[0]}" for kind, plural in _STANDARD.items()}
+    return tuple(kind for kind, name in wanted.items() if crds and name not in crds)
+
+
+def kinds_served(missing: Collection[str], generation: int) -> Condition | None:
+    """Return the condition that some kinds are *missing*, None if none is."""
+    if not missing:
+        return None
+    text = f"no CRDs of {', '.join(missing)}: not served until they are installed"
+    return fails(KINDS_SERVED, CRDS_MISSING, generation, text)
 
 
 def _wanted() -> str:

@@ -14,7 +14,12 @@ from penstock.gatewayapi.listeners import Reason, gateway_fault
 from penstock.gatewayapi.requested_addresses import may_be_inside, only_inside, with_reach
 from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
-from penstock.gatewayapi.versions import BUNDLE_VERSION, GATEWAYS_CRD, has_routability
+from penstock.gatewayapi.versions import (
+    BUNDLE_VERSION,
+    GATEWAYS_CRD,
+    has_routability,
+    missing_kinds,
+)
 from penstock.incremental.query import query
 from penstock.ingress.derive import ENTRY_CLASS
 from penstock.meta.names import NamespacedName
@@ -110,3 +115,9 @@ def crd_versions(db: Database, _: object) -> frozenset[str]:
     return frozenset(
         one.metadata.annotations.get(BUNDLE_VERSION, "") for one in found if one is not None
     )
+
+
+@query
+def lacking_kinds(db: Database, _: object) -> tuple[str, ...]:
+    """Return the kinds of Gateway API that the API server does not know."""
+    return missing_kinds({name.name for name in db.crds.bucket("gateway api", ALL)})

@@ -22,6 +22,7 @@ from penstock.compiler.gateway_classes import (
     drops_routability,
     fault_of,
     knows_routability,
+    lacking_kinds,
     ours,
 )
 from penstock.compiler.generated_services import name_taken
@@ -103,9 +104,9 @@ def set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | bool:
 
 
 @query
-def class_basis(db: Database, _: NamespacedName) -> tuple[frozenset[str], bool]:
+def class_basis(db: Database, _: NamespacedName) -> tuple[frozenset[str], tuple[str, ...], bool]:
     """Return what the status of a GatewayClass is made of."""
-    return crd_versions(db, None), knows_routability(db, None)
+    return crd_versions(db, None), lacking_kinds(db, None), knows_routability(db, None)
 
 
 @query

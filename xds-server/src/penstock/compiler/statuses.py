@@ -25,6 +25,7 @@ from penstock.compiler.gateway_classes import (
     fault_of_class,
     is_our_gateway,
     knows_routability,
+    lacking_kinds,
     ours,
 )
 from penstock.compiler.generated_services import name_taken
@@ -121,11 +122,13 @@ def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | Non
     if isinstance(thing, XMesh):
         is_served, conditions, features = is_our_mesh(thing), mesh_conditions(thing), MESH_FEATURES
     else:
-        versions = crd_versions.once(db, None)
-        is_served, conditions = is_ours(thing), gateway_class_conditions(thing, versions)
+        versions, missing = crd_versions.once(db, None), lacking_kinds.once(db, None)
+        is_served = is_ours(thing)
+        conditions = gateway_class_conditions(thing, versions, missing)
         features = supported_features(
             routability=knows_routability.once(db, None),
             of_cluster=db.settings.reach is Reach.CLUSTER,
+            missing=missing,
         )
     if not is_served:
         return None

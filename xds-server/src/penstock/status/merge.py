@@ -19,7 +19,7 @@ OURS = frozenset(
         "Accepted", "AddressesAssigned", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
         "InsecureFrontendValidationMode", "Overlapped", "OverlappingTLSConfig", "PartiallyInvalid",
         "Programmed", "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
-        "penstock.dev/ServiceGenerated",
+        "penstock.dev/KindsServed", "penstock.dev/ServiceGenerated",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""
