@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from penstock.core.objects import Broken
 from penstock.gatewayapi.requested_addresses import SENTINEL
 from penstock.meta.names import NamespacedName, ObjectRef
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds.resource import Resource
 from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
-from support.replicas import LEASE, QUICK, replica
+from support.replicas import LAB, LEASE, QUICK, Replica, replica, running
 from support.source_suite import eventually
 from support.status_objects import (
     GATEWAY_API,
@@ -175,6 +178,49 @@ async def test_one_of_two_writes_and_the_other_takes_over_when_it_is_killed(
             assert get(api, LEASE)["spec"]["holderIdentity"] == "two"
             assert two.leads
             assert not one.leads
+
+
+def report(one: Replica, had: Iterable[Resource]) -> None:
+    """Have a node say that it has *had*."""
+    said = node_pb2.NodeReport(node="n1")
+    for each in had:
+        said.resources.add(type_url=each.type_url, name=each.name, version=each.version)
+    one.world.acknowledgements.on_report("n1", said, True)
+
+
+async def test_who_takes_over_leaves_what_is_in_force_while_something_is_on_its_way(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    _, the_gateway, the_route, _ = objects
+    metadata = the_route["metadata"] | {"name": "more"}
+    match = {"path": {"type": "PathPrefix", "value": "/more"}}
+    (rule,) = the_route["spec"]["rules"]
+    spec = the_route["spec"] | {"rules": [rule | {"matches": [match]}]}
+    more = the_route | {"metadata": metadata, "spec": spec}
+    api.delete(more)
+
+    def gateway_says() -> tuple[str | None, int]:
+        status = get(api, the_gateway).get("status", {})
+        attached = sum(each["attachedRoutes"] for each in status.get("listeners", ()))
+        return conditions(status).get("DataPlaneAcked"), attached
+
+    async with replica(api) as one:
+        await settled(api, the_gateway)
+        had = tuple(one.world.compiler.resources("n1"))
+        report(one, had)
+        await eventually(lambda: gateway_says() == ("True", 1))
+    api.apply(more)
+    try:
+        two = Replica(api, "two", LAB)
+        report(two, had)
+        async with running(two):
+            await settled(api, more)
+            await eventually(lambda: two.writer.waiting == 0)
+            assert gateway_says() == ("True", 1)
+            report(two, two.world.compiler.resources("n1"))
+            await eventually(lambda: gateway_says() == ("True", 2))
+    finally:
+        api.delete(more)
 
 
 async def test_objects_that_somebody_writes_all_the_time_are_written_at_most_each_second(

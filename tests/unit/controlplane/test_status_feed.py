@@ -123,6 +123,11 @@ class Shop:
         self.clock.advance(1)
         await eventually(lambda: self.clock.sleepers > 0)
 
+    def stays(self, ref: ObjectRef) -> bool:
+        """Return whether what a status says of an object that is in force stays."""
+        found = self.feed.desired(ref)
+        return found is not None and found.in_force_stays
+
     def told(self, ref: ObjectRef, kind: str) -> str:
         """Return the reason of a condition, "" if nothing is to be told."""
         found = self.feed.desired(ref)
@@ -158,12 +163,14 @@ async def test_who_takes_over_does_not_tell_that_what_is_on_its_way_is_not_in_fo
         await shop.add(route("more", "/more"))
         shop.feed.statuses.leading(False)
         shop.feed.statuses.leading(True)
-        assert shop.feed.desired(GATEWAY) is None
+        assert shop.stays(GATEWAY)
+        assert shop.told(GATEWAY, "DataPlaneAcked") == "Pending"  # unless the status says more
         shop.report()
         shop.writer.marks.clear()
         await shop.look()
         assert (GATEWAY, "") in shop.writer.marks
         assert shop.told(GATEWAY, "Programmed") == "Programmed"
+        assert not shop.stays(GATEWAY)
 
 
 class Mistaken(Acknowledgements):

@@ -128,7 +128,7 @@ def test_who_begins_to_write_does_not_tell_what_is_on_its_way_just_then(nodes: N
     nodes.say(None, since=PATIENCE)
     nodes.verdicts.clear()
     nodes.verdicts.begin(SHOP, 1)
-    assert (nodes.verdicts.is_open(SHOP), nodes.told) == (True, "")
+    assert (nodes.verdicts.is_open(SHOP), nodes.told) == (True, "Pending")
     assert nodes.say(True)
     assert (nodes.verdicts.is_open(SHOP), nodes.told) == (False, "Acked")
 

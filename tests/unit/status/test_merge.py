@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from penstock.status.merge import LONGEST_MESSAGE, merged
+import pytest
+
+from penstock.status.merge import LONGEST_MESSAGE, is_in_force, merged
 
 US, THEM = "penstock.dev/gateway-controller", "example.com/other"
 EARLIER, NOW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -143,3 +145,37 @@ def test_what_an_api_server_fills_in_before_anybody_looked_is_replaced() -> None
     now = "2026-01-01T00:00:00Z"
     found = merged({"conditions": [waiting]}, {"conditions": [ours]}, "c", now)
     assert found["conditions"] == [ours | {"lastTransitionTime": now}]
+
+
+def said(kind: str, status: str, generation: int = 2) -> dict[str, Any]:
+    return {"type": kind, "status": status, "observedGeneration": generation}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "in_force"),
+    [
+        ([], False),
+        ([said("Accepted", "True")], False),
+        ([said("DataPlaneAcked", "True"), said("Programmed", "False")], True),
+        ([said("DataPlaneAcked", "Unknown"), said("Programmed", "True")], False),
+        ([said("DataPlaneAcked", "True", 1)], False),
+        ([said("Programmed", "True")], True),
+    ],
+)
+def test_a_status_tells_whether_an_object_is_in_force(
+    conditions: list[dict[str, Any]],
+    in_force: bool,  # noqa: FBT001 - as pytest gives it
+) -> None:
+    assert is_in_force({"conditions": conditions}, "c", 2) is in_force
+    mine = {"controllerName": "c", "conditions": conditions}
+    other = {"controllerName": "d", "conditions": [said("DataPlaneAcked", "False")]}
+    assert is_in_force({"parents": [other, mine]}, "c", 2) is in_force
+
+
+def test_an_object_is_in_force_if_it_is_at_all_its_parents() -> None:
+    entries = [
+        {"controllerName": "c", "conditions": [said("DataPlaneAcked", status)]}
+        for status in ("True", "Unknown")
+    ]
+    assert not is_in_force({"parents": entries}, "c", 2)
+    assert not is_in_force({"parents": []}, "c", 2)

@@ -101,10 +101,7 @@ class StatusFeed:
             await self._clock.sleep(0.1)
 
     def desired(self, ref: ObjectRef) -> Desired | None:
-        """Return the status that an object should have, and follow it from now on.
-
-        None also while we do not know it: then it is asked for again.
-        """
+        """Return the status that an object should have, and follow it from now on."""
         thing = self._world.objects.get(ref)
         if thing is None:
             return None
@@ -129,13 +126,12 @@ class StatusFeed:
 
         ref = thing.ref
         status = status_of(self._world.compiler.db, thing, acknowledged)
-        if any(map(self._verdicts.is_open, asked)):
-            return None  # it is marked when that is over
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
         found = self._desired(ref, thing.metadata, status)
         problems = self._problems(ref) if status is not None else None
-        return msgspec.structs.replace(found, problems=problems)
+        stays = any(map(self._verdicts.is_open, asked))  # it is marked when that is over
+        return msgspec.structs.replace(found, problems=problems, in_force_stays=stays)
 
     def _problems(self, ref: ObjectRef) -> str | None:
         """Return in words what is wrong with an Ingress of ours, None of other objects."""

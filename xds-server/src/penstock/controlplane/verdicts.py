@@ -62,6 +62,8 @@ class Verdicts:
         self._told: dict[ObjectRef, Told] = {}
         self._in_force: dict[ObjectRef, int] = {}
         """Generations that were in force everywhere, and that nothing else was told of since."""
+        self._open: dict[ObjectRef, Condition] = {}
+        """What nodes say of objects of which nothing has been told, but by others."""
         self._waiting: dict[ObjectRef, float] = {}
         """Objects that may be in force again soon, and until when that is waited for."""
         self._reworded: dict[ObjectRef, float] = {}
@@ -72,16 +74,17 @@ class Verdicts:
     def get(self, ref: ObjectRef) -> Condition | None:
         """Return what is to be told of an object, as of the last `look`."""
         told = self._told.get(ref)
-        return None if told is None else told.condition
+        return self._open.get(ref) if told is None else told.condition
 
     def is_open(self, ref: ObjectRef) -> bool:
-        """Return whether nothing is to be told of an object yet, also not that there is nothing."""
-        return ref in self._waiting and ref not in self._told
+        """Return whether it stays, for now, if others told that an object is in force."""
+        return ref in self._open
 
     def begin(self, ref: ObjectRef, generation: int) -> None:
         """Look at an object of which another controller told what it knew.
 
-        What is on its way just now may well have been in force everywhere, so it is waited for.
+        What is on its way just now may well have been in force everywhere, so it is waited for if
+        the status says so.
         """
         self._in_force[ref] = generation
         self.look(ref, generation)
@@ -98,10 +101,13 @@ class Verdicts:
         now = Told(said.condition, generation)
         if said.condition.status is None and self._is_soon_over(ref, generation, said.since):
             self._waiting[ref] = said.since + PATIENCE
+            if before is None:
+                self._open[ref] = said.condition
             if ref in self._in_turn:
                 self._reworded[ref] = self._clock.monotonic() + RETELL
             return False
         self._waiting.pop(ref, None)
+        self._open.pop(ref, None)
         if said.condition.status is True:
             self._in_force[ref] = generation
         else:
@@ -119,6 +125,7 @@ class Verdicts:
         self._told.pop(ref, None)
         self._in_force.pop(ref, None)
         self._waiting.pop(ref, None)
+        self._open.pop(ref, None)
         self._reworded.pop(ref, None)
 
     def due(self) -> set[ObjectRef]:
@@ -133,6 +140,7 @@ class Verdicts:
         self._told.clear()
         self._in_force.clear()
         self._waiting.clear()
+        self._open.clear()
         self._reworded.clear()
         self._in_turn = frozenset()
 

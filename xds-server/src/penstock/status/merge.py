@@ -59,6 +59,25 @@ def merged(observed: Json, desired: Json | None, controller: str, now: str) -> J
     return result
 
 
+def is_in_force(observed: Json, controller: str, generation: int) -> bool:
+    """Return whether a status says that nodes have a generation of an object.
+
+    Args:
+        observed: the status; that of a ListenerSet says only `Programmed`.
+        controller: as for `merged`.
+        generation: of the object.
+    """
+    shared = [one for name in _SHARED for one in observed.get(name) or ()]
+    holders = [one for one in shared if one.get("controllerName") == controller] or [observed]
+    said = [one for holder in holders for one in holder.get("conditions") or ()]
+    for kind in ("DataPlaneAcked", "Programmed"):
+        found = [one for one in said if one.get("type") == kind]
+        if found:
+            values = {(one.get("status"), one.get("observedGeneration")) for one in found}
+            return values == {("True", generation)}
+    return False
+
+
 def _conditions(observed: Sequence[Json] | None, desired: Iterable[Json], now: str) -> list[Json]:
     """Return *observed* with ours in the place of what we wrote before, new ones at the end."""
     left = {one["type"]: one for one in desired}

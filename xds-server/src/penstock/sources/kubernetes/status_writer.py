@@ -27,7 +27,7 @@ from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.requests import object_target
 from penstock.sources.kubernetes.write_queue import Words, WriteQueue
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
-from penstock.status.merge import merged
+from penstock.status.merge import is_in_force, merged
 from penstock.status.plan import GATHER
 
 LEASE = "penstock-status"
@@ -56,6 +56,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """Our part of it, None for nothing."""
     problems: str | None = None
     """What is wrong with an object that has no conditions to say it, "" for nothing."""
+    in_force_stays: bool = False
+    """Whether nothing is written if the status says that this generation is in force."""
 
 
 class Statuses(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,8 +304,11 @@ class StatusWriter:
         if not _is_known(desired, read):
             return None
         observed = read.get("status") or {}
+        who = self._statuses.controller
+        if desired.in_force_stays and is_in_force(observed, who, desired.generation):
+            return None
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        wanted = merged(observed, desired.status, self._statuses.controller, now)
+        wanted = merged(observed, desired.status, who, now)
         return None if wanted == observed else {**read, "status": wanted}
 
 
