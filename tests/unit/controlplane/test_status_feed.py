@@ -17,7 +17,7 @@ from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.xds.resource import Resource
-from support import objects
+from support import many_listeners, objects
 from support.fake_clock import FakeClock
 from support.real_envoy import eventually
 
@@ -171,6 +171,31 @@ async def test_who_takes_over_does_not_tell_that_what_is_on_its_way_is_not_in_fo
         assert (GATEWAY, "") in shop.writer.marks
         assert shop.told(GATEWAY, "Programmed") == "Programmed"
         assert not shop.stays(GATEWAY)
+
+
+async def test_a_listener_set_is_not_programmed_because_its_gateway_was_before() -> None:
+    shop = Shop()
+    first, more = (many_listeners.listener_set(index) for index in range(2))
+    edge = ObjectRef("Gateway", "shop", "edge")
+    async with shop.led():
+        for thing in (*many_listeners.cluster(0), first):
+            await shop.add(thing)
+        shop.report()
+        await shop.look()
+        for ref in (edge, first.ref):
+            assert shop.told(ref, "Programmed") == "Programmed"
+        await shop.add(more)
+        assert shop.told(more.ref, "Accepted") == "Accepted"
+        assert shop.told(more.ref, "Programmed") == "Pending"
+        await shop.look()
+        for ref in (edge, first.ref):
+            assert shop.told(ref, "Programmed") == "Programmed"
+        shop.report()
+        shop.writer.marks.clear()
+        await shop.look()
+        assert (more.ref, "") in shop.writer.marks
+        assert (first.ref, "") not in shop.writer.marks
+        assert shop.told(more.ref, "Programmed") == "Programmed"
 
 
 class Mistaken(Acknowledgements):

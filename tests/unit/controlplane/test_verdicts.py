@@ -22,7 +22,7 @@ class Nodes:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.said: Verdict | None = None
-        self.verdicts = Verdicts(lambda _: self.said, self.clock)
+        self.verdicts = Verdicts(self.clock)
 
     def say(
         self,
@@ -39,7 +39,7 @@ class Nodes:
         )
         begun = self.clock.monotonic() if since is None else since
         self.said = Verdict(condition, inf if status is True else begun)
-        return self.verdicts.look(ref, generation)
+        return self.verdicts.look(ref, generation, self.said)
 
     @property
     def told(self) -> str:
@@ -117,8 +117,7 @@ def test_a_refusal_is_told_at_once_and_so_is_what_follows(nodes: Nodes) -> None:
 def test_an_object_that_goes_to_no_node_is_forgotten(nodes: Nodes) -> None:
     nodes.say(True)
     nodes.say(None)
-    nodes.said = None
-    assert nodes.verdicts.look(SHOP, 1)
+    assert nodes.verdicts.look(SHOP, 1, None)
     nodes.clock.advance(PATIENCE)
     assert (nodes.told, nodes.verdicts.due()) == ("", set())
 
@@ -127,7 +126,7 @@ def test_who_begins_to_write_does_not_tell_what_is_on_its_way_just_then(nodes: N
     nodes.clock.advance(PATIENCE)
     nodes.say(None, since=PATIENCE)
     nodes.verdicts.clear()
-    nodes.verdicts.begin(SHOP, 1)
+    nodes.verdicts.begin(SHOP, 1, nodes.said)
     assert (nodes.verdicts.is_open(SHOP), nodes.told) == (True, "Pending")
     assert nodes.say(True)
     assert (nodes.verdicts.is_open(SHOP), nodes.told) == (False, "Acked")
@@ -137,7 +136,7 @@ def test_who_begins_to_write_tells_at_once_what_has_lasted(nodes: Nodes) -> None
     nodes.clock.advance(PATIENCE)
     nodes.say(None, since=0)
     nodes.verdicts.clear()
-    nodes.verdicts.begin(SHOP, 1)
+    nodes.verdicts.begin(SHOP, 1, nodes.said)
     assert (nodes.verdicts.is_open(SHOP), nodes.told) == (False, "Pending")
 
 

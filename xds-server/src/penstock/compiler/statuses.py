@@ -263,6 +263,15 @@ def _route(
     return {"parents": parents} if parents else None
 
 
+def told_by(db: Database, ref: ObjectRef) -> ObjectRef:
+    """Return of which object the status of *ref* says what the data plane says.
+
+    It is the object itself, but of a ListenerSet the Gateway, as `status_of` asks for it.
+    """
+    gateway = parent_of.once(db, ref.key) if ref.kind == ListenerSet.kind else None
+    return ref if gateway is None else gateway.ref
+
+
 def told_with(db: Database, ref: ObjectRef) -> tuple[ObjectRef, ...]:
     """Return the other objects whose statuses say what the data plane says of *ref*."""
     added = sets_of.once(db, ref.key) if ref.kind == Gateway.kind else ()

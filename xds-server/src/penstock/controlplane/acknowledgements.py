@@ -79,6 +79,11 @@ class Acknowledgements:
         return self._ledger.refused()
 
     @property
+    def revision(self) -> int:
+        """Return a number that changes with whatever nodes should have or say."""
+        return self._ledger.revision
+
+    @property
     def outstanding(self) -> int:
         """Return the number of resources that are not in force as they should be."""
         return self._ledger.outstanding()

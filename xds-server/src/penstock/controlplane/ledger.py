@@ -74,6 +74,8 @@ class Ledger:
         self._touched: set[ResourceName] = set()
         self._changed: set[ObjectRef] = set()
         self._all_changed = False
+        self.revision = 0
+        """Changes with whatever is wanted or said."""
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -82,6 +84,7 @@ class Ledger:
 
     def expect(self, nodes: frozenset[str]) -> None:
         """Count *nodes*, whether they report or not."""
+        self.revision += 1
         now = self._monotonic()
         self._expected = {node: self._expected.get(node, now) for node in nodes}
         self._all_changed = True
@@ -91,6 +94,7 @@ class Ledger:
 
         It is looked at when somebody asks: nodes are told what they should have first.
         """
+        self.revision += 1
         self._unread.append((node, delta, self._monotonic()))
         if len(self._unread) > UNREAD:
             self._read()
@@ -106,6 +110,7 @@ class Ledger:
 
     def take_all(self, node: str, word: Word) -> None:
         """Take a node's word on everything."""
+        self.revision += 1
         self._read()
         if node not in self._heard:
             self._heard.add(node)
@@ -123,6 +128,7 @@ class Ledger:
 
     def take(self, node: str, word: Word) -> None:
         """Take a node's word on some resources; it has said everything before."""
+        self.revision += 1
         self._read()
         for key, one in word.each():
             self._note(node, key, one)
@@ -130,6 +136,7 @@ class Ledger:
 
     def forget(self, node: str) -> None:
         """Take that there is no such node any more."""
+        self.revision += 1
         self._read()
         self._heard.discard(node)
         for key in [key for key, differs in self._differs.items() if node in differs]:
@@ -178,7 +185,8 @@ class Ledger:
         refusals: set[Refusal] = set()
         every, since = self.nodes, _NEVER
         for key, place in self._places.get(ref, ()):
-            concerned |= every if place == EVERY_NODE else {place} & every
+            if len(concerned) < len(every):
+                concerned |= every if place == EVERY_NODE else {place} & every
             for node, behind, version in self._differing(key, place):
                 without.add(node)
                 since = min(since, behind.since)

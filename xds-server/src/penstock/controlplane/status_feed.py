@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -12,17 +12,18 @@ import structlog
 
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.kinds import STATUS_KINDS
-from penstock.compiler.statuses import status_of, status_of_outdated, told_with
+from penstock.compiler.statuses import status_of, status_of_outdated, told_by, told_with
+from penstock.controlplane.acknowledgements import Verdict
 from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.verdicts import Verdicts
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object, ObjectMeta
+from penstock.gatewayapi.listener_set import ListenerSet
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
-from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Severity
 from penstock.sources.kubernetes.object_writer import Objects
@@ -70,7 +71,9 @@ class StatusFeed:
         self._clock = clock
         self._writer: StatusWriter | None = None
         self._leads = False
-        self._verdicts = Verdicts(world.acknowledgements.verdict, clock)
+        self._verdicts = Verdicts(clock)
+        self._of_gateways: dict[ObjectRef, tuple[int, Verdict | None]] = {}
+        """What nodes say of Gateways, which is asked for each of their ListenerSets, and when."""
         self._objects = ObjectFeed(world)
 
     @property
@@ -111,26 +114,21 @@ class StatusFeed:
             return None if said is None else self._desired(ref, newest, said)
         with _Apart(ref):
             self._world.compiler.statuses.follow(ref)
-            if self._sum(thing):  # the newest: what nodes said since the last look at all objects
-                self._mark_told_with(ref)
+            # The newest: what nodes said since the last look at all objects. ListenerSets are many.
+            if ref.kind != ListenerSet.kind or not self._knows(thing):
+                self._sum(thing)
             return self._present(thing)
         return None
 
     def _present(self, thing: Object | Broken) -> Desired | None:
         """Return the status of an object of which it was asked what nodes say."""
-        asked: list[ObjectRef] = []
-
-        def acknowledged(one: ObjectRef) -> Condition | None:
-            asked.append(one)
-            return self._verdicts.get(one)
-
         ref = thing.ref
-        status = status_of(self._world.compiler.db, thing, acknowledged)
+        status = status_of(self._world.compiler.db, thing, lambda _: self._verdicts.get(ref))
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
         found = self._desired(ref, thing.metadata, status)
         problems = self._problems(ref) if status is not None else None
-        stays = any(map(self._verdicts.is_open, asked))  # it is marked when that is over
+        stays = self._verdicts.is_open(ref)  # it is marked when that is over
         return msgspec.structs.replace(found, problems=problems, in_force_stays=stays)
 
     def _problems(self, ref: ObjectRef) -> str | None:
@@ -155,7 +153,7 @@ class StatusFeed:
         for ref, thing in sorted(self._world.objects.items(), key=itemgetter(0)):
             if ref.kind in STATUS_KINDS:
                 with _Apart(ref):
-                    self._verdicts.begin(ref, thing.metadata.generation)
+                    self._verdicts.begin(ref, thing.metadata.generation, self._said(ref))
                 self._mark(ref)
 
     def _take(self, batch: Batch) -> None:
@@ -168,6 +166,7 @@ class StatusFeed:
             if event.type is EventType.DELETED:
                 goals.drop(ref)
                 self._verdicts.drop(ref)  # one that is made anew under the name is another one
+                self._of_gateways.pop(ref, None)
                 if ref.kind in STATUS_KINDS:
                     self._mark(ref)  # the writer forgets it
             elif ref.kind in STATUS_KINDS:
@@ -192,7 +191,7 @@ class StatusFeed:
     async def _sum_changed(self) -> None:
         """Sum up what may have changed; if we lead no longer, the next turn begins with all."""
         changed = self._world.acknowledgements.changed() | self._verdicts.due()
-        for count, ref in enumerate(sorted(changed)):
+        for count, ref in enumerate(self._concerned(changed)):
             if count % TURN == TURN - 1:
                 await asyncio.sleep(0)
             if not self._leads:
@@ -202,12 +201,15 @@ class StatusFeed:
                 with _Apart(ref):
                     if self._sum(thing):
                         self._mark(ref)
-                        self._mark_told_with(ref)
 
-    def _mark_told_with(self, ref: ObjectRef) -> None:
-        """Look at other objects whose statuses say what nodes say of *ref*."""
-        for one in told_with(self._world.compiler.db, ref):
-            self._mark(one)
+    def _concerned(self, changed: Iterable[ObjectRef]) -> list[ObjectRef]:
+        """Return these objects, and those whose statuses say what nodes say of them."""
+        found: dict[ObjectRef, None] = {}
+        for ref in sorted(changed):
+            found[ref] = None
+            with _Apart(ref):
+                found |= dict.fromkeys(told_with(self._world.compiler.db, ref))
+        return list(found)
 
     def _look_for_outdated(self) -> None:
         """Look at objects of which an earlier version came into force, or does not stay so."""
@@ -220,7 +222,21 @@ class StatusFeed:
 
     def _sum(self, thing: Object | Broken) -> bool:
         """Ask what all nodes say of an object; return whether to tell something else now."""
-        return self._verdicts.look(thing.ref, thing.metadata.generation)
+        return self._verdicts.look(thing.ref, thing.metadata.generation, self._said(thing.ref))
+
+    def _knows(self, thing: Object | Broken) -> bool:
+        return self._verdicts.knows(thing.ref, thing.metadata.generation)
+
+    def _said(self, ref: ObjectRef) -> Verdict | None:
+        """Return what nodes say of what the status of an object tells of."""
+        acks, about = self._world.acknowledgements, told_by(self._world.compiler.db, ref)
+        if about == ref:
+            return acks.verdict(ref)
+        revision, said = self._of_gateways.get(about, (-1, None))
+        if revision != acks.revision:
+            said = acks.verdict(about)
+            self._of_gateways[about] = acks.revision, said
+        return said
 
     def _desired(
         self, ref: ObjectRef, of: Seen | ObjectMeta, status: dict[str, Any] | None

@@ -13,7 +13,6 @@ a change of numbers alone is told later, of a few objects at a time, with all th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 
 import msgspec
@@ -50,14 +49,8 @@ class Told(msgspec.Struct, frozen=True):
 class Verdicts:
     """The condition DataPlaneAcked of each object."""
 
-    def __init__(self, ask: Callable[[ObjectRef], Verdict | None], clock: Clock) -> None:
-        """Know of nothing.
-
-        Args:
-            ask: returns what all nodes say of an object now; None if it goes to no node.
-            clock: tells how long something lasts.
-        """
-        self._ask = ask
+    def __init__(self, clock: Clock) -> None:
+        """Know of nothing; *clock* tells how long something lasts."""
         self._clock = clock
         self._told: dict[ObjectRef, Told] = {}
         self._in_force: dict[ObjectRef, int] = {}
@@ -80,21 +73,26 @@ class Verdicts:
         """Return whether it stays, for now, if others told that an object is in force."""
         return ref in self._open
 
-    def begin(self, ref: ObjectRef, generation: int) -> None:
+    def knows(self, ref: ObjectRef, generation: int) -> bool:
+        """Return whether there has been a look at a generation of an object."""
+        told = self._told.get(ref)
+        return ref in self._open or (told is not None and told.generation == generation)
+
+    def begin(self, ref: ObjectRef, generation: int, said: Verdict | None) -> None:
         """Look at an object of which another controller told what it knew.
 
         What is on its way just now may well have been in force everywhere, so it is waited for if
         the status says so.
         """
         self._in_force[ref] = generation
-        self.look(ref, generation)
+        self.look(ref, generation, said)
 
-    def look(self, ref: ObjectRef, generation: int) -> bool:
-        """Ask what nodes say of a generation of an object; return whether to tell something else.
+    def look(self, ref: ObjectRef, generation: int, said: Verdict | None) -> bool:
+        """Take what nodes say of a generation of an object; return whether to tell something else.
 
-        An object of which nodes get nothing any more is forgotten.
+        An object of which nodes get nothing, for which *said* is None, is forgotten.
         """
-        before, said = self._told.get(ref), self._ask(ref)
+        before = self._told.get(ref)
         if said is None:
             self.drop(ref)
             return before is not None
