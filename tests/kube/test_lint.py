@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import yaml
 
 from penstock.cli.crds.folder import Definition, Kind, definitions_in, judged
+from penstock.cli.crds.rules import rule_problems
 from penstock.meta.problems import Severity
+from penstock.sources.kubernetes.requests import resource_of
 from support.kube import KubeApi, gateway_api_crds
 
 Json = dict[str, Any]
@@ -80,6 +83,52 @@ OBJECTS: dict[str, Json] = {
 }
 
 
+X = "gateway.networking.x-k8s.io/v1alpha1"
+
+
+def other(kind: str, version: str = GATEWAY_API, **spec: Any) -> Json:
+    metadata = {"name": "o", "namespace": "default"}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+SERVICE: Json = {"group": "", "kind": "Service", "name": "b"}
+AUTHORITY: Json = {"group": "", "kind": "ConfigMap", "name": "ca"}
+_OTHERS: dict[str, Json] = {
+    "authorities of one's own": other(
+        "BackendTLSPolicy", targetRefs=[SERVICE],
+        validation={"hostname": "b.test", "caCertificateRefs": [AUTHORITY]},
+    ),
+    "authorities of one's own and the system's": other(
+        "BackendTLSPolicy", targetRefs=[SERVICE],
+        validation={
+            "hostname": "b.test", "caCertificateRefs": [AUTHORITY],
+            "wellKnownCACertificates": "System",
+        },
+    ),
+    "one target twice": other(
+        "BackendTLSPolicy", targetRefs=[SERVICE, SERVICE],
+        validation={"hostname": "b.test", "caCertificateRefs": [AUTHORITY]},
+    ),
+    "a ListenerSet with one name twice": other(
+        "ListenerSet", parentRef={"name": "g"}, listeners=[HTTP, {**HTTP, "port": 81}]
+    ),
+    "a call without service and method": other(
+        "GRPCRoute", rules=[{"matches": [{"method": {}}], "backendRefs": [BACKEND]}]
+    ),
+    "a TLSRoute for an address": other(
+        "TLSRoute", hostnames=["10.0.0.1"], rules=[{"backendRefs": [BACKEND]}]
+    ),
+    "a place outside": other(
+        "XBackend", X, type="ExternalHostname", externalHostname={"hostname": "a.test"},
+        port={"number": 80},
+    ),
+    "a place outside without its name": other(
+        "XBackend", X, type="ExternalHostname", port={"number": 80}
+    ),
+}  # fmt: skip
+OBJECTS.update(_OTHERS)
+
+
 @pytest.fixture(scope="module")
 def definitions() -> dict[Kind, Definition]:
     return dict(definitions_in(gateway_api_crds()[0].parent))
@@ -93,13 +142,29 @@ def verdict(folder: Path, one: Json, definitions: dict[Kind, Definition]) -> lis
     return [str(each) for each in found]
 
 
+def with_rules(schema: Any) -> Iterator[Json]:
+    """Yield the parts of a schema that have rules, each with its rules alone."""
+    if isinstance(schema, dict):
+        if isinstance(rules := schema.get("x-kubernetes-validations"), list):
+            yield {"x-kubernetes-validations": rules}
+        schema = [*schema.values()]
+    for one in schema if isinstance(schema, list) else ():
+        yield from with_rules(one)
+
+
+def test_every_rule_of_gateway_api_is_understood(definitions: dict[Kind, Definition]) -> None:
+    every = [one for each in definitions.values() for one in with_rules(each.schema)]
+    assert len(every) > 100
+    said = [each.message for one in every for each in rule_problems({}, one, "spec")]
+    assert [one for one in said if one.startswith("not checked")] == []
+
+
 @pytest.mark.parametrize("name", OBJECTS)
 def test_verdicts_are_the_servers(
     api: KubeApi, tmp_path: Path, definitions: dict[Kind, Definition], name: str
 ) -> None:
     one = copy.deepcopy(OBJECTS[name])
-    plural = f"{one['kind'].lower()}s"
-    path = f"/apis/{GATEWAY_API}/namespaces/default/{plural}"
+    path = f"/apis/{one['apiVersion']}/namespaces/default/{resource_of(one['kind'])}"
     status, said = api.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", one)
     assert status in (201, 400, 422), said
     ours = verdict(tmp_path, one, definitions)

@@ -9,7 +9,7 @@ from penstock.ingress.resources import CONTROLLER_NAME, DEFAULT_ANNOTATION
 from support.objects import made
 
 Json = dict[str, Any]
-NGINX = "nginx.ingress.kubernetes.io/"
+CILIUM, NGINX = "ingress.cilium.io/", "nginx.ingress.kubernetes.io/"
 
 
 def ingress_class(

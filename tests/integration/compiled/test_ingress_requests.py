@@ -12,14 +12,15 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from cryptography import x509
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.statuses import status_of
 from penstock.core.objects import Broken, Object
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy, socket_name
-from support.http_backend import http_backend, seen
-from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
+from support.http_backend import http_backend, seen, serving
+from support.ingress_objects import CILIUM, NGINX, backend, ingress, ingress_class, path, rule
 from support.objects import added, endpoint_slice, made, service
 from support.pki import issue, tls_secret_raw
 from support.raw_http import Answer
@@ -317,18 +318,22 @@ async def test_envoy_takes_whatever_is_written(lab: Lab) -> None:
     assert await lab.ask("/", "b.test") == (200, "one")
 
 
-async def test_limits_of_time_are_kept(lab: Lab) -> None:
-    annotations = {
-        "ingress.cilium.io/request-timeout": "100ms",
-        NGINX + "proxy-read-timeout": "60",
-    }
-    await lab.show(ingress("slow", rule("a.test", path()), annotations=annotations))
-    scopes = (await lab.envoy.admin("/config_dump?resource=dynamic_scoped_route_configs"))[
-        "configs"
-    ]
-    text = str(scopes)
-    assert "'timeout': '0.100s'" in text
-    assert "'idle_timeout': '60s'" in text
+@pytest.mark.parametrize(
+    "annotation", [{CILIUM + "request-timeout": "100ms"}, {NGINX + "proxy-read-timeout": "1"}]
+)
+async def test_limits_of_time_are_kept(lab: Lab, annotation: dict[str, str]) -> None:
+    never = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.Response:
+        if request.path == "/slow":
+            await never.wait()
+        return web.Response(text="here")
+
+    async with serving(silent) as place:
+        slow = Lab(lab.envoy, {"10.244.0.1": place})
+        await slow.show(ingress("slow", rule("a.test", path()), annotations=annotation))
+        assert (await slow.plain("/quick")).status == 200
+        assert (await slow.plain("/slow")).status == 504
 
 
 async def test_a_session_stays_at_its_pod_and_survives_a_canary(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""A real Envoy with hundreds of HTTPS listeners on one port, of which one comes."""
+"""A real Envoy with two thousand HTTPS listeners on one port, of which one comes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.compiled_envoy import Surroundings, compiled_envoy, socket_name
 from support.http_backend import http_backend
 from support.tls_client import client_context, tls_connection
 
-COUNT, NEW = 500, 9_999
+COUNT, NEW = 2_000, 9_999
 LISTENER = f"gateway/shop/edge/{many_listeners.PORT}"
 
 

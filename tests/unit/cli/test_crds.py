@@ -119,6 +119,10 @@ def test_a_rule_that_fails_says_why() -> None:
     ("text", "good", "bad"),
     [
         ("!format.dns1123Subdomain().validate(self).hasValue()", "a.test", "A"),
+        ("!format.qualifiedName().validate(self).hasValue()", "a.test/b_C", "a_b/c"),
+        ("isIP(self)", "10.0.0.1", "10.0.0.01"),
+        ("isIP(self)", "fd00::1", "::ffff:10.0.0.1"),
+        ("isIP(self)", "::", "fe80::1%eth0"),
         ("self.split('/')[0] == 'a'", "a/b", "b/a"),
         ("self.matches('^a+$')", "aa", "ab"),
         ("duration(self) < duration('1s')", "10ms", "2s"),

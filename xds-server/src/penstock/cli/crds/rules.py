@@ -8,6 +8,7 @@ told, never passed over.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,9 +23,14 @@ from penstock.meta.problems import Problem, Severity
 
 _BEFORE = "oldSelf"
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS_SUBDOMAIN = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
 _FORMATS = {
     "dns1123Label": re.compile(rf"(?=.{{1,63}}\Z){_DNS_LABEL}\Z"),
-    "dns1123Subdomain": re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL}(\.{_DNS_LABEL})*\Z"),
+    "dns1123Subdomain": re.compile(rf"(?=.{{1,253}}\Z){_DNS_SUBDOMAIN}\Z"),
+    "qualifiedName": re.compile(
+        rf"((?=[^/]{{1,253}}/){_DNS_SUBDOMAIN}/)?"
+        r"(?=[^/]{1,63}\Z)([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z"
+    ),
 }
 
 
@@ -78,7 +84,7 @@ def _environment() -> cel.Env:
     return cel.NewEnv(
         variables={"self": cel.Type.DYN},
         extensions=[ext_strings.ExtStrings()],
-        functions=[*map(_format, _FORMATS), _VALIDATE, _HAS_VALUE],
+        functions=[*map(_format, _FORMATS), _VALIDATE, _HAS_VALUE, _IS_IP],
     )
 
 
@@ -119,6 +125,29 @@ _HAS_VALUE = cel.FunctionDecl(
             parameters=[_FAULTS],
             is_member=True,
             impl=bool,
+        )
+    ],
+)
+
+
+def _is_ip(text: str) -> bool:
+    """Tell whether *text* is an address: with a zone, or mapped into IPv6, it is none there."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text and getattr(found, "ipv4_mapped", None) is None
+
+
+_IS_IP = cel.FunctionDecl(
+    "isIP",
+    [
+        cel.Overload(
+            "is_ip_string",
+            return_type=cel.Type.BOOL,
+            parameters=[cel.Type.STRING],
+            is_member=False,
+            impl=_is_ip,
         )
     ],
 )
