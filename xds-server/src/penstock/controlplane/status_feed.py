@@ -144,6 +144,7 @@ class StatusFeed:
         self._leads = leads
         if self._writer is not None and self._writer.objects is not None:
             self._objects.turn(self._writer.objects, leads=leads)
+        self._of_gateways.clear()
         if not leads:
             self._world.compiler.statuses.clear()
             return

@@ -1,0 +1,147 @@
+"""Whatever happens: what is told to be in force was so, as the object is written now."""
+
+from __future__ import annotations
+
+from math import inf
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.compiler.nodes import EVERY_NODE
+from penstock.controlplane.acknowledgements import Acknowledgements
+from penstock.controlplane.verdicts import PATIENCE, RECOUNT, Verdicts
+from penstock.meta.names import ObjectRef, Origin
+from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.xds import types
+from penstock.xds.resource import Resource, make_resource
+from penstock.xds.snapshot import Delta
+from support.fake_clock import FakeClock
+
+REF = ObjectRef("HTTPRoute", "shop", "r")
+NODES = ("n1", "n2", "n3")
+NAMES = ("a", "b")
+
+
+def resource(name: str, turn: int) -> Resource:
+    return make_resource(types.SCOPE, name, b"%d" % turn, [Origin(REF, "spec")])
+
+
+class Site:
+    """One object of some resources at some nodes, and what is told of it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.acks = Acknowledgements(self.clock)
+        self.verdicts = Verdicts(self.clock)
+        self.generation = 1
+        self.wanted: dict[str, Resource] = {}
+        self.has: dict[str, dict[str, Resource]] = {node: {} for node in NODES}
+        self.turn = 0
+        self.was_in_force = -inf
+        """When this generation of the object was last in force everywhere."""
+        self.acks.expect(NODES)
+        for name in NAMES:
+            self.change(name)
+
+    def change(self, name: str) -> None:
+        self.turn += 1
+        self.wanted[name] = resource(name, self.turn)
+        self.acks.want(EVERY_NODE, Delta((self.wanted[name],)))
+
+    def edit(self, name: str) -> None:
+        self.generation += 1
+        self.was_in_force = -inf
+        self.change(name)
+        self.look()
+
+    def make_anew(self, name: str) -> None:
+        self.verdicts.drop(REF)
+        self.was_in_force = -inf
+        self.change(name)
+        self.look()
+
+    def report(self, node: str, names: frozenset[str], *, full: bool) -> None:
+        """Have a node take the newest of some resources and say so."""
+        for name in names & self.wanted.keys():
+            self.has[node][name] = self.wanted[name]
+        said = node_pb2.NodeReport(node=node)
+        for name in NAMES if full else sorted(names):
+            one = self.has[node].get(name)
+            if one is not None:
+                said.resources.add(type_url=one.type_url, name=one.name, version=one.version)
+        self.acks.on_report(node, said, full)
+
+    def restart(self, node: str) -> None:
+        self.has[node].clear()
+        self.acks.on_report(node, node_pb2.NodeReport(node=node), True)
+
+    def take_over(self) -> None:
+        self.verdicts.clear()
+        self.verdicts.begin(REF, self.generation, self.acks.verdict(REF))
+
+    def look(self) -> None:
+        self.verdicts.due()
+        self.verdicts.look(REF, self.generation, self.acks.verdict(REF))
+
+    def check(self) -> None:
+        now = self.acks.condition(REF)
+        if now is not None and now.status is True:
+            self.was_in_force = self.clock.monotonic()
+        told = self.verdicts.get(REF)
+        if told is not None and told.status is True:
+            assert self.was_in_force > -inf
+
+
+nodes, names = st.sampled_from(NODES), st.sampled_from(NAMES)
+steps = st.one_of(
+    st.tuples(st.just("change"), names),
+    st.tuples(st.just("edit"), names),
+    st.tuples(st.just("make anew"), names),
+    st.tuples(st.just("restart"), nodes),
+    st.tuples(st.just("take over")),
+    st.tuples(st.just("pass"), st.sampled_from([1.0, PATIENCE / 2, PATIENCE])),
+    *(4 * (st.tuples(st.just("report"), nodes, st.frozensets(names), st.booleans()),)),
+)
+
+
+def do(site: Site, step: tuple[object, ...]) -> None:
+    match step:
+        case ("change", str(name)):
+            site.change(name)
+        case ("edit", str(name)):
+            site.edit(name)
+        case ("make anew", str(name)):
+            site.make_anew(name)
+        case ("restart", str(node)):
+            site.restart(node)
+        case ("take over",):
+            site.take_over()
+        case ("pass", float(seconds)):
+            site.clock.advance(seconds)
+            site.look()
+        case ("report", str(node), frozenset(some), bool(full)):
+            site.report(node, some, full=full)
+        case _:
+            raise AssertionError(step)
+
+
+@given(st.lists(steps, max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_nothing_is_told_that_was_never_so_and_in_the_end_the_truth_is(
+    what: list[tuple[object, ...]],
+) -> None:
+    site = Site()
+    for step in what:
+        do(site, step)
+        site.check()
+    for _ in range(3):  # silence: nothing is on its way any more
+        site.clock.advance(RECOUNT)
+        site.look()
+    assert site.verdicts.get(REF) == site.acks.condition(REF)
+    for node in NODES:
+        site.report(node, frozenset(NAMES), full=True)
+    site.look()
+    assert site.acks.outstanding == 0
+    told = site.verdicts.get(REF)
+    assert told is not None
+    assert told.status is True
