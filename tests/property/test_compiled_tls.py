@@ -22,9 +22,10 @@ from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource
 from penstock.xds.snapshot import Snapshot
-from support import objects, populated
+from support import objects, populated, populated_backends
 from support.pki import tls_secret_raw
-from support.populated import NODES, Things
+from support.populated import Things
+from support.populated_backends import NODES
 
 Chain = listener_components_pb2.FilterChain
 IN_A_CLUSTER = (
@@ -211,10 +212,10 @@ def _status(route: route_components_pb2.Route, listener: str) -> int:
 @pytest.mark.parametrize("controller", [objects.CONTROLLER, "x.test/other"])
 def test_only_gateways_of_ours_show_a_certificate(controller: str) -> None:
     """A Cluster waits for its key, so where the key does not go there is no such Cluster."""
-    one = populated.CERTIFICATES[0]
+    one = populated_backends.CERTIFICATES[0]
     tls = {
         "mode": "ClientAndServer",
-        "validation": {"hostname": "a.test", "caCertificateRefs": [populated.AUTHORITY]},
+        "validation": {"hostname": "a.test", "caCertificateRefs": [populated_backends.AUTHORITY]},
         "clientCertificateRef": {"name": "s0"},
     }
     authority = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": one.pem}}

@@ -117,6 +117,9 @@ class KubeApi:
         self.token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port = free_ports(3)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._context = self.client_context()
+        self._idle: list[http.client.HTTPSConnection] = []
+        """Connections for the next requests, of whatever thread."""
         (folder / "tokens.csv").write_text(f"{self.token},token-admin,token-admin,system:masters\n")
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(json.dumps(self._kubeconfig()))
@@ -191,6 +194,8 @@ class KubeApi:
         self._kill("kube-apiserver")
 
     def stop(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
         for name in reversed(list(self._processes)):
             self._kill(name)
 
@@ -214,17 +219,36 @@ class KubeApi:
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
     ) -> tuple[int, Any]:
         """Return status and answer."""
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=self.client_context()
-        )
-        with contextlib.closing(connection):
-            content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": content_type})
+        content = None if body is None else json.dumps(body)
+        status, said = self._ask(method, path, content, {"Content-Type": content_type})
+        with contextlib.suppress(ValueError):
+            return status, json.loads(said)
+        return status, said.decode(errors="replace")
+
+    def _ask(
+        self, method: str, path: str, content: str | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Ask over a connection that is open, or over a new one if the server has ended that."""
+        try:
+            connection, reused = self._idle.pop(), True
+        except IndexError:
+            connection, reused = self._connection(), False
+        try:
+            connection.request(method, path, content, headers)
             answer = connection.getresponse()
             said = answer.read()
-        with contextlib.suppress(ValueError):
-            return answer.status, json.loads(said)
-        return answer.status, said.decode(errors="replace")
+        except BaseException as error:
+            connection.close()
+            if reused and isinstance(error, (ConnectionError, ssl.SSLEOFError)):
+                return self._ask(method, path, content, headers)
+            raise
+        self._idle.append(connection)
+        return answer.status, said
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=30, context=self._context
+        )
 
     def apply(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Create an object, or let it say what *raw* says and nothing else of ours."""
@@ -238,19 +262,10 @@ class KubeApi:
         return cast("dict[str, Any]", said)
 
     def create_all(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Create many objects over one connection."""
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=self.client_context()
-        )
-        with contextlib.closing(connection):
-            for raw in objects:
-                path = path_of(raw).rpartition("/")[0]
-                connection.request(
-                    "POST", path, json.dumps(raw), {"Content-Type": "application/json"}
-                )
-                answer = connection.getresponse()
-                said = answer.read()
-                assert answer.status == 201, said
+        """Create many objects."""
+        for raw in objects:
+            status, said = self.request("POST", path_of(raw).rpartition("/")[0], raw)
+            assert status == 201, said
 
     def delete(self, raw: dict[str, Any]) -> None:
         status, said = self.request("DELETE", path_of(raw))

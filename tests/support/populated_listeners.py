@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from penstock.core.objects import Broken, Object
-from support import objects, populated
+from support import objects, populated, populated_backends
 from support.populated import Things
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ _LETTING: tuple[Json, ...] = (
     {"from": "None"},
     {"from": "Selector", "selector": {"matchLabels": {"team": "x"}}},
 )
-namespaces = st.sampled_from(populated.NAMESPACES)
+namespaces = st.sampled_from(populated_backends.NAMESPACES)
 
 
 def _listener(name: str, place: tuple[str, int, str | None], *, asks: bool) -> Json:
@@ -117,7 +117,7 @@ def clusters() -> st.SearchStrategy[Things]:
     """Return a Gateway with what is at it, each name once."""
     every = st.tuples(
         populated.classes(), gateways(), listener_sets(), listener_sets(), routes(), routes(),
-        populated.services("front"), populated.secrets(("shop", 0)),
+        populated_backends.services("front"), populated.secrets(("shop", 0)),
     )  # fmt: skip
     return every.map(lambda found: list({one.ref: one for one in found}.values()))
 
@@ -126,5 +126,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
     """Return an object that may replace one of a cluster, or be new to it."""
     return st.one_of(
         populated.classes(), gateways(), listener_sets(), routes(), namespace_objects(),
-        populated.services("front"), populated.secrets(("shop", 0)), populated.grants(),
+        populated_backends.services("front"), populated.secrets(("shop", 0)), populated.grants(),
     )  # fmt: skip
