@@ -22,7 +22,7 @@ from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
 from support.reports import rows
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def until(fact: Callable[[], Awaitable[bool]], seconds: float = PATIENCE) -> None:

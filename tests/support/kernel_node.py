@@ -192,7 +192,7 @@ def error_of(call: Callable[[], object]) -> str:
     return ""
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+def wait_for(condition: Callable[[], bool], *, seconds: float = 30.0) -> bool:
     """Return whether *condition* comes true in time."""
     end = time.monotonic() + seconds
     while not condition():

@@ -15,7 +15,7 @@ from penstock.lab.syscalls import mounts_below
 from penstock.meta.paths import RunPaths
 from support.lab import FakeAgent
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 _EXEC = (
     "import sys; from pathlib import Path; from penstock.lab.attach import exec_in_pod; "
     "from penstock.meta.paths import RunPaths; "

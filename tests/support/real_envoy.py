@@ -62,7 +62,7 @@ def bootstrap(folder: Path) -> dict[str, Any]:
 
 
 async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0
 ) -> None:
     """Return when *condition* holds."""
     async with asyncio.timeout(seconds):

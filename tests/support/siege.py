@@ -37,7 +37,7 @@ SCENARIO = _ROOT / "e2e" / "siege"
 RECORDER = _ROOT / "support" / "recorder.py"
 _ACTOR = _ROOT / "support" / "actor.py"
 READY_SECONDS = 90.0
-PATIENCE = 15.0
+PATIENCE = 60.0
 ANSWER_SECONDS = 3.0
 
 REFUSED, CLOSED, SILENT, UNREACHABLE = "refused", "closed", "silent", "unreachable"

@@ -30,7 +30,7 @@ from penstock.pb.envoy.config.route.v3 import route_components_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
-from support.agent_rig import AgentClient, Controller, running_agent, until
+from support.agent_rig import PATIENCE, AgentClient, Controller, running_agent, until
 from support.topology import Topology
 
 NODE = "node-1"
@@ -314,7 +314,7 @@ async def test_nothing_passes_unjudged_while_envoy_is_away(node: Node) -> None:
             pid = (await agent.get("/v1/status"))["envoy"]["pid"]
             os.kill(pid, signal.SIGKILL)
             seen: set[int] = set()
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(PATIENCE):
                 while 200 not in seen:
                     with contextlib.suppress(OSError, IndexError):
                         seen.add(await asyncio.to_thread(node.get, "client", "server", "/public"))

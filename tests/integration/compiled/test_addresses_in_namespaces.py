@@ -27,7 +27,7 @@ pytestmark = [
 CLUSTER = Settings(reach=Reach.CLUSTER, gateway_pool="172.31.9.128/28")
 GATEWAY, BALANCED = "172.31.9.130", "172.31.9.131"
 SERVER, ENVOY = "10.9.0.1", "10.9.0.2"
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 class Machines(msgspec.Struct, frozen=True):

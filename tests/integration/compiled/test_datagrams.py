@@ -163,7 +163,7 @@ class Client:
         self._socket.setblocking(False)
         self._socket.connect(at)
 
-    async def ask(self, text: bytes = b"x", patience: float = 5) -> bytes:
+    async def ask(self, text: bytes = b"x", patience: float = 30) -> bytes:
         """Return the answer.
 
         Raises:
@@ -173,7 +173,7 @@ class Client:
         await loop.sock_sendall(self._socket, text)
         return await asyncio.wait_for(loop.sock_recv(self._socket, LARGEST), patience)
 
-    async def answerer(self, patience: float = 5) -> str:
+    async def answerer(self, patience: float = 30) -> str:
         """Return who answers; "" for nobody."""
         try:
             return (await self.ask(patience=patience)).partition(b" ")[0].decode()

@@ -206,7 +206,7 @@ async def test_nothing_is_complete_before_list_and_resources_are_there(machine: 
         assert machine.complete == 0
         assert machine.pods.registered() == {}
         ready.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not machine.complete:  # noqa: ASYNC110 - the fake has no event
                 await asyncio.sleep(0.001)
         assert UID in machine.pods.registered()

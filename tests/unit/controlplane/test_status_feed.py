@@ -51,7 +51,7 @@ async def test_the_writer_hears_of_an_object_that_is_gone_so_that_it_keeps_nothi
     writer = FakeWriter(feed)
     task = asyncio.create_task(feed.run(cast("StatusWriter", writer)))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await writer.leads.wait()
         writer.marks.clear()
         await world.take(Batch((Event(EventType.DELETED, route),)))

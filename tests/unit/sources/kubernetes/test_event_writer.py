@@ -36,7 +36,7 @@ async def written(writer: EventWriter, count: int) -> list[dict[str, Any]]:
 
     task = asyncio.create_task(writer.run(send))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await enough.wait()
     finally:
         task.cancel()
