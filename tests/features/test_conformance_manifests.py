@@ -16,7 +16,7 @@ import pytest
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.sources.file import load

@@ -14,7 +14,7 @@ from penstock.cli.translate import as_json
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Reach, Settings
 from penstock.compiler.statuses import status_of
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.sources.file import load

@@ -11,7 +11,7 @@ import yaml
 from aiohttp import web
 
 from penstock.compiler.compile import Compiler
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.events import Event, EventType
 from penstock.ir.tracing import KEYS
 from penstock.sources.file import load

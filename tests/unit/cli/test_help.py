@@ -44,6 +44,20 @@ def test_help_imports_nothing_heavy() -> None:
     assert not imported_by(HELP) & HEAVY
 
 
+SERVERS = {"aiohttp", "grpc", "structlog"}
+READS_FILES = {
+    "lint": "import penstock.cli.lint",
+    "translate": "import penstock.cli.translate",
+    "get -f": "import penstock.cli.get, penstock.cli.offline",
+    "migrate": "import penstock.cli.migrate",
+}
+
+
+@pytest.mark.parametrize("code", READS_FILES.values(), ids=READS_FILES)
+def test_a_command_that_reads_files_imports_nothing_that_serves_or_asks(code: str) -> None:
+    assert not imported_by(code) & SERVERS
+
+
 @pytest.mark.parametrize("arguments", [["version"], ["--version"]])
 def test_the_version_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from penstock.cli.assumed import Assumed, assumed_classes
-from penstock.cli.parts import read_system_authorities
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.decode import Decoded
 from penstock.core.events import Event, EventType
 from penstock.core.pods import Pod
@@ -67,7 +66,11 @@ def _settings(objects: Iterable[Decoded]) -> Settings:
     asks = any(
         isinstance(one, BackendTLSPolicy | XBackend) and one.trusts_system for one in objects
     )
-    return Settings(system_authorities=read_system_authorities(None) if asks else b"")
+    if not asks:
+        return Settings()
+    from penstock.cli.parts import read_system_authorities  # noqa: PLC0415 - few files ask
+
+    return Settings(system_authorities=read_system_authorities(None))
 
 
 def _without_pods(objects: Iterable[Decoded]) -> list[Decoded]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from penstock.cli.columns import Item
 from penstock.cli.compiled import Compiled
 from penstock.compiler.statuses import status_of
-from penstock.controlplane.api import shown_object
+from penstock.controlplane.shown import shown_object
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from penstock.compiler.gateway_listeners import FIRST_UNPRIVILEGED_PORT, LOOPBACK
 from penstock.compiler.settings import Settings
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.gatewayapi.resources import Gateway
 from penstock.meta.errors import PenstockError
 from penstock.sources.file import load

@@ -10,7 +10,7 @@ from typing import Any
 from penstock.cli import client
 from penstock.cli.answers import Health, Items, conditions_of, location_of
 from penstock.cli.report import Report
-from penstock.controlplane.config import known_kinds
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.events import Batch
 from penstock.meta.clock import Clock
 from penstock.meta.errors import PenstockError

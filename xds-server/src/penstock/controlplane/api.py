@@ -9,14 +9,11 @@ from aiohttp import web
 
 from penstock.controlplane.acknowledgements import ResourceState
 from penstock.controlplane.mistakes import mistakes
+from penstock.controlplane.shown import shown_object
 from penstock.controlplane.world import World
-from penstock.core.kinds import Secret
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from penstock.sources.source import Source, SourceProblem
-
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation in which `kubectl apply` repeats the whole object."""
 
 
 def application(world: World, source: Source) -> web.Application:
@@ -96,32 +93,6 @@ class _Api:
         shown["status"] = self._world.status(thing) or shown.get("status") or {}
         where = None if place is None else {"file": place.file, "line": place.line}
         return shown | {"location": where}
-
-
-def shown_object(thing: Object | Broken) -> dict[str, Any]:
-    """Return an object as it is written, values of Secrets left out."""
-    if isinstance(thing, Broken):
-        kind, fields = thing.of_kind, dict(thing.raw)
-        version = fields.get("apiVersion", "")
-        fields["metadata"] = msgspec.to_builtins(thing.metadata)
-    else:
-        kind, version = thing.kind, thing.api_versions[0]
-        fields = msgspec.to_builtins(thing)
-    if kind == Secret.kind:
-        fields = _without_values(fields)
-    return {"apiVersion": version, "kind": kind} | fields
-
-
-def _without_values(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what may be shown of a Secret, whatever is wrong with it: metadata, type and keys."""
-    parts = [fields.get(name) for name in ("data", "stringData")]
-    keys = [str(key) for part in parts if isinstance(part, dict) for key in part]
-    metadata = dict(fields["metadata"])
-    annotations = metadata.get("annotations", {}).items()
-    metadata["annotations"] = {name: text for name, text in annotations if name != LAST_APPLIED}
-    kind = fields.get("type")
-    shown = {"metadata": metadata, "data": dict.fromkeys(keys)}
-    return shown | ({"type": kind} if isinstance(kind, str) else {})
 
 
 def _problem(one: SourceProblem) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import msgspec
 
 from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.settings import Settings
+from penstock.controlplane.kinds import known_kinds
 from penstock.controlplane.network import Network
-from penstock.core.deployments import Deployment
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Secret, Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.watched_secrets import (
@@ -35,7 +35,6 @@ from penstock.sources.kubernetes.followed import Referenced
 from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.merged import MergedSource, WithoutKind
-from penstock.sources.registry import Registry, registry
 from penstock.sources.source import Source
 
 
@@ -92,11 +91,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     paths: RunPaths = RunPaths()
     network: Network = Network()
     settings: Settings = Settings()
-
-
-def known_kinds() -> Registry:
-    """Return every kind that a folder may hold."""
-    return registry(KINDS, (Deployment, ConfigMap, Secret, ClusterTrustBundle))
 
 
 def source_of(config: Config, clock: Clock) -> Source:
