@@ -206,6 +206,7 @@ static __always_inline int connect_to_service(struct bpf_sock_addr *ctx, struct 
 {
 	struct service_choice choice = {
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
+		.netns_cookie = attempt->netns_cookie,
 	};
 	struct service *service = service_find(&choice.key, pod);
 
@@ -273,6 +274,7 @@ static __always_inline int connect_unpoliced(struct bpf_sock_addr *ctx, struct a
 {
 	struct service_choice choice = {
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
+		.netns_cookie = attempt->netns_cookie,
 	};
 
 	if (is_local(&attempt->requested.address) || !bpf_map_lookup_elem(&services, &choice.key)) {

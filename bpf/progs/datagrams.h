@@ -18,6 +18,7 @@ static __noinline int sendmsg_decide(struct bpf_sock_addr *ctx, struct attempt *
 		return refuse(attempt, REASON_UNKNOWN_POD);
 	struct service_choice choice = {
 		.key = {.frontend = attempt->requested, .protocol = attempt->protocol},
+		.netns_cookie = attempt->netns_cookie,
 	};
 
 	if (service_find(&choice.key, pod)) {

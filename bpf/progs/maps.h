@@ -3,7 +3,7 @@
  * All maps. User space pins them by these names, so they outlive the agent.
  *
  * Tables that user space fills are allocated as they grow; the LRU tables, which the programs fill
- * in contexts that must not allocate, take their memory at once (about 14 MB together).
+ * in contexts that must not allocate, take their memory at once (about 18 MB together).
  */
 #ifndef PENSTOCK_MAPS_H
 #define PENSTOCK_MAPS_H
@@ -37,6 +37,7 @@ TABLE(marked_legs, BPF_MAP_TYPE_LRU_HASH, struct connection, __u32, 32768, 0);
 TABLE(datagram_flows, BPF_MAP_TYPE_LRU_HASH, struct connection, struct datagram_flow, 32768, 0);
 TABLE(datagram_origins, BPF_MAP_TYPE_LRU_HASH, struct datagram_origin_key, struct endpoint, 16384,
       0);
+TABLE(stays, BPF_MAP_TYPE_LRU_HASH, struct stay_key, struct stay, 32768, 0);
 TABLE(listeners, BPF_MAP_TYPE_SOCKHASH, struct listener_key, __u64, 8192, 0);
 TABLE(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTER_COUNT, 0);
 

@@ -8,8 +8,11 @@
 #define PICK_ATTEMPTS 4
 #define SEARCH_STEPS 13 /* halves MAX_BACKENDS down to one, and one to spare */
 
+#define NS_PER_SECOND 1000000000ULL
+
 struct service_choice {
 	struct service_key key;
+	__u64 netns_cookie;      /* of who asks */
 	struct endpoint backend; /* filled in */
 };
 
@@ -45,6 +48,79 @@ static __always_inline int backend_search(const struct service *service, __u32 p
 	return low;
 }
 
+static __always_inline bool goes_before(const struct endpoint *one, const struct endpoint *other)
+{
+	for (int word = 0; word < 4; word++) {
+		__u32 left = bpf_ntohl(one->address.word[word]);
+		__u32 right = bpf_ntohl(other->address.word[word]);
+
+		if (left != right)
+			return left < right;
+	}
+	return one->port < other->port;
+}
+
+/* Return whether a backend of the service is at *endpoint* and has a share. They are in the order of
+ * their endpoints.
+ */
+static __noinline int backend_is_there(const struct service *service,
+				       const struct endpoint *endpoint)
+{
+	if (!service || !endpoint)
+		return false;
+	__u32 low = 0, high = service->count, before = 0;
+
+	for (int step = 0; step < SEARCH_STEPS && low < high; step++) {
+		__u32 middle = (low + high) / 2;
+		struct backend *backend = backend_at(service, middle);
+
+		if (!backend)
+			return false;
+		if (goes_before(&backend->endpoint, endpoint)) {
+			low = middle + 1;
+			before = backend->cumulative_weight;
+		} else {
+			high = middle;
+		}
+	}
+	struct backend *found = backend_at(service, low);
+
+	return found && found->cumulative_weight > before &&
+	       same_address(&found->endpoint.address, &endpoint->address) &&
+	       found->endpoint.port == endpoint->port;
+}
+
+/* Lead a client to where it was led last, if that is still a backend: return whether it is. */
+static __always_inline bool stay_found(const struct service *service,
+				       struct service_choice *choice)
+{
+	__u64 seconds = service->flags >> SERVICE_STAY_SHIFT;
+	struct stay_key key = {.netns_cookie = choice->netns_cookie, .service = service->id};
+	struct stay *stay = seconds ? bpf_map_lookup_elem(&stays, &key) : 0;
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!stay || now - stay->last_seen_ns >= seconds * NS_PER_SECOND)
+		return false;
+	struct endpoint backend = stay->backend;
+
+	if (!backend_is_there(service, &backend))
+		return false;
+	stay->last_seen_ns = now;
+	choice->backend = backend;
+	return true;
+}
+
+/* Note where a client is led, if it is to stay there. Without memory it is led anywhere. */
+static __always_inline void stay_begins(const struct service *service,
+					const struct service_choice *choice)
+{
+	struct stay_key key = {.netns_cookie = choice->netns_cookie, .service = service->id};
+	struct stay stay = {.last_seen_ns = bpf_ktime_get_ns(), .backend = choice->backend};
+
+	if (service->flags >> SERVICE_STAY_SHIFT)
+		bpf_map_update_elem(&stays, &key, &stay, BPF_ANY);
+}
+
 /* Return what a pod reaches at the frontend of *key*, and let *key* name it: what there is for its
  * namespace, or else for all. *pod* is 0 for who is none.
  */
@@ -78,6 +154,9 @@ __attribute__((noinline)) int service_pick(struct service_choice *choice)
 		if (!found || !found->count || !found->total_weight)
 			return false;
 		struct service service = *found;
+
+		if (stay_found(&service, choice))
+			return true;
 		/* the upper half of the product is even over the range, a remainder is not */
 		__u32 point = ((__u64)bpf_get_prandom_u32() * service.total_weight) >> 32;
 		int index = backend_search(&service, point);
@@ -86,6 +165,7 @@ __attribute__((noinline)) int service_pick(struct service_choice *choice)
 		if (!backend)
 			continue; /* user space switched the generation: the service names the new one */
 		choice->backend = backend->endpoint;
+		stay_begins(&service, choice);
 		return true;
 	}
 	return false;

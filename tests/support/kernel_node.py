@@ -107,6 +107,7 @@ class Node:
         port: int = 80,
         clients: str = "",
         routed: bool = False,
+        stay_seconds: int = 0,
     ) -> Service:
         service = Service(
             addresses=addresses,
@@ -116,6 +117,7 @@ class Node:
             backends=backends,
             clients=clients,
             routed=routed,
+            stay_seconds=stay_seconds,
         )
         self.datapath.set_service(service)
         return service

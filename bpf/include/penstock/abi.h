@@ -107,6 +107,7 @@ enum counter {
 /* Bits of service.flags. */
 #define SERVICE_PROXY 1u  /* clients go to the egress listener, Envoy balances */
 #define SERVICE_ROUTED 2u /* a route chose the backends: its connections are reported */
+#define SERVICE_STAY_SHIFT 8 /* above: seconds for which a client stays at its backend; 0: none */
 
 #define NAMESPACE_SIZE 64
 
@@ -195,6 +196,19 @@ struct backend {
 	__u32 cumulative_weight; /* sum of the weights up to and including this one */
 };
 
+/* stays → struct stay: where a client of a Service was led last. A client is a network namespace. */
+struct stay_key {
+	__u64 netns_cookie;
+	__u32 service;
+	__u32 reserved;
+};
+
+struct stay {
+	__u64 last_seen_ns; /* CLOCK_MONOTONIC, of the last connection or datagram */
+	struct endpoint backend;
+	__u32 reserved;
+};
+
 /* original_destinations → struct endpoint (with cookie: 127.0.0.1 is the same in all pods),
  * marked_legs → __u32 mark (cookie 0), datagram_flows → struct datagram_flow (cookie 0, source
  * is the pod's side).
@@ -269,6 +283,8 @@ ABI_SIZE(service_key, 24);
 ABI_SIZE(service, 20);
 ABI_SIZE(backend_key, 12);
 ABI_SIZE(backend, 24);
+ABI_SIZE(stay_key, 16);
+ABI_SIZE(stay, 32);
 ABI_SIZE(connection, 48);
 ABI_SIZE(datagram_flow, 16);
 ABI_SIZE(datagram_origin_key, 32);

@@ -39,6 +39,7 @@ CONSTANTS: dict[str, int] = {
         "POD_UNPOLICED",
         "SERVICE_PROXY",
         "SERVICE_ROUTED",
+        "SERVICE_STAY_SHIFT",
         "NAMESPACE_SIZE",
     )
 }

@@ -35,6 +35,7 @@ CONFIG_EVENTS_REDIRECTED = 1
 POD_UNPOLICED = 1
 SERVICE_PROXY = 1
 SERVICE_ROUTED = 2
+SERVICE_STAY_SHIFT = 8
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -249,6 +250,24 @@ class ServiceValue(Layout):
 
 
 @layout
+class StayKey(Layout):
+    """struct stay_key."""
+
+    netns_cookie: U64
+    service: U32
+    reserved: U32
+
+
+@layout
+class Stay(Layout):
+    """struct stay."""
+
+    last_seen_ns: U64
+    backend: Endpoint
+    reserved: U32
+
+
+@layout
 class BackendKey(Layout):
     """struct backend_key."""
 
@@ -349,6 +368,8 @@ STRUCTS: dict[str, type[Layout]] = {
     "service": ServiceValue,
     "backend_key": BackendKey,
     "backend": BackendValue,
+    "stay_key": StayKey,
+    "stay": Stay,
     "connection": Connection,
     "datagram_flow": DatagramFlow,
     "datagram_origin_key": DatagramOriginKey,

@@ -69,6 +69,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Namespace of the pods that it is for; "" is for all that have none of their own."""
     routed: bool = False
     """A route chose the backends: connections are reported."""
+    stay_seconds: int = 0
+    """So long a client stays at its backend after a connection, below 2^24; 0: not at all."""
 
 
 class BpfEvent(msgspec.Struct, frozen=True, kw_only=True):

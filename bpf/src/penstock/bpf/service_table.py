@@ -14,6 +14,7 @@ from penstock.bpf.abi import (
     MAX_BACKENDS,
     SERVICE_PROXY,
     SERVICE_ROUTED,
+    SERVICE_STAY_SHIFT,
     BackendKey,
     BackendValue,
     Endpoint,
@@ -111,9 +112,11 @@ class ServiceTable:
         """
         changed = False
         flags = SERVICE_PROXY * service.proxy | SERVICE_ROUTED * service.routed
+        flags |= service.stay_seconds << SERVICE_STAY_SHIFT
         for frontend in frontends(service):
             version = frontend.address.version
-            members = [b for b in service.backends if b.address.version == version]
+            # In order, so that the kernel finds one.
+            members = sorted(b for b in service.backends if b.address.version == version)
             changed |= self._set(frontend, members, flags)
         return changed
 
