@@ -81,7 +81,24 @@ def test_pods_reach_the_endpoints_of_their_own_node(mesh: Mesh, namespace: str) 
     assert reached_from(mesh, namespace, "client-n1", address) == {"web-n1"}
 
 
-def inside(namespace: str) -> dict[str, Any]:
+def test_a_client_stays_at_its_pod_while_that_is_there(mesh: Mesh, namespace: str) -> None:
+    mesh.cluster.apply(
+        inside(namespace, internalTrafficPolicy="Cluster", sessionAffinity="ClientIP")
+    )
+    for node in NODES:
+        run(mesh, namespace, node)
+    run(mesh, namespace, "n1", name="client", server=False)
+    address = mesh.cluster.get("-n", namespace, "service", "web")["spec"]["clusterIP"]
+    assert eventually(
+        lambda: ask_from(mesh.cluster, "client", namespace, "GET", f"http://{address}/").status
+    )
+    (first,) = reached_from(mesh, namespace, "client", address)
+    mesh.cluster.kubectl("-n", namespace, "delete", "pod", first)
+    (other,) = {f"web-{node}" for node in NODES} - {first}
+    assert eventually(lambda: reached_from(mesh, namespace, "client", address) == {other})
+
+
+def inside(namespace: str, **spec: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -90,5 +107,6 @@ def inside(namespace: str) -> dict[str, Any]:
             "internalTrafficPolicy": "Local",
             "selector": SERVER,
             "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+            **spec,
         },
     }

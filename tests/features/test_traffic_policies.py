@@ -12,7 +12,10 @@ from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Settings
 from penstock.core.events import EventType
 from penstock.core.objects import Broken, Object
+from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.endpoint.v3 import endpoint_pb2
+from penstock.pb.envoy.config.listener.v3 import listener_pb2
+from penstock.pb.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from support import objects, streams
@@ -231,10 +234,61 @@ def test_preferences_of_zones_and_nodes_do_no_harm() -> None:
     assert problems_of(compiler.db, service) == ()
 
 
-def test_sessions_by_address_are_not_kept_and_lint_says_so() -> None:
+# Clients that stay at their endpoint
+
+
+def stays(compiler: Compiler) -> int:
+    found = of(compiler, "n1", types.SERVICE)["shop/front/80/tcp"]
+    return node_pb2.Service.FromString(found.body).stay_seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 0),
+        ({"sessionAffinity": "None"}, 0),
+        ({"sessionAffinity": "ClientIP"}, 10_800),
+        (
+            {
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+            },
+            60,
+        ),
+    ],
+)
+def test_clients_stay_as_long_as_the_service_says(given: dict[str, Any], seconds: int) -> None:
+    service = objects.service("front", "10.96.0.1", **given)
+    compiler = compiled(cluster(service))
+    assert stays(compiler) == seconds
+    assert problems_of(compiler.db, service) == ()
+
+
+def test_where_routes_decide_clients_do_not_stay_and_lint_says_so() -> None:
     service = objects.service("front", "10.96.0.1", sessionAffinity="ClientIP")
-    (problem,) = problems_of(compiled(cluster(service)).db, service)
-    assert (problem.path, problem.message) == (
-        "spec.sessionAffinity",
-        "ClientIP is not served: each connection goes to any endpoint",
-    )
+    parent = [objects.on_service("front")]
+    for route in (
+        objects.http_route("r", parent=parent[0], backends=[("front", 1)]),
+        streams.route("TCPRoute", "r", [("front", 1)], parentRefs=parent),
+    ):
+        compiler = compiled(cluster(service, route))
+        assert stays(compiler) == 0
+        (problem,) = problems_of(compiler.db, service)
+        assert (problem.path, problem.message) == (
+            "spec.sessionAffinity",
+            "ClientIP has no effect at port 80, where routes or rules of HTTP decide",
+        )
+
+
+def test_clients_outside_are_told_apart_by_their_address() -> None:
+    def chosen(**spec: Any) -> tuple[int, int]:
+        compiler = compiled(cluster(objects.balanced("front", "10.96.0.1", **spec)))
+        (node,) = opened(compiler, "lb/shop/front/80")
+        made = of(compiler, node, types.LISTENER)["lb/shop/front/80"]
+        (chain,) = listener_pb2.Listener.FromString(made.body).filter_chains
+        proxy = tcp_proxy_pb2.TcpProxy.FromString(chain.filters[0].typed_config.value)
+        led = of(compiler, node, types.CLUSTER)["lb|shop/front/80"]
+        return len(proxy.hash_policy), cluster_pb2.Cluster.FromString(led.body).lb_policy
+
+    assert chosen() == (0, cluster_pb2.Cluster.ROUND_ROBIN)
+    assert chosen(sessionAffinity="ClientIP") == (1, cluster_pb2.Cluster.MAGLEV)

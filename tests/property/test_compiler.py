@@ -101,6 +101,7 @@ services = st.builds(
     ip=numbers.map("10.96.0.{}".format),
     app_protocol=st.sampled_from(["", "kubernetes.io/h2c"]),
     internalTrafficPolicy=st.sampled_from(["Cluster", "Local"]),
+    sessionAffinity=st.sampled_from(["None", "ClientIP"]),
 )
 slices = st.builds(
     objects.endpoint_slice,
@@ -160,6 +161,7 @@ balanced = st.builds(
     loadBalancerIP=st.just("") | pool,
     loadBalancerClass=st.sampled_from(["", "penstock.dev/pool", "x.test/other"]),
     externalTrafficPolicy=st.sampled_from(["Cluster", "Local"]),
+    sessionAffinity=st.sampled_from(["None", "ClientIP"]),
     internalTrafficPolicy=st.sampled_from(["Cluster", "Cluster", "Local"]),
 )
 nodes = st.builds(

@@ -76,6 +76,22 @@ async def test_kept_on_its_node_it_sends_to_endpoints_of_that_node_only(
         assert all(b'"here"' in one for one in answers), answers
 
 
+async def test_a_client_is_led_to_the_same_endpoint_where_the_service_asks_for_it(
+    envoy: CompiledEnvoy,
+) -> None:
+    service = objects.balanced("front", "10.96.0.1", sessionAffinity="ClientIP")
+    compiler = compiled(service, objects.endpoint_slice("front", ["10.244.0.1", "10.244.0.2"]))
+    place = ("127.0.0.1", free_ports(1)[0])
+    async with http_backend("one") as one, http_backend("two") as two:
+        around = Surroundings(
+            listeners={LISTENER: place}, endpoints={"10.244.0.1": one, "10.244.0.2": two}
+        )
+        await envoy.run(compiler.resources(NODE), around)
+        answers = [await ask(place) for _ in range(20)]
+        found = {name for name in (b'"one"', b'"two"') for answer in answers if name in answer}
+        assert len(found) == 1
+
+
 @pytest.mark.parametrize(("source", "is_let_in"), [("127.0.0.0/8", True), ("192.0.2.0/24", False)])
 async def test_only_named_sources_are_let_in(
     envoy: CompiledEnvoy, source: str, *, is_let_in: bool

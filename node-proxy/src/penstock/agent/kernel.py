@@ -210,4 +210,5 @@ def _service(service: Service) -> model.Service:
         ),
         clients=service.clients,
         routed=service.routed,
+        stay_seconds=service.stay_seconds,
     )

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.agent.lattice import IdentityPolicy, Match, strictest
 from penstock.ir.policy import Direction, Verdict
+from penstock.meta.limits import LONGEST_STAY
 from penstock.meta.names import Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
@@ -66,6 +67,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Namespace of the pods that it is for; "" is for all that have none of their own."""
     routed: bool = False
     """A route chose the backends."""
+    stay_seconds: int = 0
+    """So long a client stays at its backend after each connection; 0 is not at all."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +181,7 @@ def service_of(sent: node_pb2.Service) -> Service:
         backends=tuple(Backend(canonical(b.address), b.port, b.weight) for b in sent.backends),
         clients=sent.clients,
         routed=sent.routed,
+        stay_seconds=min(sent.stay_seconds, LONGEST_STAY),
     )
 
 

@@ -43,7 +43,7 @@ from penstock.incremental.query import query
 from penstock.ir.route import Action, Forward, Redirect, Respond, ServiceBackend, ServicePort
 from penstock.ir.route import Backend as RouteBackend
 from penstock.meta.limits import BACKENDS_JUDGED_AT_CONNECT
-from penstock.meta.names import ObjectRef, Origin
+from penstock.meta.names import NamespacedName, ObjectRef, Origin
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, encode_resource
@@ -204,6 +204,7 @@ def _kernel_service(db: Database, at: KernelServiceOn) -> Resource | None:
         proxy=of.proxy,
         clients=of.clients,
         routed=of.routed,
+        stay_seconds=_stay_seconds(db, of),
     )
     for place, weight in _shares(db, at, route).items():
         made.backends.add(address=place[0], port=place[1], weight=weight)
@@ -213,6 +214,25 @@ def _kernel_service(db: Database, at: KernelServiceOn) -> Resource | None:
     needs = _scopes(addresses, port.port, keys) if of.proxy else ()
     origins = [Origin.of("Service", port.service), *([Origin(route)] if route is not None else [])]
     return encode_resource(types.SERVICE, name, made, origins, needs)
+
+
+def _stay_seconds(db: Database, of: KernelService) -> int:
+    """Return how long clients stay at an endpoint; where routes or Envoy choose, they do not."""
+    service = None if of.proxy or of.routed else db.services.get(of.port.service)
+    return service.spec.stay_seconds if service is not None else 0
+
+
+@query
+def loses_clients(db: Database, name: NamespacedName) -> tuple[int, ...]:
+    """Return the ports of a Service at whose endpoints clients should stay, and do not."""
+    service = db.services.get(name)
+    ports = service.spec.ports if service is not None and service.spec.stay_seconds else ()
+    return tuple(
+        spec.port
+        for spec in ports
+        for told in kernel_services(db, KernelPort(name, spec.port, spec.protocol))
+        if (told.proxy or told.routed) and not told.clients
+    )
 
 
 def _reads_names(db: Database, port: KernelPort) -> bool:

@@ -82,6 +82,7 @@ def balanced_listener(db: Database, key: PortOn) -> Resource | None:
         cluster=cluster,
         addresses=tuple((one, port.port, db.settings.host_netns) for one in found),
         sources=service.spec.load_balancer_source_ranges,
+        by_source=bool(service.spec.stay_seconds),
     )
     made = balanced(listener) if port.protocol == "TCP" else balanced_datagrams(listener)
     needs = [ResourceName(types.CLUSTER, cluster), ResourceName(types.ENDPOINTS, cluster)]
@@ -91,7 +92,12 @@ def balanced_listener(db: Database, key: PortOn) -> Resource | None:
 @query
 def balanced_cluster(db: Database, port: KernelPort) -> Resource:
     """Return the Cluster of a port of a LoadBalancer."""
-    made = clusters.balanced(f"lb|{name_of(port)}", node_netns=db.settings.dial_netns)
+    service = db.services.get(port.service)
+    made = clusters.balanced(
+        f"lb|{name_of(port)}",
+        node_netns=db.settings.dial_netns,
+        by_source=service is not None and bool(service.spec.stay_seconds),
+    )
     return encode_resource(types.CLUSTER, made.name, made, [_origin(port)])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from penstock.compiler.backend_tls import lost_targets, policy_authorities
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.database import Database
+from penstock.compiler.kernel_services import loses_clients
 from penstock.core.kinds import Service
 from penstock.gatewayapi.backend_tls import fault_of
 from penstock.gatewayapi.backend_tls_policy import BackendTLSPolicy
@@ -21,10 +22,12 @@ _REFERENTS = {CORE_GROUP: frozenset({"ConfigMap", "Secret", "Service"})}
 """Kinds of a group that grants can be about; of other groups all are taken as they are."""
 
 
-def service_problems(service: Service) -> Iterator[Problem]:
+def service_problems(db: Database, service: Service) -> Iterator[Problem]:
     """Yield what a Service asks for and does not get."""
-    if service.spec.session_affinity == "ClientIP":
-        text = "ClientIP is not served: each connection goes to any endpoint"
+    lost = loses_clients.once(db, service.key)
+    if lost:
+        ports = ", ".join(map(str, lost))
+        text = f"ClientIP has no effect at port {ports}, where routes or rules of HTTP decide"
         hint = "keep sessions of requests with an XBackendTrafficPolicy, or with a route"
         yield Problem("spec.sessionAffinity", text, hint, Severity.WARNING)
 

@@ -140,6 +140,6 @@ _JUDGES: Mapping[type[Object | Broken], Callable[[Database, Any], Iterable[Probl
     XBackend: _of_xbackend,
     XTelemetryPolicy: telemetry_problems,
     Ingress: ingress_problems,
-    Service: lambda _, service: service_problems(service),
+    Service: service_problems,
 }
 """What finds the problems of kinds that are no routes."""

@@ -21,6 +21,7 @@ from penstock.core.deployments import Deployment
 from penstock.core.nodes import Node
 from penstock.core.objects import ApiStruct, Object, SignedMeta, names
 from penstock.core.pods import IntOrString, Pod, Port, Protocol
+from penstock.core.traffic import SessionAffinityConfig, TrafficPolicy
 from penstock.meta.problems import Problem
 
 
@@ -50,16 +51,11 @@ class ServicePort(ApiStruct, frozen=True, kw_only=True):
         return self.port if self.target_port in (None, 0, "") else self.target_port or self.port
 
 
-TrafficPolicy = Literal["Cluster", "Local", ""]
-"""All endpoints, or those of the node where the traffic is; "" is as Cluster."""
-
-
 class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """What a Service stands for."""
 
     known_unused: ClassVar[frozenset[str]] = names(
-        "allocateLoadBalancerNodePorts externalIPs healthCheckNodePort sessionAffinityConfig "
-        "trafficDistribution"
+        "allocateLoadBalancerNodePorts externalIPs healthCheckNodePort trafficDistribution"
     )
     field_hints: ClassVar[Mapping[str, str]] = {
         "matchLabels": "a Service's selector holds the labels themselves, without matchLabels",
@@ -84,7 +80,14 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """Which endpoints the address of a LoadBalancer leads to from outside of the cluster."""
     internal_traffic_policy: TrafficPolicy = "Cluster"
     """Which endpoints a Service leads pods to."""
-    session_affinity: str = ""
+    session_affinity: Literal["ClientIP", "None", ""] = ""
+    session_affinity_config: SessionAffinityConfig = SessionAffinityConfig()
+
+    @property
+    def stay_seconds(self) -> int:
+        """Return how long a client stays at an endpoint after a connection; 0 is not at all."""
+        by_client = self.session_affinity == "ClientIP"
+        return self.session_affinity_config.stay_seconds if by_client else 0
 
     @override
     def checks(self) -> Iterable[Problem]:

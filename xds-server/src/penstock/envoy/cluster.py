@@ -166,15 +166,18 @@ def asked(
     return result
 
 
-def balanced(name: str, *, node_netns: str) -> cluster_pb2.Cluster:
+def balanced(name: str, *, node_netns: str, by_source: bool = False) -> cluster_pb2.Cluster:
     """Build a cluster for bytes or datagrams at which nobody looks: the mark says only by whom.
 
     Args:
         name: of the cluster.
         node_netns: as for `policed`.
+        by_source: whether a hash of the client's address chooses the endpoint.
     """
     result = base(name)
     result.type = cluster_pb2.Cluster.EDS
+    if by_source:
+        result.lb_policy = cluster_pb2.Cluster.MAGLEV
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     result.upstream_bind_config.CopyFrom(bind(GATEWAY if node_netns else 0, node_netns))
     return result

@@ -36,6 +36,8 @@ class BalancedListener(msgspec.Struct, frozen=True, kw_only=True):
     """(address, port, network namespace path); the first is the listener's own."""
     sources: tuple[str, ...] = ()
     """Networks of the clients that are let in; () for all."""
+    by_source: bool = False
+    """Whether a client is led to the same endpoint each time."""
 
 
 def balanced(listener: BalancedListener) -> listener_pb2.Listener:
@@ -46,6 +48,8 @@ def balanced(listener: BalancedListener) -> listener_pb2.Listener:
         idle_timeout=_IDLE,
         max_connect_attempts=_ATTEMPTS,
     )
+    if listener.by_source:
+        proxy.hash_policy.add().source_ip.SetInParent()
     chain = listener_components_pb2.FilterChain(
         name=listener.name,
         filters=[
@@ -68,6 +72,8 @@ def balanced_datagrams(listener: BalancedListener) -> listener_pb2.Listener:
     """
     proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix="load_balancer")
     proxy.upstream_socket_config.max_rx_datagram_size.CopyFrom(_LARGEST)
+    if listener.by_source:
+        proxy.hash_policies.add(source_ip=True)
     action = proxy.matcher.on_no_match.action
     action.name = "route"
     action.typed_config.CopyFrom(pack(route_pb2.Route(cluster=listener.cluster)))

@@ -12,5 +12,8 @@ their routes, because Envoy's cost of a runtime update grows with all keys."""
 LISTENERS_OF_A_GATEWAY = 10_000
 """A Gateway takes so many, its own and those of ListenerSets; later ones are TooManyListeners."""
 
+LONGEST_STAY = 86_400
+"""Seconds for which a client may stay at an endpoint of a Service after its last connection."""
+
 BACKENDS_JUDGED_AT_CONNECT = 16
 """A proxied Service with more endpoints is never refused at connect; the same stands in abi.h."""
