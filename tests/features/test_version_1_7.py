@@ -79,39 +79,52 @@ def route(kind: str, name: str, hostname: str, since: str) -> Object | Broken:
     )
 
 
-def routes(kind: str) -> list[Object | Broken]:
-    """Return two routes that have the same in common with a listener for a.example.test."""
-    return [
-        route(kind, "wide", "*.example.test", OLDER),
-        route(kind, "narrow", "a.example.test", YOUNGER),
-    ]
+HOSTNAMES = pytest.mark.parametrize(
+    ("listener", "wide", "narrow"),
+    [
+        ("a.example.test", "*.example.test", "a.example.test"),
+        ("*.example.test", "*.test", "*.example.test"),
+    ],
+)
+"""Of a listener and of two routes that have the same in common with it."""
 
 
+def routes(kind: str, wide: str, narrow: str) -> list[Object | Broken]:
+    return [route(kind, "wide", wide, OLDER), route(kind, "narrow", narrow, YOUNGER)]
+
+
+@HOSTNAMES
 @pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
-def test_of_two_routes_the_one_with_the_narrower_hostname_of_its_own_goes_first(kind: str) -> None:
-    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "a.example.test"}
-    compiler = compiled(objects.gateway("front", [listener]), *routes(kind))
-    (scope,) = [
+def test_of_two_routes_the_one_with_the_narrower_hostname_of_its_own_goes_first(
+    kind: str, listener: str, wide: str, narrow: str
+) -> None:
+    one = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": listener}
+    compiler = compiled(objects.gateway("front", [one]), *routes(kind, wide, narrow))
+    scopes = [
         scoped_route_pb2.ScopedRouteConfiguration.FromString(one.body)
         for one in compiler.resources("n1")
-        if one.type_url == types.SCOPE and one.name == "gw|shop/front/80|a.example.test"
+        if one.type_url == types.SCOPE and one.name.startswith("gw|shop/front/80|")
     ]
-    (host,) = scope.route_configuration.virtual_hosts
-    assert [one.route.cluster for one in host.routes if one.route.cluster] == [
-        "gw|shop/narrow/80",
-        "gw|shop/wide/80",
+    hosts = [
+        [one.route.cluster for one in host.routes if one.route.cluster]
+        for scope in scopes
+        for host in scope.route_configuration.virtual_hosts
     ]
+    assert [one for one in hosts if one] == [["gw|shop/narrow/80", "gw|shop/wide/80"]]
 
 
-def test_the_same_holds_for_tls_where_the_other_one_gets_nothing() -> None:
-    listener = {
+@HOSTNAMES
+def test_the_same_holds_for_tls_where_the_other_one_gets_nothing(
+    listener: str, wide: str, narrow: str
+) -> None:
+    one = {
         "name": "tls",
         "protocol": "TLS",
         "port": 443,
-        "hostname": "a.example.test",
+        "hostname": listener,
         "tls": {"mode": "Passthrough"},
     }
-    compiler = compiled(objects.gateway("front", [listener]), *routes("TLSRoute"))
+    compiler = compiled(objects.gateway("front", [one]), *routes("TLSRoute", wide, narrow))
     (made,) = [
         endpoint_pb2.ClusterLoadAssignment.FromString(one.body)
         for one in compiler.resources("n1")

@@ -26,7 +26,7 @@ from support.http_backend import http_backend, seen, serving
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Json = dict[str, Any]
-FRONT, NARROW = "gateway/shop/front/80", "gateway/shop/narrow/80"
+FRONT = "gateway/shop/front/80"
 OLDER, YOUNGER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 
@@ -69,8 +69,17 @@ ORDER = route(
     rule("/lost", "nowhere", "Exact"),
     rule("/lost", "one", "Exact"),
 )
-WIDE = route("wide", rule("/", "one"), parent="narrow", hostnames=["*.a.test"])
-OWN = route("own", rule("/", "two"), parent="narrow", since=YOUNGER, hostnames=["x.a.test"])
+PREFIX = rule("/path/prefix", "one")
+
+
+def pair(parent: str, older: str, younger: str) -> list[Object | Broken]:
+    """Return two routes of which the younger has the narrower hostname and broader paths."""
+    wide = rule("/", "one"), with_headers(PREFIX, "header-b"), with_headers(PREFIX, "header-c")
+    own = rule("/path", "two"), with_headers(rule("/", "two"), "header-a")
+    return [
+        route(f"wide-{parent}", *wide, parent=parent, hostnames=[older]),
+        route(f"own-{parent}", *own, parent=parent, since=YOUNGER, hostnames=[younger]),
+    ]
 
 
 class Flaky:
@@ -89,7 +98,10 @@ class Flaky:
 
 def compiled() -> Compiler:
     compiler = Compiler()
-    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "x.a.test"}
+    exact, wildcard = (
+        {"name": "http", "protocol": "HTTP", "port": 80, "hostname": hostname}
+        for hostname in ("x.a.test", "*.a.test")
+    )
     names = ("one", "two", "flaky", "halves")
     services = [
         thing
@@ -100,8 +112,13 @@ def compiled() -> Compiler:
         )
     ]
     services[-1] = objects.endpoint_slice("halves", ["10.244.0.1", "10.244.0.9"])
-    gateways = (objects.gateway("front"), objects.gateway("narrow", [listener]))
-    routes = (RETRIES, ORDER, WIDE, OWN)
+    gateways = (
+        objects.gateway("front"),
+        objects.gateway("exact", [exact]),
+        objects.gateway("wildcard", [wildcard]),
+    )
+    pairs = (*pair("exact", "*.a.test", "x.a.test"), *pair("wildcard", "*.test", "*.a.test"))
+    routes = (RETRIES, ORDER, *pairs)
     compiler.apply(objects.added([objects.gateway_class(), *gateways, *services, *routes]))
     assert compiler.failures == {}
     return compiler
@@ -161,5 +178,20 @@ async def test_a_first_rule_that_leads_nowhere_is_not_passed_over(lab: Lab) -> N
     assert (await lab.ask(FRONT, "/lost")).status == 500
 
 
-async def test_the_narrower_hostname_of_its_own_goes_before_the_older_route(lab: Lab) -> None:
-    assert seen(await lab.ask(NARROW, "/", host="x.a.test")).name == "two"
+@pytest.mark.parametrize("gateway", ["exact", "wildcard"])
+@pytest.mark.parametrize(
+    ("at", "headers", "expected"),
+    [
+        ("/path/prefix/longer", (), "two"),
+        ("/path/prefix/longer", ("header-b",), "two"),
+        ("/other", ("header-a", "header-b"), "two"),
+        ("/other", ("header-b",), "one"),
+        ("/other", (), "one"),
+    ],
+)
+async def test_the_narrower_hostname_of_its_own_goes_before_age_path_and_headers(
+    lab: Lab, gateway: str, at: str, headers: tuple[str, ...], expected: str
+) -> None:
+    given = dict.fromkeys(headers, "yes")
+    answer = await lab.ask(f"gateway/shop/{gateway}/80", at, host="x.a.test", headers=given)
+    assert seen(answer).name == expected
