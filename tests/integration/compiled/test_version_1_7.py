@@ -2,7 +2,8 @@
 
 Source: Gateway API v1.7, conformance tests HTTPRouteRetryConnectionError,
 HTTPRouteRetryWithRequestTimeout, HTTPRouteRetryWithBackendTimeout, HTTPRouteRuleOrder and
-HTTPRouteMultipleRoutesAttachmentSameHostnameIntersection.
+HTTPRouteMultipleRoutesAttachmentSameHostnameIntersection; besides what sessions make of
+HTTPRouteBackendURLRewrite.
 """
 
 from __future__ import annotations
@@ -62,6 +63,23 @@ RETRIES = route(
         timeouts={"backendRequest": "500ms", "request": "15s"},
     ),
 )  # fmt: skip
+
+
+def seen_at(backend: str, path: str) -> Json:
+    """Return a backendRef whose requests have another path."""
+    rewrite = {"path": {"type": "ReplaceFullPath", "replaceFullPath": path}}
+    filters = [{"type": "URLRewrite", "urlRewrite": rewrite}]
+    return {**objects.backend_ref(backend), "filters": filters}
+
+
+SESSION = route(
+    "session",
+    {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/session"}}],
+        "backendRefs": [seen_at("one", "/of-one"), seen_at("two", "/of-two")],
+        "sessionPersistence": {"cookie": {"name": "seat"}},
+    },
+)
 ORDER = route(
     "order",
     with_headers(rule("/order", "one", "Exact"), "x-a", "x-b"),
@@ -118,7 +136,7 @@ def compiled() -> Compiler:
         objects.gateway("wildcard", [wildcard]),
     )
     pairs = (*pair("exact", "*.a.test", "x.a.test"), *pair("wildcard", "*.test", "*.a.test"))
-    routes = (RETRIES, ORDER, *pairs)
+    routes = (RETRIES, ORDER, SESSION, *pairs)
     compiler.apply(objects.added([objects.gateway_class(), *gateways, *services, *routes]))
     assert compiler.failures == {}
     return compiler
@@ -195,3 +213,14 @@ async def test_the_narrower_hostname_of_its_own_goes_before_age_path_and_headers
     given = dict.fromkeys(headers, "yes")
     answer = await lab.ask(f"gateway/shop/{gateway}/80", at, host="x.a.test", headers=given)
     assert seen(answer).name == expected
+
+
+async def test_a_session_keeps_its_backend_whose_path_is_its_own(lab: Lab) -> None:
+    found: dict[str, str] = {}
+    for _ in range(40):
+        answer = await lab.ask(FRONT, "/session")
+        found[seen(answer).name] = answer.header("set-cookie").partition(";")[0]
+    assert set(found) == {"one", "two"}
+    for name, cookie in found.items():
+        again = [await lab.ask(FRONT, "/session", headers={"cookie": cookie}) for _ in range(10)]
+        assert {(seen(one).name, seen(one).path) for one in again} == {(name, f"/of-{name}")}
