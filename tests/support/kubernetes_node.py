@@ -11,9 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncGenerator, Generator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +28,7 @@ from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
 from support.agent_rig import AgentClient, Controller, running_agent, until
+from support.pod_http import answering
 from support.pods_api import PodsApi, pod_object
 from support.topology import Actor, Topology
 
@@ -169,17 +168,8 @@ class Node:
         listening.settimeout(None)
         listening.bind((str(self.topology.pods[name].ipv4), PORT))
         listening.listen(128)
-        server = HTTPServer(("", 0), Hello, bind_and_activate=False)
-        server.socket.close()
-        server.socket = listening
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
+        with answering(listening):
             yield
-        finally:
-            server.shutdown()
-            thread.join()
-            listening.close()
 
     def close(self) -> None:
         for envoy in self.envoys:
@@ -187,18 +177,6 @@ class Node:
         for actor in self._actors.values():
             actor.close()
         Datapath.remove(self.bpffs)
-
-
-class Hello(BaseHTTPRequestHandler):
-    timeout = 5
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's signature
-        del format, args
 
 
 ENVOY_1, ENVOY_2 = "0a1b2c3d-1111-0000-0000-000000000001", "0a1b2c3d-1111-0000-0000-000000000002"

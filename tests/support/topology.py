@@ -16,23 +16,27 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
+import pytest
 
-from penstock.bpf.capabilities import cgroup2_mount
+from penstock.bpf.build import build
+from penstock.bpf.capabilities import cgroup2_mount, missing_capabilities
 from penstock.bpf.datapath import Datapath
+from penstock.bpf.errors import BuildError
 from penstock.bpf.syscalls import enter_netns
 from penstock.lab import cgroups
 
 ACTOR = Path(__file__).with_name("actor.py")
 NODE_IPV4 = IPv4Address("10.77.0.1")
 NODE_IPV6 = IPv6Address("fd77::1")
-CALL_TIMEOUT = 5.0
+CALL_TIMEOUT = 30.0
 FOLDER_PREFIX = "penstock-test-"
 NETNS_PREFIX = "pst"
 _instances = itertools.count(1)
@@ -229,6 +233,19 @@ def _ip(*lines: str, netns: str | None = None) -> None:
         text=True,
         timeout=CALL_TIMEOUT,
     )
+
+
+@contextmanager
+def checked_topology(pods: tuple[str, ...]) -> Generator[Topology]:
+    """Make a node with *pods* where there is what the kernel's programs need; skip elsewhere."""
+    try:
+        build()
+    except BuildError as error:
+        pytest.skip(str(error))
+    if missing := missing_capabilities():
+        pytest.skip("; ".join(missing))
+    with Topology(pods) as made:
+        yield made
 
 
 def write_sysctls(netns: Path, values: dict[str, str]) -> None:

@@ -7,23 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from penstock.bpf.build import build
-from penstock.bpf.capabilities import missing_capabilities
-from penstock.bpf.errors import BuildError
 from support.kubernetes_node import PODS, Node
 from support.pods_api import serving_pods
-from support.topology import Topology
+from support.topology import Topology, checked_topology
 
 
 @pytest.fixture(scope="module")
 def topology() -> Iterator[Topology]:
-    try:
-        build()
-    except BuildError as error:
-        pytest.skip(str(error))
-    if missing := missing_capabilities():
-        pytest.skip("; ".join(missing))
-    with Topology(PODS) as made:
+    with checked_topology(PODS) as made:
         yield made
 
 

@@ -7,9 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Generator, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +15,7 @@ import pytest
 from google.protobuf.message import Message
 
 from penstock.agent.config import Config
-from penstock.bpf.build import build
-from penstock.bpf.capabilities import missing_capabilities
 from penstock.bpf.datapath import Datapath
-from penstock.bpf.errors import BuildError
 from penstock.envoy import cluster, listener, rbac, scope
 from penstock.envoy.wire import pack
 from penstock.ir.policy import Direction, HttpAllow, HttpRule, Verdict
@@ -31,7 +26,8 @@ from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, make_resource
 from support.agent_rig import PATIENCE, AgentClient, Controller, running_agent, until
-from support.topology import Topology
+from support.pod_http import answering
+from support.topology import Topology, checked_topology
 
 NODE = "node-1"
 PODS = ("client", "server", "other")
@@ -140,40 +136,13 @@ class Node:
         listening.settimeout(None)
         listening.bind(("0.0.0.0", PORT))
         listening.listen()
-        server = HTTPServer(("", 0), Hello, bind_and_activate=False)
-        server.socket.close()
-        server.socket = listening
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
+        with answering(listening):
             yield
-        finally:
-            server.shutdown()
-            thread.join()
-            listening.close()
-
-
-class Hello(BaseHTTPRequestHandler):
-    timeout = 5
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's signature
-        del format, args
 
 
 @pytest.fixture(scope="module")
 def topology() -> Iterator[Topology]:
-    try:
-        build()
-    except BuildError as error:
-        pytest.skip(str(error))
-    if missing := missing_capabilities():
-        pytest.skip("; ".join(missing))
-    with Topology(PODS) as made:
+    with checked_topology(PODS) as made:
         yield made
 
 

@@ -7,10 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.core.kinds import Secret
-from penstock.core.objects import Broken, Object
-
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation in which `kubectl apply` repeats the whole object."""
+from penstock.core.objects import LAST_APPLIED, Broken, Object
 
 
 def shown_object(thing: Object | Broken) -> dict[str, Any]:

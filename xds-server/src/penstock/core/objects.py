@@ -16,6 +16,8 @@ from penstock.core import jsonpath
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation in which `kubectl apply` repeats the whole object."""
 _NAME = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
 )

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 
 from penstock.core.direct import DirectDecoder
-from penstock.core.objects import Object, ObjectMeta
+from penstock.core.objects import LAST_APPLIED, Object, ObjectMeta
 from penstock.core.plan import plan_of
 from penstock.sources.kubernetes.pruning import is_servers_own, without_newer_fields
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a watch."""
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class UnreadableAnswerError(Exception):
