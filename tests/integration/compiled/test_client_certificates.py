@@ -26,11 +26,12 @@ async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Comp
         yield made
 
 
-def _gateway(mode: str) -> list[Object | Broken]:
-    validation = {
-        "mode": mode,
-        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-    }
+OF_NAMESPACE = {"group": "", "kind": "ConfigMap", "name": "ca"}
+OF_CLUSTER = {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "ca"}
+
+
+def _gateway(mode: str, authority: dict[str, str]) -> list[Object | Broken]:
+    validation = {"mode": mode, "caCertificateRefs": [authority]}
     https = {
         "name": "https",
         "port": 443,
@@ -53,9 +54,15 @@ def _gateway(mode: str) -> list[Object | Broken]:
         "metadata": {"name": "ca", "namespace": "shop"},
         "data": {"ca.crt": AUTHORITY.pem},
     }
+    bundle = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "ClusterTrustBundle",
+        "metadata": {"name": "ca"},
+        "spec": {"trustBundle": AUTHORITY.pem},
+    }
     return [
         objects.gateway_class(),
-        *map(objects.made, (gateway, config_map, tls_secret_raw("own", "shop", [OWN]))),
+        *map(objects.made, (gateway, config_map, bundle, tls_secret_raw("own", "shop", [OWN]))),
         objects.service("web", "10.96.0.1"),
         objects.endpoint_slice("web", ["10.244.0.1"]),
         objects.http_route("web", parent={"name": "front"}, backends=[("web", 1)]),
@@ -78,16 +85,21 @@ async def _status(envoy: CompiledEnvoy, folder: Path, shown: Issued | None) -> i
         return (await connection.ask("a.test", "/")).status
 
 
-async def _run(envoy: CompiledEnvoy, mode: str, web: tuple[str, int]) -> None:
+async def _run(
+    envoy: CompiledEnvoy, mode: str, web: tuple[str, int], authority: dict[str, str] = OF_NAMESPACE
+) -> None:
     compiler = Compiler()
-    compiler.apply(objects.added(_gateway(mode)))
+    compiler.apply(objects.added(_gateway(mode, authority)))
     assert compiler.failures == {}
     await envoy.run(compiler.resources("n1"), Surroundings(endpoints={"10.244.0.1": web}))
 
 
-async def test_only_clients_of_the_authority_come_in(envoy: CompiledEnvoy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("authority", [OF_NAMESPACE, OF_CLUSTER], ids=lambda one: one["kind"])
+async def test_only_clients_of_the_authority_come_in(
+    envoy: CompiledEnvoy, tmp_path: Path, authority: dict[str, str]
+) -> None:
     async with http_backend("one") as web:
-        await _run(envoy, "AllowValidOnly", web)
+        await _run(envoy, "AllowValidOnly", web, authority)
         assert await _status(envoy, tmp_path, issue("client", by=AUTHORITY)) == 200
         for shown in (None, issue("client", by=STRANGER)):
             with pytest.raises(HandshakeRefusedError):
