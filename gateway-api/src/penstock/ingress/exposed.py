@@ -59,7 +59,7 @@ def _without_effect(reader: Reader) -> None:
     name, value = reader.cilium("host-listener-port")
     if value is not None:
         text = "is not served: where nodes share their addresses, ports are 80 and 443"
-        reader.tell(name, text, "it is without effect")
+        reader.tell(name, text, "it is without effect; a Gateway can have any port")
 
 
 def _type(reader: Reader, name: str, value: str | None) -> Literal["LoadBalancer", "NodePort"]:

@@ -148,10 +148,19 @@ def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[tup
 
 
 @query
+def _by_node(db: Database, port: KernelPort) -> dict[str, tuple[Backend, ...]]:
+    """Return node → its ready endpoints of a Service port, sorted; none whose node is unknown."""
+    found: dict[str, set[Backend]] = {}
+    for node, one in _ready_endpoints(db, port):
+        if node:
+            found.setdefault(node, set()).add(one)
+    return {node: tuple(sorted(some)) for node, some in found.items()}
+
+
+@query
 def backends_on(db: Database, at: PortOn) -> tuple[Backend, ...]:
     """Return those of the ready endpoints of a Service port that are on one node, sorted."""
-    found = _ready_endpoints(db, at.port)
-    return tuple(sorted({one for node, one in found if node == at.node}))
+    return _by_node(db, at.port).get(at.node, ())
 
 
 @query
@@ -160,7 +169,7 @@ def nodes_behind(db: Database, name: NamespacedName) -> frozenset[str]:
     service = db.services.get(name)
     ports = service.spec.ports if service is not None else ()
     each = (KernelPort(name, spec.port, spec.protocol) for spec in ports)
-    return frozenset(node for port in each for node, _ in _ready_endpoints(db, port) if node)
+    return frozenset(node for port in each for node in _by_node(db, port))
 
 
 def is_kept(db: Database, name: NamespacedName) -> bool:
