@@ -198,6 +198,32 @@ async def test_a_listener_set_is_not_programmed_because_its_gateway_was_before()
         assert shop.told(more.ref, "Programmed") == "Programmed"
 
 
+async def test_what_is_new_on_a_gateway_whose_routes_change_without_end_is_programmed() -> None:
+    shop = Shop()
+    more, edge = many_listeners.listener_set(0), ObjectRef("Gateway", "shop", "edge")
+    async with shop.led():
+        for thing in many_listeners.cluster(0):
+            await shop.add(thing)
+        shop.report()
+        await shop.look()
+        said: list[str] = []
+        for turn in range(5):
+            if turn == 1:
+                await shop.add(more)
+            await shop.add(on_edge(turn, "/a"))
+            said.append(shop.told(more.ref, "Programmed"))
+            shop.report()
+            await shop.add(on_edge(turn, "/b"))  # on its way when nodes are asked
+            await shop.look()
+            assert shop.told(edge, "Programmed") == "Programmed"
+        assert said == ["", "Pending", "Pending", "Programmed", "Programmed"]
+
+
+def on_edge(turn: int, path: str) -> Object | Broken:
+    name = f"{path[1:]}-{turn}"
+    return objects.http_route(name, parent={"name": "edge"}, backends=[("app", 1)], path=path)
+
+
 class Mistaken(Acknowledgements):
     """Fails about one object."""
 

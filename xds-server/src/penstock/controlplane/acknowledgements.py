@@ -45,6 +45,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """DataPlaneAcked."""
     since: float
     """Monotonic seconds since when some node has not come on; infinite if all have all of it."""
+    follows: Condition | None = None
+    """That it is in force, if all nodes have it as it was before *since*."""
 
 
 class Acknowledgements:
@@ -152,7 +154,10 @@ class Acknowledgements:
     def verdict(self, ref: ObjectRef) -> Verdict | None:
         """Return the same, and since when."""
         tally = self._ledger.tally(ref)
-        return None if tally is None else Verdict(self._summary(tally), tally.since)
+        if tally is None:
+            return None
+        follows = None if tally.never or tally.refusals else _acked(tally.nodes)
+        return Verdict(self._summary(tally), tally.since, follows)
 
     def _summary(self, tally: Tally) -> Condition:
         if tally.refusals:
@@ -162,13 +167,12 @@ class Acknowledgements:
                 refusing = len({one.node for one in tally.refusals})
                 text += f" (so say {refusing} of {tally.nodes} nodes)"
             return Condition(type=DATA_PLANE_ACKED, status=False, reason="Rejected", message=text)
-        have = tally.nodes - len(tally.without)
-        text = f"in force on {have} of {tally.nodes} nodes"
         if not tally.without:
-            return Condition(type=DATA_PLANE_ACKED, status=True, reason="Acked", message=text)
+            return _acked(tally.nodes)
+        have = tally.nodes - len(tally.without)
         named = ", ".join(map(self._named, tally.without[:NAMED]))
         more = ", …" if len(tally.without) > NAMED else ""
-        text = f"{text}; not yet on {named}{more}"
+        text = f"in force on {have} of {tally.nodes} nodes; not yet on {named}{more}"
         return Condition(type=DATA_PLANE_ACKED, status=None, reason="Pending", message=text)
 
     def _named(self, node: str) -> str:
@@ -186,3 +190,8 @@ class Acknowledgements:
             self._reporting.pop(node, None)
             self._streams.pop(node, None)
             self._ledger.forget(node)
+
+
+def _acked(nodes: int) -> Condition:
+    text = f"in force on {nodes} of {nodes} nodes"
+    return Condition(type=DATA_PLANE_ACKED, status=True, reason="Acked", message=text)

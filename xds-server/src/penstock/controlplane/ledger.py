@@ -9,6 +9,7 @@ an object is summed up from the few entries of the resources that come from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import msgspec
 
@@ -33,7 +34,10 @@ class Behind(msgspec.Struct, frozen=True):
 
     said: Said
     since: float
-    """Monotonic seconds: when it was last as it should be, or took another version at least."""
+    """Monotonic seconds: since when a version is wanted that it has not taken, nor a newer one; of
+    one that lost what it had, since it did."""
+    never: bool = False
+    """Whether it has taken none since it is known."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -47,8 +51,12 @@ class Tally(msgspec.Struct, frozen=True):
     """Those among them that refuse a part of it, sorted."""
     since: float
     """Monotonic seconds since when one of them has not come on; infinite if all have all."""
+    never: bool
+    """Whether one of them has never had some part of it."""
 
 
+LONGEST_PAST = 64
+"""Versions that are remembered of a resource of which some node has another one than it should."""
 UNREAD = 256
 """Changes that are taken before somebody must look at them."""
 _NEVER = float("inf")
@@ -64,6 +72,8 @@ class Ledger:
         self._wanted = Wanted()
         self._differs: dict[ResourceName, dict[str, Behind]] = {}
         """Last words of nodes that are something else than what is wanted of them."""
+        self._past: dict[ResourceName, dict[str, float]] = {}
+        """Versions that were wanted, the latest last, and since when, while any node is behind."""
         self._places: dict[ObjectRef, dict[tuple[ResourceName, str], None]] = {}
         """Resources that come from an object, and for which node."""
         self._unread: list[tuple[str, Delta, float]] = []
@@ -112,7 +122,8 @@ class Ledger:
         """Take a node's word on everything."""
         self.revision += 1
         self._read()
-        if node not in self._heard:
+        is_new = node not in self._heard
+        if is_new:
             self._heard.add(node)
             self._all_changed = True  # one more has what each object comes to
         found = self._wanted.otherwise(node, word.in_force)
@@ -123,7 +134,7 @@ class Ledger:
             if key not in odd:
                 self._drop(key, node)
         for key, one in odd.items():
-            self._note(node, key, one)
+            self._note(node, key, one, is_new=is_new)
         self._touched.update(agreed, odd)
 
     def take(self, node: str, word: Word) -> None:
@@ -183,21 +194,27 @@ class Ledger:
         concerned: set[str] = set()
         without: set[str] = set()
         refusals: set[Refusal] = set()
-        every, since = self.nodes, _NEVER
+        every, since, never = self.nodes, _NEVER, False
         for key, place in self._places.get(ref, ()):
             if len(concerned) < len(every):
                 concerned |= every if place == EVERY_NODE else {place} & every
             for node, behind, version in self._differing(key, place):
                 without.add(node)
                 since = min(since, behind.since)
+                never |= behind.never
                 if behind.said.rejected == version:
                     refusals.add(Refusal(key, node, behind.said.detail))
         if not concerned:
             return None
         unheard = concerned - self._heard
         since = min((since, *(self._expected[node] for node in unheard)))
-        without |= unheard
-        return Tally(len(concerned), tuple(sorted(without)), tuple(sorted(refusals)), since)
+        return Tally(
+            len(concerned),
+            tuple(sorted(without | unheard)),
+            tuple(sorted(refusals)),
+            since,
+            never or bool(unheard),
+        )
 
     def _differing(self, key: ResourceName, place: str) -> Iterator[tuple[str, Behind, str]]:
         """Yield the nodes that do not have a resource, and the version that they should have."""
@@ -241,7 +258,18 @@ class Ledger:
                 elif said.version == had.said.version:
                     differs[one] = Behind(said, had.since)
         if not differs:
-            del self._differs[key]
+            self._agree(key)
+            return
+        past = self._past.setdefault(key, {had.said.version: -_NEVER})
+        past.pop(agreed.version, None)
+        past[agreed.version] = had.since
+        if len(past) > LONGEST_PAST:
+            del past[next(iter(past))]
+
+    def _agree(self, key: ResourceName) -> None:
+        """Take that all nodes have what they should."""
+        del self._differs[key]
+        self._past.pop(key, None)
 
     def _name(self, old: Resource | None, new: Resource | None, node: str) -> None:
         """Note which objects a resource comes from now."""
@@ -259,17 +287,28 @@ class Ledger:
             self._places.setdefault(ref, {})[place] = None
         self._changed |= before | after
 
-    def _note(self, node: str, key: ResourceName, said: Said) -> None:
+    def _note(self, node: str, key: ResourceName, said: Said, *, is_new: bool = False) -> None:
         if said.version == self._wanted.version(node, key) and not said.rejected:
             self._drop(key, node)
             return
         differs = self._differs.setdefault(key, {})
-        before = differs.get(node)
-        comes_on = before is None or said.version not in ("", before.said.version)
-        since = self._monotonic() if before is None or comes_on else before.since
-        differs[node] = Behind(said, since)
+        before, since = differs.get(node), self._next_wanted(key, said.version)
+        if before is not None and since is not None:
+            differs[node] = Behind(said, max(since, before.since))
+        elif before is not None:
+            differs[node] = Behind(said, before.since, before.never)
+        elif is_new and since is not None:
+            differs[node] = Behind(said, since)
+        else:
+            differs[node] = Behind(said, self._monotonic(), never=is_new)
+
+    def _next_wanted(self, key: ResourceName, version: str) -> float | None:
+        """Return since when the one after *version* is wanted; None if that is not known."""
+        past = self._past.get(key, {}).items()
+        found = (since for (one, _), (_, since) in pairwise(past) if one == version)
+        return next(found, None) if version else None
 
     def _drop(self, key: ResourceName, node: str) -> None:
         differs = self._differs.get(key)
         if differs is not None and differs.pop(node, None) is not None and not differs:
-            del self._differs[key]
+            self._agree(key)

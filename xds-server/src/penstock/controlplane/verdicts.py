@@ -5,7 +5,7 @@ changes is on its way for a while. An object that is in force everywhere and tha
 stays so meanwhile: who reads Programmed would take names of a whole cluster out of DNS. It ceases
 to be when some node has not come on for `PATIENCE`; nodes that start one after the other, and
 changes that never end, are no reason. What a node refuses is told at once, and so is everything
-about an object that was changed.
+about an object that was changed; it is in force once all nodes have taken what there was then.
 
 That nodes are counted in a message is no reason to write 10,000 statuses for each node that joins:
 a change of numbers alone is told later, of a few objects at a time, with all that came meanwhile.
@@ -13,6 +13,7 @@ a change of numbers alone is told later, of a few objects at a time, with all th
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 
 import msgspec
@@ -55,6 +56,8 @@ class Verdicts:
         self._told: dict[ObjectRef, Told] = {}
         self._in_force: dict[ObjectRef, int] = {}
         """Generations that were in force everywhere, and that nothing else was told of since."""
+        self._begun: dict[ObjectRef, tuple[int, float]] = {}
+        """Generations, and when there was the first look at each, or it ceased to be in force."""
         self._open: dict[ObjectRef, Condition] = {}
         """What nodes say of objects of which nothing has been told, but by others."""
         self._waiting: dict[ObjectRef, float] = {}
@@ -96,6 +99,7 @@ class Verdicts:
         if said is None:
             self.drop(ref)
             return before is not None
+        said = self._as_followed(ref, generation, said)
         now = Told(said.condition, generation)
         if said.condition.status is None and self._is_soon_over(ref, generation, said.since):
             self._waiting[ref] = said.since + PATIENCE
@@ -108,8 +112,8 @@ class Verdicts:
         self._open.pop(ref, None)
         if said.condition.status is True:
             self._in_force[ref] = generation
-        else:
-            self._in_force.pop(ref, None)
+        elif self._in_force.pop(ref, None) is not None or said.condition.status is False:
+            self._begun[ref] = (generation, self._clock.monotonic())
         if before is not None and before.is_reworded(now) and ref not in self._in_turn:
             wait = RECOUNT if said.condition.status is True else RETELL
             self._reworded.setdefault(ref, self._clock.monotonic() + wait)
@@ -122,6 +126,7 @@ class Verdicts:
         """Forget an object."""
         self._told.pop(ref, None)
         self._in_force.pop(ref, None)
+        self._begun.pop(ref, None)
         self._waiting.pop(ref, None)
         self._open.pop(ref, None)
         self._reworded.pop(ref, None)
@@ -137,10 +142,25 @@ class Verdicts:
         """Forget everything."""
         self._told.clear()
         self._in_force.clear()
+        self._begun.clear()
         self._waiting.clear()
         self._open.clear()
         self._reworded.clear()
         self._in_turn = frozenset()
+
+    def _as_followed(self, ref: ObjectRef, generation: int, said: Verdict) -> Verdict:
+        """Return that an object is in force if all nodes have what there was when it began.
+
+        What changes all the time is never as it should be everywhere at one moment.
+        """
+        now = self._clock.monotonic()
+        begun = self._begun.get(ref)
+        if begun is None or begun[0] != generation:
+            begun = self._begun[ref] = (generation, now)
+        is_new = self._in_force.get(ref) != generation
+        if is_new and said.follows is not None and begun[1] < said.since:
+            return Verdict(said.follows, math.inf)
+        return said
 
     def _is_soon_over(self, ref: ObjectRef, generation: int, since: float) -> bool:
         """Return whether an object that is not in force everywhere may soon be so again."""
