@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
 CONFORMANCE := PYTHONPATH=tests:deploy/images $(BIN)/python -m conformance
+MACHINE := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.machine
 CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick
+.PHONY: help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick e2e-machine
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,11 @@ e2e: setup ## tests on a real cluster of two nodes (as root; builds Kubernetes o
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster
 	@$(BIN)/python -m pytest -q $(or $(TESTS),tests/cluster)
+
+e2e-machine: setup ## make e2e in a virtual machine: Debian 12, its kernel, systemd, cgroup v2 alone; RUN="make test", ACCEL=tcg
+	@deploy/setup/system-packages machine
+	@deploy/kube-tools/build cluster
+	@$(MACHINE) run $(if $(ACCEL),--accel $(ACCEL)) sh -c '$(or $(RUN),make e2e $(if $(TESTS),TESTS="$(TESTS)"))'
 
 soak: setup ## the fault tests on a cluster, with an API server that is away for five minutes
 	@deploy/setup/system-packages cluster
