@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Iterator
 
@@ -12,6 +13,13 @@ from penstock.bpf.capabilities import missing_capabilities
 from penstock.bpf.datapath import Datapath
 from support.kernel_node import PODS, Node
 from support.topology import Topology, write_sysctls
+
+
+@pytest.fixture(scope="session", autouse=True)
+def many_files() -> None:
+    """Let tests open as many files as they may; a login starts with 1024, and some need more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @pytest.fixture(scope="session")

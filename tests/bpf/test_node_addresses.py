@@ -7,7 +7,6 @@ import contextlib
 import ipaddress
 import itertools
 import os
-import resource
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -297,16 +296,6 @@ def waiting(packets: socket.socket) -> Iterator[bytes]:
             yield packets.recv(2048, socket.MSG_DONTWAIT)
 
 
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """Let this process open as many files as it may; a login has 1024, and may have more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@pytest.mark.usefixtures("many_files")
 def test_neighbours_are_asked_by_a_process_with_many_open_files(place: Place) -> None:
     interface = link_of(place, place.ipv4)
     with contextlib.ExitStack() as many, Path("/dev/null").open("rb") as file:

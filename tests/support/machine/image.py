@@ -118,9 +118,7 @@ def _carry_settings(root: Path) -> None:
     keys = Path("/usr/share/keyrings")
     if keys.is_dir():
         shutil.copytree(keys, root / "usr/share/keyrings", dirs_exist_ok=True)
-    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
-    if _TRUST.exists():
-        shutil.copy(_TRUST, root / "etc/ssl/certs")
+    _carry_trust(root)
     for one in _PIP:
         target = root / str(one).lstrip("/")
         if one.is_dir():
@@ -130,7 +128,15 @@ def _carry_settings(root: Path) -> None:
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
 
 
+def _carry_trust(root: Path) -> None:
+    """Let the machine trust whom this one trusts; ca-certificates writes the file anew."""
+    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    if _TRUST.exists():
+        shutil.copy(_TRUST, root / "etc/ssl/certs")
+
+
 def _project(root: Path) -> None:
+    _carry_trust(root)
     _run("git", "clone", "-q", str(ROOT), str(root / guest.CHECKOUT.lstrip("/")))
     with _mounted(root):
         _inside(root, "make", "-C", guest.CHECKOUT, "setup")
