@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,7 +162,7 @@ def _write_disk(root: Path, disk: Path) -> None:
 
 
 @contextlib.contextmanager
-def _mounted(root: Path) -> Iterator[None]:
+def _mounted(root: Path) -> Generator[None]:
     _run("mount", "-t", "proc", "proc", str(root / "proc"))
     try:
         yield
