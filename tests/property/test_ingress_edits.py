@@ -7,17 +7,20 @@ from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.problems import problems_of
+from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from support.ingress_objects import NGINX, backend, ingress, ingress_class, path, rule
-from support.objects import endpoint_slice, made, service
+from support.objects import endpoint_slice, made, node, service
 from support.pki import issue, tls_secret_raw
+from support.pool_cluster import AT_NODES
 
 _TLS = [{"hosts": ["a.test"], "secretName": "cert"}]
 _CANARY = {NGINX + "canary": "true", NGINX + "canary-weight": "30"}
 _DEDICATED = {"ingress.cilium.io/loadbalancer-mode": "dedicated"}
+_HOST_PORT = _DEDICATED | {"ingress.cilium.io/host-listener-port": "9090"}
 _SECURE = {
     NGINX + "backend-protocol": "HTTPS",
     NGINX + "proxy-ssl-secret": "shop/cert",
@@ -39,6 +42,8 @@ VERSIONS: list[Object | Broken] = [
     endpoint_slice("one", ["10.244.0.1"]),
     ingress("a", rule("a.test", path()), tls=_TLS),
     ingress("a", rule("a.test", path("/", to=backend("one", "http"))), annotations=_DEDICATED),
+    ingress("a", rule("a.test", path()), annotations=_HOST_PORT),
+    ingress("b", rule("a.test", path()), annotations=_HOST_PORT, tls=_TLS),
     ingress("a", rule("*.a.test", path("/", to=backend("two"))), ingressClassName="other"),
     ingress("a", rule("a.test", path()), annotations={NGINX + "affinity": "cookie"}),
     ingress("a", rule("a.test", path()), annotations=_GUARDED),
@@ -47,6 +52,7 @@ VERSIONS: list[Object | Broken] = [
     ingress("a", rule("a.test", path()), annotations=_SECURE),
     ingress("b", rule("b.test", path()), annotations=_SECURE),
     ingress("c", defaultBackend=backend(), annotations={NGINX + "backend-protocol": "GRPC"}),
+    node("n1", "172.31.0.11"),
     made(tls_secret_raw("cert", "shop", [_CERTIFICATE])),
     made(tls_secret_raw("cert", "shop", [_CERTIFICATE]) | {"stringData": {"ca.crt": "nonsense"}}),
     ingress("b", rule("a.test", path("/", to=backend("two"))), annotations=_CANARY),
@@ -57,11 +63,14 @@ VERSIONS: list[Object | Broken] = [
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(VERSIONS), st.booleans(), st.booleans()), max_size=14))
+@given(
+    st.sampled_from([Settings(), AT_NODES]),
+    st.lists(st.tuples(st.sampled_from(VERSIONS), st.booleans(), st.booleans()), max_size=14),
+)
 def test_the_order_of_changes_does_not_matter(
-    edits: list[tuple[Object | Broken, bool, bool]],
+    configured: Settings, edits: list[tuple[Object | Broken, bool, bool]]
 ) -> None:
-    compiler, there = Compiler(), dict[ObjectRef, Object | Broken]()
+    compiler, there = Compiler(configured), dict[ObjectRef, Object | Broken]()
     batch: list[Event] = []
     for thing, gone, last in edits:
         if gone and thing.ref in there:
@@ -74,7 +83,7 @@ def test_the_order_of_changes_does_not_matter(
             compiler.apply(batch)
             batch = []
     compiler.apply(batch)
-    fresh = Compiler()
+    fresh = Compiler(configured)
     fresh.apply([Event(EventType.ADDED, one) for one in there.values()])
     assert compiler.failures == fresh.failures == {}
     assert compiler.resources("n1") == fresh.resources("n1")

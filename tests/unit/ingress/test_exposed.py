@@ -40,7 +40,11 @@ def test_a_service_is_as_the_annotations_say() -> None:
         ({"insecure_node_port": "70000"}, "is not a port"),
         ({"insecure_node_port": "30080", "secure_node_port": "30080"}, "the other port already"),
         ({"service_external_traffic_policy": "Local"}, "every node serves by itself"),
-        ({"host_listener_port": "8080"}, "ports are 80 and 443"),
+        ({"host_listener_port": "0"}, "is not a port"),
+        (
+            {"host_listener_port": "8080", "loadbalancer_mode": "shared"},
+            "for an Ingress with an address to itself",
+        ),
         ({"unheard_of": "x"}, "is not known"),
     ],
 )

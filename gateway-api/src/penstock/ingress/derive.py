@@ -86,6 +86,8 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[IngressStream, ...] = ()
     passed: tuple[str, ...] = ()
     """Hosts of which TLS is passed on as it is."""
+    host_port: int = 0
+    """At the nodes, where they share their addresses, the port of its entry; 0 is 80 and 443."""
 
     @property
     def upstream_tls(self) -> UpstreamTls | None:
@@ -157,6 +159,7 @@ def derive(
         entry=entry,
         routes=tuple(_attached(route, parent) for route in routes),
         certificates=certificates(ingress),
+        host_port=0 if needs_two_ports(ingress, asked) else asked.exposing.host_port,
     )
 
 
@@ -171,6 +174,14 @@ def certificates(ingress: Ingress) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def needs_two_ports(ingress: Ingress, asked: Options) -> bool:
+    """Tell whether TLS is ended or passed on for *ingress*, or plain requests are led to it.
+
+    A port of a Gateway is for plain requests or for TLS.
+    """
+    return bool(certificates(ingress)) or asked.passthrough or asked.redirect is True
+
+
 def is_secure(ingress: Ingress, host: str) -> bool:
     """Return whether *ingress* has a certificate for *host*, whether the Secret exists or not."""
     named = {one for one, _ in certificates(ingress)}
@@ -178,17 +189,19 @@ def is_secure(ingress: Ingress, host: str) -> bool:
     return bool(named & {host, above, ANY})
 
 
-def gateway(name: NamespacedName, reached: Sequence[Derived]) -> Gateway:
+def gateway(name: NamespacedName, reached: Sequence[Derived], *, at_nodes: bool = False) -> Gateway:
     """Return the Gateway of an entry.
 
     Args:
         name: of the entry.
         reached: the Ingresses that are reached by it, at least one; the oldest has the say about
             the addresses that are kept.
+        at_nodes: nodes share their addresses, so that an entry may have a port of its own.
     """
     ordered = sorted(reached, key=lambda one: age(one.ingress))
     held = next((one.ingress.assigned for one in ordered if one.ingress.assigned), ())
-    listeners = [_listener("http", HTTP, "HTTP"), *_secure_listeners(ordered)]
+    plain = (ordered[0].host_port if at_nodes else 0) or HTTP
+    listeners = [_listener("http", plain, "HTTP"), *_secure_listeners(ordered)]
     created = ordered[0].ingress.metadata.creation_timestamp
     return Gateway(
         metadata=ObjectMeta(name=name.name, namespace=name.namespace, creation_timestamp=created),

@@ -25,6 +25,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     exposed: Exposed = Exposed()
     by: tuple[str, ...] = ()
+    host_port: int = 0
+    """Port at the nodes, where they share their addresses; 0 is 80 and 443."""
+    host_port_by: str = ""
 
 
 def asked(reader: Reader, *, dedicated: bool) -> Asked:
@@ -37,9 +40,11 @@ def asked(reader: Reader, *, dedicated: bool) -> Asked:
     _without_effect(reader)
     kind, class_ = reader.cilium("service-type"), reader.cilium("loadbalancer-class")
     ports = {port: reader.cilium(short) for short, port in _PORTS.items()}
+    host = reader.cilium("host-listener-port")
     given = tuple(name for name, value in (kind, class_, *ports.values()) if value is not None)
-    if given and not dedicated:
-        for name in given:
+    alone = (*given, *([host[0]] if host[1] is not None else []))
+    if alone and not dedicated:
+        for name in alone:
             hint = "it is without effect; write loadbalancer-mode: dedicated"
             reader.tell(name, "is for an Ingress with an address to itself", hint)
         return Asked()
@@ -48,7 +53,8 @@ def asked(reader: Reader, *, dedicated: bool) -> Asked:
         load_balancer_class=_class(reader, *class_),
         node_ports=_node_ports(reader, ports),
     )
-    return Asked(exposed=exposed, by=given)
+    port = _port(reader, *host)
+    return Asked(exposed=exposed, by=given, host_port=port, host_port_by=host[0] if port else "")
 
 
 def _without_effect(reader: Reader) -> None:
@@ -56,10 +62,15 @@ def _without_effect(reader: Reader) -> None:
     if value not in (None, "Cluster"):
         text = f"{value} is not served: every node serves by itself, none hands on"
         reader.tell(name, text, "it is without effect; servers see the address of Envoy")
-    name, value = reader.cilium("host-listener-port")
-    if value is not None:
-        text = "is not served: where nodes share their addresses, ports are 80 and 443"
-        reader.tell(name, text, "it is without effect; a Gateway can have any port")
+
+
+def _port(reader: Reader, name: str, value: str | None) -> int:
+    """Return the port that an annotation says; 0 if it says none."""
+    number = int(value) if value and re.fullmatch(r"[0-9]{1,5}", value) else 0
+    if value is not None and not 0 < number <= _MOST:
+        reader.tell(name, f"{value!r} is not a port", "it is without effect")
+        return 0
+    return number
 
 
 def _type(reader: Reader, name: str, value: str | None) -> Literal["LoadBalancer", "NodePort"]:
@@ -83,10 +94,8 @@ def _node_ports(
 ) -> tuple[tuple[int, int], ...]:
     found: dict[int, int] = {}
     for port, (name, value) in given.items():
-        number = int(value) if value and re.fullmatch(r"[0-9]{1,5}", value) else 0
-        if value is not None and not 0 < number <= _MOST:
-            reader.tell(name, f"{value!r} is not a port", "it is without effect")
-        elif number in found.values():
+        number = _port(reader, name, value)
+        if number in found.values():
             reader.tell(name, f"{number} is the other port already", "it is without effect")
         elif number:
             found[port] = number

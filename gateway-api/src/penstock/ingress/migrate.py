@@ -85,7 +85,7 @@ def _why_closed(one: Derived) -> tuple[str, ...]:
 
 def _gateway(entry: NamespacedName, reached: Sequence[Derived]) -> Gateway:
     """Return the Gateway of an entry, in the namespace of its oldest Ingress."""
-    made = gateway(entry, reached)
+    made = gateway(entry, reached, at_nodes=True)
     namespace = reached[0].ingress.metadata.namespace
     name = entry.name.rstrip("~").rpartition("~")[2]
     dedicated = not entry.name.endswith("~")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock.core import jsonpath
 from penstock.ingress import passthrough
 from penstock.ingress.annotations import options
+from penstock.ingress.derive import needs_two_ports
 from penstock.ingress.resources import Ingress
 from penstock.ingress.rules import path_fault, rewrite_fault
 from penstock.meta.problems import Problem, Severity
@@ -17,6 +19,11 @@ def problems(ingress: Ingress) -> Iterator[Problem]:
     """Yield what is wrong with an Ingress of ours."""
     asked = options(ingress)
     yield from asked.problems
+    if asked.exposing.host_port and needs_two_ports(ingress, asked):
+        text = "TLS and plain requests do not share a port here"
+        hint = "it is without effect: the ports are 80 and 443; a Gateway can have any two"
+        path = jsonpath.member("metadata.annotations", asked.exposing.host_port_by)
+        yield Problem(path, text, hint, Severity.WARNING)
     if asked.passthrough:
         yield from passthrough.problems(ingress)
         return

@@ -83,6 +83,10 @@ def _of_entry(db: Database, name: NamespacedName) -> tuple[Problem, ...]:
 def _of_service(db: Database, found: Derived) -> Iterator[Problem]:
     """Yield what cannot be had of the Service by which an Ingress is reached."""
     asked = options(found.ingress).exposing
+    if asked.host_port and db.settings.addressing is not Addressing.NODES:
+        text, hint = "addresses here are not those of nodes", "it is without effect: port 80"
+        path = jsonpath.member("metadata.annotations", asked.host_port_by)
+        yield Problem(path, text, hint, Severity.WARNING)
     if asked.by and db.settings.addressing is not Addressing.LOAD_BALANCER:
         for name in asked.by:
             text, hint = "addresses here are not those of a cloud", "it is without effect"

@@ -157,7 +157,9 @@ class IngressTable:
             spec = GatewayClassSpec(controller_name=CONTROLLER_NAME)
             class_ = GatewayClass(metadata=ObjectMeta(name=ENTRY_CLASS), spec=spec)
             self._db.gateway_classes.set(class_key, class_)
-            self._db.put_gateway(name, gateway(name, tuple(reached.values())))
+            at_nodes = self._db.settings.addressing is Addressing.NODES
+            made = gateway(name, tuple(reached.values()), at_nodes=at_nodes)
+            self._db.put_gateway(name, made)
             return
         self._reached.pop(name, None)
         self._db.put_gateway(name, None)
