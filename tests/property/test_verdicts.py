@@ -16,7 +16,7 @@ from penstock.xds.snapshot import Delta
 from support.fake_clock import FakeClock
 
 REF = ObjectRef("HTTPRoute", "shop", "r")
-NODES = ("n1", "n2")
+NODES: tuple[str, ...] = ("n1", "n2")
 NAMES = ("a", "b")
 
 
@@ -36,7 +36,7 @@ class Site:
         self.written: dict[str, int] = {}
         self.has: dict[str, dict[str, Resource]] = {node: {} for node in NODES}
         self.turn = 0
-        self.turns = {name: dict.fromkeys(NODES, 0) for name in NAMES}
+        self.turns: dict[str, dict[str, int]] = {name: dict.fromkeys(NODES, 0) for name in NAMES}
         """The newest that each node ever had."""
         self.needed: dict[str, int] = {}
         """What there was when the object became as it is."""
