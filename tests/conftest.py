@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.leftovers import begin_run
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # A change may need more of Envoy's messages than were generated before it came.
     if not hasattr(config, "workerinput"):
+        begin_run()
         runpy.run_path(str(ROOT / "xds-server" / "protogen.py"))["generate"]()
     if config.getoption("--golden-rewrite") and os.environ.get("CI", "").lower() in ("1", "true"):
         raise pytest.UsageError("--golden-rewrite is for people: in CI golden files are compared")
