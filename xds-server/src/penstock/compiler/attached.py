@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.compiler.database import Database
 from penstock.compiler.indexes import PART_DEPTH, PARTS, HostnameAt, Part
-from penstock.compiler.merged_listeners import ListenerOf, gateway_of, placed_at, sets_of
+from penstock.compiler.merged_listeners import ListenerOf, gateway_of, placed_at
 from penstock.compiler.portions import CROWD, portions
 from penstock.compiler.routing import ParentOf, RouteFor, gateway_attachment, head, translated
 from penstock.gatewayapi.attach import (
@@ -135,21 +135,9 @@ def _parent_refs(db: Database, name: ObjectRef, parent: Parent) -> Iterator[Pare
 
 
 @query
-def _several_kinds(db: Database, gateway: NamespacedName) -> bool:
-    """Tell whether routes of more than one kind name a Gateway, so that they may contest."""
-    kinds = {
-        kind
-        for parent in _parents(db, gateway)
-        for kind in sorted(ROUTE_KINDS)
-        if db.routes.holds("kind", (*parent, kind))
-    }
-    return len(kinds) > 1
-
-
-def _parents(db: Database, gateway: NamespacedName) -> tuple[Parent, ...]:
-    """Return the Gateway and the ListenerSets that it lets in."""
-    sets = ((ParentKind.LISTENER_SET, one.key) for one in sets_of(db, gateway))
-    return ((ParentKind.GATEWAY, gateway), *sets)
+def _several_kinds(db: Database, parent: Parent) -> bool:
+    """Tell whether routes of more than one kind name a parent, so that they may contest."""
+    return sum(db.routes.holds("kind", (*parent, kind)) for kind in sorted(ROUTE_KINDS)) > 1
 
 
 @query
@@ -160,7 +148,9 @@ def _owner_at(db: Database, key: PlaceAt) -> Owner | None:
 
 def owner_at(db: Database, key: PlaceAt) -> Owner | None:
     """Return whose kind has a hostname of a listener; None if only one kind asks for it."""
-    return _owner_at(db, key) if _several_kinds(db, key.gateway) else None
+    placed = placed_at(db, ListenerOf(key.gateway, key.listener))
+    contested = placed is not None and _several_kinds(db, parent_at(placed))
+    return _owner_at(db, key) if contested else None
 
 
 def claims_at(db: Database, key: PlaceAt) -> tuple[Claim, ...]:
@@ -216,13 +206,12 @@ def _joined(db: Database, key: RouteAt) -> dict[str, int]:
 
 
 @query
-def attached_routes(db: Database, name: NamespacedName) -> dict[str, int]:
-    """Return the number of accepted routes of each listener of a Gateway, by its place."""
-    return _sum(
-        _attached_in(db, Part(kind, parent, (number,)))
-        for kind, parent in _parents(db, name)
-        for number in range(PARTS)
-    )
+def attached_routes(db: Database, parent: Parent) -> dict[str, int]:
+    """Return how many accepted routes each listener of a Gateway, or of a ListenerSet, has.
+
+    By its place among all listeners of the Gateway; those that are added to it are not its own.
+    """
+    return _sum(_attached_in(db, Part(*parent, (number,))) for number in range(PARTS))
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -67,6 +67,7 @@ def claimed_on(db: Database, key: GatewayHost) -> bool:
     )
 
 
+@query
 def listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
     """Return the hostnames of listeners that are asked for by HTTP on a port, sorted.
 
@@ -77,14 +78,14 @@ def listeners_hosts(db: Database, at: GatewayPort) -> tuple[str, ...]:
     if not http:
         return ()
     here = listeners_on(db, at)
-    own = {one.hostname or ANY for one in http}
-    found = {name for name in own if claimed_on(db, GatewayHost(at, name))}
+    found: set[str] = set()
+    if len(here) > 1:
+        secure = scheme(db, at) == "https"
+        found = {one.hostname or ANY for one in here if one.hostname or secure}
     # Whoever is asked before there is a route is asked without one, too.
     found.update(one.hostname or ANY for one in http if filters_of(one))
-    if len(here) > 1:
-        found.update(one.hostname for one in here if one.hostname)
-        secure = scheme(db, at) == "https"
-        found.update(ANY for one in here if not one.hostname and secure)
+    own = {one.hostname or ANY for one in http} - found
+    found.update(name for name in own if claimed_on(db, GatewayHost(at, name)))
     return tuple(sorted(found))
 
 

@@ -37,6 +37,7 @@ from penstock.compiler.statuses import (
     listener_set_basis,
     parent_statuses,
 )
+from penstock.gatewayapi.attach import ParentKind
 from penstock.gatewayapi.client_certificates import ClientChecks
 from penstock.gatewayapi.listener_filters import Asked
 from penstock.gatewayapi.listener_set import ListenerSet
@@ -82,7 +83,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | bool:
     if ours(db, name) is None:
         return is_broken_of_ours(db, ObjectRef(Gateway.kind, name.namespace, name.name))
     return GatewayBasis(
-        attached_routes(db, name),
+        attached_routes(db, (ParentKind.GATEWAY, name)),
         reached_at(db, name),
         name_taken(db, name),
         accepted_sets(db, name),

@@ -227,7 +227,7 @@ def listener_set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis |
         return {one.place: every[one.place] for one in own if one.place in every}
 
     around = Surroundings(
-        attached_routes=here(attached_routes(db, key)),
+        attached_routes=attached_routes(db, (ParentKind.LISTENER_SET, name)),
         tls=here(tls_of_listeners(db, key)),
         pending=here(at.closed),
         taken=here(at.taken),
@@ -299,7 +299,7 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         thing,
         Surroundings(
             tls=tls_of_listeners.once(db, thing.key),
-            attached_routes=attached_routes.once(db, thing.key),
+            attached_routes=attached_routes.once(db, (ParentKind.GATEWAY, thing.key)),
             pending=_pending(at.closed, [one.name for one in thing.spec.listeners], said),
             taken=at.taken,
             outer=fault_of_class.once(db, thing.spec.gateway_class_name),
