@@ -180,6 +180,15 @@ def test_the_status_of_a_listener_set_is_looked_at_for_its_own_listeners_only() 
     assert {one.kind for one in compiler.statuses.take()} == {"Gateway"}
 
 
+def test_the_first_route_of_a_listener_set_looks_at_no_other_set() -> None:
+    def runs(count: int) -> int:
+        compiler = _with_listener_sets(count)
+        _changed(compiler, _listener_set(count))
+        return _changed(compiler, _route_of_set(count))[0]
+
+    assert runs(FEW) == runs(MANY)
+
+
 def test_many_grants_are_not_looked_at_for_one_reference() -> None:
     def world(count: int) -> Compiler:
         grants = [_grant(number) for number in range(count)]
