@@ -9,6 +9,7 @@ from penstock.gatewayapi.features import (
     MESH,
     MESH_FEATURES,
     SUPPORTED_FEATURES,
+    mesh_features,
     supported_features,
 )
 
@@ -37,3 +38,10 @@ def test_a_class_says_nothing_of_kinds_that_are_not_there() -> None:
     found = supported_features(routability=True, of_cluster=True, missing=missing)
     lost = {"ListenerSet", "TLSRoute", "TLSRouteModeMixed", "TLSRouteModeTerminate"}
     assert set(supported_features(routability=True, of_cluster=True)) - set(found) == lost
+
+
+def test_a_mesh_says_nothing_of_kinds_that_are_not_there() -> None:
+    assert mesh_features() == MESH_FEATURES
+    found = mesh_features(("HTTPRoute", "TLSRoute"))
+    assert found == ("GRPCRoute", "Mesh", "MeshClusterIPMatching", "MeshConsumerRoute")
+    assert set(MESH_FEATURES) - set(mesh_features(("GRPCRoute",))) == {"GRPCRoute"}

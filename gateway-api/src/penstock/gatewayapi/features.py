@@ -6,7 +6,7 @@ official suite runs the tests of exactly these. What v1.6 named otherwise has bo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 CORE = (
     "GRPCRoute",
@@ -111,9 +111,19 @@ def supported_features(
     inner = (ROUTABILITY_CLUSTER,) if of_cluster else ()
     more = (ROUTABILITY, *inner) if routability else ()
     every = sorted((*SUPPORTED_FEATURES, *more))
-    # The name of a feature begins with that of its kind.
-    return tuple(one for one in every if not one.startswith(tuple(missing)))
+    return _without(every, missing)
 
 
 MESH_FEATURES = tuple(sorted({*MESH, *ON_SERVICES}))
 """Of an XMesh, in the same order. It and a GatewayClass say nothing about each other."""
+
+
+def mesh_features(missing: Collection[str] = ()) -> tuple[str, ...]:
+    """Return what an XMesh says; *missing* are kinds that the API server does not know."""
+    return _without(MESH_FEATURES, missing)
+
+
+def _without(features: Iterable[str], missing: Collection[str]) -> tuple[str, ...]:
+    """Return those whose names do not begin with that of a missing kind."""
+    gone = tuple(missing)
+    return tuple(one for one in features if not one.removeprefix("Mesh").startswith(gone))

@@ -106,7 +106,7 @@ def set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | bool:
 
 @query
 def class_basis(db: Database, _: NamespacedName) -> tuple[frozenset[str], tuple[str, ...], bool]:
-    """Return what the status of a GatewayClass is made of."""
+    """Return what the status of a GatewayClass, or an XMesh, is made of."""
     return crd_versions(db, None), lacking_kinds(db, None), knows_routability(db, None)
 
 
@@ -121,6 +121,7 @@ def ingress_basis(
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "GatewayClass": class_basis,
+    "XMesh": class_basis,
     "ListenerSet": set_basis,
     "XBackend": external_state,
     "Ingress": ingress_basis,

@@ -56,7 +56,7 @@ from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.conditions import fails
-from penstock.gatewayapi.features import MESH_FEATURES, supported_features
+from penstock.gatewayapi.features import mesh_features, supported_features
 from penstock.gatewayapi.listener_set import ListenerHolder, ListenerSet
 from penstock.gatewayapi.listener_set_status import (
     is_valid,
@@ -118,13 +118,13 @@ def status_of(
 
 
 def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | None:
-    features: Sequence[str]
+    missing = lacking_kinds.once(db, None)
     if isinstance(thing, XMesh):
-        is_served, conditions, features = is_our_mesh(thing), mesh_conditions(thing), MESH_FEATURES
+        is_served, conditions = is_our_mesh(thing), mesh_conditions(thing)
+        features = mesh_features(missing)
     else:
-        versions, missing = crd_versions.once(db, None), lacking_kinds.once(db, None)
         is_served = is_ours(thing)
-        conditions = gateway_class_conditions(thing, versions, missing)
+        conditions = gateway_class_conditions(thing, crd_versions.once(db, None), missing)
         features = supported_features(
             routability=knows_routability.once(db, None),
             of_cluster=db.settings.reach is Reach.CLUSTER,
