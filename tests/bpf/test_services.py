@@ -161,6 +161,7 @@ def test_no_connect_fails_while_backends_change(node: Node) -> None:
             switches += 1
             node.service(*[node.backend("server", weight=switches % 100 + 1)] * (switches % 7 + 1))
 
+    node.service(node.backend("server"))  # before somebody asks for it
     thread = threading.Thread(target=switch)
     thread.start()
     try:
