@@ -13,6 +13,7 @@ from penstock.core.objects import Broken, Object
 from penstock.xds import types
 from support import objects
 from support.pki import issue, tls_secret_raw
+from support.streams import tls
 
 Things = list[Object | Broken]
 SHOWING = "gw|shop/web/80|shop/client"
@@ -38,25 +39,6 @@ def secret(namespace: str = "shop") -> Object | Broken:
 
 
 def world(gateway: Object | Broken, *more: Object | Broken) -> Things:
-    authority = issue("authority").pem
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "ca", "namespace": "shop"},
-        "data": {"ca.crt": authority},
-    }
-    policy = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "BackendTLSPolicy",
-        "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {
-            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
-            "validation": {
-                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-                "hostname": "web.internal",
-            },
-        },
-    }
     return [
         objects.gateway_class(),
         gateway,
@@ -67,8 +49,7 @@ def world(gateway: Object | Broken, *more: Object | Broken) -> Things:
         objects.endpoint_slice("plain", ["10.244.0.2"]),
         objects.http_route("web", parent={"name": "front"}, backends=[("web", 1), ("plain", 2)]),
         objects.http_route("same", parent={"name": "other"}, backends=[("web", 1)]),
-        objects.made(config_map),
-        objects.made(policy),
+        *tls("web", issue("authority")),
         *more,
     ]
 

@@ -33,10 +33,10 @@ def route(
     )
 
 
-def tls(service: str, authority: Issued) -> list[Object | Broken]:
+def tls(service: str, authority: Issued, hostname: str = "") -> list[Object | Broken]:
     """Return a ConfigMap with an authority, and the policy that a Service is met with TLS.
 
-    The endpoints are asked for as `SERVICE.internal`.
+    The endpoints are asked for as *hostname*, else as `SERVICE.internal`.
     """
     config_map = {
         "apiVersion": "v1",
@@ -52,7 +52,7 @@ def tls(service: str, authority: Issued) -> list[Object | Broken]:
             "targetRefs": [{"group": "", "kind": "Service", "name": service}],
             "validation": {
                 "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-                "hostname": f"{service}.internal",
+                "hostname": hostname or f"{service}.internal",
             },
         },
     }

@@ -17,6 +17,7 @@ from support import objects
 from support.compiled_envoy import CompiledEnvoy, Place, Surroundings, compiled_envoy
 from support.http_backend import serving
 from support.pki import Issued, issue, tls_secret_raw
+from support.streams import tls
 from support.tls_server import NAME, strict_server
 
 FRONT = "gateway/shop/front/80"
@@ -54,32 +55,13 @@ async def strict(tmp_path: Path) -> AsyncGenerator[tuple[Place, Issued, list[str
 
 
 def _world(authority: Issued, hostname: str) -> list[Object | Broken]:
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "ca", "namespace": "shop"},
-        "data": {"ca.crt": authority.pem},
-    }
-    policy = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "BackendTLSPolicy",
-        "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {
-            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
-            "validation": {
-                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-                "hostname": hostname,
-            },
-        },
-    }
     return [
         objects.gateway_class(),
         objects.gateway("front"),
         objects.service("web", "10.96.0.1"),
         objects.endpoint_slice("web", ["10.244.0.1"]),
         objects.http_route("web", parent={"name": "front"}, backends=[("web", 1)]),
-        objects.made(config_map),
-        objects.made(policy),
+        *tls("web", authority, hostname),
     ]
 
 
