@@ -150,6 +150,7 @@ def _write_settings(settings: NodeSettings) -> None:
     (default / "hosts.toml").write_text(registry_hosts())
     Path("/etc/resolv.conf").unlink(missing_ok=True)
     Path("/etc/resolv.conf").write_text("")
+    Path("/etc/hosts").touch()  # containerd copies it; a minimal machine has none
     Path("/etc/containerd/config.toml").write_text(containerd_configuration())
     shutil.copy(settings.cni_plugin, CNI_PROGRAMS)
     network = Path(CNI_CONFIGURATION) / "10-pods.conflist"
