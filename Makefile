@@ -59,6 +59,7 @@ kube-tools: ## build etcd and the API server for tests, once, into ~/.cache/pens
 	@deploy/kube-tools/build $(TOOLS)
 
 cluster: setup ## a Kubernetes cluster of two nodes on this machine, as root (builds Kubernetes once)
+	@$(CLUSTER) check
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster
 	@$(CLUSTER) up --own-images

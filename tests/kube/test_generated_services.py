@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.gatewayapi.status import CONTROLLER_NAME
@@ -58,6 +59,7 @@ class Replica(replicas.Replica):
         self.objects = InterposedWriter(self.clock, random.random, self.feed.objects)
         self.writer.objects = self.objects
 
+    @override
     async def idle(self) -> None:
         """Wait until it leads and nothing is left to do."""
         await eventually(lambda: self.writer.leads and not (self.objects.waiting))

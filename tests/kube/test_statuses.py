@@ -49,10 +49,10 @@ async def test_nothing_is_written_when_nothing_changed(
 ) -> None:
     async with replica(api, "one", terms=QUICK) as one:
         await settled(api, *objects)
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
     before = [get(api, raw)["metadata"]["resourceVersion"] for raw in objects]
     async with replica(api, "two", terms=QUICK) as two:
-        await eventually(lambda: two.leads and two.writer.waiting == 0)
+        await two.idle()
         api.apply(gateway() | {"metadata": {**gateway()["metadata"], "labels": {"a": "b"}}})
         await eventually(lambda: two.world.compiler.db.gateways.snapshot() != {})
         assert two.writer.writes == 0
@@ -69,7 +69,7 @@ async def test_a_status_that_was_told_is_written_without_being_read(
     specs = [get(api, raw)["spec"] for raw in objects]
     async with replica(api) as one:
         await settled(api, *objects)
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
         assert one.writer.writes >= len(objects)
         assert one.writer.reads == 0
     assert [get(api, raw)["metadata"] | marks for raw in objects] == [
@@ -295,10 +295,10 @@ async def test_the_reach_of_an_address_is_kept_so_that_it_is_written_once(api: K
         status = get(api, raw)["status"]
         assert [each["routability"] for each in status["addresses"]] == [SENTINEL]
         assert conditions(status)["AddressesAssigned"] == "False"
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
         before = get(api, raw)["metadata"]["resourceVersion"]
         one.writer.mark(ObjectRef("Gateway", "status", "g"))
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
         assert get(api, raw)["metadata"]["resourceVersion"] == before
 
 

@@ -56,12 +56,12 @@ def ingress(api: KubeApi, raw: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_a_load_balancer_gets_its_address_once(api: KubeApi, service: dict[str, Any]) -> None:
     async with replica(api, settings=CLUSTER) as one:
         await eventually(lambda: ingress(api, service) == [{"ip": "192.0.2.9", "ipMode": "VIP"}])
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
         api.apply(service | {"metadata": {**service["metadata"], "labels": {"a": "b"}}})
         version = get(api, service)["metadata"]["resourceVersion"]
         services, key = one.world.compiler.db.services, NamespacedName("status", "ours")
         await eventually(lambda: services.snapshot()[key].metadata.resource_version == version)
-        await eventually(lambda: one.writer.waiting == 0)
+        await one.idle()
         assert get(api, service)["metadata"]["resourceVersion"] == version
 
 

@@ -23,6 +23,7 @@ from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.kubernetes.status_writer import StatusWriter
 from penstock.status.lease import Terms
 from support.kube import KubeApi
+from support.source_suite import eventually
 
 PATIENT = Terms()
 QUICK = Terms(duration=5.0, deadline=4.0, renew=0.5, answer=1.5)
@@ -79,6 +80,10 @@ class Replica:
     def start(self) -> None:
         work = (self._source.run(self.world.take), self.feed.run(self.writer))
         self._tasks = [asyncio.create_task(one) for one in work]
+
+    async def idle(self) -> None:
+        """Wait until it leads and no status is left to look at; who lost the Lease has none."""
+        await eventually(lambda: self.leads and self.writer.waiting == 0)
 
     async def stop(self) -> None:
         """End it; raise what had ended it before, which nobody else would hear of."""

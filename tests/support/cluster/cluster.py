@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import shutil
 import socket
 import ssl
@@ -76,8 +75,7 @@ class Cluster:
         Raises:
             ClusterError: it cannot be started; what was started is still there, for a look.
         """
-        if os.geteuid() != 0:
-            raise ClusterError("root is needed: sudo make cluster")
+        programs.check_machine()
         programs.check()
         if self.is_up():
             say(f"cluster {self.plan.name} runs already")

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             case "images":
                 for name in cluster.renew_own_images():
                     _say(f"image {name}")
+            case "check":
+                programs.check_machine()
             case "load":
                 _load(cluster, options.archives)
             case "exec-net":
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m support.cluster")
     parser.add_argument("--name", default=DEFAULT_NAME, help="of the cluster; default: %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="say why there cannot be one here, before anything is built")
     up = commands.add_parser("up", help="start a cluster, unless it runs")
     up.add_argument("--own-images", action="store_true", help="with Penstock's own images")
     commands.add_parser("down", help="remove it")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 from support.cluster.errors import ClusterError
 from support.kube import MissingProgramError, etcd_program, kubernetes_program, tool
+from support.namespaces import root_is_mount
 
 _KUBERNETES = (
     "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl",
@@ -53,6 +55,25 @@ def own_tool(name: str) -> Path:
     if not path.exists():
         raise MissingProgramError(f"{name} is not built: make kube-tools TOOLS={name}")
     return path
+
+
+def check_machine(user: int | None = None, mounts: str | None = None) -> None:
+    """Return if this machine can have a cluster, whatever is still to be built or installed.
+
+    Args:
+        user: who asks; None is who runs this.
+        mounts: see `root_is_mount`.
+
+    Raises:
+        ClusterError: it cannot; the text says why.
+    """
+    if (os.geteuid() if user is None else user) != 0:
+        raise ClusterError("root is needed: sudo make cluster")
+    if not root_is_mount(mounts):
+        raise ClusterError(
+            'runc needs a "/" that is a mount, which it is not in a chroot; '
+            "use the machine itself, a virtual machine, or a privileged container"
+        )
 
 
 def check() -> None:
