@@ -227,7 +227,7 @@ def _go() -> str:
     places = ("go", "/usr/local/go/bin/go", str(cache / "kube" / "go" / "bin" / "go"))
     found = next(filter(None, map(shutil.which, places)), None)
     if found is None:
-        raise RecipeError("no Go for the CNI plugin; `make kube-tools` installs one, or install it")
+        raise RecipeError("no Go for the CNI plugin; `make kube-tools TOOLS=go` installs one")
     return found
 
 
