@@ -81,11 +81,15 @@ def test_everything_at_once_is_the_sum_of_its_parts(
         parts.take(node, word(says, all_apart=False))
         for ledger in every:
             want(ledger, then)
-        seen = [_seen(ledger) for ledger in every]
+        assert whole.tally(ROUTE.object) == apart.tally(ROUTE.object)
+        seen = [_present(ledger) for ledger in every]
         assert seen[0] == seen[1] == seen[2]
 
 
-def _seen(ledger: Ledger) -> list[object]:
-    found: list[object] = [ledger.outstanding(), ledger.refused(), ledger.tally(ROUTE.object)]
+def _present(ledger: Ledger) -> list[object]:
+    """Return what holds now: who said all in two steps has lost it in between."""
+    found: list[object] = [ledger.outstanding(), ledger.refused()]
+    tally = ledger.tally(ROUTE.object)
+    found += [] if tally is None else [tally.nodes, tally.without, tally.refusals]
     found += [ledger.said(node, made(key, 0)) for node in NODES for key in KEYS]
     return found
