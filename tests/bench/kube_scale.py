@@ -74,7 +74,8 @@ two rules. There are no Pods. Everything is on this machine: the API server take
   that take everything, as agents do, in {PROCESSES} processes, a connection each. They come as
   agents that have everything already, and report so. A change of one endpoint counts until the
   last of them has answered; a storm from the moment when all connections are cut at once until the
-  last client is in step again, its CPU until all reports are read. Then the same with everything.
+  last client is in step again, its CPU until all reports are read. Then the same with everything,
+  if that is over within {PATIENCE:.0f} s: else there is no such table.
 * **A burst**: {BURST:,} EndpointSlices are changed over many connections, as fast as the API server
   takes it, while a client takes everything.
 """
