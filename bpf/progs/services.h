@@ -101,24 +101,24 @@ static __always_inline bool stay_found(const struct service *service,
 
 	if (!stay || now - stay->last_seen_ns >= seconds * NS_PER_SECOND)
 		return false;
-	struct endpoint backend = stay->backend;
-
-	if (!backend_is_there(service, &backend))
+	choice->backend = stay->backend; /* first: the entry may be another client's meanwhile */
+	if (!backend_is_there(service, &choice->backend))
 		return false;
 	stay->last_seen_ns = now;
-	choice->backend = backend;
 	return true;
 }
 
-/* Note where a client is led, if it is to stay there. Without memory it is led anywhere. */
-static __always_inline void stay_begins(const struct service *service,
-					const struct service_choice *choice)
+/* Note where a client is led that is to stay there. Without memory it is led anywhere. A function of
+ * its own: frames of callers have 512 bytes together, and kernels before 6.13 count all of them.
+ */
+static __noinline int stay_begins(__u32 service, const struct service_choice *choice)
 {
-	struct stay_key key = {.netns_cookie = choice->netns_cookie, .service = service->id};
+	if (!choice)
+		return 0;
+	struct stay_key key = {.netns_cookie = choice->netns_cookie, .service = service};
 	struct stay stay = {.last_seen_ns = bpf_ktime_get_ns(), .backend = choice->backend};
 
-	if (service->flags >> SERVICE_STAY_SHIFT)
-		bpf_map_update_elem(&stays, &key, &stay, BPF_ANY);
+	return bpf_map_update_elem(&stays, &key, &stay, BPF_ANY);
 }
 
 /* Return what a pod reaches at the frontend of *key*, and let *key* name it: what there is for its
@@ -165,7 +165,8 @@ __attribute__((noinline)) int service_pick(struct service_choice *choice)
 		if (!backend)
 			continue; /* user space switched the generation: the service names the new one */
 		choice->backend = backend->endpoint;
-		stay_begins(&service, choice);
+		if (service.flags >> SERVICE_STAY_SHIFT)
+			stay_begins(service.id, choice);
 		return true;
 	}
 	return false;
