@@ -26,7 +26,7 @@ DISK_BYTES = 32 << 30
 _PINS = ("requirements-dev.txt", "pyproject.toml", "deploy/setup/system-packages")
 _APT = Path("/etc/apt")
 _TRUST = Path("/etc/ssl/certs/ca-certificates.crt")
-_PIP = (Path("/etc/pip.conf"), Path("/root/.config/pip"))
+_PIP = Path("/etc/pip.conf")
 _CARRIED = re.compile(
     r"(PIP_|SSL_CERT|REQUESTS_CA|CURL_CA|GIT_SSL|https?_proxy|no_proxy)", re.IGNORECASE
 )
@@ -119,12 +119,11 @@ def _carry_settings(root: Path) -> None:
     if keys.is_dir():
         shutil.copytree(keys, root / "usr/share/keyrings", dirs_exist_ok=True)
     _carry_trust(root)
-    for one in _PIP:
-        target = root / str(one).lstrip("/")
-        if one.is_dir():
-            shutil.copytree(one, target, dirs_exist_ok=True)
-        elif one.exists():
-            shutil.copy(one, target)
+    if _PIP.exists():
+        shutil.copy(_PIP, root / "etc")
+    own = Path.home() / ".config" / "pip"
+    if own.is_dir():
+        shutil.copytree(own, root / "root" / ".config" / "pip", dirs_exist_ok=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
 
 
