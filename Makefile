@@ -10,7 +10,7 @@ CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
 
 .DEFAULT_GOAL := help
-.PHONY: help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick e2e-machine
+.PHONY: explore help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick e2e-machine
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ soak: setup ## the fault tests on a cluster, with an API server that is away for
 	@deploy/setup/system-packages cluster
 	@deploy/kube-tools/build cluster
 	@PENSTOCK_SOAK=1 $(BIN)/python -m pytest -q tests/cluster/test_faults.py
+
+explore: setup ## tests of properties with other examples each time, ROUNDS=5 times over; what fails is a fault
+	@for round in $$(seq $(or $(ROUNDS),5)); do $(BIN)/python -m pytest -q tests --ignore=tests/cluster -m hypothesis --hypothesis-profile=others || exit 1; done
 
 check: setup ## formatting, lint, types, layers, generated files
 	@$(BIN)/ruff check .

@@ -7,10 +7,17 @@ import runpy
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.leftovers import begin_run
 
 ROOT = Path(__file__).parents[1]
+
+# The same examples each time, so that a run tells of the change and not of luck; `make explore` has
+# others each time.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("others", derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,6 +21,7 @@ from penstock.meta.names import ObjectRef
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
 from support import objects
+from support.pki import issue, tls_secret_raw
 
 POOL = Settings(
     reach=Reach.CLUSTER, gateway_pool="192.0.2.0/30", system_namespace="penstock-system"
@@ -179,6 +180,18 @@ def test_a_lab_has_no_addresses_of_a_cluster() -> None:
     features = [each["name"] for each in told(compiler, CLASS)["supportedFeatures"]]
     assert "GatewayAddressRoutability" in features
     assert "GatewayAddressRoutabilityCluster" not in features
+
+
+@pytest.mark.parametrize("settings", [Settings(), POOL, AT_NODES], ids=["lab", "pool", "nodes"])
+def test_the_key_of_a_gateway_that_opens_nothing_goes_to_no_node(settings: Settings) -> None:
+    tls = {"certificateRefs": [{"name": "own"}]}
+    listener = {"name": "s", "protocol": "HTTPS", "port": 443, "tls": tls}
+    one = objects.gateway("gw", [listener], addresses=[CLUSTER])
+    secret = objects.made(tls_secret_raw("own", "shop", [issue("own.test")]))
+    compiler = Compiler(settings)
+    compiler.apply(objects.added([CLASS, one, secret, objects.node("n1", "172.31.0.10")]))
+    assert opened(compiler, "n1") == {}
+    assert [each for each in compiler.resources("n1") if each.type_url == types.SECRET] == []
 
 
 @MODES

@@ -63,7 +63,10 @@ def _showing(db: Database, name: NamespacedName) -> set[NamespacedName]:
 
 @query
 def _serving(db: Database, gateway: NamespacedName) -> dict[NamespacedName, list[GatewayPort]]:
-    """Return the Secrets that a Gateway uses, each with the ports that need it."""
+    """Return the Secrets that a Gateway uses, each with the ports that need it and are opened."""
+    opened = ports(db, gateway)
+    if not opened:
+        return {}
     certificates, shown = gateway_certificates(db, gateway), client_certificate(db, gateway)
     found: dict[NamespacedName, dict[GatewayPort, None]] = {}
     for one in served_listeners(db, gateway):
@@ -71,5 +74,5 @@ def _serving(db: Database, gateway: NamespacedName) -> dict[NamespacedName, list
         for secret in resolved.usable if resolved is not None else ():
             found.setdefault(secret, {})[port_of(gateway, one.own)] = None
     if shown is not None and shown.secret is not None:
-        found[shown.secret] = dict.fromkeys(ports(db, gateway))
+        found[shown.secret] = dict.fromkeys(opened)
     return {secret: list(at) for secret, at in found.items()}
