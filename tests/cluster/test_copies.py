@@ -6,18 +6,9 @@ import json
 from typing import Any
 
 from support.cluster.mesh import Mesh
-from support.cluster.traffic import ask_from, echo_pod, eventually
+from support.cluster.traffic import ask_from, echo_pod, echo_service, eventually
 
 PODS = {"client": "n1", "bound": "n1", "web": "n2", "copy": "n2"}
-
-
-def service(name: str, namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
-    }
 
 
 def route(namespace: str) -> dict[str, Any]:
@@ -72,8 +63,8 @@ def test_copies_are_judged_as_requests_of_the_client(mesh: Mesh, namespace: str)
     cluster = mesh.cluster
     cluster.apply(
         *(echo_pod(name, namespace, node, {"app": name}) for name, node in PODS.items()),
-        service("web", namespace),
-        service("copy", namespace),
+        echo_service("web", namespace),
+        echo_service("copy", namespace),
         route(namespace),
         *policies(namespace),
     )

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from support.api_gate import Refused
+from support.cluster.addresses import gateway_address
 from support.cluster.errors import ClusterError
 from support.cluster.install import install, values
 from support.cluster.mesh import GATE_PORT, Mesh
@@ -26,6 +27,7 @@ from support.cluster.traffic import (
     ask_outside,
     asking_pod,
     echo_pod,
+    echo_service,
     eventually,
     traffic_of,
     traffic_outside,
@@ -48,15 +50,6 @@ def ask(path, **body):
 newest = ask("/v3/kv/range", key="AA==", limit="1")["header"]["revision"]
 ask("/v3/kv/compaction", revision=newest, physical=True)
 """
-
-
-def service(name: str, app: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NS},
-        "spec": {"selector": {"app": app}, "ports": [{"port": 80, "targetPort": 8080}]},
-    }
 
 
 def route(name: str, host: str, path: str = "/") -> dict[str, Any]:
@@ -150,13 +143,13 @@ def scene(mesh: Mesh) -> Generator[Scene]:
         echo_pod(f"{app}-{node}", NS, node, {"app": app})
         for app in ("policed", "plain") for node in NODES
     ]  # fmt: skip
-    cluster.apply(GATEWAY, POLICY, service("policed", "policed"), service("plain", "plain"))
+    cluster.apply(GATEWAY, POLICY, echo_service("policed", NS), echo_service("plain", NS))
     cluster.apply(*servers, route("way", HOST))
     wait_ready(mesh)
     targets = {"policed": "http://policed/", "plain": "http://plain/"}
     cluster.apply(*(asking_pod(f"asker-{node}", NS, node, targets) for node in NODES))
     wait_ready(mesh)
-    address = gateway_address(mesh)
+    address = gateway_address(mesh, NS, "way-in")
     url = f"http://{address}/"
     assert eventually(lambda: ask_outside(cluster, "GET", url, HOST).status == 200)
     with traffic_outside(cluster, {"gateway": f"{url}#{HOST}"}) as outside:
@@ -169,17 +162,6 @@ def wait_ready(mesh: Mesh) -> None:
     mesh.cluster.kubectl(
         "-n", NS, "wait", "--for=condition=Ready", "pods", "--all", "--timeout=90s"
     )
-
-
-def gateway_address(mesh: Mesh) -> str:
-    def addresses() -> list[dict[str, str]]:
-        found: list[dict[str, str]] = (
-            mesh.cluster.get("-n", NS, "gateway", "way-in").get("status", {}).get("addresses", [])
-        )
-        return found
-
-    assert eventually(addresses), "the Gateway gets no address"
-    return addresses()[0]["value"]
 
 
 @pytest.fixture

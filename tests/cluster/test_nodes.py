@@ -17,6 +17,7 @@ from support.cluster.traffic import (
     ask_from,
     asking_pod,
     echo_pod,
+    echo_service,
     eventually,
     traffic_of,
 )
@@ -38,15 +39,6 @@ print(json.dumps(seen))
 """
 _NOWHERE = {"spec": {"template": {"spec": {"nodeSelector": {"penstock.test/none": "yes"}}}}}
 _EVERYWHERE = {"spec": {"template": {"spec": {"nodeSelector": None}}}}
-
-
-def service(namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "server", "namespace": namespace},
-        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
-    }
 
 
 def policy(namespace: str) -> dict[str, Any]:
@@ -82,7 +74,7 @@ def place(mesh: Mesh, namespace: str) -> str:
     cluster = mesh.cluster
     server = echo_pod("server", namespace, NODES[0], {"app": "server"})
     enemy = echo_pod("enemy", namespace, NODES[0], {"app": "enemy"})
-    cluster.apply(server, enemy, service(namespace), policy(namespace))
+    cluster.apply(server, enemy, echo_service("server", namespace), policy(namespace))
     ready = ("pod/server", "pod/enemy", "--for=condition=Ready", "--timeout=60s")
     cluster.kubectl("-n", namespace, "wait", *ready)
     assert eventually(lambda: ask(mesh, namespace, "enemy").error == "refused")

@@ -41,6 +41,18 @@ def balanced_address(mesh: Mesh, namespace: str, name: str) -> str:
     return entry["ip"]
 
 
+def gateway_address(mesh: Mesh, namespace: str, name: str) -> str:
+    """Return the first address of a Gateway once it is in the status."""
+
+    def found() -> list[dict[str, str]]:
+        status = mesh.cluster.get("-n", namespace, "gateway", name).get("status", {})
+        entries: list[dict[str, str]] = status.get("addresses", [])
+        return entries
+
+    assert eventually(found), f"Gateway {name} gets no address"
+    return found()[0]["value"]
+
+
 def owners(mesh: Mesh, address: str) -> list[str]:
     """Return the nodes on whose link *address* is."""
     return [node for node in NODES if is_on_link(mesh, node, address)]

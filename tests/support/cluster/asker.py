@@ -3,13 +3,18 @@
 once METHOD URL [HEADER:VALUE…]   prints {"status": 200, "body": …} or {"error": "refused"}
 forever PORT NAME=URL…            asks all URLs in a circle, each on an open connection and on new
                                   ones; GET on PORT tells {NAME: {"ok": n, "bad": [[time, what]…]}}
+
+With https the server name is the Host, every certificate is believed, and "certificate" tells the
+one that was shown (DER, base64); a handshake that comes to nothing is the error "handshake".
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import http.server
 import json
+import ssl
 import sys
 import threading
 import time
@@ -27,23 +32,54 @@ def _ask(
     return answer.status, answer.read()
 
 
-def _open(url: str) -> tuple[http.client.HTTPConnection, str]:
+class HandshakeError(ConnectionError):
+    """There is a connection, but no TLS on it."""
+
+
+class _Tls(http.client.HTTPSConnection):
+    """A connection on which the server name is not where it leads."""
+
+    def __init__(self, netloc: str, server_name: str) -> None:
+        self._believing = ssl.create_default_context()
+        self._believing.check_hostname = False
+        self._believing.verify_mode = ssl.CERT_NONE
+        self._server_name = server_name
+        super().__init__(netloc, timeout=TIMEOUT, context=self._believing)
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        try:
+            self.sock = self._believing.wrap_socket(self.sock, server_hostname=self._server_name)
+        except OSError as error:
+            raise HandshakeError(str(error)) from error
+
+
+def _open(url: str, host: str = "") -> tuple[http.client.HTTPConnection, str]:
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https":
+        return _Tls(parts.netloc, host or parts.hostname or ""), parts.path or "/"
     return http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT), parts.path or "/"
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, HandshakeError):
+        return "handshake"
     return "refused" if isinstance(error, ConnectionRefusedError) else repr(error)
 
 
 def once(method: str, url: str, *headers: str) -> None:
-    connection, path = _open(url)
     pairs = dict(one.split(":", 1) for one in headers)
+    connection, path = _open(url, pairs.get("Host", ""))
+    found: dict[str, object] = {}
     try:
+        connection.connect()
+        if isinstance(connection.sock, ssl.SSLSocket):
+            shown = connection.sock.getpeercert(binary_form=True) or b""
+            found["certificate"] = base64.b64encode(shown).decode()
         status, body = _ask(connection, method, path, pairs)
-        found = {"status": status, "body": body.decode(errors="replace")}
+        found |= {"status": status, "body": body.decode(errors="replace")}
     except OSError as error:
-        found = {"error": _cause(error)}
+        found["error"] = _cause(error)
     sys.stdout.write(json.dumps(found))
 
 
@@ -58,7 +94,7 @@ class Notes:
 def _circle(url: str, notes: Notes, *, keep: bool) -> None:
     url, _, host = url.partition("#")
     headers = {"Host": host} if host else {}
-    connection, path = _open(url)
+    connection, path = _open(url, host)
     while True:
         began = time.time()
         try:

@@ -17,6 +17,12 @@ from support.cluster.install import NAMESPACE, install, install_crds, values
 from support.cluster.plan import API_HOST, netns_path
 
 GATE_PORT = 6444
+_DUMP = """
+import asyncio, pathlib
+from penstock.agent.admin import EnvoyAdmin
+envoy = EnvoyAdmin(pathlib.Path("/run/penstock/envoy-admin.sock"))
+print(asyncio.run(envoy.get("config_dump")).body.decode())
+"""
 
 
 class Mesh:
@@ -44,6 +50,12 @@ class Mesh:
     def run_in(self, pod: str, *words: str) -> str:
         """Return what a command of Penstock prints in one of its pods."""
         return self.cluster.kubectl("-n", NAMESPACE, "exec", pod, "--", "penstock", *words)
+
+    def envoy_dump(self, node: str) -> str:
+        """Return all that the Envoy of a node says that it has: /config_dump, JSON."""
+        agent = self.pod_on("agent", node)
+        words = ("exec", agent, "--", "python3", "-c", _DUMP)
+        return self.cluster.kubectl("-n", NAMESPACE, *words)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ class Answer(msgspec.Struct, frozen=True):
     status: int = 0
     body: str = ""
     error: str = ""
-    """ "refused", or the exception; then there is no status."""
+    """ "refused", "handshake", or the exception; then there is no status."""
+    certificate: bytes = b""
+    """What the server showed, DER; with https."""
 
 
 class Traffic:
@@ -46,13 +48,16 @@ class Traffic:
 
     def seen(self) -> dict[str, Seen]:
         """Return what became of the requests, by target."""
-        words = self._cluster.in_control_netns(
-            sys.executable, str(ASKER), "once", "GET", f"http://{self._address}:{PORT}/"
-        )
-        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        answer = msgspec.json.decode(said, type=Answer)
+        answer = self._ask()
         assert answer.status == 200, answer
         return msgspec.json.decode(answer.body, type=dict[str, Seen])
+
+    def _ask(self) -> Answer:
+        return ask_outside(self._cluster, "GET", f"http://{self._address}:{PORT}/")
+
+    def runs(self) -> bool:
+        """Return whether the process has begun to ask."""
+        return self._ask().status == 200
 
     def bad(self) -> dict[str, list[tuple[float, str]]]:
         """Return the failures by target; targets without any are left out."""
@@ -107,6 +112,19 @@ def echo_pod(name: str, namespace: str, node: str, labels: Mapping[str, str]) ->
     }
 
 
+def echo_service(name: str, namespace: str, app: str = "") -> dict[str, Any]:
+    """Return a Service at port 80 of echo servers with the label app, by default its name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"app": app or name},
+            "ports": [{"port": 80, "targetPort": 8080}],
+        },
+    }
+
+
 def asking_pod(name: str, namespace: str, node: str, targets: Mapping[str, str]) -> dict[str, Any]:
     """Return a Pod that asks *targets* (name → URL) for ever."""
     named = [f"{target}={url}" for target, url in targets.items()]
@@ -129,7 +147,9 @@ def traffic_outside(cluster: Cluster, targets: Mapping[str, str]) -> Generator[T
     ends_with_us = ("setpriv", "--pdeathsig", "KILL")
     with subprocess.Popen((*ends_with_us, *cluster.in_control_netns(*words))) as process:
         try:
-            yield Traffic(cluster, "127.0.0.1")
+            traffic = Traffic(cluster, "127.0.0.1")
+            assert eventually(traffic.runs), "the asker does not start"
+            yield traffic
         finally:
             process.kill()
 
