@@ -12,12 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, kube_scale, machine, path, routes, startup, streams
+from bench import change, grants, kube_scale, machine, path, routes, startup, streams
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
 BENCHES: dict[str, Callable[[], Report | str]] = {
     "change": change.run,
+    "grants": grants.run,
     "path": path.run,
     "routes": routes.run,
     "scale": kube_scale.run,

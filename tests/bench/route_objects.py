@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from support.objects import CONTROLLER
@@ -15,9 +15,14 @@ SERVICES = ("app-a", "app-b")
 SHARED_HOST = "shared.example.test"
 
 
-def common(address: str, ports: tuple[int, int], port: int) -> Iterator[Raw]:
-    """Yield namespace, class, a Gateway at *port*, and two Services with an endpoint each."""
-    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+def common(
+    address: str, ports: tuple[int, int], port: int, more: Sequence[Raw] = ()
+) -> Iterator[Raw]:
+    """Yield namespace, class, a Gateway at *port*, and two Services with an endpoint each.
+
+    The Gateway has the listeners *more*, too.
+    """
+    yield namespace(NAMESPACE)
     yield {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",
@@ -30,11 +35,15 @@ def common(address: str, ports: tuple[int, int], port: int) -> Iterator[Raw]:
         "metadata": {"name": GATEWAY, "namespace": NAMESPACE},
         "spec": {
             "gatewayClassName": "penstock",
-            "listeners": [{"name": "http", "protocol": "HTTP", "port": port}],
+            "listeners": [{"name": "http", "protocol": "HTTP", "port": port}, *more],
         },
     }
     for index, (name, target) in enumerate(zip(SERVICES, ports, strict=True)):
-        yield from _service(name, f"10.96.0.{100 + index}", address, target)
+        yield from service(name, f"10.96.0.{100 + index}", address, target)
+
+
+def namespace(name: str) -> Raw:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
 def own_host(index: int) -> tuple[str, str]:
@@ -85,6 +94,35 @@ def gateway_path() -> str:
     return f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/gateways"
 
 
+def service(
+    name: str, virtual: str, address: str, target: int, namespace: str = NAMESPACE
+) -> Iterator[Raw]:
+    """Yield a Service at the virtual address and its only endpoint."""
+    port = {"name": "http", "port": 80, "targetPort": target, "protocol": "TCP"}
+    yield {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"clusterIP": virtual, "ports": [port]},
+    }
+    conditions = {"ready": True, "serving": True, "terminating": False}
+    yield {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{name}-x7k2p",
+            "namespace": namespace,
+            "labels": {
+                "kubernetes.io/service-name": name,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            },
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": target, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": conditions, "nodeName": "n1"}],
+    }
+
+
 def _prefix(path: str) -> Raw:
     return {"path": {"type": "PathPrefix", "value": path}}
 
@@ -94,30 +132,4 @@ def _modifier(what: str, header: str, value: str) -> Raw:
     return {
         "type": f"{what}HeaderModifier",
         f"{what.lower()}HeaderModifier": modifier,
-    }
-
-
-def _service(name: str, virtual: str, address: str, target: int) -> Iterator[Raw]:
-    port = {"name": "http", "port": 80, "targetPort": target, "protocol": "TCP"}
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"clusterIP": virtual, "ports": [port]},
-    }
-    conditions = {"ready": True, "serving": True, "terminating": False}
-    yield {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{name}-x7k2p",
-            "namespace": NAMESPACE,
-            "labels": {
-                "kubernetes.io/service-name": name,
-                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-            },
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": target, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [address], "conditions": conditions, "nodeName": "n1"}],
     }

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import json
-import signal
-import socket
-import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +13,15 @@ import msgspec
 
 from bench import route_objects
 from bench.kube_load import StatusWatch, Writer, on_real_api
-from bench.processes import answer_at, envoy_command, free_port, own_address, running, write_json
+from bench.kube_stack import PATIENCE, Prober, listening, penstock, prober_of, serving
+from bench.processes import free_port, own_address
 from bench.report import Report, Table, number, samples
 from support.kube import KubeApi
-from support.real_envoy import eventually
 
 AT_ONCE = 1_000
 ALONE = 200
 """Routes for the floor."""
 FLIPS, CONNECTIONS = 20, 4
-PATIENCE = 60.0
 REST = 0.25
 """Seconds between flips under load."""
 _MS = 1e3
@@ -117,8 +111,9 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
     async with Writer(api) as writer:
         await writer.create(route_objects.common(address, ports, port))
         alone = await _alone(writer)
-        with _serving(folder, address, ports), _penstock(api, folder / "run"):
-            async with _prober(port) as prober:
+        with serving(folder, address, ports), penstock(api, folder / "run"):
+            await listening(port)
+            async with prober_of("route_prober.py", "127.0.0.1", str(port)) as prober:
                 return await _all(writer, prober, alone)
 
 
@@ -215,75 +210,6 @@ async def _attached(
         right = time.monotonic() - start
         await watch.quiet(2.0)
         return Attached(written=written, right=right, writes=watch.seen - before)
-
-
-class Prober:
-    """See `route_prober.py`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._stdin, self._stdout = process.stdin, process.stdout
-
-    async def ask(self, line: str) -> None:
-        """Begin something; return once it has been answered for the first time."""
-        await self.tell(line)
-        assert await self.answer() == "ready"
-
-    async def tell(self, line: str) -> None:
-        self._stdin.write(f"{line}\n".encode())
-        await self._stdin.drain()
-
-    async def answer(self) -> Any:
-        return json.loads(await self._stdout.readline())
-
-
-@contextlib.asynccontextmanager
-async def _prober(port: int) -> AsyncGenerator[Prober]:
-    await eventually(functools.partial(_listens, port), PATIENCE)
-    program = Path(__file__).with_name("route_prober.py")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-S", "-E", str(program), "127.0.0.1", str(port)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Prober(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as made:
-        return made.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def _penstock(api: KubeApi, run_folder: Path) -> Generator[None]:
-    """Run a controller, an agent and its Envoy."""
-    penstock = [sys.executable, "-m", "penstock.cli"]
-    common = ["--run-dir", str(run_folder), "--only-gateways"]
-    controller = [*penstock, "controller", *common, "--kubeconfig", str(api.kubeconfig)]
-    agent = [*penstock, "agent", *common, "--node", "lab", "--stop-envoy", "--concurrency", "1"]
-    folder = run_folder.parent
-    with (
-        running(controller, folder / "controller.log", end=signal.SIGTERM),
-        running(agent, folder / "agent.log", end=signal.SIGTERM),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _serving(folder: Path, address: str, ports: tuple[int, int]) -> Generator[None]:
-    """Run what the Services lead to."""
-    listeners = [
-        answer_at(address, port, "", f"backend-{index}.") for index, port in enumerate(ports)
-    ]
-    file = write_json(folder / "backends.json", {"static_resources": {"listeners": listeners}})
-    with running(envoy_command(file), folder / "backends.log"):
-        yield
 
 
 def _attached_routes(status: dict[str, Any]) -> int:
