@@ -35,3 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
         runpy.run_path(str(ROOT / "xds-server" / "protogen.py"))["generate"]()
     if config.getoption("--golden-rewrite") and os.environ.get("CI", "").lower() in ("1", "true"):
         raise pytest.UsageError("--golden-rewrite is for people: in CI golden files are compared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Hypothesis looks for up to five minutes for a smaller example of what failed.
+    for item in items:
+        if item.get_closest_marker("hypothesis") is not None:
+            item.add_marker(pytest.mark.timeout(600))

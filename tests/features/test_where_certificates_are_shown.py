@@ -164,6 +164,14 @@ def test_routes_of_a_gateway_with_two_addresses_are_at_their_nodes_alone() -> No
     assert having == answering
 
 
+def test_a_gateway_that_is_nowhere_has_neither_routes_nor_keys_at_any_node() -> None:
+    inside = gateway("gw", addresses=[{"routability": "Cluster"}])
+    compiler = compiled(world(inside, *WAYS["gw|shop/~picked"][1:]))
+    for kind in (types.SCOPE, types.LISTENER, types.SECRET):
+        assert [name for node in NODES for name in names(compiler, node, kind)] == []
+    assert all(Snapshot(compiler.resources(node)).problems() == () for node in NODES)
+
+
 def test_where_every_node_serves_all_of_them_show_it() -> None:
     inside = msgspec.structs.replace(POOL, reach=Reach.NODE)
     compiler = Compiler(inside)

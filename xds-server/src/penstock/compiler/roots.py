@@ -266,11 +266,14 @@ def _nodes_of(db: Database, gateway: NamespacedName) -> list[str]:
 def routes_at(db: Database, gateway: NamespacedName) -> tuple[str, ...]:
     """Return the nodes that have use for the routes of a Gateway, sorted; EVERY_NODE alone for all.
 
-    Where addresses are from a pool, these are the few that answer for its addresses.
+    Where addresses are from a pool, these are the few that answer for its addresses. A Gateway of a
+    cluster that is nowhere has none.
     """
-    pooled = db.settings.reach is Reach.CLUSTER and db.settings.addressing is Addressing.POOL
-    few = pooled and not is_inside(db, gateway)
-    return tuple(_nodes_of(db, gateway)) if few else (EVERY_NODE,)
+    if db.settings.reach is not Reach.CLUSTER:
+        return (EVERY_NODE,)
+    on = _nodes_of(db, gateway)
+    few = db.settings.addressing is Addressing.POOL and not is_inside(db, gateway)
+    return tuple(on) if few or not on else (EVERY_NODE,)
 
 
 @query
