@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--golden-rewrite is for people: in CI golden files are compared")
 
 
+@pytest.hookimpl(trylast=True)  # the marker comes from the plugin
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Hypothesis looks for up to five minutes for a smaller example of what failed.
     for item in items:
