@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.indexes import ALL, served_as
-from penstock.compiler.merged_listeners import gateway_of
+from penstock.compiler.merged_listeners import gateway_of, placed_listeners
 from penstock.compiler.routing import head
 from penstock.compiler.telemetry_targets import gateways_naming
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
@@ -19,6 +19,8 @@ from penstock.gatewayapi.backend_tls_policy import (
     PolicyTarget,
     services_of_broken,
 )
+from penstock.gatewayapi.listener_tls import TLS, terminates_tls
+from penstock.gatewayapi.stream_resources import TLSRoute
 from penstock.incremental.query import query
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.ir.route import ServicePort
@@ -120,15 +122,25 @@ def _ports(db: Database, policy: NamespacedName, service: str) -> Sequence[str] 
 
 
 def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
-    """Return the Gateways of ours that have a route to a Service."""
-    service = db.services.get(name)
-    found: set[NamespacedName] = set()
-    for spec in service.spec.ports if service is not None else ():
-        key = (ParentKind.GATEWAY, ServicePort(name, spec.port))
-        for route in db.routes.bucket("backend", key):
-            found.update(gateways_of(db, route))
-        found |= gateways_naming(db, key[1])
-    return found
+    """Return the Gateways of ours that need connections to a Service, be it there or not.
+
+    For requests and copies of them, for TLS that they end, for connections, to ask whether requests
+    may pass, or to tell of them.
+    """
+    found = set(gateways_naming(db, name))
+    for route in db.routes.bucket("used", name):
+        over_tls = route.kind == TLSRoute.kind
+        found |= {one for one in gateways_of(db, route) if not over_tls or _ends_tls(db, one)}
+    found |= {one for one in db.gateways.bucket("used", name) if is_our_gateway(db, one)}
+    sets = (gateway_of(db, one) for one in db.listener_sets.bucket("used", name))
+    return found | {one for one in sets if one is not None}
+
+
+@query
+def _ends_tls(db: Database, gateway: NamespacedName) -> bool:
+    """Tell whether a Gateway ends TLS for TLSRoutes; else it hands on what they get."""
+    listeners = (one.own for one in placed_listeners(db, gateway))
+    return any(one.protocol == TLS and terminates_tls(one) for one in listeners)
 
 
 def gateways_of(db: Database, name: ObjectRef) -> set[NamespacedName]:

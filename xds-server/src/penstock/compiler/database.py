@@ -149,6 +149,7 @@ class TrustCollections:
                 "gateway": lambda _, policy: policy.gateways,
                 "enabled": lambda _, policy: () if policy.provider is None else (ALL,),
                 "collector": lambda _, policy: policy.collectors,
+                "told": lambda _, policy: (one.service for one in policy.collectors),
             },
         )
         self.broken_policies: Collection[ObjectRef, tuple[LocalObjectReference, ...]] = Collection(
@@ -184,6 +185,7 @@ _ROUTE_INDEXES: Mapping[str, IndexFunction[ObjectRef, AnyRoute | Broken]] = {
     "hostname": indexes.route_hostnames,
     "part": indexes.route_parts,
     "backend": indexes.route_backends,
+    "used": indexes.used,
     "copied": lambda _, route: (ALL,) if any(indexes.copied_to(route)) else (),
     "authority": indexes.authorities,
     "consumer": indexes.route_consumers,
@@ -218,6 +220,7 @@ class GatewayCollections:
                 "secret": lambda _, gateway: named_secrets(gateway),
                 "shows": lambda _, one: () if shown_to_backends(one) is None else (ALL,),
                 "authority": indexes.asked_by_listeners,
+                "used": indexes.used_by_listeners,
                 "inside": lambda _, one: (ALL,) if may_be_inside(one.spec) else (),
             },
         )
@@ -230,6 +233,7 @@ class GatewayCollections:
                 "gateway": lambda _, one: () if one.gateway is None else (one.gateway,),
                 "secret": lambda _, one: named_secrets(one),
                 "authority": indexes.asked_by_listeners,
+                "used": indexes.used_by_listeners,
             },
         )
         self.broken_holders: Collection[ObjectRef, NamespacedName] = Collection(engine)

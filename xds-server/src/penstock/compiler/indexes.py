@@ -139,6 +139,18 @@ def route_backends(
                 yield kind, ServicePort(name, ref.port)
 
 
+def used(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
+    """Yield the Services that a route at Gateways needs connections to, whatever their ports."""
+    if not any(_at_gateways(route)):
+        return
+    rules = route.spec.rules if isinstance(route, TCPRoute | TLSRoute) else ()
+    streams = (ref for rule in rules for ref in rule.backend_refs)
+    for ref in (*_asked(route), *copied_to(route), *streams):
+        if not is_xbackend(ref):
+            yield NamespacedName(ref.namespace or key.namespace, ref.name)
+    yield from (target.service for _, target in authorities(key, route))
+
+
 def _asked(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
     """Yield where requests go."""
     for rule in _http_rules(route):
@@ -172,6 +184,11 @@ def asked_by_listeners(
         for one in filters_of(listener):
             if one.external_auth is not None:
                 yield from _authority(one.external_auth, key.namespace)
+
+
+def used_by_listeners(key: NamespacedName, holder: ListenerHolder) -> Iterator[NamespacedName]:
+    """Yield the Services that are asked because of filters of listeners, whatever their ports."""
+    yield from (target.service for _, target in asked_by_listeners(key, holder))
 
 
 def _authority(asked: HTTPExternalAuthFilter, namespace: str) -> Iterator[tuple[Role, ServicePort]]:

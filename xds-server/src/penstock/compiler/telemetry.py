@@ -101,7 +101,8 @@ def collects(db: Database, target: ServicePort) -> bool:
 @query
 def gateways_telling(db: Database, target: ServicePort) -> frozenset[NamespacedName]:
     """Return the Gateways of ours whose traces go to a Service port, or an XBackend's stand-in."""
-    return frozenset(one for one in gateways_naming(db, target) if _tells(db, one, target))
+    named = gateways_naming(db, target.service)
+    return frozenset(one for one in named if _tells(db, one, target))
 
 
 def _tells(db: Database, gateway: NamespacedName, target: ServicePort) -> bool:

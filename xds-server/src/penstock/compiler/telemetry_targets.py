@@ -7,7 +7,6 @@ from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.indexes import ALL
 from penstock.gatewayapi import telemetry
 from penstock.incremental.query import query
-from penstock.ir.route import ServicePort
 from penstock.meta.names import NamespacedName
 
 
@@ -25,13 +24,13 @@ def holding(db: Database, gateway: NamespacedName) -> NamespacedName | None:
 
 
 @query
-def gateways_naming(db: Database, target: ServicePort) -> frozenset[NamespacedName]:
-    """Return the Gateways of ours whose policy names a Service port, or an XBackend's stand-in.
+def gateways_naming(db: Database, service: NamespacedName) -> frozenset[NamespacedName]:
+    """Return the Gateways of ours whose policy names a Service, or an XBackend's stand-in.
 
     What a policy says that does not hold is nobody's.
     """
     found: set[NamespacedName] = set()
-    for name in db.telemetry.bucket("collector", target):
+    for name in db.telemetry.bucket("told", service):
         policy = db.telemetry.get(name)
         for gateway in policy.gateways if policy is not None else ():
             if is_our_gateway(db, gateway) and holding(db, gateway) == name:
