@@ -22,7 +22,12 @@ from support.populated_backends import (
     services,
     slices,
 )
-from support.populated_policies import policies, telemetry_policies, traffic_policies
+from support.populated_policies import (
+    policies,
+    telemetry_policies,
+    tls_policies,
+    traffic_policies,
+)
 from support.populated_routes import (
     STREAM_LISTENERS,
     gateway_routes,
@@ -164,6 +169,7 @@ def clusters(draw: st.DrawFn) -> Things:
         *(stream_routes(number) for number in range(draw(some))),
         *(policies(number) for number in range(draw(st.integers(1, 4)))),
         *(traffic_policies(number) for number in range(draw(st.integers(0, 2)))),
+        *(tls_policies(number) for number in range(draw(st.integers(0, 2)))),
         *(telemetry_policies(number) for number in range(draw(st.integers(0, 2)))),
     ]
     return [draw(one) for one in strategies]
@@ -179,5 +185,5 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         few.flatmap(gateway_routes), few.flatmap(grpc_routes), few.flatmap(policies),
         few.flatmap(stream_routes),
         few.flatmap(traffic_policies), outsides(), picked(), authorities(),
-        few.flatmap(telemetry_policies),
+        few.flatmap(telemetry_policies), few.flatmap(tls_policies),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.core.objects import Broken, Object
 from support import objects
-from support.populated_backends import APPS, NAMESPACES, OUTSIDE, PICKED, apps, sessions
+from support.populated_backends import APPS, AUTHORITY, NAMESPACES, OUTSIDE, PICKED, apps, sessions
 
 
 def traffic_policies(number: int) -> st.SearchStrategy[Object | Broken]:
@@ -36,6 +36,38 @@ def _traffic_policy(
             "kind": "XBackendTrafficPolicy",
             "metadata": {"name": name, "namespace": "shop"},
             "spec": spec,
+        }
+    )
+
+
+def tls_policies(number: int) -> st.SearchStrategy[Object | Broken]:
+    """Return policies for TLS towards Services, some for what is not there; few cannot be read."""
+    target = st.tuples(
+        st.sampled_from((*APPS, "missing")), st.sampled_from([None, None, "http", "none"])
+    )
+    return st.builds(
+        _tls_policy,
+        st.just(f"s{number}"),
+        st.lists(target, min_size=1, max_size=2),
+        st.sampled_from([{}, {}, {}, {"noSuchField": 1}]),
+    )
+
+
+def _tls_policy(
+    name: str, targets: list[tuple[str, str | None]], more: dict[str, Any]
+) -> Object | Broken:
+    refs = [
+        {"group": "", "kind": "Service", "name": app}
+        | ({} if port is None else {"sectionName": port})
+        for app, port in targets
+    ]
+    validation = {"hostname": "a.test", "caCertificateRefs": [AUTHORITY]}
+    return objects.made(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "BackendTLSPolicy",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"targetRefs": refs, "validation": validation, **more},
         }
     )
 
