@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.indexes import ALL, served_as
-from penstock.compiler.merged_listeners import gateway_of, placed_listeners
+from penstock.compiler.merged_listeners import gateway_of, is_let_in, placed_listeners
 from penstock.compiler.routing import head
 from penstock.compiler.telemetry_targets import gateways_naming
 from penstock.envoy.upstream_tls import SYSTEM_AUTHORITIES, trusted_secret
@@ -132,7 +132,9 @@ def _gateways_to(db: Database, name: NamespacedName) -> set[NamespacedName]:
         over_tls = route.kind == TLSRoute.kind
         found |= {one for one in gateways_of(db, route) if not over_tls or _ends_tls(db, one)}
     found |= {one for one in db.gateways.bucket("used", name) if is_our_gateway(db, one)}
-    sets = (gateway_of(db, one) for one in db.listener_sets.bucket("used", name))
+    sets = (
+        gateway_of(db, one) for one in db.listener_sets.bucket("used", name) if is_let_in(db, one)
+    )
     return found | {one for one in sets if one is not None}
 
 
