@@ -42,7 +42,10 @@ static __always_inline __u8 protocol_of(struct bpf_sock_addr *ctx)
 	return protocol == IPPROTO_MPTCP ? IPPROTO_TCP : protocol;
 }
 
-static __always_inline void attempt_event(const struct attempt *attempt, __u8 kind, __u8 reason)
+/* A function of its own: the event is large, and this way not in the frames of those that go on to
+ * call others.
+ */
+static __noinline void attempt_event(const struct attempt *attempt, __u8 kind, __u8 reason)
 {
 	struct event event = {
 		.netns_cookie = attempt->netns_cookie,

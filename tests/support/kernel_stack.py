@@ -39,16 +39,20 @@ def chains(found: Mapping[str, Function]) -> Iterator[Chain]:
             yield chain
 
 
-def refusals(found: Mapping[str, Function]) -> list[str]:
-    """Return a line for each chain of calls that Linux 6.1 refuses, with its frames and why."""
+def refusals(found: Mapping[str, Function], *, spare: int = 0) -> list[str]:
+    """Return a line for each chain of calls that Linux 6.1 refuses, with its frames and why.
+
+    Args:
+        spare: bytes of the stack that shall stay free.
+    """
     return sorted(
         f"{' -> '.join(f'{one.name} ({frame(one)})' for one in chain)}: {'; '.join(reasons)}"
         for chain in chains(found)
-        if (reasons := list(_reasons(chain)))
+        if (reasons := list(_reasons(chain, MOST_BYTES - spare)))
     )
 
 
-def _reasons(chain: Chain) -> Iterator[str]:
+def _reasons(chain: Chain, most_bytes: int) -> Iterator[str]:
     if chain[-1] in chain[:-1]:
         yield f"{chain[-1].name} calls itself"
         return
@@ -62,5 +66,5 @@ def _reasons(chain: Chain) -> Iterator[str]:
                 f"{MOST_BEFORE_TAIL_CALL} are allowed"
             )
         used += frame(function)
-    if used > MOST_BYTES:
-        yield f"{used} bytes of stack, {MOST_BYTES} are allowed"
+    if used > most_bytes:
+        yield f"{used} bytes of stack, {most_bytes} are allowed"

@@ -16,6 +16,9 @@ needs_clang = pytest.mark.skipif(
     shutil.which("clang") is None, reason="clang compiles the programs: apt-get install clang"
 )
 
+FOR_OTHER_COMPILERS = 32
+"""Bytes: by so much chains differ between clang 14, 16, 19 and 22, which may make an image."""
+
 
 def compiled(folder: Path, source: str) -> Path:
     """Return the object of a source of its own, compiled as the programs are."""
@@ -43,12 +46,12 @@ def refused(*found: Function) -> list[str]:
 
 
 @needs_clang
-def test_every_chain_of_calls_of_the_programs_is_taken_by_linux_6_1() -> None:
+def test_linux_6_1_takes_every_chain_of_calls_of_the_programs() -> None:
     build()
     found = functions(OBJECT)
     assert {"pod_connect4", "pod_inbound", "policy_judge"} <= found.keys()
     assert "policy_judge" in found["connect_decide"].calls
-    lines = "\n".join(refusals(found))
+    lines = "\n".join(refusals(found, spare=FOR_OTHER_COMPILERS))
     assert not lines, f"Linux 6.1 refuses what needs more stack; make a frame smaller:\n{lines}"
 
 
