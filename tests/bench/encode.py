@@ -9,7 +9,8 @@ import msgspec
 
 from bench.report import Samples, samples
 from bench.scale import Change
-from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.compile import Compiler
+from penstock.compiler.published import NodeChange
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream, Response

@@ -37,7 +37,8 @@ from penstock.ads.connection import NoHooks
 from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
-from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.compile import Compiler
+from penstock.compiler.published import NodeChange
 from penstock.controlplane.words import read_word
 from penstock.envoy.http_connection_manager import Manager, connection_manager, http_filter
 from penstock.envoy.listener import RBAC_FILTER

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.compile import Compiler
+from penstock.compiler.published import NodeChange
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from penstock.compiler import ingress_problems
-from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.compile import Compiler
+from penstock.compiler.published import NodeChange
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from support import objects

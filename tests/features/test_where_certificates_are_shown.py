@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.settings import Reach, Settings
+from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.objects import Broken, Object
 from penstock.xds import types
 from penstock.xds.snapshot import Snapshot
@@ -33,7 +33,7 @@ def gateway(name: str, **spec: Any) -> Object | Broken:
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "Gateway",
             "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"gatewayClassName": "penstock", "listeners": listeners, **spec},
+            "spec": {"gatewayClassName": "penstock", "listeners": listeners} | spec,
         }
     )
 
@@ -162,6 +162,30 @@ def test_routes_of_a_gateway_with_two_addresses_are_at_their_nodes_alone() -> No
     having = [node for node in NODES if names(compiler, node, types.SCOPE)]
     assert len(answering) == len(TWICE["addresses"])
     assert having == answering
+
+
+def test_a_change_of_such_a_route_comes_to_each_of_them() -> None:
+    def route(to: str) -> Object | Broken:
+        return objects.http_route("r", parent={"name": "gw"}, backends=[(to, 1)])
+
+    compiler = compiled(world(gateway("gw", **TWICE), route("web")))
+    changes = compiler.apply(objects.added([route("missing")]))
+    told = {one.node: {each.name for each in one.delta.upserts} for one in changes}
+    assert [node for node in NODES if "gw|shop/gw/80|*" in told.get(node, ())] == at(
+        compiler, types.LISTENER, "gateway/shop/gw/80"
+    )
+
+
+@pytest.mark.parametrize("addressing", [Addressing.NODES, Addressing.LOAD_BALANCER])
+def test_a_rotated_key_comes_to_each_node_that_serves_with_it(addressing: Addressing) -> None:
+    tls = {"certificateRefs": [{"name": "client"}]}
+    secure = [{"name": "s", "protocol": "HTTPS", "port": 443, "tls": tls}]
+    compiler = Compiler(msgspec.structs.replace(POOL, addressing=addressing))
+    compiler.apply(objects.added(world(gateway("gw", listeners=secure))))
+    other = objects.made(tls_secret_raw("client", "shop", [issue("client")]))
+    changes = compiler.apply(objects.added([other]))
+    told = [one.node for one in changes if KEY in {each.name for each in one.delta.upserts}]
+    assert told == at(compiler, types.SECRET, KEY) == list(NODES)
 
 
 def test_a_gateway_that_is_nowhere_has_neither_routes_nor_keys_at_any_node() -> None:

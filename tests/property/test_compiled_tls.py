@@ -29,7 +29,7 @@ from support.populated_backends import NODES
 
 Chain = listener_components_pb2.FilterChain
 IN_A_CLUSTER = (
-    Settings(reach=Reach.CLUSTER, gateway_pool="198.51.100.0/28"),
+    Settings(reach=Reach.CLUSTER, gateway_pool=populated.POOL),
     Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
 )
 HOSTS = ("a.test", "b.test", "c.test", "x.a.test", "y.x.a.test", "test", "elsewhere")

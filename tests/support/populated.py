@@ -39,6 +39,10 @@ from support.populated_routes import (
 Things = list[Object | Broken]
 
 
+ANYWHERE, INSIDE = {"routability": ""}, {"routability": "Cluster"}
+POOL = "198.51.100.0/28"
+TWO = [{"value": "198.51.100.1"}, {"value": "198.51.100.2"}]
+"""Addresses of the pool that different nodes of two answer for."""
 SERVER_NAMES = ("a.test", "b.test", "*.test", "*.a.test", None)
 
 
@@ -58,8 +62,8 @@ def gateways() -> st.SearchStrategy[Object | Broken]:
     """
     hosts = st.sampled_from([None, "a.test", "*.test"])
     streams = st.lists(st.sampled_from(sorted(STREAM_LISTENERS)), unique=True, max_size=3)
-    reaches = st.sampled_from([[], [], [], [""], ["Cluster", ""], ["Cluster"]])
-    return st.builds(_gateway, hosts, _secure, streams, _asking, reaches)
+    addresses = st.sampled_from([[], [], [ANYWHERE], TWO, [INSIDE, ANYWHERE], [INSIDE]])
+    return st.builds(_gateway, hosts, _secure, streams, _asking, addresses)
 
 
 _asking = st.dictionaries(
@@ -91,7 +95,7 @@ def _gateway(
     secure: list[tuple[str | None, str, str]],
     streams: list[str],
     asking: dict[str, list[tuple[str, str]]],
-    reaches: list[str],
+    addresses: list[dict[str, str]],
 ) -> Object | Broken:
     listeners: list[dict[str, Any]] = [{"name": "http", "protocol": "HTTP", "port": 80}]
     listeners += ({"name": name, **STREAM_LISTENERS[name]} for name in streams)
@@ -105,7 +109,7 @@ def _gateway(
     for one in listeners:
         if one["name"] in asking:
             one["filters"] = _filters(asking[one["name"]])
-    return objects.gateway("gw", listeners, addresses=[{"routability": reach} for reach in reaches])
+    return objects.gateway("gw", listeners, addresses=addresses)
 
 
 def secrets(place: tuple[str, int]) -> st.SearchStrategy[Object | Broken]:

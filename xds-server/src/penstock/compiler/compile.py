@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -14,7 +13,8 @@ from penstock.compiler.broken import leads_to, targets_of
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
-from penstock.compiler.nodes import EVERY_NODE, set_node
+from penstock.compiler.nodes import set_node
+from penstock.compiler.published import Made, NodeChange, Published
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.selected import set_ready
 from penstock.compiler.settings import Settings
@@ -34,21 +34,10 @@ from penstock.incremental import engine
 from penstock.incremental.collection import Collection
 from penstock.incremental.query import Query
 from penstock.meta.names import NamespacedName, ObjectRef
-from penstock.xds.resource import Resource, ResourceName
-from penstock.xds.snapshot import Delta
+from penstock.xds.resource import Resource
 
 K = TypeVar("K", NamespacedName, ObjectRef)
 RootQuery = Query[Database, Any, Outputs]
-_Place = tuple[str, str, str]
-"""Of a resource: the node that has it, its type and its name."""
-
-
-class NodeChange(msgspec.Struct, frozen=True):
-    """A change of what one node gets, or all of them."""
-
-    node: str
-    """Name of the node; EVERY_NODE for all."""
-    delta: Delta
 
 
 class _Root(msgspec.Struct, frozen=True):
@@ -75,14 +64,7 @@ class Compiler:
         self._roots: dict[_Root, engine.Node] = {}
         self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
         self._outputs: dict[_Root, Outputs] = {}
-        self._goals: dict[Output, engine.Node] = {}
-        self._more: Counter[Output] = Counter()
-        """How many roots want an output beside the first one."""
-        self._owners: dict[_Place, Output] = {}
-        self._sent: dict[Output, Resource] = {}
-        self._changes: dict[_Place, Resource | None] = {}
-        self._untold: set[_Place] = set()
-        """Those of the changes that are new, so that nobody has to be told that they are gone."""
+        self._published = Published()
         self._watch()
         self._workloads = WorkloadTable(self.db)
         self._ingresses = IngressTable(self.db)
@@ -101,7 +83,7 @@ class Compiler:
             for node in changed:
                 self._goal_changed(node)
             self._settle_roots()
-        return self._flush()
+        return self._published.changes()
 
     def tell_time(self, now: int) -> tuple[NodeChange, ...]:
         """Take the present time, seconds since 1970: a certificate may be out of date now."""
@@ -110,15 +92,12 @@ class Compiler:
 
     def resources(self, node: str) -> tuple[Resource, ...]:
         """Return all resources of *node*, sorted by type and name."""
-        found = [
-            resource for output, resource in self._sent.items() if output.node in (EVERY_NODE, node)
-        ]
-        return tuple(sorted(found, key=lambda r: (r.type_url, r.name)))
+        return tuple(sorted(self._published.of_node(node), key=lambda r: (r.type_url, r.name)))
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """Return the names of the nodes that have resources of their own, sorted."""
-        return tuple(sorted({output.node for output in self._sent} - {EVERY_NODE}))
+        return self._published.nodes
 
     def _watch(self) -> None:
         """Have a root for each key of the collections that resources come from."""
@@ -230,15 +209,15 @@ class Compiler:
     def _goal_changed(self, node: engine.Node) -> None:
         goal = node.goal
         if node.failure is not None or self.failures:
-            name = str(goal.key if isinstance(goal, _Root | Output) else goal)
+            name = str(goal.key if isinstance(goal, _Root) else goal)
             if node.failure is not None:
                 self.failures[name] = node.failure
                 return
             self.failures.pop(name, None)
-        if isinstance(goal, _Root):
+        if isinstance(goal, Made):
+            self._published.replace(goal, node.value)
+        elif isinstance(goal, _Root):
             self._reconcile(goal, node.value)
-        elif isinstance(goal, Output):
-            self._publish(goal, node.value)
         elif isinstance(goal, StatusGoal):
             self.statuses.note(goal)
         elif isinstance(goal, GeneratedGoal):
@@ -259,61 +238,31 @@ class Compiler:
                 self._unwant(output)
 
     def _want(self, output: Output) -> None:
-        if output in self._goals:
-            self._more[output] += 1
+        """Give an output to its node; the same one may be there for other nodes already."""
+        node = output.query.node(self.db, output.key)
+        made = node.goal
+        if not isinstance(made, Made):
+            self.db.engine.want(node, Made(output.key, {output.node: 1}))
+            self._goal_changed(node)
             return
-        node = self._goals[output] = output.query.node(self.db, output.key)
-        self.db.engine.want(node, output)
-        self._goal_changed(node)
+        roots_before = made.wanted.get(output.node, 0)
+        made.wanted[output.node] = roots_before + 1
+        if not roots_before:
+            self._published.add(made, output.node)
 
     def _unwant(self, output: Output) -> None:
-        if more := self._more.pop(output, 0):
-            if more > 1:
-                self._more[output] = more - 1
+        node = output.query.node(self.db, output.key)
+        made = node.goal
+        if not isinstance(made, Made):
             return
-        node = self._goals.pop(output)
-        self._publish(output, None)
-        if node.goal == output:  # else it is the same resource for other nodes by now
+        made.wanted[output.node] -= 1
+        if made.wanted[output.node]:
+            return
+        del made.wanted[output.node]
+        self._published.withdraw(made, output.node)
+        if not made.wanted:
+            self.failures.pop(str(made), None)
             self.db.engine.unwant(node)
-
-    def _publish(self, output: Output, resource: Resource | None) -> None:
-        """Replace what *output* stands for; another output may have taken over its name."""
-        old = self._sent.pop(output, None)
-        before = None if old is None else (output.node, old.type_url, old.name)
-        place = None if resource is None else (output.node, resource.type_url, resource.name)
-        if before is not None and before != place and self._owners.get(before) == output:
-            del self._owners[before]
-            if before in self._untold:
-                self._untold.remove(before)
-                del self._changes[before]
-            else:
-                self._changes[before] = None
-        if resource is None or place is None:
-            return
-        self._sent[output] = resource
-        known = place in self._owners or place in self._changes
-        self._owners[place] = output
-        if old is None or before != place or old.version != resource.version:
-            self._changes[place] = resource
-            if not known:
-                self._untold.add(place)
-
-    def _flush(self) -> tuple[NodeChange, ...]:
-        changes, self._changes = self._changes, {}
-        self._untold.clear()
-        upserts: dict[str, list[Resource]] = {}
-        removals: dict[str, list[ResourceName]] = {}
-        for place in sorted(changes):
-            node, type_url, name = place
-            resource = changes[place]
-            if resource is None:
-                removals.setdefault(node, []).append(ResourceName(type_url, name))
-            else:
-                upserts.setdefault(node, []).append(resource)
-        return tuple(
-            NodeChange(node, Delta(tuple(upserts.get(node, ())), tuple(removals.get(node, ()))))
-            for node in sorted({*upserts, *removals})
-        )
 
 
 def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:

@@ -10,8 +10,9 @@ from typing import Any
 import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
-from penstock.compiler.compile import Compiler, NodeChange
+from penstock.compiler.compile import Compiler
 from penstock.compiler.nodes import EVERY_NODE, serving_nodes
+from penstock.compiler.published import NodeChange
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
 from penstock.controlplane.acknowledgements import Acknowledgements, ResourceState

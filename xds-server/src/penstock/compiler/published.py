@@ -1,0 +1,113 @@
+"""Which resources nodes have, and what of that has changed since it was told last."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+import msgspec
+
+from penstock.compiler.nodes import EVERY_NODE
+from penstock.xds.resource import Resource, ResourceName
+from penstock.xds.snapshot import Delta
+
+_Place = tuple[str, str, str]
+"""Of a resource: the node that has it, its type and its name."""
+
+
+class NodeChange(msgspec.Struct, frozen=True):
+    """A change of what one node gets, or all of them."""
+
+    node: str
+    """Name of the node; EVERY_NODE for all."""
+    delta: Delta
+
+
+class Made(msgspec.Struct, eq=False):
+    """One resource that is made, and for whom: the same bytes for each of the nodes."""
+
+    key: Hashable
+    """What it is made for; names it in failures."""
+    wanted: dict[str, int] = msgspec.field(default_factory=dict)
+    """Node, or EVERY_NODE, → how many roots want it there."""
+    resource: Resource | None = None
+    """None if there is none at present."""
+
+    def __str__(self) -> str:
+        """Return the name under which a failure is told."""
+        return str(self.key)
+
+
+class Published:
+    """The resources of all nodes by their places; a place is of whoever took it last."""
+
+    def __init__(self) -> None:
+        """Start with no resource at any node."""
+        self._owners: dict[_Place, Made] = {}
+        self._changes: dict[_Place, Resource | None] = {}
+        self._untold: set[_Place] = set()
+        """Those of the changes that are new, so that nobody has to be told that they are gone."""
+
+    def replace(self, made: Made, resource: Resource | None) -> None:
+        """Give every node that *made* is for another version of it, None for none."""
+        old, made.resource = made.resource, resource
+        for node in made.wanted:
+            self._put(node, made, old, resource)
+
+    def add(self, made: Made, node: str) -> None:
+        """Give *made* as it is to one more node."""
+        self._put(node, made, None, made.resource)
+
+    def withdraw(self, made: Made, node: str) -> None:
+        """Take *made* from a node."""
+        self._put(node, made, made.resource, None)
+
+    def of_node(self, node: str) -> Iterator[Resource]:
+        """Yield what a node has."""
+        for place, made in self._owners.items():
+            if place[0] in (EVERY_NODE, node) and made.resource is not None:
+                yield made.resource
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of the nodes that have resources of their own, sorted."""
+        return tuple(sorted({node for node, _, _ in self._owners} - {EVERY_NODE}))
+
+    def changes(self) -> tuple[NodeChange, ...]:
+        """Return what has changed since the last call, sorted by node, type and name."""
+        changes, self._changes = self._changes, {}
+        self._untold.clear()
+        upserts: dict[str, list[Resource]] = {}
+        removals: dict[str, list[ResourceName]] = {}
+        for place in sorted(changes):
+            node, type_url, name = place
+            resource = changes[place]
+            if resource is None:
+                removals.setdefault(node, []).append(ResourceName(type_url, name))
+            else:
+                upserts.setdefault(node, []).append(resource)
+        return tuple(
+            NodeChange(node, Delta(tuple(upserts.get(node, ())), tuple(removals.get(node, ()))))
+            for node in sorted({*upserts, *removals})
+        )
+
+    def _put(self, node: str, made: Made, old: Resource | None, new: Resource | None) -> None:
+        before = None if old is None else (node, old.type_url, old.name)
+        place = None if new is None else (node, new.type_url, new.name)
+        if before is not None and before != place and self._owners.get(before) is made:
+            self._vacate(before)
+        if new is None or place is None:
+            return
+        if place not in self._owners and place not in self._changes:
+            self._untold.add(place)
+        elif old is not None and before == place and old.version == new.version:
+            return
+        self._owners[place] = made
+        self._changes[place] = new
+
+    def _vacate(self, place: _Place) -> None:
+        del self._owners[place]
+        if place in self._untold:
+            self._untold.remove(place)
+            del self._changes[place]
+        else:
+            self._changes[place] = None
