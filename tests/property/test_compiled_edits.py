@@ -20,7 +20,7 @@ WAYS = [
     Settings(reach=Reach.CLUSTER, gateway_pool=populated.POOL),
     Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES),
 ]
-ADDRESSES = dict(zip(NODES, ("192.0.2.101", "192.0.2.102"), strict=True))
+ADDRESSES: dict[str, str] = dict(zip(NODES, ("192.0.2.101", "192.0.2.102"), strict=True))
 
 
 def _node(name: str, ready: bool) -> Object | Broken:  # noqa: FBT001  # as hypothesis calls it
