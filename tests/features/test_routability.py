@@ -348,12 +348,13 @@ def test_where_it_would_be_left_out_it_is_not_written_either(older: Object) -> N
 
 def test_with_a_crd_that_has_it_the_statuses_that_tell_it_are_looked_at_again() -> None:
     one = objects.gateway("gw")
+    mesh = ObjectRef("XMesh", "", CLASS.metadata.name)  # names of other kinds may be the same
     compiler = compiled(one, crd("v1.6.3"))
-    for thing in (one, CLASS):
-        compiler.statuses.follow(thing.ref)
+    for ref in (one.ref, CLASS.ref, mesh):
+        compiler.statuses.follow(ref)
     compiler.statuses.take()
     compiler.apply([Event(EventType.MODIFIED, crd())])
-    assert set(compiler.statuses.take()) == {one.ref, CLASS.ref}
+    assert set(compiler.statuses.take()) == {one.ref, CLASS.ref, mesh}
 
 
 @MODES

@@ -104,10 +104,19 @@ def set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | bool:
     return listener_set_basis(db, name) or is_broken_of_ours(db, ref)
 
 
+_ClassBasis = tuple[frozenset[str], tuple[str, ...], bool]
+
+
 @query
-def class_basis(db: Database, _: NamespacedName) -> tuple[frozenset[str], tuple[str, ...], bool]:
-    """Return what the status of a GatewayClass, or an XMesh, is made of."""
+def class_basis(db: Database, _: NamespacedName) -> _ClassBasis:
+    """Return what the status of a GatewayClass is made of."""
     return crd_versions(db, None), lacking_kinds(db, None), knows_routability(db, None)
+
+
+@query
+def mesh_basis(db: Database, name: NamespacedName) -> _ClassBasis:
+    """Return the same for an XMesh; a goal of its own, as a class may have the same name."""
+    return class_basis(db, name)
 
 
 @query
@@ -121,7 +130,7 @@ def ingress_basis(
 _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "Gateway": gateway_basis,
     "GatewayClass": class_basis,
-    "XMesh": class_basis,
+    "XMesh": mesh_basis,
     "ListenerSet": set_basis,
     "XBackend": external_state,
     "Ingress": ingress_basis,
