@@ -6,6 +6,7 @@ import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.statuses import status_of
+from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.networks import PRIVATE_NETWORKS
 from penstock.pb.envoy.config.core.v3 import extension_pb2
@@ -51,6 +52,17 @@ def test_a_status_has_the_members_of_its_release(version: str, member: str, ref:
     assert found[ref]["name"] == "front"
     said = [(one["type"], one["status"]) for one in found["conditions"]]
     assert said == [("Accepted", "True"), ("ResolvedRefs", "True")]
+
+
+def test_with_a_crd_of_another_release_a_status_is_looked_at_again() -> None:
+    compiler = Compiler()
+    route = objects.http_route("r", parent={"name": "front"}, backends=[("outside", 1)])
+    beside = [objects.gateway_class(), objects.gateway("front"), route, _crd("v1.6.3")]
+    compiler.apply(objects.added([*beside, OUTSIDE]))
+    compiler.statuses.follow(OUTSIDE.ref)
+    compiler.statuses.take()
+    compiler.apply([Event(EventType.MODIFIED, _crd("v1.7.0"))])
+    assert compiler.statuses.take() == (OUTSIDE.ref,)
 
 
 def test_who_nobody_sends_to_is_told_nothing() -> None:

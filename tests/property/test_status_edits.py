@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.kinds import STATUS_KINDS
 from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.problems import problems_of
 from penstock.compiler.statuses import status_of
+from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL, GATEWAYS_CRD, XBACKENDS_CRD
 from penstock.meta.names import ObjectRef
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
@@ -19,7 +22,23 @@ from support.edits import Edit, Present, edits, event_of
 from support.populated import Things
 
 
-@given(populated.clusters(), edits(populated.one_object(), 8))
+def _crd(name: str, version: str) -> Object | Broken:
+    group = name.partition(".")[2]
+    annotations = {BUNDLE_VERSION: version, CHANNEL: "experimental"}
+    return objects.made({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"group": group},
+    })  # fmt: skip
+
+
+_crds = st.builds(
+    _crd, st.sampled_from((GATEWAYS_CRD, XBACKENDS_CRD)), st.sampled_from(("v1.6.3", "v1.7.0"))
+)
+
+
+@given(populated.clusters(), edits(st.one_of(populated.one_object(), _crds), 8))
 @settings(max_examples=25, deadline=None)
 def test_statuses_of_a_populated_cluster(start: Things, changes: list[Edit]) -> None:
     _as_from_scratch(start, changes)

@@ -12,8 +12,8 @@ from penstock.compiler.backend_tls import gateways_to_broken, policy_state
 from penstock.compiler.backend_traffic import traffic_state
 from penstock.compiler.broken import invalid
 from penstock.compiler.database import Database
-from penstock.compiler.external import external_state
-from penstock.compiler.gateway_classes import crd_versions
+from penstock.compiler.external import SentFrom, external_state
+from penstock.compiler.gateway_classes import tells_parents
 from penstock.compiler.telemetry import is_of_others, telemetry_state
 from penstock.compiler.written import entries, gateway_ref
 from penstock.core.kinds import Service
@@ -40,6 +40,12 @@ def status_of_backend(db: Database, thing: Object | Broken) -> dict[str, Any] | 
         said = (invalid(thing, "Accepted"),)
         return _ancestors((about, said) for about in broken_at.once(db, thing.ref))
     return _ancestors(policy_basis.once(db, thing.ref))
+
+
+@query
+def external_basis(db: Database, name: NamespacedName) -> tuple[SentFrom | None, bool]:
+    """Return what the status of an XBackend is made of, and whether in the words of v1.6."""
+    return external_state(db, name), tells_parents(db, None)
 
 
 @query
@@ -81,12 +87,9 @@ def _ancestors(found: Iterable[Entry]) -> dict[str, Any] | None:
 
 
 def _external(db: Database, thing: Object | Broken) -> dict[str, Any] | None:
-    found = external_state.once(db, thing.key)
+    found, older = external_basis.once(db, thing.key)
     if found is None or not found.senders:
         return None
-    # v1.6 has other words for it.
-    versions = crd_versions.once(db, None)
-    older = bool(versions) and all(one.startswith("v1.6.") for one in versions)
     name, ref = ("parents", "parentRef") if older else ("ancestors", "ancestorRef")
     said = (
         (

@@ -17,8 +17,10 @@ from penstock.gatewayapi.status import class_fault, is_ours
 from penstock.gatewayapi.versions import (
     BUNDLE_VERSION,
     GATEWAYS_CRD,
+    XBACKENDS_CRD,
     has_routability,
     missing_kinds,
+    names_parents,
 )
 from penstock.incremental.query import query
 from penstock.ingress.derive import ENTRY_CLASS
@@ -106,6 +108,13 @@ def drops_routability(db: Database, _: object) -> bool:
     """Tell whether there is an API server that drops what is said of it."""
     there = db.crds.get(NamespacedName("", GATEWAYS_CRD)) is not None
     return there and not knows_routability(db, None)
+
+
+@query
+def tells_parents(db: Database, _: object) -> bool:
+    """Tell whether XBackends say who sends to them as `parents`; later it is `ancestors`."""
+    crd = db.crds.get(NamespacedName("", XBACKENDS_CRD))
+    return crd is not None and names_parents(crd.metadata.annotations)
 
 
 @query

@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from penstock.compiler.attached import attached_routes
-from penstock.compiler.backend_statuses import POLICIES, policy_basis
+from penstock.compiler.backend_statuses import POLICIES, external_basis, policy_basis
 from penstock.compiler.broken import is_broken_of_ours
 from penstock.compiler.certificates import client_certificate, tls_of_listeners
 from penstock.compiler.database import Database
-from penstock.compiler.external import external_state
 from penstock.compiler.gateway_addresses import ReachedAt, reached_at
 from penstock.compiler.gateway_classes import (
     crd_versions,
@@ -132,7 +131,7 @@ _BASES: dict[str, Query[Database, NamespacedName, Any]] = {
     "GatewayClass": class_basis,
     "XMesh": mesh_basis,
     "ListenerSet": set_basis,
-    "XBackend": external_state,
+    "XBackend": external_basis,
     "Ingress": ingress_basis,
     "Service": balanced_status,
 }
