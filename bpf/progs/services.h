@@ -99,7 +99,8 @@ static __always_inline bool stay_found(const struct service *service,
 	struct stay *stay = seconds ? bpf_map_lookup_elem(&stays, &key) : 0;
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!stay || now - stay->last_seen_ns >= seconds * NS_PER_SECOND)
+	/* another processor may have noted a time after *now*, which is no reason to leave */
+	if (!stay || now >= stay->last_seen_ns + seconds * NS_PER_SECOND)
 		return false;
 	choice->backend = stay->backend; /* first: the entry may be another client's meanwhile */
 	if (!backend_is_there(service, &choice->backend))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 
 import pytest
 
@@ -42,13 +43,13 @@ class Servers:
         return found
 
 
-def forget_time(node: Node) -> None:
-    """Let all that was noted be very old."""
+def note_time(node: Node, nanoseconds: int) -> None:
+    """Let all that was noted be of a time since the machine was started."""
     fd = library().call("bpf_obj_get", bytes(node.bpffs / "maps" / "stays"), what="stays")
     try:
         table = BpfMap(fd, "stays", StayKey, Stay)
         for key, stay in list(table.items()):
-            stay.last_seen_ns = 0
+            stay.last_seen_ns = nanoseconds
             table.put(key, stay)
     finally:
         os.close(fd)
@@ -105,8 +106,18 @@ def test_after_its_time_it_may_go_anywhere(node: Node) -> None:
     found: set[int] = set()
     for _ in range(MANY):
         found |= servers.reached(times=1)
-        forget_time(node)
+        note_time(node, 0)
     assert len(found) > 1
+
+
+def test_it_stays_if_another_connection_is_noted_a_moment_later_meanwhile(node: Node) -> None:
+    servers = Servers(node)
+    node.service(*backends(node, *PORTS), stay_seconds=LONG)
+    found: set[int] = set()
+    for _ in range(MANY):
+        found |= servers.reached(times=1)
+        note_time(node, time.monotonic_ns() + 60_000_000_000)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("among", [2, 3, 255, 4096])
