@@ -57,16 +57,13 @@ def test_the_routes_of_every_namespace_count() -> None:
 
 def test_where_a_request_may_be_redirected_nobody_is_refused_before() -> None:
     redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "else.test"}}
-    route = objects.made(
+    route = objects.gateway_api(
+        "HTTPRoute",
+        "r",
         {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": {"name": "r", "namespace": "shop"},
-            "spec": {
-                "parentRefs": [objects.on_service("front")],
-                "rules": [{"filters": [redirect]}],
-            },
-        }
+            "parentRefs": [objects.on_service("front")],
+            "rules": [{"filters": [redirect]}],
+        },
     )
     assert _told(route) == (True, [])
 

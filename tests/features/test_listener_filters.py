@@ -25,18 +25,14 @@ GUARD = objects.made(
         "spec": {"clusterIP": "10.96.1.1", "ports": [{"name": "http", "port": 80}]},
     }
 )
-GRANT = objects.made(
+GRANT = objects.gateway_api(
+    "ReferenceGrant",
+    "guard",
     {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "ReferenceGrant",
-        "metadata": {"name": "guard", "namespace": "auth"},
-        "spec": {
-            "from": [
-                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop"}
-            ],
-            "to": [{"group": "", "kind": "Service"}],
-        },
-    }
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop"}],
+        "to": [{"group": "", "kind": "Service"}],
+    },
+    "auth",
 )
 
 

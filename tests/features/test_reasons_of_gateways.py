@@ -18,7 +18,7 @@ from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL
 from penstock.meta.conditions import Condition
 from support import objects
 from support.pki import issue, tls_secret_raw
-from support.reasons import Case, Json, Reason, Thing, case, check, check_list, raw
+from support.reasons import Case, Json, Reason, Thing, case, check, check_list
 
 POOL = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/31")
 AT_NODES = Settings(reach=Reach.CLUSTER, addressing=Addressing.NODES)
@@ -31,7 +31,7 @@ ALL: Json = {"namespaces": {"from": "All"}}
 
 def gw(*listeners: Json, name: str = "gw", since: str = "", **spec: object) -> Thing:
     body = {"gatewayClassName": "penstock", "listeners": list(listeners or (HTTP,)), **spec}
-    return raw("Gateway", name, body, generation=3, creationTimestamp=since)
+    return objects.gateway_api("Gateway", name, body, generation=3, creationTimestamp=since)
 
 
 def https(name: str = "l", hostname: str = "a.test", cert: str = "cert", **more: object) -> Json:
@@ -75,7 +75,7 @@ CA: Json = {"group": "", "kind": "ConfigMap", "name": "ca"}
 
 def class_(name: str = "c", **spec: object) -> Thing:
     body = {"controllerName": objects.CONTROLLER, **spec}
-    return raw("GatewayClass", name, body, "", generation=2)
+    return objects.gateway_api("GatewayClass", name, body, "", generation=2)
 
 
 def crd(version: str, kind: str = "gateways", channel: str = "standard") -> Thing:
@@ -96,7 +96,7 @@ INSIDE: Json = {"routability": "Cluster"}
 
 def added(*listeners: Json, name: str = "set", namespace: str = "shop", **spec: object) -> Thing:
     body = {"parentRef": {"name": "gw"}, "listeners": list(listeners or (HTTP,)), **spec}
-    return raw("ListenerSet", name, body, namespace, generation=5)
+    return objects.gateway_api("ListenerSet", name, body, namespace, generation=5)
 
 
 OPEN = gw({**HTTP, "name": "own", "port": 8000}, allowedListeners=ALL)
@@ -422,7 +422,7 @@ def test_more_listeners_than_a_gateway_takes_are_too_many() -> None:
 
 
 def test_a_gateway_of_a_foreign_class_that_cannot_be_read_is_none_of_our_business() -> None:
-    one = raw("Gateway", "gw", {"gatewayClassName": "other", "listeners": 7})
+    one = objects.gateway_api("Gateway", "gw", {"gatewayClassName": "other", "listeners": 7})
     assert isinstance(one, Broken)
     with pytest.raises(AssertionError, match="there is no status"):
         check(case("", "Gateway Accepted False Invalid", one))

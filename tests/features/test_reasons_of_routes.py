@@ -6,7 +6,7 @@ import pytest
 
 from support import objects
 from support.pki import issue
-from support.reasons import Case, Json, Thing, case, check, check_list, conditions, raw
+from support.reasons import Case, Json, Thing, case, check, check_list, conditions
 
 GATEWAY = objects.gateway("gw", [
     {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "*.a.test"},
@@ -22,12 +22,14 @@ def route(
 ) -> Thing:
     written = [rule or {"backendRefs": [BACKEND]} for rule in rules or ({},)]
     parents = [{"name": "gw"} | (parent or {})]
-    return raw(kind, "r", {"parentRefs": parents, "rules": written, **spec})
+    return objects.gateway_api(kind, "r", {"parentRefs": parents, "rules": written, **spec})
 
 
 def on_service(kind: str, rule: Json | None = None, **spec: object) -> Thing:
     rules = [rule or {"backendRefs": [BACKEND]}]
-    return raw(kind, "r", {"parentRefs": [objects.on_service("web")], "rules": rules, **spec})
+    return objects.gateway_api(
+        kind, "r", {"parentRefs": [objects.on_service("web")], "rules": rules, **spec}
+    )
 
 
 def redirecting(*more: Json) -> Json:
@@ -60,7 +62,7 @@ CASES = (
          "Route Accepted True Accepted", route(), GATEWAY, WEB),
     case("a route of another namespace is not admitted",
          "Route Accepted False NotAllowedByListeners",
-         raw("HTTPRoute", "r", {"parentRefs": [{"name": "gw", "namespace": "shop"}],
+         objects.gateway_api("HTTPRoute", "r", {"parentRefs": [{"name": "gw", "namespace": "shop"}],
                                 "rules": [{"backendRefs": [BACKEND]}]}, "other"), GATEWAY),
     case("an HTTPRoute is not admitted by a listener for TCP",
          "Route Accepted False NotAllowedByListeners",
@@ -85,21 +87,22 @@ CASES = (
          "Route Accepted False IncompatibleFilters", route(redirecting(REWRITE)), GATEWAY, WEB),
     case("of two kinds of routes for one hostname the older one's is accepted alone",
          "Route Accepted False Conflicted", route(kind="GRPCRoute"),
-         raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+         objects.gateway_api("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
     case("a TCPRoute on a Service holds for its ports",
          "Route Accepted True Accepted", on_service("TCPRoute"), WEB),
     case("a UDPRoute on a Service asks for a port of UDP",
          "Route Accepted False NoMatchingParent", on_service("UDPRoute"), WEB),
     case("a TLSRoute goes before a TCPRoute on a port of a Service",
          "Route Accepted False Conflicted", on_service("TCPRoute"), WEB,
-         raw("TLSRoute", "t", {"parentRefs": [objects.on_service("web")], "hostnames": ["a.test"],
-                               "rules": [{"backendRefs": [BACKEND]}]})),
+         objects.gateway_api("TLSRoute", "t", {
+             "parentRefs": [objects.on_service("web")], "hostnames": ["a.test"],
+             "rules": [{"backendRefs": [BACKEND]}]})),
     case("an HTTPRoute goes before a TLSRoute on a port of a Service",
          "Route Accepted False Conflicted", on_service("TLSRoute", hostnames=["a.test"]),
-         raw("HTTPRoute", "h", {"parentRefs": [objects.on_service("web")]}), WEB),
+         objects.gateway_api("HTTPRoute", "h", {"parentRefs": [objects.on_service("web")]}), WEB),
     case("an HTTPRoute goes before a TCPRoute on a port of a Service",
          "Route Accepted False Conflicted", on_service("TCPRoute"),
-         raw("HTTPRoute", "h", {"parentRefs": [objects.on_service("web")]}), WEB),
+         objects.gateway_api("HTTPRoute", "h", {"parentRefs": [objects.on_service("web")]}), WEB),
     case("a backend of a TCPRoute on a Service that is not there is not found",
          "Route ResolvedRefs False BackendNotFound",
          on_service("TCPRoute", {"backendRefs": [BACKEND | {"name": "none"}]}), WEB),
@@ -130,7 +133,7 @@ CASES = (
          route({}, redirecting(REWRITE)), GATEWAY, WEB),
     case("a match behind an equal one of an older route is shadowed",
          "Route Overlapped True Shadowed", route(),
-         raw("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
+         objects.gateway_api("HTTPRoute", "a", {"parentRefs": [{"name": "gw"}]}), GATEWAY, WEB),
     case("an XBackend says itself which port it is",
          "Route ResolvedRefs False BackendNotFound",
          route({"backendRefs": [objects.backend_ref("picked") | {"port": 80}]}), GATEWAY,

@@ -10,10 +10,10 @@ import pytest
 
 from penstock.core.objects import Broken, Object
 from support import objects
-from support.reasons import Case, Json, Thing, case, check, check_list, conditions, raw
+from support.reasons import Case, Json, Thing, case, check, check_list, conditions
 
 X = "gateway.networking.x-k8s.io"
-GATEWAY = raw("Gateway", "gw", {
+GATEWAY = objects.gateway_api("Gateway", "gw", {
     "gatewayClassName": "penstock", "listeners": [{"name": "l", "protocol": "HTTP", "port": 80}],
 })  # fmt: skip
 OTEL = objects.service("otel", "10.96.0.9")

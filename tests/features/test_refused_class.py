@@ -8,14 +8,15 @@ from penstock.core.objects import Broken, Object
 from penstock.xds import types
 from support import objects
 from support.ingress_objects import ingress, ingress_class, path, rule
-from support.reasons import raw
 
 LISTENER = "gateway/shop/gw/80"
 ENTRY = "gateway/~ingress/penstock~/80"
 
 
 def class_(**spec: object) -> Object | Broken:
-    return raw("GatewayClass", "penstock", {"controllerName": objects.CONTROLLER, **spec}, "")
+    return objects.gateway_api(
+        "GatewayClass", "penstock", {"controllerName": objects.CONTROLLER, **spec}, ""
+    )
 
 
 def listeners(compiler: Compiler) -> set[str]:

@@ -20,7 +20,7 @@ from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as options_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource
-from support import objects
+from support import objects, streams
 from support.pki import issue
 
 X = "gateway.networking.x-k8s.io"
@@ -38,7 +38,7 @@ BASE: list[Thing] = [
     objects.http_route("o", parent={"name": "other"}, backends=[("web", 1)]),
 ]
 TRACES = "traces|shop/otel/80"
-CA = issue("ca.test").pem
+CA = issue("ca.test")
 Json = dict[str, Any]
 
 
@@ -57,41 +57,20 @@ def policy(name_: str = "p", mode: str = "Enabled", **ref: object) -> Thing:
     )
 
 
-GRANT = objects.made(
+GRANT = objects.gateway_api(
+    "ReferenceGrant",
+    "otel",
     {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "ReferenceGrant",
-        "metadata": {"name": "otel", "namespace": "data"},
-        "spec": {
-            "from": [{"group": X, "kind": "XTelemetryPolicy", "namespace": "shop"}],
-            "to": [{"group": "", "kind": "Service"}],
-        },
-    }
+        "from": [{"group": X, "kind": "XTelemetryPolicy", "namespace": "shop"}],
+        "to": [{"group": "", "kind": "Service"}],
+    },
+    "data",
 )
 
 
 def tls() -> tuple[Thing, Thing]:
     """Return authorities, and a policy that the collector is met with TLS."""
-    authority = {"group": "", "kind": "ConfigMap", "name": "ca"}
-    spec = {
-        "targetRefs": [{"group": "", "kind": "Service", "name": "otel"}],
-        "validation": {"caCertificateRefs": [authority], "hostname": "otel.internal"},
-    }
-    return objects.made(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "ca", "namespace": "shop"},
-            "data": {"ca.crt": CA},
-        }
-    ), objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "BackendTLSPolicy",
-            "metadata": {"name": "otel", "namespace": "shop"},
-            "spec": spec,
-        }
-    )
+    return streams.tls("otel", CA)
 
 
 def compiled(*more: Thing) -> Compiler:

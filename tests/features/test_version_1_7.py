@@ -65,17 +65,15 @@ def test_the_longest_name_that_a_gateway_may_have_works() -> None:
 
 
 def route(kind: str, name: str, hostname: str, since: str) -> Object | Broken:
-    return objects.made(
+    return objects.gateway_api(
+        kind,
+        name,
         {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
-            "spec": {
-                "parentRefs": [{"name": "front"}],
-                "hostnames": [hostname],
-                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
-            },
-        }
+            "parentRefs": [{"name": "front"}],
+            "hostnames": [hostname],
+            "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
+        },
+        creationTimestamp=since,
     )
 
 
@@ -140,23 +138,18 @@ def test_calls_of_pods_have_the_metadata_that_a_filter_sets_adds_and_removes() -
         "add": [{"name": "X-Add", "value": "two"}],
         "remove": ["X-Remove"],
     }
-    thing = objects.made(
+    thing = objects.gateway_api(
+        "GRPCRoute",
+        "calls",
         {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "GRPCRoute",
-            "metadata": {"name": "calls", "namespace": "shop"},
-            "spec": {
-                "parentRefs": [objects.on_service("wide")],
-                "rules": [
-                    {
-                        "filters": [
-                            {"type": "RequestHeaderModifier", "requestHeaderModifier": change}
-                        ],
-                        "backendRefs": [{"name": "narrow", "port": 80}],
-                    }
-                ],
-            },
-        }
+            "parentRefs": [objects.on_service("wide")],
+            "rules": [
+                {
+                    "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": change}],
+                    "backendRefs": [{"name": "narrow", "port": 80}],
+                }
+            ],
+        },
     )
     compiler = compiled(thing)
     (parent,) = status(compiler, thing)["parents"]

@@ -109,29 +109,24 @@ def test_a_policy_that_selects_nobody_touches_nothing(compiler: Compiler) -> Non
 
 def _grant() -> Object | Broken:
     route = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "ReferenceGrant",
-            "metadata": {"name": "g", "namespace": "bank"},
-            "spec": {"from": [route], "to": [{"group": "", "kind": "Service", "name": "ledger"}]},
-        }
+    return objects.gateway_api(
+        "ReferenceGrant",
+        "g",
+        {"from": [route], "to": [{"group": "", "kind": "Service", "name": "ledger"}]},
+        "bank",
     )
 
 
 def _across() -> Object | Broken:
     backend = {"name": "ledger", "namespace": "bank", "port": 80}
-    return objects.made(
+    return objects.gateway_api(
+        "HTTPRoute",
+        "across",
         {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": {"name": "across", "namespace": "shop"},
-            "spec": {
-                "parentRefs": [{"name": "front"}],
-                "hostnames": ["a.test"],
-                "rules": [{"backendRefs": [backend]}],
-            },
-        }
+            "parentRefs": [{"name": "front"}],
+            "hostnames": ["a.test"],
+            "rules": [{"backendRefs": [backend]}],
+        },
     )
 
 

@@ -12,7 +12,7 @@ from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.objects import Broken, Object
 from penstock.xds import types
 from penstock.xds.snapshot import Snapshot
-from support import objects
+from support import objects, streams
 from support.pki import issue, tls_secret_raw
 
 Things = list[Object | Broken]
@@ -21,6 +21,7 @@ NODES = ("a", "b", "c")
 AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "ca"}
 TRUST = {"hostname": "web.internal", "caCertificateRefs": [AUTHORITY]}
 KEY = "tls|shop/client"
+CA, POLICY = streams.tls("web", issue("authority"))
 
 
 def gateway(name: str, **spec: Any) -> Object | Broken:
@@ -28,55 +29,29 @@ def gateway(name: str, **spec: Any) -> Object | Broken:
         {"name": "http", "protocol": "HTTP", "port": 80},
         {"name": "tcp", "protocol": "TCP", "port": 90},
     ]
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"gatewayClassName": "penstock", "listeners": listeners} | spec,
-        }
-    )
-
-
-def policy() -> Object | Broken:
-    target = {"group": "", "kind": "Service", "name": "web"}
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "BackendTLSPolicy",
-            "metadata": {"name": "web", "namespace": "shop"},
-            "spec": {"targetRefs": [target], "validation": TRUST},
-        }
+    return objects.gateway_api(
+        "Gateway", name, {"gatewayClassName": "penstock", "listeners": listeners} | spec
     )
 
 
 def stream(*, of: str) -> Object | Broken:
-    return objects.made(
+    return objects.gateway_api(
+        "TCPRoute",
+        "stream",
         {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "TCPRoute",
-            "metadata": {"name": "stream", "namespace": "shop"},
-            "spec": {
-                "parentRefs": [{"name": of, "sectionName": "tcp"}],
-                "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
-            },
-        }
+            "parentRefs": [{"name": of, "sectionName": "tcp"}],
+            "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+        },
     )
 
 
 def world(*more: Object | Broken) -> Things:
-    authority = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "ca", "namespace": "shop"},
-        "data": {"ca.crt": issue("authority").pem},
-    }
     return [
         objects.gateway_class(),
         *(objects.node(name, f"192.0.2.{number}") for number, name in enumerate(NODES, 1)),
         objects.service("web", "10.96.0.1"),
         objects.endpoint_slice("web", ["10.244.0.1"]),
-        objects.made(authority),
+        CA,
         objects.made(tls_secret_raw("client", "shop", [issue("client")])),
         *more,
     ]
@@ -97,17 +72,17 @@ WAYS: dict[str, Things] = {
     ],
     "gw|shop/web/80|shop/client": [
         gateway("gw", **SHOWS),
-        policy(),
+        POLICY,
         objects.http_route("r", parent={"name": "gw"}, backends=[("web", 1)]),
     ],
     "at several addresses|gw|shop/web/80|shop/client": [
         gateway("gw", **SHOWS, **TWICE),
-        policy(),
+        POLICY,
         objects.http_route("r", parent={"name": "gw"}, backends=[("web", 1)]),
     ],
     "stream|shop/gw/90|*": [
         gateway("gw", **SHOWS, **TWICE),
-        policy(),
+        POLICY,
         stream(of="gw"),
     ],
 }

@@ -37,30 +37,28 @@ def http(name: str = "r", *, parent: Json | None = None, **more: Any) -> Thing:
 
 def asking_route() -> Thing:
     rule = {"filters": [ASKED], "backendRefs": [{"name": "two", "port": 80}]}
-    return of_gateway_api("HTTPRoute", {"parentRefs": [FRONT], "rules": [rule]})
+    return objects.gateway_api("HTTPRoute", "r", {"parentRefs": [FRONT], "rules": [rule]})
 
 
 def grpc() -> Thing:
     rule = {"backendRefs": [{"name": "one", "port": 80}]}
-    return of_gateway_api("GRPCRoute", {"parentRefs": [FRONT], "rules": [rule]})
-
-
-def of_gateway_api(kind: str, spec: Json, group: str = "gateway.networking.k8s.io/v1") -> Thing:
-    head = {"name": "r", "namespace": "shop"}
-    return objects.made({"apiVersion": group, "kind": kind, "metadata": head, "spec": spec})
+    return objects.gateway_api("GRPCRoute", "r", {"parentRefs": [FRONT], "rules": [rule]})
 
 
 def traced() -> Thing:
     target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "front"}
     tracing = {"mode": "Enabled", "provider": {"backendRef": {"name": "one", "port": 80}}}
     spec = {"targetRefs": [target], "tracing": tracing}
-    return of_gateway_api("XTelemetryPolicy", spec, "gateway.networking.x-k8s.io/v1alpha1")
+    return objects.made({
+        "apiVersion": f"{objects.X_GROUP}/v1alpha1", "kind": "XTelemetryPolicy",
+        "metadata": {"name": "p", "namespace": "shop"}, "spec": spec,
+    })  # fmt: skip
 
 
 def added_set() -> Thing:
     """Return a ListenerSet whose listener asks."""
     listener = {"name": "a", "protocol": "HTTP", "port": 81, "filters": {"requests": [ASKED]}}
-    return of_gateway_api("ListenerSet", {"parentRef": FRONT, "listeners": [listener]})
+    return objects.gateway_api("ListenerSet", "r", {"parentRef": FRONT, "listeners": [listener]})
 
 
 def gateway(
@@ -71,11 +69,7 @@ def gateway(
         "listeners": [*LISTENERS, *more],
         "allowedListeners": {"namespaces": {"from": lets_in}},
     }
-    head = {"name": name, "namespace": "shop"}
-    return objects.made({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": head,
-        "spec": spec,
-    })  # fmt: skip
+    return objects.gateway_api("Gateway", name, spec)
 
 
 TO_ONE = [("one", 1)]
@@ -83,8 +77,9 @@ NEEDED = {
     "requests": [http(backends=TO_ONE)],
     "requests by gRPC": [grpc()],
     "requests to a port that it has not": [
-        of_gateway_api(
+        objects.gateway_api(
             "HTTPRoute",
+            "r",
             {"parentRefs": [FRONT], "rules": [{"backendRefs": [{"name": "one", "port": 9}]}]},
         )
     ],

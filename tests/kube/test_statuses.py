@@ -13,10 +13,10 @@ from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.resource import Resource
 from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
+from support.objects import GATEWAY_API
 from support.replicas import LAB, LEASE, QUICK, Replica, replica, running
 from support.source_suite import eventually
 from support.status_objects import (
-    GATEWAY_API,
     conditions,
     gateway,
     get,
@@ -241,7 +241,11 @@ async def test_object_that_others_write_all_the_time_gets_its_status(
 ) -> None:
     """Nearly every write meets a newer version: 409."""
     the_route = objects[2]
-    storm = {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", "metadata": {"annotations": {}}}
+    storm = {
+        "apiVersion": GATEWAY_API,
+        "kind": "HTTPRoute",
+        "metadata": {"annotations": {}},
+    }
     over = threading.Event()
 
     def write(name: str) -> None:

@@ -17,10 +17,10 @@ from support.replicas import LEASE, replica
 from support.source_suite import eventually
 from support.status_objects import (
     CLUSTER,
-    GATEWAY_API,
     conditions,
     get,
     made_anew,
+    of_gateway_api,
     put_status,
     route,
     settled,
@@ -148,16 +148,12 @@ async def test_a_kind_that_is_installed_later_is_served_without_a_new_start(
     listener = {"name": "tls", "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
     the_gateway["spec"]["listeners"].append(listener)
     api.apply(the_gateway)
-    raw = {
-        "apiVersion": GATEWAY_API,
-        "kind": "TLSRoute",
-        "metadata": {"name": "t", "namespace": "status"},
-        "spec": {
-            "parentRefs": [{"name": "g"}],
-            "hostnames": ["a.test"],
-            "rules": [{"backendRefs": [{"name": "b", "port": 443}]}],
-        },
+    spec = {
+        "parentRefs": [{"name": "g"}],
+        "hostnames": ["a.test"],
+        "rules": [{"backendRefs": [{"name": "b", "port": 443}]}],
     }
+    raw = of_gateway_api("TLSRoute", "t", spec)
 
     def lacking() -> str:
         found = get(api, the_class).get("status", {}).get("conditions", [])
@@ -182,15 +178,11 @@ async def test_what_others_wrote_of_a_policy_for_tls_stays(
 ) -> None:
     """As the suite's BackendTLSPolicyPreserveForeignStatus (v1.7) has it."""
     authority = {"group": "", "kind": "ConfigMap", "name": "none"}
-    raw = {
-        "apiVersion": GATEWAY_API,
-        "kind": "BackendTLSPolicy",
-        "metadata": {"name": "t", "namespace": "status"},
-        "spec": {
-            "targetRefs": [{"group": "", "kind": "Service", "name": "b"}],
-            "validation": {"hostname": "b.test", "caCertificateRefs": [authority]},
-        },
+    spec = {
+        "targetRefs": [{"group": "", "kind": "Service", "name": "b"}],
+        "validation": {"hostname": "b.test", "caCertificateRefs": [authority]},
     }
+    raw = of_gateway_api("BackendTLSPolicy", "t", spec)
     gateway = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"}
     condition = {
         "type": "Accepted", "status": "False", "reason": "Seen", "message": "",

@@ -15,6 +15,7 @@ from penstock.core.objects import Broken, Object
 _KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, ClusterTrustBundle)
 KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
 CONTROLLER = "penstock.dev/gateway-controller"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 X_GROUP = "gateway.networking.x-k8s.io"
 XBACKENDS = frozenset({"outside", "picked"})
 """Names that mean XBackends where others mean Services."""
@@ -26,6 +27,22 @@ def made(raw: dict[str, Any]) -> Object | Broken:
     meta = raw["metadata"]
     name = f"{raw['kind']}/{meta.get('namespace', '')}/{meta['name']}"
     return decode(kind, {**raw, "metadata": {"uid": f"uid-{name}", "generation": 1, **meta}})
+
+
+def gateway_api_raw(
+    kind: str, name: str, spec: dict[str, Any], namespace: str = "shop", **metadata: Any
+) -> dict[str, Any]:
+    """Return an object of Gateway API as an API server has it; namespace "" is none."""
+    placed = {"namespace": namespace} if namespace else {}
+    head = {"name": name, **placed, **metadata}
+    return {"apiVersion": GATEWAY_API, "kind": kind, "metadata": head, "spec": spec}
+
+
+def gateway_api(
+    kind: str, name: str, spec: dict[str, Any], namespace: str = "shop", **metadata: Any
+) -> Object | Broken:
+    """Return the same, decoded."""
+    return made(gateway_api_raw(kind, name, spec, namespace, **metadata))
 
 
 def added(objects: Iterable[Object | Broken]) -> list[Event]:

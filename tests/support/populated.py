@@ -136,13 +136,8 @@ def grants() -> st.SearchStrategy[Object | Broken]:
 def _grant(kind: str, name: str | None) -> Object | Broken:
     source = {"group": "gateway.networking.k8s.io", "kind": kind, "namespace": "shop"}
     target = {"group": "", "kind": "Secret"} | ({} if name is None else {"name": name})
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "ReferenceGrant",
-            "metadata": {"name": "grant", "namespace": "other"},
-            "spec": {"from": [source], "to": [target]},
-        }
+    return objects.gateway_api(
+        "ReferenceGrant", "grant", {"from": [source], "to": [target]}, "other"
     )
 
 

@@ -62,14 +62,8 @@ def _tls_policy(
         for app, port in targets
     ]
     validation = {"hostname": "a.test", "caCertificateRefs": [AUTHORITY]}
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "BackendTLSPolicy",
-            "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"targetRefs": refs, "validation": validation, **more},
-        }
-    )
+    spec = {"targetRefs": refs, "validation": validation, **more}
+    return objects.gateway_api("BackendTLSPolicy", name, spec)
 
 
 def telemetry_policies(number: int) -> st.SearchStrategy[Object | Broken]:

@@ -17,7 +17,6 @@ from support import objects
 
 Json = dict[str, Any]
 Thing = Object | Broken
-GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 Reason = tuple[str, str, str, str]
 """Whose, type, status, reason."""
@@ -48,12 +47,6 @@ def case(
     """Return a case; *reason* is written "Gateway Accepted False Invalid"."""
     whose, kind, status, said = reason.split()
     return Case(fact, (whose, kind, status, said), world, at, settings, acked)
-
-
-def raw(kind: str, name: str, spec: Json, namespace: str = "shop", **metadata: Any) -> Thing:
-    """Return an object of Gateway API."""
-    head = {"name": name, **({"namespace": namespace} if namespace else {}), **metadata}
-    return objects.made({"apiVersion": GATEWAY_API, "kind": kind, "metadata": head, "spec": spec})
 
 
 def conditions(one: Case) -> list[Json]:

@@ -8,11 +8,11 @@ from typing import Any
 from penstock.compiler.settings import Reach, Settings
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from support.kube import KubeApi, path_of
+from support.objects import gateway_api_raw
 from support.replicas import LEASE
 from support.source_suite import eventually
 
 CLUSTER = Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28")
-GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
 def made_anew(api: KubeApi) -> list[dict[str, Any]]:
@@ -31,37 +31,27 @@ def made_anew(api: KubeApi) -> list[dict[str, Any]]:
     return made
 
 
+def of_gateway_api(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of Gateway API in the namespace of these tests."""
+    return gateway_api_raw(kind, name, spec, "status")
+
+
 def gateway_class() -> dict[str, Any]:
-    return {
-        "apiVersion": GATEWAY_API,
-        "kind": "GatewayClass",
-        "metadata": {"name": "status"},
-        "spec": {"controllerName": CONTROLLER_NAME},
-    }
+    return gateway_api_raw("GatewayClass", "status", {"controllerName": CONTROLLER_NAME}, "")
 
 
 def gateway() -> dict[str, Any]:
-    return {
-        "apiVersion": GATEWAY_API,
-        "kind": "Gateway",
-        "metadata": {"name": "g", "namespace": "status"},
-        "spec": {
-            "gatewayClassName": "status",
-            "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
-        },
-    }
+    listener = {"name": "web", "port": 80, "protocol": "HTTP"}
+    spec = {"gatewayClassName": "status", "listeners": [listener]}
+    return of_gateway_api("Gateway", "g", spec)
 
 
 def route(*parents: dict[str, Any], port: int = 80) -> dict[str, Any]:
-    return {
-        "apiVersion": GATEWAY_API,
-        "kind": "HTTPRoute",
-        "metadata": {"name": "r", "namespace": "status"},
-        "spec": {
-            "parentRefs": list(parents) or [{"name": "g", "sectionName": "web"}],
-            "rules": [{"backendRefs": [{"name": "b", "port": port}]}],
-        },
+    spec = {
+        "parentRefs": list(parents) or [{"name": "g", "sectionName": "web"}],
+        "rules": [{"backendRefs": [{"name": "b", "port": port}]}],
     }
+    return of_gateway_api("HTTPRoute", "r", spec)
 
 
 def policy(spec: dict[str, Any]) -> dict[str, Any]:

@@ -23,17 +23,18 @@ def route(
 ) -> Object | Broken:
     """Return a route of Gateway front to port 80 of Services, and to XBackends, by weight."""
     refs = [objects.backend_ref(one, weight) | {"namespace": "shop"} for one, weight in backends]
-    return objects.made(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": since},
-            "spec": {"parentRefs": [{"name": "front"}], "rules": [{"backendRefs": refs}], **spec},
-        }
+    return objects.gateway_api(
+        kind,
+        name,
+        {"parentRefs": [{"name": "front"}], "rules": [{"backendRefs": refs}], **spec},
+        namespace,
+        creationTimestamp=since,
     )
 
 
-def tls(service: str, authority: Issued, hostname: str = "") -> list[Object | Broken]:
+def tls(
+    service: str, authority: Issued, hostname: str = ""
+) -> tuple[Object | Broken, Object | Broken]:
     """Return a ConfigMap with an authority, and the policy that a Service is met with TLS.
 
     The endpoints are asked for as *hostname*, else as `SERVICE.internal`.
@@ -45,15 +46,10 @@ def tls(service: str, authority: Issued, hostname: str = "") -> list[Object | Br
         "data": {"ca.crt": authority.pem},
     }
     policy = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "BackendTLSPolicy",
-        "metadata": {"name": service, "namespace": "shop"},
-        "spec": {
-            "targetRefs": [{"group": "", "kind": "Service", "name": service}],
-            "validation": {
-                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-                "hostname": hostname or f"{service}.internal",
-            },
+        "targetRefs": [{"group": "", "kind": "Service", "name": service}],
+        "validation": {
+            "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+            "hostname": hostname or f"{service}.internal",
         },
     }
-    return [objects.made(config_map), objects.made(policy)]
+    return objects.made(config_map), objects.gateway_api("BackendTLSPolicy", service, policy)

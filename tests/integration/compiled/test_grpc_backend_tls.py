@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from penstock.compiler.compile import Compiler
 from penstock.core.objects import Broken, Object
-from support import objects
+from support import objects, streams
 from support.compiled_envoy import (
     CompiledEnvoy,
     Place,
@@ -25,7 +25,6 @@ from support.pki import Issued, issue, tls_secret_raw
 
 FRONT = "gateway/shop/front/80"
 NAME = "cart.internal"
-API = "gateway.networking.k8s.io/v1"
 
 
 @pytest_asyncio.fixture
@@ -55,43 +54,13 @@ async def _serve(own: Issued, clients: Issued | None) -> tuple[grpc.aio.Server, 
 
 
 def _world(authority: Issued, shown: Issued | None) -> list[Object | Broken]:
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "ca", "namespace": "shop"},
-        "data": {"ca.crt": authority.pem},
-    }
-    validation = {
-        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-        "hostname": NAME,
-    }
-    policy = {
-        "apiVersion": API,
-        "kind": "BackendTLSPolicy",
-        "metadata": {"name": "cart", "namespace": "shop"},
-        "spec": {
-            "targetRefs": [{"group": "", "kind": "Service", "name": "cart"}],
-            "validation": validation,
-        },
-    }
     spec: dict[str, Any] = {
         "gatewayClassName": "penstock",
         "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}],
     }
-    gateway = {
-        "apiVersion": API,
-        "kind": "Gateway",
-        "metadata": {"name": "front", "namespace": "shop"},
-        "spec": spec,
-    }
     route = {
-        "apiVersion": API,
-        "kind": "GRPCRoute",
-        "metadata": {"name": "cart", "namespace": "shop"},
-        "spec": {
-            "parentRefs": [{"name": "front"}],
-            "rules": [{"backendRefs": [{"name": "cart", "port": 80}]}],
-        },
+        "parentRefs": [{"name": "front"}],
+        "rules": [{"backendRefs": [{"name": "cart", "port": 80}]}],
     }
     secrets: list[dict[str, Any]] = []
     if shown is not None:
@@ -99,9 +68,12 @@ def _world(authority: Issued, shown: Issued | None) -> list[Object | Broken]:
         secrets.append(tls_secret_raw("client", "shop", [shown]))
     return [
         objects.gateway_class(),
+        objects.gateway_api("Gateway", "front", spec),
         objects.service("cart", "10.96.0.1"),
         objects.endpoint_slice("cart", ["10.244.0.1"]),
-        *(objects.made(one) for one in (gateway, config_map, policy, route, *secrets)),
+        *streams.tls("cart", authority, NAME),
+        objects.gateway_api("GRPCRoute", "cart", route),
+        *map(objects.made, secrets),
     ]
 
 
