@@ -24,6 +24,7 @@ from support.pool_cluster import (
     change,
     cluster,
     compiled,
+    condition,
     of,
     opened,
     status,
@@ -35,8 +36,7 @@ def addresses(compiler: Compiler, thing: Object | Broken) -> list[str]:
 
 
 def programmed(compiler: Compiler, thing: Object | Broken) -> tuple[str, str, str]:
-    (found,) = [one for one in status(compiler, thing)["conditions"] if one["type"] == "Programmed"]
-    return found["status"], found["reason"], found["message"]
+    return condition(compiler, thing, "Programmed")
 
 
 def test_one_node_answers_for_the_address_and_only_there_the_gateway_is_open() -> None:

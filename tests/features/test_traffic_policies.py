@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.compiler.compile import Compiler
+from penstock.compiler.load_balancers import ADDRESS_ASSIGNED
 from penstock.compiler.problems import problems_of
 from penstock.compiler.settings import Settings
 from penstock.core.events import EventType
@@ -25,6 +26,7 @@ from support.pool_cluster import (
     change,
     cluster,
     compiled,
+    condition,
     of,
     opened,
     status,
@@ -64,9 +66,8 @@ def told(compiler: Compiler, node: str, name: str = "shop/front/80/tcp") -> list
     return [one.address for one in node_pb2.Service.FromString(found.body).backends]
 
 
-def condition(compiler: Compiler, service: Object | Broken) -> tuple[str, str, str]:
-    (found,) = status(compiler, service)["conditions"]
-    return found["status"], found["reason"], found["message"]
+def assigned(compiler: Compiler, service: Object | Broken) -> tuple[str, str, str]:
+    return condition(compiler, service, ADDRESS_ASSIGNED)
 
 
 # From outside
@@ -117,7 +118,7 @@ def test_without_a_ready_endpoint_nobody_answers_and_the_status_says_so() -> Non
     compiler = compiled(cluster(service, endpoints(EVERYWHERE, ready=False)))
     assert answering(compiler) == {}
     assert opened(compiler, "lb/shop/front/80") == {}
-    good, reason, message = condition(compiler, service)
+    good, reason, message = assigned(compiler, service)
     assert (good, reason) == ("False", "NoLocalEndpoints")
     assert message.endswith("the address is announced nowhere")
 
@@ -126,13 +127,13 @@ def test_an_endpoint_beside_no_envoy_is_none() -> None:
     service = outside()
     nodes = [objects.node("n1", "172.31.0.10"), objects.node("n2", "172.31.0.11", ready=False)]
     things = [*nodes, objects.gateway_class(), service, endpoints({"10.244.0.2": "n2"})]
-    assert condition(compiled(things), service)[:2] == ("False", "NoLocalEndpoints")
+    assert assigned(compiled(things), service)[:2] == ("False", "NoLocalEndpoints")
 
 
 def test_the_status_says_whose_address_the_pods_see() -> None:
     service = outside()
     compiler = compiled(cluster(service, endpoints(EVERYWHERE)))
-    good, reason, message = condition(compiler, service)
+    good, reason, message = assigned(compiler, service)
     assert (good, reason) == ("True", "Assigned")
     assert message.endswith("they see the address of Envoy, not the client's")
 

@@ -225,6 +225,16 @@ async def has_ended(envoy: EnvoyPod) -> bool:
     return envoy.process.poll() is not None
 
 
+async def replaced_envoy(agent: AgentClient, node: Node, pod: str) -> EnvoyPod:
+    """Start another Envoy, in *pod*; return it once it is the agent's and serves the pods."""
+    second = node.start_envoy(pod)
+    await until(lambda: is_envoy(agent, second.process.pid))
+    await until(lambda: captured(agent, node, "client", "server"))
+    with node.serving("server"):
+        assert node.get("client", "server") == 200
+    return second
+
+
 def network_of(process: int) -> int:
     """Return the network namespace of the main thread."""
     return Path(f"/proc/{process}/ns/net").stat().st_ino

@@ -68,3 +68,9 @@ def answering(compiler: Compiler) -> dict[str, str]:
 
 def status(compiler: Compiler, thing: Object | Broken) -> dict[str, Any]:
     return status_of(compiler.db, thing, lambda _: None) or {}
+
+
+def condition(compiler: Compiler, thing: Object | Broken, of_type: str) -> tuple[str, str, str]:
+    """Return status, reason and message of a condition."""
+    (found,) = [one for one in status(compiler, thing)["conditions"] if one["type"] == of_type]
+    return found["status"], found["reason"], found["message"]

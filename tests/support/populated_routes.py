@@ -53,45 +53,42 @@ retries = st.sampled_from([None, None, {"attempts": 2, "codes": [500]}])
 
 def mesh_routes(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return routes on Services, of producers and of consumers."""
-    return st.builds(
-        objects.http_route,
-        st.just(f"m{number}"),
-        parent=apps.map(lambda app: objects.on_service(app, "shop")),
-        backends=backends,
-        namespace=st.sampled_from(NAMESPACES),
-        path=st.sampled_from(["/", "/x"]),
-        session=sessions,
-        copies=copies,
-        rewritten=rewritten,
-        retry=retries,
-    )
+    return _http_routes(f"m{number}", _on_services, namespace=st.sampled_from(NAMESPACES))
 
 
 def gateway_routes(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return routes at the one Gateway."""
-    hosts = st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2)
+    return _http_routes(f"g{number}", st.just({"name": "gw"}), hostnames=_hosts)
+
+
+_on_services = apps.map(lambda app: objects.on_service(app, "shop"))
+
+
+_hosts = st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2)
+
+
+def _http_routes(
+    name: str, parents: st.SearchStrategy[dict[str, Any]], **more: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Object | Broken]:
     return st.builds(
         objects.http_route,
-        st.just(f"g{number}"),
-        parent=st.just({"name": "gw"}),
+        st.just(name),
+        parent=parents,
         backends=backends,
-        hostnames=hosts,
         path=st.sampled_from(["/", "/x"]),
         session=sessions,
         copies=copies,
         rewritten=rewritten,
         retry=retries,
+        **more,
     )
 
 
 def grpc_routes(number: int) -> st.SearchStrategy[Object | Broken]:
     """Return GRPCRoutes at the one Gateway or on a Service, where HTTPRoutes may be, too."""
-    hosts = st.lists(st.sampled_from(["a.test", "b.test", "*.test"]), unique=True, max_size=2)
-    parents = st.one_of(
-        st.just({"name": "gw"}), apps.map(lambda app: objects.on_service(app, "shop"))
-    )
+    parents = st.one_of(st.just({"name": "gw"}), _on_services)
     services = st.sampled_from(["a.A", "a.B", None])
-    return st.builds(_grpc_route, st.just(f"c{number}"), parents, hosts, services, backends)
+    return st.builds(_grpc_route, st.just(f"c{number}"), parents, _hosts, services, backends)
 
 
 def _grpc_route(
@@ -124,7 +121,7 @@ def stream_routes(number: int) -> st.SearchStrategy[Object | Broken]:
         st.just(f"s{number}"),
         parent=st.one_of(
             st.sampled_from([None, *STREAM_LISTENERS, "http", "none"]).map(_at_listener),
-            apps.map(lambda app: objects.on_service(app, "shop")),
+            _on_services,
         ),
         namespace=st.sampled_from((*NAMESPACES[:1] * 3, *NAMESPACES)),
         hosts=st.lists(names, unique=True, min_size=1, max_size=2),

@@ -13,7 +13,7 @@ from support.kubernetes_node import (
     captured,
     exists,
     has_ended,
-    is_envoy,
+    replaced_envoy,
     runs,
     serving_node,
     status,
@@ -82,11 +82,7 @@ async def test_a_new_pod_of_envoy_takes_the_place_of_the_old_one(node: Node) -> 
         await until(lambda: runs(agent))
         (first,) = node.envoys
         first.close()
-        second = node.start_envoy(ENVOY_2)
-        await until(lambda: is_envoy(agent, second.process.pid))
-        await until(lambda: captured(agent, node, "client", "server"))
-        with node.serving("server"):
-            assert node.get("client", "server") == 200
+        await replaced_envoy(agent, node, ENVOY_2)
         assert node.paths.envoy_admitted.read_text().strip() == ENVOY_2
 
 
@@ -99,8 +95,4 @@ async def test_an_envoy_whose_programs_were_taken_away_starts_again(node: Node) 
     assert first.process.poll() is None, "Gateways are served on"
     async with running_agent(node.config()) as agent:
         await until(lambda: has_ended(first))
-        second = node.start_envoy(ENVOY_1)
-        await until(lambda: is_envoy(agent, second.process.pid))
-        await until(lambda: captured(agent, node, "client", "server"))
-        with node.serving("server"):
-            assert node.get("client", "server") == 200
+        await replaced_envoy(agent, node, ENVOY_1)

@@ -17,9 +17,9 @@ from support.kubernetes_node import (
     captured,
     captured_pod,
     has_ended,
-    is_envoy,
     network_of,
     node_without_server,
+    replaced_envoy,
     serving_node,
     taken_port,
 )
@@ -74,9 +74,7 @@ async def test_an_envoy_that_was_left_in_a_pod_starts_again(node: Node) -> None:
             assert (node.paths.netns / "node").readlink() == gateway
             await until(lambda: has_ended(first))
             taking.close()
-            second = node.start_envoy(ENVOY_1)
-            await until(lambda: is_envoy(agent, second.process.pid))
-            await until(lambda: captured(agent, node, "client", "server"))
+            second = await replaced_envoy(agent, node, ENVOY_1)
             assert network_of(second.process.pid) == gateway.stat().st_ino
 
 
@@ -120,11 +118,7 @@ async def test_a_namespace_that_is_gone_keeps_envoy_from_nothing_else(node: Node
             remove_netns(netns)
         (first,) = node.envoys
         first.close()
-        second = node.start_envoy(ENVOY_2)
-        await until(lambda: is_envoy(agent, second.process.pid))
-        await until(lambda: captured(agent, node, "client", "server"))
-        with node.serving("server"):
-            assert node.get("client", "server") == 200
+        await replaced_envoy(agent, node, ENVOY_2)
         code, _ = await agent.call("PUT", f"/v1/pods/{uid}?timeout=0", request)
         assert code == 400, "there is no such namespace"
 
