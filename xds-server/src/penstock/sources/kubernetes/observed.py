@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.meta.names import ObjectRef
+from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.sources.kubernetes.table import Seen
 
 MOST = 4 << 20
@@ -84,6 +84,11 @@ class Observed:
         if len(status) <= self._left:
             self._left -= len(status)
             self._told[ref] = Told(seen.uid, seen.version, seen.generation, status)
+
+    def retain(self, kind: str, there: Collection[NamespacedName]) -> None:
+        """Forget what was told of others of a kind: they went while everything was read."""
+        for ref in [one for one in self._told if one.kind == kind and one.key not in there]:
+            self.take(ref)
 
     def take(self, ref: ObjectRef) -> Told | None:
         """Return what was told of an object and forget it; None if nothing was."""

@@ -49,7 +49,7 @@ from penstock.sources.kubernetes.requests import (
     WatchRequest,
     resource_of,
 )
-from penstock.sources.kubernetes.table import OnSeen, Snapshot, Table, is_newer
+from penstock.sources.kubernetes.table import Listens, Snapshot, Table, is_newer
 
 LONGEST_LINE = 32 << 20
 """Bytes; an object has at most about 3 MB."""
@@ -82,7 +82,7 @@ class Reflector:
         random: Callable[[], float],
         pace: Pace = DEFAULT_PACE,
         scope: Scope = EVERYTHING,
-        on_seen: OnSeen | None = None,
+        listens: Listens | None = None,
     ) -> None:
         """Know nothing yet.
 
@@ -91,10 +91,10 @@ class Reflector:
             random: returns numbers in [0, 1), for jitter.
             pace: sizes and times.
             scope: which objects are meant.
-            on_seen: see `Table`.
+            listens: see `Table`.
         """
         self.kind = kind
-        self.table = Table(kind, on_seen)
+        self.table = Table(kind, listens)
         self.phase = Phase.SNAPSHOT
         self.synced = False
         """Whether the table once held everything, or the server does not know the kind."""

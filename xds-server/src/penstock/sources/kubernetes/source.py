@@ -89,7 +89,7 @@ class KubernetesSource:
                 random,
                 pace,
                 scopes.get(kind, EVERYTHING),
-                self.observed.note if self.observed.follows(kind.kind) else None,
+                self.observed if self.observed.follows(kind.kind) else None,
             )
             for kind in kinds
         )

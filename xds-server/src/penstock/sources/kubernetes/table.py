@@ -6,7 +6,8 @@ decode leaves the last good one of the same object in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -43,7 +44,18 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 Snapshot = dict[NamespacedName, Seen]
-OnSeen = Callable[[Seen, msgspec.Raw], None]
+
+
+class Listens(Protocol):
+    """Who is told more of objects than what they are decoded to."""
+
+    def note(self, seen: Seen, raw: msgspec.Raw) -> None:
+        """Take a version that was decoded, and the text of it."""
+        ...
+
+    def retain(self, kind: str, there: Collection[NamespacedName]) -> None:
+        """Take that of a kind no other objects are there."""
+        ...
 
 
 def is_newer(version: str, than: str) -> bool:
@@ -59,15 +71,15 @@ def is_newer(version: str, than: str) -> bool:
 class Table:
     """The objects of one kind."""
 
-    def __init__(self, kind: type[Object], on_seen: OnSeen | None = None) -> None:
+    def __init__(self, kind: type[Object], listens: Listens | None = None) -> None:
         """Start empty.
 
         Args:
             kind: of the objects.
-            on_seen: told each version that was decoded, and the text of it.
+            listens: told each version that was decoded, and what there is; None for nobody.
         """
         self._kind = kind
-        self._on_seen = on_seen
+        self._listens = listens
         self._objects: Snapshot = {}
         self._deleted: dict[str, None] = {}
         self.outdated: dict[ObjectRef, Seen] = {}
@@ -120,6 +132,8 @@ class Table:
                 events.append(self._remove(key))
             else:
                 events += self._put(key, after)
+        if self._listens is not None:
+            self._listens.retain(self._kind.kind, snapshot.keys())
         return tuple(events)
 
     def change(self, kind: EventType, raw: msgspec.Raw, api_version: str) -> Iterable[Event]:
@@ -171,8 +185,8 @@ class Table:
             del self._deleted[next(iter(self._deleted))]
 
     def _told(self, seen: Seen, raw: msgspec.Raw) -> Seen:
-        if self._on_seen is not None:
-            self._on_seen(seen, raw)
+        if self._listens is not None:
+            self._listens.note(seen, raw)
         return seen
 
     def _seen_directly(self, raw: msgspec.Raw) -> Seen | None:
