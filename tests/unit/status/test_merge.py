@@ -179,3 +179,28 @@ def test_an_object_is_in_force_if_it_is_at_all_its_parents() -> None:
     ]
     assert not is_in_force({"parents": entries}, "c", 2)
     assert not is_in_force({"parents": []}, "c", 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "most"),
+    [
+        ("HTTPRoute", "parents", 32),
+        ("BackendTLSPolicy", "ancestors", 16),
+        ("XBackend", "ancestors", 32),
+    ],
+)
+def test_where_others_leave_no_room_the_last_of_ours_are_left_out(
+    kind: str, name: str, most: int
+) -> None:
+    ref = {"parents": "parentRef", "ancestors": "ancestorRef"}[name]
+
+    def entries(controller: str, count: int) -> list[dict[str, Any]]:
+        said = {"controllerName": controller, "conditions": []}
+        return [{ref: {"name": f"{controller}-{number}"}, **said} for number in range(count)]
+
+    theirs, ours = entries(THEM, most // 2 + 1), entries(US, most // 2)
+    result = merged({name: theirs}, {name: ours}, US, NOW, kind)[name]
+    assert result == [*theirs, *ours[:-1]]
+    assert merged({name: result}, {name: ours}, US, NOW, kind)[name] == result
+    full = entries(THEM, most)
+    assert merged({name: full}, {name: ours}, US, NOW, kind)[name] == full

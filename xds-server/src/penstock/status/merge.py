@@ -25,23 +25,32 @@ OURS = frozenset(
 """Types of conditions that are ours to write and to remove."""
 _SHARED = {"parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists in which every controller has entries of its own, and what they are about."""
+_MOST = 32
+"""Entries of such a list; RouteStatus.parents, BackendStatus.ancestors."""
+_MOST_OF = {"BackendTLSPolicy": 16, "XBackendTrafficPolicy": 16, "XTelemetryPolicy": 16}
+"""The same by kind, where it is less; PolicyStatus.ancestors."""
 
 
-def merged(observed: Json, desired: Json | None, controller: str, now: str) -> Json:
+def merged(observed: Json, desired: Json | None, controller: str, now: str, kind: str = "") -> Json:
     """Return the status that an object should have.
+
+    A server refuses a whole status of which a list is too long. Where others leave no room for all
+    of our entries, the last ones are left out.
 
     Args:
         observed: its status at present; it is not changed.
         desired: what we have to say; None for nothing.
         controller: our controllerName, which marks our entries in `parents` and `ancestors`.
         now: for conditions whose status changes, as RFC 3339.
+        kind: of the object.
 
     The result equals *observed* if there is nothing to write.
     """
     for name, ref in _SHARED.items():
         if name in observed or name in (desired or {}):
             wanted = (desired or {}).get(name, [])
-            ours = _shared(observed.get(name), wanted, Who(controller, ref), now)
+            who = Who(controller, ref, _MOST_OF.get(kind, _MOST))
+            ours = _shared(observed.get(name), wanted, who, now)
             return observed | {name: ours}
     if desired is None:
         return observed
@@ -109,13 +118,16 @@ class Who(NamedTuple):
     controller: str
     ref: str
     """Name of the field by which entries are told apart."""
+    most: int
+    """Entries that the list may have."""
 
 
 def _shared(
     observed: Sequence[Json] | None, desired: Sequence[Json], who: Who, now: str
 ) -> list[Json]:
     """Return *observed* with our entries as in *desired*: in their place, new ones at the end."""
-    left = list(desired)
+    others = sum(old.get("controllerName") != who.controller for old in observed or ())
+    left = list(desired)[: max(0, who.most - others)]
     result: list[Json] = []
     for old in observed or ():
         if old.get("controllerName") != who.controller:

@@ -308,7 +308,7 @@ class StatusWriter:
         if desired.in_force_stays and is_in_force(observed, who, desired.generation):
             return None
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        wanted = merged(observed, desired.status, who, now)
+        wanted = merged(observed, desired.status, who, now, read.get("kind", ""))
         return None if wanted == observed else {**read, "status": wanted}
 
 
