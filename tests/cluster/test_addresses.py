@@ -16,7 +16,15 @@ from support.cluster.addresses import (
 )
 from support.cluster.install import NAMESPACE
 from support.cluster.mesh import Mesh
-from support.cluster.traffic import PATIENCE, Answer, ask_from, ask_outside, echo_pod, eventually
+from support.cluster.traffic import (
+    PATIENCE,
+    Answer,
+    ask_from,
+    ask_outside,
+    echo_pod,
+    eventually,
+    run_pods,
+)
 
 FREE = "172.31.0.185"
 """An address of the pool that only these tests ask for."""
@@ -39,9 +47,7 @@ def gateway(namespace: str, *addresses: str) -> dict[str, Any]:
 
 
 def run_echo(mesh: Mesh, namespace: str, name: str, node: str) -> None:
-    mesh.cluster.apply(echo_pod(name, namespace, node, labels(name)))
-    ready = ("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE:.0f}s")
-    mesh.cluster.kubectl("-n", namespace, *ready)
+    run_pods(mesh.cluster, namespace, echo_pod(name, namespace, node, labels(name)))
 
 
 def answers(mesh: Mesh, address: str) -> Answer:

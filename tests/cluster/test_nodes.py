@@ -19,6 +19,7 @@ from support.cluster.traffic import (
     echo_pod,
     echo_service,
     eventually,
+    run_pods,
     traffic_of,
 )
 
@@ -74,9 +75,8 @@ def place(mesh: Mesh, namespace: str) -> str:
     cluster = mesh.cluster
     server = echo_pod("server", namespace, NODES[0], {"app": "server"})
     enemy = echo_pod("enemy", namespace, NODES[0], {"app": "enemy"})
-    cluster.apply(server, enemy, echo_service("server", namespace), policy(namespace))
-    ready = ("pod/server", "pod/enemy", "--for=condition=Ready", "--timeout=60s")
-    cluster.kubectl("-n", namespace, "wait", *ready)
+    cluster.apply(echo_service("server", namespace), policy(namespace))
+    run_pods(cluster, namespace, server, enemy)
     assert eventually(lambda: ask(mesh, namespace, "enemy").error == "refused")
     return namespace
 

@@ -7,7 +7,14 @@ from typing import Any
 
 from support.cluster.addresses import NODES, balanced, balanced_address, owners
 from support.cluster.mesh import Mesh
-from support.cluster.traffic import PATIENCE, ask_from, ask_outside, echo_pod, eventually
+from support.cluster.traffic import (
+    ask_from,
+    ask_outside,
+    echo_pod,
+    echo_service,
+    eventually,
+    run_pods,
+)
 
 SERVER = {"app": "web"}
 """Labels of the pods behind the Service, whatever their names."""
@@ -15,9 +22,8 @@ SERVER = {"app": "web"}
 
 def run(mesh: Mesh, namespace: str, node: str, *, name: str = "", server: bool = True) -> None:
     pod = name or f"web-{node}"
-    mesh.cluster.apply(echo_pod(pod, namespace, node, SERVER if server else {"app": pod}))
-    ready = ("wait", "--for=condition=Ready", f"pod/{pod}", f"--timeout={PATIENCE:.0f}s")
-    mesh.cluster.kubectl("-n", namespace, *ready)
+    labels = SERVER if server else {"app": pod}
+    run_pods(mesh.cluster, namespace, echo_pod(pod, namespace, node, labels))
 
 
 def assigned(mesh: Mesh, namespace: str) -> tuple[str, str]:
@@ -99,14 +105,6 @@ def test_a_client_stays_at_its_pod_while_that_is_there(mesh: Mesh, namespace: st
 
 
 def inside(namespace: str, **spec: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "web", "namespace": namespace},
-        "spec": {
-            "internalTrafficPolicy": "Local",
-            "selector": SERVER,
-            "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
-            **spec,
-        },
-    }
+    made = echo_service("web", namespace)
+    made["spec"] |= {"internalTrafficPolicy": "Local", **spec}
+    return made

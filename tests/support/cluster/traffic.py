@@ -112,6 +112,14 @@ def echo_pod(name: str, namespace: str, node: str, labels: Mapping[str, str]) ->
     }
 
 
+def run_pods(cluster: Cluster, namespace: str, *pods: dict[str, Any]) -> None:
+    """Make Pods and return when all of them are ready."""
+    cluster.apply(*pods)
+    names = [f"pod/{one['metadata']['name']}" for one in pods]
+    ready = ("wait", "--for=condition=Ready", *names, f"--timeout={PATIENCE:.0f}s")
+    cluster.kubectl("-n", namespace, *ready)
+
+
 def echo_service(name: str, namespace: str, app: str = "") -> dict[str, Any]:
     """Return a Service at port 80 of echo servers with the label app, by default its name."""
     return {
