@@ -184,7 +184,9 @@ class Collection(Generic[K, V]):
 
         As long as an index has never had a key, all its buckets are read as one.
         """
-        by = self._index(index)
+        by = self._indexes[index]
+        if not by.filled:
+            self._fill(by)
         cell = by.cells.get(bucket)
         if cell is None:
             if not by.used and not self.ever(index):
@@ -195,7 +197,9 @@ class Collection(Generic[K, V]):
 
     def holds(self, index: str, bucket: Hashable) -> bool:
         """Return whether a bucket has any key; a read of just that, whatever keys there are."""
-        by = self._index(index)
+        by = self._indexes[index]
+        if not by.filled:
+            self._fill(by)
         cell = by.presence.get(bucket)
         if cell is None:
             if not by.used and not self.ever(index):
@@ -209,7 +213,9 @@ class Collection(Generic[K, V]):
 
         So a query can leave out what concerns a field that no object has.
         """
-        by = self._index(index)
+        by = self._indexes[index]
+        if not by.filled:
+            self._fill(by)
         cell = by.cells.get(_EVER)
         if cell is None:
             cell = by.cells[_EVER] = _Cell(value=by.used, cells=by.cells, key=_EVER)
@@ -218,7 +224,9 @@ class Collection(Generic[K, V]):
 
     def follow(self, index: str, on_bucket: Callable[[Any, bool], None]) -> None:
         """Tell *on_bucket* (bucket, whether it has any key now) from now on. Not a read."""
-        by = self._index(index)
+        by = self._indexes[index]
+        if not by.filled:
+            self._fill(by)
         by.on_bucket = on_bucket
         for bucket in by.buckets():
             on_bucket(bucket, True)  # noqa: FBT003 - as Collection.on_key is called
@@ -250,11 +258,8 @@ class Collection(Generic[K, V]):
             index.move(key, before, after, changed)
         self._engine.changed(changed)
 
-    def _index(self, name: str) -> _Index[K, V]:
-        """Return an index, filled."""
-        index = self._indexes[name]
-        if not index.filled:
-            index.filled = True
-            for key, value in self._values.items():
-                index.add(key, index.function(key, value), [])
-        return index
+    def _fill(self, index: _Index[K, V]) -> None:
+        """Put all keys into an index that is asked for the first time."""
+        index.filled = True
+        for key, value in self._values.items():
+            index.add(key, index.function(key, value), [])

@@ -108,8 +108,11 @@ class Engine:
         reader = self._reader
         if reader is not None and node not in self._reads:
             self._reads[node] = None
-            if node.readers is None:
+            readers = node.readers
+            if readers is None:
                 node.readers = reader
+            elif isinstance(readers, dict):
+                readers[reader] = None
             else:
                 node.add_reader(reader)
         if node.failure is not None:
