@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROGRAMS := $(wildcard bpf/progs/*.c bpf/progs/*.h bpf/include/penstock/*.h)
 ROOTS := xds-server/src gateway-api/src policies/src bpf/src node-proxy/src
 CONFORMANCE := PYTHONPATH=tests:deploy/images $(BIN)/python -m conformance
 MACHINE := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.machine
@@ -91,7 +92,7 @@ bpf: setup ## compile the eBPF programs
 
 setup: $(STAMP)
 
-$(STAMP): requirements-dev.txt pyproject.toml xds-server/protogen.py xds-server/proto/penstock/node/v1/node.proto hatch_build.py
+$(STAMP): requirements-dev.txt pyproject.toml xds-server/protogen.py xds-server/proto/penstock/node/v1/node.proto hatch_build.py $(PROGRAMS)
 	@deploy/setup/system-packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: Python packages (locked, hashed)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,12 @@ def test_missing_sources_are_an_error(tmp_path: Path) -> None:
 def test_missing_object_is_a_missing_capability(tmp_path: Path) -> None:
     missing = missing_capabilities(tmp_path / "p.bpf.o")
     assert any("is not built: python -m penstock.bpf.build" in line for line in missing)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_setup_is_done_again_when_a_program_has_changed() -> None:
+    command = ("make", "--dry-run", "--print-data-base", "setup")
+    done = subprocess.run(command, cwd=SOURCES.parent, check=True, capture_output=True, text=True)
+    (rule,) = (line for line in done.stdout.splitlines() if line.startswith(".venv/.installed:"))
+    programs = {f"bpf/{path.relative_to(SOURCES)}" for path in SOURCES.rglob("*.[ch]")}
+    assert programs <= set(rule.split())
