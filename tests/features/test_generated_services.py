@@ -231,6 +231,26 @@ def test_a_service_of_somebody_else_is_left_alone_and_told() -> None:
     assert condition(compiler, asked, "penstock.dev/ServiceGenerated") == ("", "")
 
 
+@pytest.mark.parametrize("settings", [POOL, AT_NODES, CLOUD], ids=["pool", "nodes", "cloud"])
+def test_what_the_server_refuses_is_told_with_its_words(settings: Settings) -> None:
+    asked = gateway()
+    compiler = cluster(asked, settings=settings)
+    compiler.statuses.follow(asked.ref)
+    compiler.statuses.take()
+    compiler.tell_refused(SERVICE, "422 no such address")
+    assert compiler.statuses.take() == (asked.ref,)
+    assert condition(compiler, asked, "penstock.dev/ServiceGenerated") == ("False", "Refused")
+    status = status_of(compiler.db, asked, lambda _: None)
+    assert status is not None
+    (text,) = (one["message"] for one in status["conditions"] if one["reason"] == "Refused")
+    assert text == "the API server refuses Service shop/gw-penstock: 422 no such address"
+    programmed = [one["message"] for one in status["conditions"] if one["type"] == "Programmed"]
+    assert (programmed == [text]) is (settings is CLOUD)
+    compiler.tell_refused(SERVICE, "")
+    assert compiler.statuses.take() == (asked.ref,)
+    assert condition(compiler, asked, "penstock.dev/ServiceGenerated") == ("", "")
+
+
 def test_of_two_gateways_that_want_one_name_the_first_has_it() -> None:
     first = objects.gateway("a-b")
     second = gateway("a", of="b-penstock")

@@ -315,6 +315,34 @@ async def test_a_users_own_service_is_not_touched_and_the_gateway_says_so(api: K
         await eventually(lambda: condition(api, gateway(), kind) == ("", ""))
 
 
+async def test_what_the_server_refuses_is_told_with_its_words(api: KubeApi) -> None:
+    hard = {"hard": {"services": "0"}}
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": NAMESPACE},
+        "spec": hard,
+    }
+    kind = "penstock.dev/ServiceGenerated"
+    api.apply(quota)
+    try:
+        counted = quota | {"status": hard | {"used": {"services": "0"}}}
+        path = f"{path_of(quota)}/status?fieldManager=tests&force=true"
+        assert api.request("PATCH", path, counted, "application/apply-patch+yaml")[0] == 200
+        api.apply(gateway(addresses=[{"routability": "Cluster"}]))
+        async with replica(api):
+            await eventually(lambda: condition(api, gateway(), kind) == ("False", "Refused"))
+            found = get(api, gateway())["status"]["conditions"]
+            (told,) = (one["message"] for one in found if one["type"] == "Programmed")
+            assert told.startswith(f"the API server refuses Service {NAMESPACE}/g-generated: 403 ")
+            assert "exceeded quota" in told
+            api.delete(quota)
+            await eventually(lambda: condition(api, gateway(), kind) == ("", ""))
+            assert named(api, "g-generated")
+    finally:
+        api.delete(quota)
+
+
 async def test_a_service_that_a_user_makes_at_the_same_moment_stays_the_users(
     api: KubeApi,
 ) -> None:

@@ -26,6 +26,20 @@ def test_an_address_is_in_a_network_of_its_own_family(address: str, inside: bool
     assert (address in made("10.96.0.0/16", "fd00::/112")) is inside
 
 
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("10.96.0.0", False),
+        ("10.96.255.255", False),
+        ("fd00::", False),
+        ("fd00::ffff", True),
+        ("10.96.1.0", True),
+    ],
+)
+def test_some_addresses_are_no_services(address: str, given: bool) -> None:  # noqa: FBT001 - a parameter
+    assert (address in made("10.96.0.0/16", "fd00::/112")) is given
+
+
 def test_what_is_no_network_is_told_by_its_path() -> None:
     found = objects.service_cidr("10.96.0.0/16", "10.96.0.1/16", "x")
     assert isinstance(found, Broken)

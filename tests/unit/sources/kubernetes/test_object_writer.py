@@ -52,8 +52,12 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def writing(server: Server, clock: FakeClock) -> AsyncGenerator[ObjectWriter]:
-    objects = Objects(concerns=lambda _: True, wanted=wanted)
+async def writing(
+    server: Server,
+    clock: FakeClock,
+    refused: Callable[[ObjectRef, str], None] = lambda _ref, _why: None,
+) -> AsyncGenerator[ObjectWriter]:
+    objects = Objects(concerns=lambda _: True, wanted=wanted, refused=refused)
     writer = ObjectWriter(clock, lambda: 0.5, objects)
     task = asyncio.create_task(writer.run(server.send, lambda: server.leads))
     try:
@@ -83,6 +87,20 @@ async def test_an_object_is_read_then_made_and_not_written_again() -> None:
         await until(clock, lambda: not writer.waiting)
         assert server.calls[2:] == ["GET one"]
         assert writer.writes == 1
+
+
+async def test_what_the_server_does_not_take_is_told_until_it_does() -> None:
+    server, clock, told = Server(), FakeClock(), list[tuple[ObjectRef, str]]()
+    server.refuses = lambda call: 422 if call.method == "PATCH" else 0
+    async with writing(server, clock, lambda ref, why: told.append((ref, why))) as writer:
+        writer.mark(ONE)
+        await until(clock, lambda: server.calls.count("PATCH one") > 1)
+        server.refuses = lambda _: 500
+        await until(clock, lambda: len(server.calls) > 6)
+        server.refuses = lambda _: 0
+        await until(clock, lambda: writer.writes)
+    found = [why for ref, why in told if ref == ONE]
+    assert found == [*["422"] * (len(found) - 1), ""]
 
 
 async def test_who_does_not_lead_asks_nothing() -> None:

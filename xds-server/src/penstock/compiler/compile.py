@@ -90,6 +90,14 @@ class Compiler:
         self.db.time.set(NOW, now)
         return self.apply(())
 
+    def tell_refused(self, ref: ObjectRef, why: str) -> tuple[NodeChange, ...]:
+        """Take why the API server does not take an object that is generated, "" if it does."""
+        if why:
+            self.db.refused.set(ref, why)
+        else:
+            self.db.refused.remove(ref)
+        return self.apply(())
+
     def resources(self, node: str) -> tuple[Resource, ...]:
         """Return all resources of *node*, sorted by type and name."""
         return tuple(sorted(self._published.of_node(node), key=lambda r: (r.type_url, r.name)))

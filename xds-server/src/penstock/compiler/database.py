@@ -115,6 +115,8 @@ class ServiceCollections:
         self.slices: Collection[NamespacedName, EndpointSlice] = Collection(
             engine, {"service": indexes.slice_services}
         )
+        self.refused: Collection[ObjectRef, str] = Collection(engine)
+        """Objects that should be made or changed and that the API server does not take, and why."""
 
 
 class TrustCollections:

@@ -15,8 +15,8 @@ from penstock.compiler.generated_services import (
     asked_inside,
     can_be_inside,
     current,
-    name_taken,
     purpose,
+    why_no_service,
 )
 from penstock.compiler.generated_slices import addresses_of_cluster
 from penstock.compiler.merged_listeners import placed_listeners, served_listeners
@@ -72,7 +72,7 @@ def _at_cluster(db: Database, gateway: Gateway) -> ReachedAt:
         refused = (f"{one.address} {one.why_not}" for one in asked_inside(db, name))
         fault = Reason(ADDRESS_NOT_ASSIGNED, "; ".join(refused))
     elif current(db, name) is None:
-        text = name_taken(db, name) or f"Service {about.service} is not there yet"
+        text = _why_not_there(db, name) or f"Service {about.service} is not there yet"
         fault = Reason(ADDRESS_NOT_ASSIGNED, text)
     elif not (places(db, gateway_ref(name)) and somebody_serves(db, None)):
         fault = Reason(NO_RESOURCES, NOBODY_SERVES)
@@ -130,7 +130,7 @@ def _at_load_balancer(db: Database, gateway: Gateway) -> ReachedAt:
     lacking = [one for one in wanted(gateway.spec) if _number(one) not in known]
     fault = None
     if about is None or found is None:
-        text = name_taken(db, gateway.key) or "its Service is not there yet"
+        text = _why_not_there(db, gateway.key) or "its Service is not there yet"
         fault = Reason(ADDRESS_NOT_ASSIGNED, text)
     elif addresses and lacking:
         text = f"{', '.join(lacking)} is not what the load balancer of Service {about.service} has"
@@ -147,6 +147,12 @@ def _at_load_balancer(db: Database, gateway: Gateway) -> ReachedAt:
     }
     reached = _reached(db, gateway, addresses[:MAX_ADDRESSES], fault)
     return msgspec.structs.replace(reached, closed=unopened | reached.closed)
+
+
+def _why_not_there(db: Database, name: NamespacedName) -> str:
+    """Return why a Gateway has no Service; "" if it soon will have."""
+    why = why_no_service(db, name)
+    return "" if why is None else why.message
 
 
 def _reached(

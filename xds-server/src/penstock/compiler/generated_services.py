@@ -31,13 +31,17 @@ from penstock.gatewayapi.generated import (
     ports_of,
     service_name,
 )
+from penstock.gatewayapi.listeners import Reason
 from penstock.gatewayapi.requested_addresses import inside, wanted, wanted_inside
 from penstock.gatewayapi.resources import API_VERSIONS, Gateway, GatewayInfrastructure
 from penstock.incremental.query import query
 from penstock.ingress.annotations import options
 from penstock.ingress.derive import ENTRY_NAMESPACE
 from penstock.ingress.resources import Ingress, IngressClass
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
+
+NAME_TAKEN, REFUSED = "NameTaken", "Refused"
+"""Why a Gateway has no Service, or not as it should be."""
 
 
 @query
@@ -110,6 +114,22 @@ def name_taken(db: Database, name: NamespacedName) -> str:
         f"Service {about.service} is not Penstock's and is left as it is; "
         "delete it, or give the Gateway another name"
     )
+
+
+@query
+def why_no_service(db: Database, name: NamespacedName) -> Reason | None:
+    """Return why a Gateway has not the Service that it should have; None if it has or soon will."""
+    taken, about = name_taken(db, name), purpose(db, name)
+    if taken:
+        return Reason(NAME_TAKEN, taken)
+    why = None if about is None else db.refused.get(_ref(about.service))
+    if about is None or why is None:
+        return None
+    return Reason(REFUSED, f"the API server refuses Service {about.service}: {why}")
+
+
+def _ref(service: NamespacedName) -> ObjectRef:
+    return ObjectRef(Service.kind, service.namespace, service.name)
 
 
 @query
@@ -187,7 +207,7 @@ def _why_not(db: Database, address: str, service: NamespacedName) -> str:
     if not db.service_cidrs.holds("all", ALL):
         return "cannot be given: the cluster tells no ServiceCIDRs, as Kubernetes 1.33 does"
     if not is_of_services(db, address):
-        return "is in no ServiceCIDR of the cluster"
+        return "is none that a ServiceCIDR of the cluster gives to Services"
     others = [one for one in db.services.bucket("address", address) if one != service]
     return f"is that of Service {others[0]}" if others else ""
 

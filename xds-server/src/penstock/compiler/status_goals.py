@@ -24,7 +24,7 @@ from penstock.compiler.gateway_classes import (
     lacking_kinds,
     ours,
 )
-from penstock.compiler.generated_services import name_taken
+from penstock.compiler.generated_services import why_no_service
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.ingresses import ingress_status
 from penstock.compiler.listener_filters import asked_of_gateway
@@ -65,7 +65,7 @@ class GatewayBasis(msgspec.Struct, frozen=True):
 
     attached_routes: dict[str, int]
     reached_at: ReachedAt
-    name_taken: str
+    no_service: Reason | None
     accepted_sets: int
     tls: dict[str, Tls]
     clients: ClientChecks
@@ -84,7 +84,7 @@ def gateway_basis(db: Database, name: NamespacedName) -> GatewayBasis | bool:
     return GatewayBasis(
         attached_routes(db, (ParentKind.GATEWAY, name)),
         reached_at(db, name),
-        name_taken(db, name),
+        why_no_service(db, name),
         accepted_sets(db, name),
         tls_of_listeners(db, name),
         checks_of_clients(db, name),

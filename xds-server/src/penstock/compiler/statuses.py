@@ -28,7 +28,7 @@ from penstock.compiler.gateway_classes import (
     lacking_kinds,
     ours,
 )
-from penstock.compiler.generated_services import name_taken
+from penstock.compiler.generated_services import why_no_service
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.listener_filters import asked_of_gateway
 from penstock.compiler.load_balancers import balanced_status
@@ -333,10 +333,10 @@ def _address(db: Database, one: AssignedAddress) -> dict[str, Any]:
 
 def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:
     """Yield a condition that is only there when it is false: whether a Gateway has its Service."""
-    taken = name_taken.once(db, gateway.key)
-    if taken:
+    why = why_no_service.once(db, gateway.key)
+    if why is not None:
         generation = gateway.metadata.generation
-        yield fails(SERVICE_GENERATED, "NameTaken", generation, taken)
+        yield fails(SERVICE_GENERATED, why.reason, generation, why.message)
 
 
 def _pending(

@@ -16,15 +16,18 @@ class ObjectFeed:
     def __init__(self, world: World) -> None:
         """Follow nothing."""
         self._world = world
+        self._refused: dict[ObjectRef, str] = {}
 
     @property
     def objects(self) -> Objects:
         """Return what a writer asks."""
-        return Objects(concerns=self._concerns, wanted=self._wanted)
+        return Objects(concerns=self._concerns, wanted=self._wanted, refused=self._take_refusal)
 
     def turn(self, writer: ObjectWriter, *, leads: bool) -> None:
         """Look at everything if it is our turn; follow nothing if it is not."""
         generated = self._world.compiler.generated
+        for ref in tuple(self._refused):
+            self._take_refusal(ref, "")
         if not leads:
             generated.clear()
             return
@@ -46,6 +49,16 @@ class ObjectFeed:
                     marked[ref] = None
         for ref in marked:
             writer.mark(ref)
+
+    def _take_refusal(self, ref: ObjectRef, why: str) -> None:
+        """Take why the server did not take an object at the last look, "" if it did."""
+        if self._refused.get(ref, "") == why:
+            return
+        if why:
+            self._refused[ref] = why
+        else:
+            del self._refused[ref]
+        self._world.tell_refused(ref, why)
 
     def _wanted(self, ref: ObjectRef) -> Generated | None:
         return self._world.compiler.generated.wanted(ref)

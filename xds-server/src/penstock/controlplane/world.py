@@ -74,6 +74,12 @@ class World:
         if self.on_batch is not None:
             self.on_batch(Batch(()))
 
+    def tell_refused(self, ref: ObjectRef, why: str) -> None:
+        """Take why the API server does not take an object that is generated, "" if it does."""
+        self._spread(self.compiler.tell_refused(ref, why))
+        if self.on_batch is not None:
+            self.on_batch(Batch(()))
+
     def _spread(self, changes: Sequence[NodeChange]) -> None:
         """Give every node its part of *changes*."""
         self._tell_failures()

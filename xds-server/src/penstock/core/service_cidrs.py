@@ -14,6 +14,9 @@ from typing_extensions import override
 from penstock.core.objects import ApiStruct, Object, names
 from penstock.meta.problems import Problem
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class ServiceCIDRSpec(ApiStruct, frozen=True, kw_only=True):
     """Networks, at most one of each family."""
@@ -43,9 +46,18 @@ class ServiceCIDR(Object, frozen=True, kw_only=True):
     spec: ServiceCIDRSpec = ServiceCIDRSpec()
 
     def __contains__(self, address: str) -> bool:
-        """Tell whether *address* is in one of the networks."""
+        """Tell whether *address* is one that Services are given of the networks.
+
+        The first of a network is nobody's, nor is the last one of IPv4.
+        """
         number = ipaddress.ip_address(address)
-        return any(number in ipaddress.ip_network(one) for one in self.spec.cidrs)
+        return any(_gives(ipaddress.ip_network(one), number) for one in self.spec.cidrs)
+
+
+def _gives(network: Network, number: Address) -> bool:
+    if number not in network or number == network.network_address:
+        return False
+    return isinstance(number, ipaddress.IPv6Address) or number != network.broadcast_address
 
 
 def _is_network(text: str) -> bool:

@@ -43,6 +43,8 @@ class Objects(msgspec.Struct, frozen=True, kw_only=True):
     """Returns whether an object is wanted, or one of ours that is there."""
     wanted: Callable[[ObjectRef], Generated | None]
     """Returns how it should be; None for not at all."""
+    refused: Callable[[ObjectRef, str], None] = lambda _ref, _why: None
+    """Told after a look why the server does not take an object, "" if it does."""
 
 
 class ObjectWriter:
@@ -76,7 +78,9 @@ class ObjectWriter:
             may_write: returns whether a write that begins now is ours to make.
         """
         while True:
-            await self._look(await self._queue.next(may_write, _SOON), send, may_write)
+            ref = await self._queue.next(may_write, _SOON)
+            await self._look(ref, send, may_write)
+            self._objects.refused(ref, self._queue.refusal(ref))
 
     async def _look(self, ref: ObjectRef, send: Send, may_write: Callable[[], bool]) -> None:
         """Read *ref*, and do what is to be done about it."""

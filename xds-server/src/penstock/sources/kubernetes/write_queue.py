@@ -53,6 +53,8 @@ class WriteQueue:
         self._words = words
         self._log = structlog.get_logger(words.logger)
         self._trouble = ""
+        self._refusals: dict[ObjectRef, str] = {}
+        """What the server says of objects that it does not take."""
 
     def __len__(self) -> int:
         """Return the number of objects that are marked or being looked at."""
@@ -66,6 +68,11 @@ class WriteQueue:
     def clear(self) -> None:
         """Forget all marks."""
         self._plan.clear()
+        self._refusals.clear()
+
+    def refusal(self, ref: ObjectRef) -> str:
+        """Return what the server says of an object that it does not take; "" if it does."""
+        return self._refusals.get(ref, "")
 
     def wake(self) -> None:
         """Have `next` ask at once whether we may write."""
@@ -102,6 +109,7 @@ class WriteQueue:
 
     def done(self, ref: ObjectRef) -> None:
         """Take that nothing is left to do about an object."""
+        self._refusals.pop(ref, None)
         self._plan.done(ref, self._clock.monotonic())
 
     def abandon(self, ref: ObjectRef) -> None:
@@ -118,7 +126,7 @@ class WriteQueue:
         now = self._clock.monotonic()
         match answer.status:
             case HTTPStatus.OK | HTTPStatus.CREATED | HTTPStatus.ACCEPTED | HTTPStatus.NOT_FOUND:
-                self._plan.done(ref, now)
+                self.done(ref)
                 return True
             case HTTPStatus.CONFLICT:
                 self._plan.conflict(ref, now)
@@ -129,6 +137,7 @@ class WriteQueue:
             case status:
                 said, what = answer.body.get("message", ""), f"{self._words.one} is refused"
                 self._log.warning(what, object=str(ref), status=status, reason=said)
+                self._refusals[ref] = f"{status} {said}".strip()
                 self._plan.refused(ref, now)
         return False
 
