@@ -7,8 +7,8 @@ that it shares no lock with others. Reads lines and answers each with lines of J
   about or not. Answers `"ready"` after the first one that went otherwise, then `{"time_ns",
   "asked"}`, monotonic time.
 * `status STATUS HOST`: the same with requests on one connection.
-* `secrets`: answers `"ready"`, then `{"time_ns", "names"}` whenever Envoy has others than before,
-  until there is another line to read.
+* `secrets`: answers `"ready"`, then `{"time_ns", "names"}` of the Secrets that Envoy still has as
+  it had them first, whenever they are others than before, until there is another line to read.
 
 Needs the standard library only.
 """
@@ -43,10 +43,11 @@ class Admin(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self._path)
 
-    def secrets(self) -> list[str]:
-        """Return the names of the Secrets that Envoy has, sorted."""
+    def secrets(self) -> dict[str, object]:
+        """Return the certificates that Envoy has, by the name of the Secret."""
         self.request("GET", SECRETS)
-        return sorted(one["name"] for one in json.load(self.getresponse()).get("configs", []))
+        found = json.load(self.getresponse()).get("configs", [])
+        return {one["name"]: one["secret"]["tls_certificate"]["certificate_chain"] for one in found}
 
 
 def believing() -> ssl.SSLContext:
@@ -100,13 +101,14 @@ def until(wanted: str, ask: Callable[[], str]) -> None:
 
 
 def follow(admin: Admin) -> None:
-    """Tell which Secrets Envoy has until there is another line to read."""
+    """Tell which Secrets Envoy still has until there is another line to read."""
     ended = threading.Event()
+    first = admin.secrets()
 
     def look() -> None:
         before: list[str] | None = None
         while not ended.wait(LOOK):
-            names = admin.secrets()
+            names = [name for name, one in admin.secrets().items() if first.get(name) == one]
             if names != before:
                 say({"time_ns": time.monotonic_ns(), "names": names})
             before = names

@@ -35,8 +35,8 @@ backend to one of its routes.
   time, or with requests on one connection. *Answered to* counts from when the API server has
   answered, *sent to* from when it is asked. The time is that of the first handshake that is
   refused (taken), the first 500 (200).
-* The Secret has left Envoy when `/config_dump` does not have it any more. It is looked for every
-  20 ms, which takes CPU from all others.
+* The Secret has left Envoy when `/config_dump` does not have its certificate any more. It is looked
+  for every 20 ms, which takes CPU from all others.
 * The floor is a plain watch on grants: when it has the event. That may be before the answer.
 * All of it twice: with {ROUTES[0]} and with {ROUTES[1]:,} other routes on the Gateway.
 """

@@ -6,6 +6,7 @@ open connections and on new ones, to what needs no grant: none of them may fail.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Generator
@@ -65,10 +66,10 @@ class Place:
         (parent,) = route["status"]["parents"]
         return str({one["type"]: one["reason"] for one in parent["conditions"]}["ResolvedRefs"])
 
-    def nodes_with_secret(self) -> list[str]:
-        """Return the nodes whose Envoy has the other namespace's Secret, or still names it."""
-        name = f"tls|{self.other}/cert"
-        return [node for node in NODES if name in self.mesh.envoy_dump(node)]
+    def nodes_with(self, certificate: Issued) -> list[str]:
+        """Return the nodes whose Envoy has a certificate, anywhere."""
+        shown = base64.b64encode(certificate.pem.encode()).decode()
+        return [node for node in NODES if shown in self.mesh.envoy_dump(node)]
 
 
 def grant(own: str, other: str, source: str, target: str) -> dict[str, Any]:
@@ -160,19 +161,20 @@ def test_a_secret_of_another_namespace_is_on_nodes_while_it_is_granted(place: Pl
             lambda: place.listener("granted").get("ResolvedRefs") == "RefNotPermitted"
         )
         assert place.ask("granted.test", "https").error == "handshake"
-        assert place.nodes_with_secret() == []
+        assert place.nodes_with(first) == []
 
         place.grant("Gateway", "Secret")
         assert eventually(lambda: place.shows("granted.test", first))
         assert eventually(lambda: place.listener("granted").get("Programmed") == "Programmed")
-        assert place.nodes_with_secret() != []
+        assert place.nodes_with(first) != []
 
         cluster.apply(tls_secret_raw("cert", place.other, [renewed]))
         assert eventually(lambda: place.shows("granted.test", renewed))
+        assert place.nodes_with(renewed) != []
 
         place.revoke()
         assert eventually(lambda: place.ask("granted.test", "https").error == "handshake")
-        assert eventually(lambda: place.nodes_with_secret() == [])
+        assert eventually(lambda: place.nodes_with(renewed) == [])
         assert eventually(lambda: place.listener("granted").get("Programmed") == "Invalid")
         assert place.listener("own")["Programmed"] == "Programmed"
 

@@ -26,6 +26,7 @@ from penstock.agent.access_log import AccessLogService
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
 from penstock.agent.datapath import NodeDatapath
 from penstock.agent.flows import FlowLog
+from penstock.agent.withdrawn import Withdrawn
 from penstock.envoy.cluster import APP_CLUSTER
 from penstock.pb.envoy.config.cluster.v3 import cluster_pb2
 from penstock.pb.envoy.config.core.v3 import address_pb2
@@ -288,7 +289,13 @@ async def compiled_envoy(
     envoy = CompiledEnvoy(folder)
     logs = AccessLogService(NODE, NodeDatapath(FakeKernel()), envoy.flows)
     handlers = (logs.handlers(),)
-    server = AdsServer(envoy.store, SystemClock(), hooks=envoy.recorder, extra_handlers=handlers)
+    server = AdsServer(
+        envoy.store,
+        SystemClock(),
+        hooks=envoy.recorder,
+        extra_handlers=handlers,
+        stand_in=Withdrawn().in_place_of,
+    )
     await server.start(folder / "node-ads.sock")
     config = folder / "bootstrap.json"
     config.write_text(to_json(bootstrap(BootstrapOptions(node=NODE))))

@@ -9,6 +9,7 @@ from penstock.xds import types
 from penstock.xds.delta import DeltaStream, Response
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from penstock.xds.snapshot import Delta, Snapshot
+from penstock.xds.withdrawals import StandIn
 
 Message = tuple[str, list[str], list[str]]
 
@@ -29,9 +30,9 @@ def scope(name: str, *clusters: str, body: bytes = b"1") -> Resource:
 class Dialogue:
     """A stream and what is said on it, word by word."""
 
-    def __init__(self, *resources: Resource) -> None:
+    def __init__(self, *resources: Resource, stand_in: StandIn | None = None) -> None:
         self.snapshot = Snapshot(resources)
-        self.stream = DeltaStream(self.snapshot)
+        self.stream = DeltaStream(self.snapshot, stand_in=stand_in)
         self.now = 100.0
         self.last: list[Response] = []
 
@@ -80,5 +81,5 @@ class Dialogue:
         return said
 
 
-def listener(name: str) -> Resource:
-    return make_resource(types.LISTENER, name, b"1")
+def listener(name: str, body: bytes = b"1") -> Resource:
+    return make_resource(types.LISTENER, name, body)

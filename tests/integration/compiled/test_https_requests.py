@@ -9,6 +9,7 @@ import json
 import ssl
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from penstock.compiler.compile import Compiler
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import Secret
+from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.resources import ReferenceGrant
 from penstock.xds import types
 from support import golden, objects
@@ -261,6 +263,73 @@ async def test_a_grant_that_is_taken_back_closes_the_listener_and_takes_the_key_
     case.compiler.apply([Event(EventType.ADDED, grant)])
     await lab.show(case)
     assert await lab.certificate("granted.test") == {"granted.test"}
+
+
+async def test_a_key_is_gone_at_once_while_its_connections_go_on(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    case = golden.compiled(CASE)
+    grant = next(one for one in case.objects if isinstance(one, ReferenceGrant))
+    async with _slow_to_drain(tmp_path_factory.mktemp("e")) as fresh:
+        await fresh.show(case)
+        before = await _secrets(fresh)
+        async with tls_connection(fresh.at(), "granted.test", client_context(H2)) as old:
+            case.compiler.apply([Event(EventType.DELETED, grant)])
+            await fresh.show(case)
+            after = await _secrets(fresh)
+            assert {name for name in before if after[name] != before[name]} == {"tls|certs/granted"}
+            with pytest.raises(HandshakeRefusedError):
+                await fresh.certificate("granted.test")
+            case.compiler.apply([Event(EventType.ADDED, grant)])
+            await fresh.show(case)
+            assert await fresh.certificate("granted.test") == {"granted.test"}
+            assert await _secrets(fresh) == before
+            assert (await old.ask("granted.test")).status == 200
+
+
+async def test_a_listener_that_gets_another_secret_shows_one_of_the_two_all_the_time(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    issued = [issue("a.test"), issue("a.test")]
+    secrets = [tls_secret_raw(f"s{at}", "shop", [one]) for at, one in enumerate(issued)]
+
+    def gateway(at: int) -> Object | Broken:
+        tls = {"certificateRefs": [{"name": f"s{at}"}]}
+        listener = {"name": "https", "port": 443, "protocol": "HTTPS", "tls": tls}
+        return objects.gateway("gw", [listener])
+
+    compiler, shown = Compiler(), set[bytes]()
+    compiler.apply(objects.added([objects.gateway_class(), gateway(0), *map(made, secrets)]))
+    async with _slow_to_drain(tmp_path_factory.mktemp("e")) as fresh:
+        at = fresh.at("gateway/shop/gw/443")
+        await fresh.envoy.run(compiler.resources(""), fresh.around)
+
+        async def look() -> None:
+            while True:
+                async with tls_connection(at, "a.test") as connection:
+                    shown.add(connection.certificate)
+
+        looking = asyncio.create_task(look())
+        for turn in range(1, 31):
+            compiler.apply([Event(EventType.MODIFIED, gateway(turn % 2))])
+            await fresh.envoy.run(compiler.resources(""), fresh.around)
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+    assert shown == {one.der for one in issued}
+
+
+@contextlib.asynccontextmanager
+async def _slow_to_drain(folder: Path) -> AsyncGenerator[Lab]:
+    """Run an Envoy of its own, in which connections outlive their filter chain."""
+    async with http_backend("one") as one, compiled_envoy(folder) as envoy:
+        yield Lab(envoy, Surroundings(endpoints={"10.244.0.1": one}))
+
+
+async def _secrets(lab: Lab) -> dict[str, Any]:
+    """Return the certificates that Envoy has, by the name of the Secret."""
+    dump = await lab.envoy.admin("/config_dump?resource=dynamic_active_secrets")
+    return {one["name"]: one["secret"]["tls_certificate"] for one in dump["configs"]}
 
 
 async def test_an_agent_that_lost_its_keys_closes_nothing_that_runs(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from penstock.ads.server import AdsServer
 from penstock.ads.store import SnapshotStore
 from penstock.agent.access_log import AccessLogService
 from penstock.agent.envoy_view import EnvoyView
+from penstock.agent.withdrawn import Withdrawn
 from penstock.meta.clock import Clock
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.delta import DeltaStream
@@ -45,7 +46,14 @@ class NodeAds(NoHooks):
         self._verdicts = EnvoyVerdicts(patience=ENVOY_SECONDS)
         self._stream: DeltaStream | None = None
         self._heard = asyncio.Event()
-        self._server = AdsServer(store, clock, hooks=self, extra_handlers=(access_log.handlers(),))
+        self._withdrawn = Withdrawn()
+        self._server = AdsServer(
+            store,
+            clock,
+            hooks=self,
+            extra_handlers=(access_log.handlers(),),
+            stand_in=self._stand_in,
+        )
 
     @property
     def connected(self) -> bool:
@@ -135,6 +143,10 @@ class NodeAds(NoHooks):
             self._verdicts.on_clear(node, cleared)
             self._repeat_rejections()
             self._heard.set()
+
+    def _stand_in(self, key: ResourceName) -> bytes:
+        """Return what Envoy gets in place of a key, unless an older version may need it."""
+        return b"" if self._view.rejections else self._withdrawn.in_place_of(key)
 
     def _settled(self, keys: Collection[ResourceName]) -> bool:
         return self._stream is None or all(map(self._stream.settled, keys))

@@ -30,6 +30,7 @@ from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.delta import PATIENCE, DeltaStream
 from penstock.xds.snapshot import Snapshot
+from penstock.xds.withdrawals import StandIn
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 REPORT_SERVICE = "penstock.node.v1.NodeService"
@@ -82,8 +83,9 @@ class AdsServer:
         patience: float = PATIENCE,
         peers: Peers | None = None,
         sync_seconds: float | None = None,
+        stand_in: StandIn | None = None,
     ) -> None:
-        """Serve the snapshots of *source*; *patience* is DeltaStream's.
+        """Serve the snapshots of *source*; *patience* and *stand_in* are DeltaStream's.
 
         With *on_report* it also takes what agents say of their Envoys (NodeService.Report).
         *extra_handlers* are served on the same socket. *peers* says who may speak for which node;
@@ -99,6 +101,7 @@ class AdsServer:
         self._patience = patience
         self._peers: Peers = Owner() if peers is None else peers
         self._sync_seconds = sync_seconds
+        self._stand_in = stand_in
         self._first_turns = asyncio.Semaphore(FIRST_AT_ONCE)
         self._server: grpc.aio.Server | None = None
         self._retired: dict[grpc.aio.Server, asyncio.Task[None]] = {}
@@ -211,7 +214,7 @@ class AdsServer:
         left = await self._admit(context, node)
         snapshot = await self._snapshot(node, context)
         await self._first_turns.acquire()
-        stream = DeltaStream(snapshot, patience=self._patience)
+        stream = DeltaStream(snapshot, patience=self._patience, stand_in=self._stand_in)
         connection = Connection(node, stream, self._clock, self._hooks)
         turn = asyncio.create_task(_first_turn(connection))
         turn.add_done_callback(lambda _: self._first_turns.release())

@@ -53,9 +53,17 @@ class TlsChain(msgspec.Struct, frozen=True, kw_only=True):
     """So many are asked about each request before there is a route."""
 
 
+_PREFIX = "tls|"
+
+
 def secret_name(secret: NamespacedName) -> str:
     """Return the name of the resource with the certificate of a Secret."""
-    return f"tls|{secret}"
+    return f"{_PREFIX}{secret}"
+
+
+def holds_certificate(name: str) -> bool:
+    """Return whether the secret *name* is a certificate with its key."""
+    return name.startswith(_PREFIX)
 
 
 def secret(name: str, chain: bytes, key: bytes) -> secret_pb2.Secret:

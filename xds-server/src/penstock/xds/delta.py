@@ -27,6 +27,7 @@ What goes when:
 * Removals go in responses of their own, in the order of `types.REMOVAL_ORDER`: a type waits until
   those before it have nothing left to remove, and a resource stays for as long as the client has,
   or may have, something that needs it.
+* In place of a Secret something else may go (`penstock.xds.withdrawals`).
 * A client that comes back says what it has (initial_resource_versions). It is sent the difference.
 
 When the client refuses a response (NACK), it keeps what it had. If the response held one resource,
@@ -58,6 +59,7 @@ from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta, Snapshot
 from penstock.xds.subscription import Sent, Subscription
 from penstock.xds.verdict import Accepted, Cleared, Rejection, Verdict
+from penstock.xds.withdrawals import StandIn, Withdrawals
 
 WINDOW = 64
 """Responses of one resource that may be under way at a time, for one type."""
@@ -80,7 +82,14 @@ class Response(msgspec.Struct, frozen=True):
 class DeltaStream:
     """What one client gets, from its first request to the end of its stream."""
 
-    def __init__(self, snapshot: Snapshot, *, patience: float = PATIENCE, many: int = MANY) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        patience: float = PATIENCE,
+        many: int = MANY,
+        stand_in: StandIn | None = None,
+    ) -> None:
         """Serve *snapshot*, whose later changes are told by `on_change`.
 
         A resource waits for another, and a type for an answer, *patience* seconds at most. Once the
@@ -93,6 +102,7 @@ class DeltaStream:
         """Endpoints of clusters that were sent changed before the client asked for any at all."""
         self._took_back: dict[str, str] = {}
         """Clusters that were retracted, by version: once is enough for one that is slow to warm."""
+        self._withdrawals = Withdrawals(self._client, stand_in)
         self._nonce = 0
 
     # What is known of the client
@@ -163,6 +173,7 @@ class DeltaStream:
         for key in chain((r.key for r in delta.upserts), delta.removals):
             self._client.touch(key)
             self._client.release(key)
+        self._withdrawals.taken(delta)
 
     def on_time(self, now: float) -> None:
         """Stop waiting for what is overdue."""
@@ -436,7 +447,7 @@ class DeltaStream:
             key = ResourceName(subscription.type_url, name)
             if not self._client.should_leave(subscription, name) or key in self._client.held:
                 del subscription.removals[name]
-            elif name not in subscription.flying:
+            elif name not in subscription.flying and not self._withdrawals.is_early(key):
                 gone.append(name)
         return tuple(gone)
 
@@ -464,8 +475,10 @@ class DeltaStream:
         sent = Sent(nonce, upserts, removals, alone=len(upserts) == 1)
         subscription.launched(sent)
         self._client.deadlines.add(now + self._patience / 2, subscription, sent)
-        frames = (resource.framed for resource in upserts)
-        return Response(type_url, nonce, framing.delta_response(type_url, nonce, frames, removals))
+        instead = self._withdrawals.instead_of(type_url, removals)
+        frames = chain((resource.framed for resource in upserts), instead.values())
+        gone = (name for name in removals if name not in instead)
+        return Response(type_url, nonce, framing.delta_response(type_url, nonce, frames, gone))
 
     def _resend_endpoints(self, clusters: Subscription, cluster: Resource) -> None:
         """Let the endpoints follow without which Envoy would not warm a cluster."""
