@@ -14,7 +14,7 @@ from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
 from penstock.compiler.nodes import set_node
-from penstock.compiler.published import Made, NodeChange, Published
+from penstock.compiler.published import Made, NodeChange, Published, made_for
 from penstock.compiler.roots import Output, Outputs
 from penstock.compiler.selected import set_ready
 from penstock.compiler.settings import Settings
@@ -250,23 +250,16 @@ class Compiler:
         node = output.query.node(self.db, output.key)
         made = node.goal
         if not isinstance(made, Made):
-            self.db.engine.want(node, Made(output.key, {output.node: 1}))
+            self.db.engine.want(node, made_for(output.key, output.node))
             self._goal_changed(node)
-            return
-        roots_before = made.wanted.get(output.node, 0)
-        made.wanted[output.node] = roots_before + 1
-        if not roots_before:
+        elif made.want(output.node):
             self._published.add(made, output.node)
 
     def _unwant(self, output: Output) -> None:
         node = output.query.node(self.db, output.key)
         made = node.goal
-        if not isinstance(made, Made):
+        if not isinstance(made, Made) or not made.unwant(output.node):
             return
-        made.wanted[output.node] -= 1
-        if made.wanted[output.node]:
-            return
-        del made.wanted[output.node]
         self._published.withdraw(made, output.node)
         if not made.wanted:
             self.failures.pop(str(made), None)

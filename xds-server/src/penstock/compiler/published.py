@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -12,6 +13,10 @@ from penstock.xds.snapshot import Delta
 
 _Place = tuple[str, str, str]
 """Of a resource: the node that has it, its type and its name."""
+
+
+_EVERYWHERE: Mapping[str, int] = MappingProxyType({EVERY_NODE: 1})
+"""What most are wanted by: there are tens of thousands of them."""
 
 
 class NodeChange(msgspec.Struct, frozen=True):
@@ -27,14 +32,37 @@ class Made(msgspec.Struct, eq=False):
 
     key: Hashable
     """What it is made for; names it in failures."""
-    wanted: dict[str, int] = msgspec.field(default_factory=dict)
+    wanted: Mapping[str, int]
     """Node, or EVERY_NODE, → how many roots want it there."""
     resource: Resource | None = None
     """None if there is none at present."""
 
+    def want(self, node: str) -> bool:
+        """Count one more root that wants it at *node*; return whether it is the first one."""
+        if not isinstance(self.wanted, dict):
+            self.wanted = dict(self.wanted)
+        before = self.wanted.get(node, 0)
+        self.wanted[node] = before + 1
+        return not before
+
+    def unwant(self, node: str) -> bool:
+        """Count one root less; return whether it was the last one."""
+        if not isinstance(self.wanted, dict):
+            self.wanted = dict(self.wanted)
+        self.wanted[node] -= 1
+        if self.wanted[node]:
+            return False
+        del self.wanted[node]
+        return True
+
     def __str__(self) -> str:
         """Return the name under which a failure is told."""
         return str(self.key)
+
+
+def made_for(key: Hashable, node: str) -> Made:
+    """Return what is new, and is wanted by one root at *node*."""
+    return Made(key, _EVERYWHERE if node == EVERY_NODE else {node: 1})
 
 
 class Published:
