@@ -247,3 +247,83 @@ async def test_a_mistake_about_one_object_leaves_all_others_their_statuses() -> 
         assert (other.ref, "") in shop.writer.marks
         assert shop.feed.desired(route().ref) is None
         assert shop.told(other.ref, "DataPlaneAcked") == "Acked"
+
+
+def _two_listeners() -> Object | Broken:
+    tls = {"certificateRefs": [{"name": "late"}]}
+    return objects.gateway(
+        "gw",
+        [
+            {"name": "http", "protocol": "HTTP", "port": 80},
+            {"name": "https", "protocol": "HTTPS", "port": 443, "tls": tls},
+        ],
+    )
+
+
+def _programmed(shop: Shop, ref: ObjectRef) -> dict[str, str]:
+    """Return name → reason of Programmed of each listener, as it would be written now."""
+    found = shop.feed.desired(ref)
+    assert found is not None
+    assert found.status is not None
+    return {
+        listener["name"]: one["reason"]
+        for listener in found.status["listeners"]
+        for one in listener["conditions"]
+        if one["type"] == "Programmed"
+    }
+
+
+async def test_a_listener_whose_secret_comes_later_is_programmed_when_nodes_have_it() -> None:
+    shop = Shop()
+    late = many_listeners.secret("late", "a.test")
+    async with shop.led():
+        await shop.add(_two_listeners())
+        shop.report()
+        await shop.look()
+        assert _programmed(shop, GATEWAY) == {"http": "Programmed", "https": "Invalid"}
+        await shop.add(late)
+        assert _programmed(shop, GATEWAY) == {"http": "Programmed", "https": "Pending"}
+        assert shop.told(GATEWAY, "Programmed") == "Programmed"
+        shop.report()
+        shop.writer.marks.clear()
+        await shop.look()
+        assert (GATEWAY, "") in shop.writer.marks
+        assert _programmed(shop, GATEWAY) == {"http": "Programmed", "https": "Programmed"}
+        shop.writer.marks.clear()
+        await shop.look()
+        assert shop.writer.marks == []
+
+
+async def test_so_is_one_of_a_gateway_that_changes_all_the_time() -> None:
+    shop = Shop()
+    async with shop.led():
+        await shop.add(_two_listeners())
+        shop.report()
+        await shop.look()
+        assert _programmed(shop, GATEWAY)["https"] == "Invalid"
+        await shop.add(many_listeners.secret("late", "a.test"))
+        assert _programmed(shop, GATEWAY)["https"] == "Pending"
+        shop.clock.advance(1)
+        shop.report()
+        await shop.add(objects.http_route("next", parent={"name": "gw"}, hostnames=["b.test"]))
+        assert _programmed(shop, GATEWAY) == {"http": "Programmed", "https": "Programmed"}
+
+
+async def test_so_is_one_of_a_listener_set() -> None:
+    shop = Shop()
+    one = many_listeners.listener_set(0, "late")
+    async with shop.led():
+        for thing in (*many_listeners.cluster(0), one):
+            await shop.add(thing)
+        shop.report()
+        await shop.look()
+        assert _programmed(shop, one.ref) == {"web": "Invalid"}
+        shop.report()
+        await shop.look()
+        await shop.add(many_listeners.secret("late", "*.many.test"))
+        assert _programmed(shop, one.ref) == {"web": "Pending"}
+        shop.report()
+        shop.writer.marks.clear()
+        await shop.look()
+        assert (one.ref, "") in shop.writer.marks
+        assert _programmed(shop, one.ref) == {"web": "Programmed"}

@@ -96,17 +96,27 @@ _BESIDE_ROUTES = OF_BACKENDS | {Service.kind, Ingress.kind}
 T = TypeVar("T")
 Acknowledged = Callable[[ObjectRef], Condition | None]
 """What the data plane says of the resources of an object; None if it has none."""
+Late = Mapping[str, str]
+_NONE: Late = {}
 
 
 def status_of(
-    db: Database, thing: Object | Broken, acknowledged: Acknowledged
+    db: Database, thing: Object | Broken, acknowledged: Acknowledged, late: Late = _NONE
 ) -> dict[str, Any] | None:
-    """Return the status of *thing* as Kubernetes would show it; None if it has none of ours."""
+    """Return the status of *thing* as Kubernetes would show it; None if it has none of ours.
+
+    Args:
+        db: all objects.
+        thing: one of them.
+        acknowledged: what nodes say of objects.
+        late: names of listeners that nodes do not have yet whatever they say of the object, and
+            what is told of each.
+    """
     match thing.ref.kind:
         case kind if kind in ROUTE_KINDS:
             return _route(db, thing, acknowledged)
         case "Gateway" | "ListenerSet" if isinstance(thing, Gateway | ListenerSet | Broken):
-            return _of_listeners(db, thing, acknowledged)
+            return _of_listeners(db, thing, acknowledged, late)
         case "GatewayClass" | "XMesh" if isinstance(thing, GatewayClass | XMesh):
             return _of_class(db, thing)
         case kind if kind in _BESIDE_ROUTES:
@@ -279,17 +289,19 @@ def told_with(db: Database, ref: ObjectRef) -> tuple[ObjectRef, ...]:
 
 
 def _of_listeners(
-    db: Database, thing: ListenerHolder | Broken, acknowledged: Acknowledged
+    db: Database, thing: ListenerHolder | Broken, acknowledged: Acknowledged, late: Late
 ) -> dict[str, Any] | None:
     if isinstance(thing, Broken):
         invalid = broken_conditions(db, thing)
         return None if invalid is None else {"conditions": written(invalid)}
     if isinstance(thing, Gateway):
-        return _gateway(db, thing, acknowledged)
-    return _listener_set(db, thing, acknowledged)
+        return _gateway(db, thing, acknowledged, late)
+    return _listener_set(db, thing, acknowledged, late)
 
 
-def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[str, Any] | None:
+def _gateway(
+    db: Database, thing: Gateway, acknowledged: Acknowledged, late: Late
+) -> dict[str, Any] | None:
     known = ours.once(db, thing.key)
     if known is None:
         return None
@@ -300,7 +312,10 @@ def _gateway(db: Database, thing: Gateway, acknowledged: Acknowledged) -> dict[s
         Surroundings(
             tls=tls_of_listeners.once(db, thing.key),
             attached_routes=attached_routes.once(db, (ParentKind.GATEWAY, thing.key)),
-            pending=_pending(at.closed, [one.name for one in thing.spec.listeners], said),
+            pending={
+                **late,
+                **_pending(at.closed, [one.name for one in thing.spec.listeners], said),
+            },
             taken=at.taken,
             outer=fault_of_class.once(db, thing.spec.gateway_class_name),
             asked=asked_of_gateway.once(db, thing.key),
@@ -369,7 +384,7 @@ def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
 
 
 def _listener_set(
-    db: Database, thing: ListenerSet, acknowledged: Acknowledged
+    db: Database, thing: ListenerSet, acknowledged: Acknowledged, late: Late
 ) -> dict[str, Any] | None:
     basis = listener_set_basis.once(db, thing.key)
     if basis is None:
@@ -379,8 +394,9 @@ def _listener_set(
     else:
         said = acknowledged(ObjectRef(Gateway.kind, basis.gateway.namespace, basis.gateway.name))
         places = [one.place for one in basis.own]
+        new = {one.place: late[one.own.name] for one in basis.own if one.own.name in late}
         pending = _pending(basis.around.pending, places, said)
-        around = msgspec.structs.replace(basis.around, pending=pending)
+        around = msgspec.structs.replace(basis.around, pending={**new, **pending})
         status = listener_set_status(thing, basis.spec, basis.own, around)
     return {
         "conditions": written(status.conditions),

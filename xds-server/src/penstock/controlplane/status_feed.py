@@ -14,6 +14,7 @@ from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.kinds import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_by, told_with
 from penstock.controlplane.acknowledgements import Verdict
+from penstock.controlplane.newly_served import NewlyServed
 from penstock.controlplane.object_feed import ObjectFeed
 from penstock.controlplane.verdicts import Verdicts
 from penstock.controlplane.world import World
@@ -74,6 +75,7 @@ class StatusFeed:
         self._verdicts = Verdicts(clock)
         self._of_gateways: dict[ObjectRef, tuple[int, Verdict | None]] = {}
         """What nodes say of Gateways, which is asked for each of their ListenerSets, and when."""
+        self._newly = NewlyServed(clock.monotonic)
         self._objects = ObjectFeed(world)
 
     @property
@@ -123,13 +125,30 @@ class StatusFeed:
     def _present(self, thing: Object | Broken) -> Desired | None:
         """Return the status of an object of which it was asked what nodes say."""
         ref = thing.ref
-        status = status_of(self._world.compiler.db, thing, lambda _: self._verdicts.get(ref))
+        status = self._status(thing)
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
         found = self._desired(ref, thing.metadata, status)
         problems = self._problems(ref) if status is not None else None
         stays = self._verdicts.is_open(ref)  # it is marked when that is over
         return msgspec.structs.replace(found, problems=problems, in_force_stays=stays)
+
+    def _status(self, thing: Object | Broken) -> dict[str, Any] | None:
+        """Return the status of an object; a listener that is served since a moment is pending."""
+        db, told = self._world.compiler.db, self._verdicts.get(thing.ref)
+        status = status_of(db, thing, lambda _: told)
+        if told is None or told.status is not True or status is None or "listeners" not in status:
+            return status
+        served = dict(map(_is_programmed, status["listeners"]))
+        closed = [name for name, programmed in served.items() if not programmed]
+        if not closed and thing.ref not in self._newly:
+            return status
+        said = self._said(thing.ref)
+        new = self._newly.look(thing.ref, served, closed, said)
+        if not new or said is None:
+            return status
+        late = dict.fromkeys(new, said.condition.message)
+        return status_of(db, thing, lambda _: told, late)
 
     def _problems(self, ref: ObjectRef) -> str | None:
         """Return in words what is wrong with an Ingress of ours, None of other objects."""
@@ -150,6 +169,7 @@ class StatusFeed:
             return
         self._outdated = self._ask_outdated()
         self._verdicts.clear()
+        self._newly.clear()
         self._world.acknowledgements.changed()  # all are looked at
         for ref, thing in sorted(self._world.objects.items(), key=itemgetter(0)):
             if ref.kind in STATUS_KINDS:
@@ -166,6 +186,7 @@ class StatusFeed:
             ref = event.object.ref
             if event.type is EventType.DELETED:
                 goals.drop(ref)
+                self._newly.drop(ref)
                 self._verdicts.drop(ref)  # one that is made anew under the name is another one
                 self._of_gateways.pop(ref, None)
                 if ref.kind in STATUS_KINDS:
@@ -223,7 +244,9 @@ class StatusFeed:
 
     def _sum(self, thing: Object | Broken) -> bool:
         """Ask what all nodes say of an object; return whether to tell something else now."""
-        return self._verdicts.look(thing.ref, thing.metadata.generation, self._said(thing.ref))
+        said = self._said(thing.ref)
+        changed = self._verdicts.look(thing.ref, thing.metadata.generation, said)
+        return changed or self._newly.is_over(thing.ref, said)
 
     def _knows(self, thing: Object | Broken) -> bool:
         return self._verdicts.knows(thing.ref, thing.metadata.generation)
@@ -248,6 +271,12 @@ class StatusFeed:
     def _mark(self, ref: ObjectRef, version: str = "") -> None:
         if self._writer is not None:
             self._writer.mark(ref, version)
+
+
+def _is_programmed(listener: dict[str, Any]) -> tuple[str, bool]:
+    """Return the name of a listener in a status, and whether it is Programmed."""
+    said = (one["status"] for one in listener["conditions"] if one["type"] == "Programmed")
+    return listener["name"], "True" in said
 
 
 class _Apart:
