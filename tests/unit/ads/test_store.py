@@ -61,3 +61,19 @@ def test_replace_is_of_what_a_node_has_of_its_own() -> None:
     assert list(store.peek("a")) == [C1, L]
     assert store.replace("a", []) == Delta((), (L.key,))
     assert list(store.peek("a")) == [C1]
+
+
+def test_what_is_kept_for_a_node_goes_when_nobody_needs_it() -> None:
+    store = SnapshotStore()
+    store.apply_to_all(Delta((C1,)))
+    store.apply("a", Delta((L,)))
+    unsubscribe = store.subscribe("a", lambda _: None)
+    assert not store.drop("a")
+    unsubscribe()
+    assert not store.drop("a")
+    store.apply("a", Delta((), (L.key,)))
+    before = store.peek("a")
+    assert store.drop("a")
+    assert store.peek("a") is not before
+    assert list(store.peek("a")) == [C1]
+    assert store.drop("never seen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from penstock.compiler.settings import Settings
+from penstock.compiler.settings import Reach, Settings
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, Event, EventType
 from penstock.meta.names import ObjectRef
@@ -136,3 +136,23 @@ async def test_a_node_that_is_lost_does_not_count_unless_it_reports() -> None:
     assert list(world.acknowledgements.reporting) == ["n1", "n2"]
     world.acknowledgements.on_silence("n2")
     assert list(world.acknowledgements.reporting) == ["n1"]
+
+
+async def test_of_a_node_that_is_gone_nothing_is_kept() -> None:
+    world = World(Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28"))
+    nodes = [objects.node(f"n{number}", f"172.31.0.1{number}") for number in (1, 2)]
+    await world.take(_shop())
+    await world.take(Batch(tuple(objects.added(nodes))))
+    kept = {node: await world.snapshot_for(node) for node in ("n1", "n2")}
+    unsubscribe = {node: world.subscribe(node, lambda _: None) for node in kept}
+    late = await world.snapshot_for("n2")  # of a stream that does not follow it yet
+    for one in unsubscribe.values():
+        one()
+    await world.take(Batch(tuple(objects.added([objects.node("n3", "172.31.0.13")]))))
+    await world.take(Batch(tuple(Event(EventType.DELETED, one) for one in nodes)))
+    assert world.size_of("n1") > 0  # a pod is there
+    pod = objects.pod("front-0", "10.244.0.1", {"app": "front"})
+    await world.take(Batch((Event(EventType.DELETED, pod),)))
+    assert world.size_of("n1") == 0
+    assert await world.snapshot_for("n1") is not kept["n1"]
+    assert late is await world.snapshot_for("n2") is kept["n2"]

@@ -103,6 +103,14 @@ class SnapshotStore:
         """Make a node have exactly *resources* of its own; return what it sees of that."""
         return self.apply(node_id, self._node(node_id).snapshot.difference(resources))
 
+    def drop(self, node_id: str) -> bool:
+        """Forget a node; return False if it has something of its own, or somebody follows it."""
+        node = self._nodes.get(node_id)
+        if node is not None and (node.subscribers or node.snapshot.has_own):
+            return False
+        self._nodes.pop(node_id, None)
+        return True
+
     def _node(self, node_id: str) -> _Node:
         node = self._nodes.get(node_id)
         if node is None:

@@ -8,7 +8,7 @@ until it comes back or its Node is gone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -52,8 +52,14 @@ class Verdict(msgspec.Struct, frozen=True):
 class Acknowledgements:
     """Verdicts of all nodes; also the hooks of the ADS server."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Know of no node; *clock* tells how long nodes have been behind."""
+    def __init__(self, clock: Clock, on_gone: Callable[[str], None] = lambda _: None) -> None:
+        """Know of no node.
+
+        Args:
+            clock: tells how long nodes have been behind.
+            on_gone: told of each node that is forgotten.
+        """
+        self._on_gone = on_gone
         self._ledger = Ledger(clock.monotonic)
         self._streams: dict[str, DeltaStream | None] = {}
         self._reporting: Counter[str] = Counter()
@@ -190,6 +196,7 @@ class Acknowledgements:
             self._reporting.pop(node, None)
             self._streams.pop(node, None)
             self._ledger.forget(node)
+            self._on_gone(node)
 
 
 def _acked(nodes: int) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,13 @@ class World:
         """
         self.compiler = Compiler(settings)
         self.objects: dict[ObjectRef, Object | Broken] = {}
-        self.acknowledgements = Acknowledgements(clock or SystemClock())
+        self._gone: dict[str, None] = {}
+        """Nodes that the cluster does not have any more, for which something is kept."""
+        self._asking: Counter[str] = Counter()
+        """Streams that have a snapshot and do not follow it yet."""
+        self.acknowledgements = Acknowledgements(
+            clock or SystemClock(), lambda node: self._gone.update({node: None})
+        )
         self.synced = asyncio.Event()
         self.changes = 0
         """How often what nodes get changed."""
@@ -91,15 +98,29 @@ class World:
                 self._store.apply_to_all(change.delta)
             else:
                 self._store.apply(change.node, change.delta)
+        self._drop_gone()
+
+    def _drop_gone(self) -> None:
+        """Forget what was kept for nodes that are gone."""
+        for node in tuple(self._gone):
+            if node not in self._asking and self._store.drop(node):
+                self._served.discard(node)
+                del self._gone[node]
 
     async def snapshot_for(self, node_id: str) -> Snapshot:
         """Return the live snapshot of a node, once everything is synced. See SnapshotSource."""
         await self.synced.wait()
         self._served.add(node_id)
+        self._asking[node_id] += 1
         return self._store.peek(node_id)
 
     def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
         """Tell *subscriber* every change of a node's snapshot. See SnapshotSource."""
+        self._gone.pop(node_id, None)
+        if self._asking[node_id] > 1:
+            self._asking[node_id] -= 1
+        else:
+            del self._asking[node_id]
         return self._store.subscribe(node_id, subscriber)
 
     def size_of(self, node: str) -> int:

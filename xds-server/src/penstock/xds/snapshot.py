@@ -97,6 +97,11 @@ class Snapshot:
         """Return the resources of a type that are not of the base, by name."""
         return self._types.get(type_url, _NOTHING)
 
+    @property
+    def has_own(self) -> bool:
+        """Return whether there is any resource that is not of the base."""
+        return any(self._types.values())
+
     def apply(self, delta: Delta) -> Delta:
         """Change what is not of the base; return what is shown otherwise than before.
 
