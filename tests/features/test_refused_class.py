@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.problems import problems_of
+from penstock.compiler.statuses import status_of
+from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
+from penstock.gatewayapi.versions import BUNDLE_VERSION, CLASSES_CRD
 from penstock.xds import types
 from support import objects
 from support.ingress_objects import ingress, ingress_class, path, rule
@@ -52,3 +55,30 @@ def test_ingresses_do_not_depend_on_classes_of_gateways() -> None:
     compiler = Compiler()
     compiler.apply(objects.added([ingress_class(), ingress("web", rule("a.test", path())), old]))
     assert ENTRY in listeners(compiler)
+
+
+def _crd(version: str) -> Object | Broken:
+    return objects.made(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": CLASSES_CRD, "annotations": {BUNDLE_VERSION: version}},
+            "spec": {"group": "gateway.networking.k8s.io"},
+        }
+    )
+
+
+def test_features_are_texts_where_a_server_refuses_a_status_with_anything_else() -> None:
+    ours = class_()
+    compiler = Compiler()
+    compiler.apply(objects.added([ours, _crd("v1.1.0")]))
+    compiler.statuses.follow(ours.ref)
+    compiler.statuses.take()
+    status = status_of(compiler.db, ours, lambda _: None)
+    assert status is not None
+    assert "Gateway" in status["supportedFeatures"]
+    compiler.apply([Event(EventType.MODIFIED, _crd("v1.2.0"))])
+    assert compiler.statuses.take() == (ours.ref,)
+    status = status_of(compiler.db, ours, lambda _: None)
+    assert status is not None
+    assert {"name": "Gateway"} in status["supportedFeatures"]

@@ -13,7 +13,13 @@ from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.problems import problems_of
 from penstock.compiler.statuses import status_of
 from penstock.core.objects import Broken, Object
-from penstock.gatewayapi.versions import BUNDLE_VERSION, CHANNEL, GATEWAYS_CRD, XBACKENDS_CRD
+from penstock.gatewayapi.versions import (
+    BUNDLE_VERSION,
+    CHANNEL,
+    CLASSES_CRD,
+    GATEWAYS_CRD,
+    XBACKENDS_CRD,
+)
 from penstock.meta.names import ObjectRef
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
@@ -34,7 +40,9 @@ def _crd(name: str, version: str) -> Object | Broken:
 
 
 _crds = st.builds(
-    _crd, st.sampled_from((GATEWAYS_CRD, XBACKENDS_CRD)), st.sampled_from(("v1.6.3", "v1.7.0"))
+    _crd,
+    st.sampled_from((CLASSES_CRD, GATEWAYS_CRD, XBACKENDS_CRD)),
+    st.sampled_from(("v1.1.0", "v1.6.3", "v1.7.0")),
 )
 
 

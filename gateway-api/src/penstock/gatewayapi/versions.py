@@ -15,12 +15,14 @@ from penstock.meta.conditions import Condition
 BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
 CHANNEL = "gateway.networking.k8s.io/channel"
 GATEWAYS_CRD = "gateways.gateway.networking.k8s.io"
+CLASSES_CRD = "gatewayclasses.gateway.networking.k8s.io"
 XBACKENDS_CRD = "xbackends.gateway.networking.x-k8s.io"
 GROUPS = ("gateway.networking.k8s.io", "gateway.networking.x-k8s.io")
 OLDEST, NEWEST = (1, 1), (1, 7)
 """Major and minor; what lies between is understood in full."""
 _WITH_ROUTABILITY = (1, 7)
 _WITH_PARENTS = (1, 6)
+_WITH_BARE_FEATURES = (1, 1)
 SUPPORTED_VERSION, UNSUPPORTED_VERSION = "SupportedVersion", "UnsupportedVersion"
 KINDS_SERVED, CRDS_MISSING = "penstock.dev/KindsServed", "CRDsMissing"
 _STANDARD = {
@@ -45,6 +47,11 @@ def has_routability(annotations: Mapping[str, str]) -> bool:
 def names_parents(annotations: Mapping[str, str]) -> bool:
     """Return whether an XBackend tells of its `parents`, by what its CRD notes, not `ancestors`."""
     return release_of(annotations.get(BUNDLE_VERSION, "")) == _WITH_PARENTS
+
+
+def has_bare_features(annotations: Mapping[str, str]) -> bool:
+    """Return whether a GatewayClass lists features as texts, by what its CRD notes."""
+    return release_of(annotations.get(BUNDLE_VERSION, "")) == _WITH_BARE_FEATURES
 
 
 def release_of(text: str) -> tuple[int, ...]:

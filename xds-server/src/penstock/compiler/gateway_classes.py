@@ -16,8 +16,10 @@ from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.status import class_fault, is_ours
 from penstock.gatewayapi.versions import (
     BUNDLE_VERSION,
+    CLASSES_CRD,
     GATEWAYS_CRD,
     XBACKENDS_CRD,
+    has_bare_features,
     has_routability,
     missing_kinds,
     names_parents,
@@ -115,6 +117,13 @@ def tells_parents(db: Database, _: object) -> bool:
     """Tell whether XBackends say who sends to them as `parents`; later it is `ancestors`."""
     crd = db.crds.get(NamespacedName("", XBACKENDS_CRD))
     return crd is not None and names_parents(crd.metadata.annotations)
+
+
+@query
+def lists_bare_features(db: Database, _: object) -> bool:
+    """Tell whether the server takes features of a GatewayClass as texts only."""
+    crd = db.crds.get(NamespacedName("", CLASSES_CRD))
+    return crd is not None and has_bare_features(crd.metadata.annotations)
 
 
 @query

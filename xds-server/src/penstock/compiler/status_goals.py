@@ -22,6 +22,7 @@ from penstock.compiler.gateway_classes import (
     fault_of,
     knows_routability,
     lacking_kinds,
+    lists_bare_features,
     ours,
 )
 from penstock.compiler.generated_services import why_no_service
@@ -103,13 +104,18 @@ def set_basis(db: Database, name: NamespacedName) -> ListenerSetBasis | bool:
     return listener_set_basis(db, name) or is_broken_of_ours(db, ref)
 
 
-_ClassBasis = tuple[frozenset[str], tuple[str, ...], bool]
+_ClassBasis = tuple[frozenset[str], tuple[str, ...], bool, bool]
 
 
 @query
 def class_basis(db: Database, _: NamespacedName) -> _ClassBasis:
     """Return what the status of a GatewayClass is made of."""
-    return crd_versions(db, None), lacking_kinds(db, None), knows_routability(db, None)
+    return (
+        crd_versions(db, None),
+        lacking_kinds(db, None),
+        knows_routability(db, None),
+        lists_bare_features(db, None),
+    )
 
 
 @query

@@ -26,6 +26,7 @@ from penstock.compiler.gateway_classes import (
     is_our_gateway,
     knows_routability,
     lacking_kinds,
+    lists_bare_features,
     ours,
 )
 from penstock.compiler.generated_services import why_no_service
@@ -128,7 +129,7 @@ def status_of(
 
 
 def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | None:
-    missing = lacking_kinds.once(db, None)
+    missing, bare = lacking_kinds.once(db, None), False
     if isinstance(thing, XMesh):
         is_served, conditions = is_our_mesh(thing), mesh_conditions(thing)
         features = mesh_features(missing)
@@ -140,11 +141,12 @@ def _of_class(db: Database, thing: GatewayClass | XMesh) -> dict[str, Any] | Non
             of_cluster=db.settings.reach is Reach.CLUSTER,
             missing=missing,
         )
+        bare = lists_bare_features.once(db, None)
     if not is_served:
         return None
     return {
         "conditions": written(conditions),
-        "supportedFeatures": [{"name": name} for name in features],
+        "supportedFeatures": [name if bare else {"name": name} for name in features],
     }
 
 
