@@ -14,22 +14,17 @@ from penstock.meta.names import NamespacedName
 
 
 @query
-def service_addresses(db: Database, name: NamespacedName) -> tuple[str, ...]:
-    """Return the virtual addresses that a Service has to itself."""
-    service = db.services.get(name)
-    return tuple(
-        address
-        for address in (service.addresses if service is not None else ())
-        if db.services.bucket("address", address)[0] == name
-    )
-
-
-@query
 def frontends(db: Database, name: NamespacedName) -> tuple[str, ...]:
-    """Return all addresses by which pods reach a Service: virtual ones, and a LoadBalancer's."""
+    """Return all addresses by which pods reach a Service.
+
+    Those are the virtual ones that it has to itself, and a LoadBalancer's.
+    """
     service = db.services.get(name)
-    balanced = assigned(db, service.ref).addresses if service and is_balanced(service) else ()
-    return (*service_addresses(db, name), *balanced)
+    if service is None:
+        return ()
+    own = (one for one in service.addresses if db.services.bucket("address", one)[0] == name)
+    balanced = assigned(db, service.ref).addresses if is_balanced(service) else ()
+    return (*own, *balanced)
 
 
 @query

@@ -145,7 +145,7 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
             yield Output(services.cluster, of)
             yield from _endpoints(db, of)
     yield from _clusters_of_some(db, target)
-    for role in (Role.AUTH, Role.AUTH_GRPC):
+    for role in (Role.AUTH, Role.AUTH_GRPC) if _anybody_is_asked(db, None) else ():
         if _is_asked(db, role, target):
             of = RoleOf(role.value, target)
             yield Output(services.cluster, of)
@@ -190,6 +190,12 @@ def _endpoints(db: Database, of: RoleOf) -> Iterator[Output]:
         return
     for node in db.nodes.bucket("all", ALL):
         yield Output(services.assignment_on, RoleOn(of, node), node)
+
+
+@query
+def _anybody_is_asked(db: Database, _: None) -> bool:
+    """Tell whether a route or a listener has ever asked whether requests may pass."""
+    return any(one.ever("authority") for one in (db.routes, db.gateways, db.listener_sets))
 
 
 def _is_asked(db: Database, role: Role, target: ServicePort) -> bool:

@@ -189,8 +189,7 @@ def reached_on(db: Database, port: KernelPort, node: str) -> Sequence[Backend]:
     return backends_on(db, PortOn(port, node)) if on_node else backends(db, port)
 
 
-@query
-def pods_behind(db: Database, service: NamespacedName) -> dict[str, NamespacedName]:
+def _pods_behind(db: Database, service: NamespacedName) -> dict[str, NamespacedName]:
     """Return address → pod for the endpoints of a Service that say that they are pods."""
     selecting = xbackend_of(service)
     if selecting is not None:
@@ -218,7 +217,7 @@ def _identity_of(db: Database, address: str, pods: Mapping[str, NamespacedName])
 def groups(db: Database, target: ServicePort) -> tuple[Group, ...]:
     """Return the endpoints of a Service port by identity and port."""
     found: dict[tuple[int, int], list[str]] = {}
-    pods = pods_behind(db, target.service)
+    pods = _pods_behind(db, target.service)
     for backend in backends(db, KernelPort(target.service, target.port, "TCP")):
         key = _identity_of(db, backend.address, pods), backend.port
         found.setdefault(key, []).append(backend.address)

@@ -74,6 +74,21 @@ class _Index(Generic[K, V]):
         """Return the buckets that have a key."""
         return tuple(self._buckets)
 
+    def fill(self, values: Mapping[K, V]) -> None:
+        """Put all keys in at once; nobody has asked before, so there is nobody to tell."""
+        self.filled = True
+        buckets, function = self._buckets, self.function
+        for key, value in values.items():
+            for bucket in function(key, value):
+                keys = buckets.get(bucket)
+                if keys is None:
+                    buckets[bucket] = key
+                elif isinstance(keys, set):
+                    keys.add(key)
+                elif keys is not key:
+                    buckets[bucket] = {keys, key}
+        self.used = bool(buckets)
+
     def add(self, key: K, buckets: Iterable[Hashable], changed: list[Node]) -> None:
         """Put a new *key* into *buckets*; add the cells that change to *changed*."""
         for bucket in dict.fromkeys(buckets):
@@ -186,7 +201,7 @@ class Collection(Generic[K, V]):
         """
         by = self._indexes[index]
         if not by.filled:
-            self._fill(by)
+            by.fill(self._values)
         cell = by.cells.get(bucket)
         if cell is None:
             if not by.used and not self.ever(index):
@@ -199,7 +214,7 @@ class Collection(Generic[K, V]):
         """Return whether a bucket has any key; a read of just that, whatever keys there are."""
         by = self._indexes[index]
         if not by.filled:
-            self._fill(by)
+            by.fill(self._values)
         cell = by.presence.get(bucket)
         if cell is None:
             if not by.used and not self.ever(index):
@@ -215,7 +230,7 @@ class Collection(Generic[K, V]):
         """
         by = self._indexes[index]
         if not by.filled:
-            self._fill(by)
+            by.fill(self._values)
         cell = by.cells.get(_EVER)
         if cell is None:
             cell = by.cells[_EVER] = _Cell(value=by.used, cells=by.cells, key=_EVER)
@@ -226,7 +241,7 @@ class Collection(Generic[K, V]):
         """Tell *on_bucket* (bucket, whether it has any key now) from now on. Not a read."""
         by = self._indexes[index]
         if not by.filled:
-            self._fill(by)
+            by.fill(self._values)
         by.on_bucket = on_bucket
         for bucket in by.buckets():
             on_bucket(bucket, True)  # noqa: FBT003 - as Collection.on_key is called
@@ -257,9 +272,3 @@ class Collection(Generic[K, V]):
             after = frozenset(index.function(key, new)) if new is not None else frozenset()
             index.move(key, before, after, changed)
         self._engine.changed(changed)
-
-    def _fill(self, index: _Index[K, V]) -> None:
-        """Put all keys into an index that is asked for the first time."""
-        index.filled = True
-        for key, value in self._values.items():
-            index.add(key, index.function(key, value), [])
