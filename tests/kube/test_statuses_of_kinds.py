@@ -303,13 +303,13 @@ async def test_an_xbackend_says_which_services_have_routes_to_its_pods(
 
 
 def older(folder: Path) -> list[Path]:
-    """Return files of the definitions, of which that of UDPRoutes has v1alpha2 only."""
+    """Return files of the definitions, some of which have only what there was before v1."""
     made: list[Path] = []
     for file in gateway_api_crds():
         path = folder / file.name
         documents = [one for one in yaml.safe_load_all(file.read_text()) if one]
         for one in documents:
-            if one["metadata"]["name"] == "udproutes.gateway.networking.k8s.io":
+            if one["metadata"]["name"].partition(".")[0] in ("udproutes", "backendtlspolicies"):
                 versions = one["spec"]["versions"]
                 kept = [each | {"storage": True} for each in versions if each["name"] != "v1"]
                 one["spec"]["versions"] = kept
@@ -331,7 +331,19 @@ async def test_a_kind_that_the_server_has_in_an_older_version_gets_its_statuses(
             "rules": [{"backendRefs": [{"name": "b", "port": 53}]}],
         },
     }
+    authority = {"group": "", "kind": "ConfigMap", "name": "none"}
+    spec = {
+        "targetRefs": [{"group": "", "kind": "Service", "name": "b"}],
+        "validation": {"hostname": "b.test", "caCertificateRefs": [authority]},
+    }
+    policy = of_gateway_api("BackendTLSPolicy", "t", spec) | {
+        "apiVersion": "gateway.networking.k8s.io/v1alpha3"
+    }
     made_anew(bare_api)
-    bare_api.apply(made)
+    for one in (made, policy):
+        bare_api.apply(one)
     async with replica(bare_api):
         await settled(bare_api, made)
+        await eventually(lambda: get(bare_api, policy).get("status"))
+        (ours,) = get(bare_api, policy)["status"]["ancestors"]
+        assert conditions(ours) == {"Accepted": "False", "ResolvedRefs": "False"}

@@ -107,7 +107,7 @@ class BackendTLSPolicySpec(ApiStruct, frozen=True, kw_only=True):
 class BackendTLSPolicy(Object, frozen=True, kw_only=True):
     """TLS towards the endpoints of Services."""
 
-    api_versions: ClassVar[tuple[str, ...]] = (f"{GATEWAY_GROUP}/v1",)
+    api_versions: ClassVar[tuple[str, ...]] = (f"{GATEWAY_GROUP}/v1", f"{GATEWAY_GROUP}/v1alpha3")
     kind: ClassVar[str] = "BackendTLSPolicy"
 
     spec: BackendTLSPolicySpec
