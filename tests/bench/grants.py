@@ -286,7 +286,7 @@ def _table(title: str, found: list[Size], rows: Iterable[tuple[str, str]]) -> Ta
             for what, name in rows
             for size in found
         ],
-        notes=["Aim: refused, or 500, within 2 s."] if rows is _TAKEN_BACK else [],
+        notes=["Aim: all within 2 s."] if rows is _TAKEN_BACK else [],
     )
 
 

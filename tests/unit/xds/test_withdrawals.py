@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from penstock.pb.envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName, make_resource
 from support.dialogue import Dialogue, Message, listener
@@ -57,10 +60,14 @@ def test_a_client_that_refuses_the_listener_keeps_the_secret() -> None:
     assert said.settle() == [REMOVED]
 
 
-def test_a_secret_that_a_listener_still_names_is_not_taken_from_it() -> None:
-    said = talk(listener("m", b"shows tls|a"))
+@pytest.mark.parametrize(("named", "goes"), [("tls|a", REMOVED), ("tls|ab", INSTEAD)])
+def test_a_secret_that_a_listener_still_names_is_not_taken_from_it(
+    named: str, goes: Message
+) -> None:
+    config = secret_pb2.SdsSecretConfig(name=named)
+    said = talk(listener("m", b"around " + config.SerializeToString()))
     said.change(NEW, remove=[SECRET])
-    assert said.settle() == [("Listener", ["l"], []), REMOVED]
+    assert said.settle() == [("Listener", ["l"], []), goes]
 
 
 def test_a_secret_that_a_new_server_does_not_know_may_be_in_use() -> None:

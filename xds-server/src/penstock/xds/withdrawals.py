@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from penstock.xds import types
+from penstock.xds import framing, types
 from penstock.xds.client import Client
 from penstock.xds.resource import ResourceName
 from penstock.xds.snapshot import Delta
@@ -20,6 +20,8 @@ from penstock.xds.subscription import Subscription
 
 StandIn = Callable[[ResourceName], bytes]
 """Returns the frame of what a client gets in place of a Secret; b"" for nothing."""
+_SDS_NAME = 1
+"""Number of SdsSecretConfig.name; with tag and length no other name begins or ends alike."""
 _USERS = (types.LISTENER, types.CLUSTER)
 
 
@@ -60,8 +62,8 @@ class Withdrawals:
         return {name: frame for name, frame in frames.items() if frame}
 
     def _is_named(self, secret: str) -> bool:
-        """Return whether any resource that may use *secret* has its name in it."""
-        name, snapshot = secret.encode(), self._client.snapshot
+        """Return whether any resource that may use *secret* names it, as SdsSecretConfig does."""
+        name, snapshot = framing.field(_SDS_NAME, secret.encode()), self._client.snapshot
         return any(name in one.body for url in _USERS for one in snapshot.of_type(url).values())
 
     def _users(self) -> list[Subscription]:
