@@ -125,6 +125,9 @@ class WriteQueue:
         """Take the last answer about an object; return whether nothing is left to do about it."""
         now = self._clock.monotonic()
         match answer.status:
+            case HTTPStatus.NOT_FOUND if not answer.body:
+                # Not the object but the path: its kind is served in another version by now.
+                self._plan.refused(ref, now)
             case HTTPStatus.OK | HTTPStatus.CREATED | HTTPStatus.ACCEPTED | HTTPStatus.NOT_FOUND:
                 self.done(ref)
                 return True
