@@ -7,12 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from bench import grant_objects, route_objects
-from bench.kube_load import Writer, on_real_api
+from bench.kube_load import Watching, Writer, on_real_api
 from bench.kube_stack import PATIENCE, Prober, listening, penstock, prober_of, serving
 from bench.processes import free_port, own_address
 from bench.report import Report, Table, number, samples
@@ -81,30 +82,17 @@ class Size(msgspec.Struct, kw_only=True):
     """To the first 200."""
 
 
-class Events:
+class Events(Watching):
     """A plain watch on the grants; use as a context."""
 
     def __init__(self, writer: Writer) -> None:
-        self._events = writer.watch(grant_objects.grants_path())
-        self._reading: asyncio.Task[None] | None = None
-        self._changed = asyncio.Condition()
+        super().__init__(writer, grant_objects.grants_path())
         self._seen: dict[str, float] = {}
         """Name → when the newest event came."""
 
-    async def __aenter__(self) -> Self:
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._reading is not None
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-
-    async def _read(self) -> None:
-        async for found in self._events:
-            async with self._changed:
-                self._seen[found["metadata"]["name"]] = time.monotonic()
-                self._changed.notify_all()
+    @override
+    def _take(self, found: dict[str, Any]) -> None:
+        self._seen[found["metadata"]["name"]] = time.monotonic()
 
     async def of(self, name: str, since: float) -> float:
         """Return when the event of a grant came that was sent *since*."""

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
+from typing_extensions import override
 
 from support.kube import (
     KubeApi,
@@ -125,16 +126,14 @@ async def _many(
     return done
 
 
-class StatusWatch:
-    """Follows the status of one object; use as a context."""
+class Watching:
+    """A watch that is read all the time; use as a context."""
 
     def __init__(self, writer: Writer, path: str) -> None:
         self._events = writer.watch(path)
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
-        self.status: dict[str, Any] | None = None
-        self.seen = 0
-        """How often the object was written, with its first state."""
+        """Told of every event that was taken."""
 
     async def __aenter__(self) -> Self:
         self._reading = asyncio.create_task(self._read())
@@ -148,9 +147,27 @@ class StatusWatch:
     async def _read(self) -> None:
         async for found in self._events:
             async with self._changed:
-                self.status = found.get("status", {})
-                self.seen += 1
+                self._take(found)
                 self._changed.notify_all()
+
+    def _take(self, found: dict[str, Any]) -> None:
+        """Take an object as it is now."""
+        raise NotImplementedError
+
+
+class StatusWatch(Watching):
+    """Follows the status of one object; use as a context."""
+
+    def __init__(self, writer: Writer, path: str) -> None:
+        super().__init__(writer, path)
+        self.status: dict[str, Any] | None = None
+        self.seen = 0
+        """How often the object was written, with its first state."""
+
+    @override
+    def _take(self, found: dict[str, Any]) -> None:
+        self.status = found.get("status", {})
+        self.seen += 1
 
     async def until(self, holds: Callable[[dict[str, Any]], bool], patience: float) -> None:
         """Wait until the status is as it should be."""
