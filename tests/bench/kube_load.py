@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -126,7 +127,7 @@ async def _many(
     return done
 
 
-class Watching:
+class Watching(ABC):
     """A watch that is read all the time; use as a context."""
 
     def __init__(self, writer: Writer, path: str) -> None:
@@ -150,9 +151,9 @@ class Watching:
                 self._take(found)
                 self._changed.notify_all()
 
+    @abstractmethod
     def _take(self, found: dict[str, Any]) -> None:
         """Take an object as it is now."""
-        raise NotImplementedError
 
 
 class StatusWatch(Watching):

@@ -37,6 +37,7 @@ from bench.processes import (
     own_address,
     probing,
     running,
+    talking,
     thread_cpu,
     write_json,
 )
@@ -255,17 +256,10 @@ async def _clients(
 ) -> AsyncGenerator[_Clients]:
     program = Path(__file__).with_name("clients.py")
     words = [str(controller.paths.controller_ads), str(first), str(count)]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(program), *words, *([str(brought)] if brought else [])),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    if brought is not None:
+        words.append(str(brought))
+    async with talking(sys.executable, program, *words) as process:
         yield _Clients(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 @contextlib.contextmanager

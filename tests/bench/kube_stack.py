@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
-from bench.processes import answer_at, envoy_command, running, write_json
+from bench.processes import answer_at, envoy_command, running, talking, write_json
 from support.kube import KubeApi
 from support.real_envoy import eventually
 
@@ -47,17 +47,8 @@ class Prober:
 async def prober_of(program: str, *words: str) -> AsyncGenerator[Prober]:
     """Run a program of this folder."""
     file = Path(__file__).with_name(program)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-S", "-E", str(file), *words),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    async with talking(sys.executable, "-S", "-E", file, *words) as process:
         yield Prober(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def listening(port: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -35,6 +34,20 @@ def running(
         finally:
             process.send_signal(end)
             process.wait()
+
+
+@contextlib.asynccontextmanager
+async def talking(*command: str | Path) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """Run *command*, which is told and tells lines, until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def envoy_command(config: Path, concurrency: int = 1) -> list[str | Path]:
@@ -124,13 +137,5 @@ class Prober:
 @contextlib.asynccontextmanager
 async def probing(socket: Path) -> AsyncGenerator[Prober]:
     """Run a prober that asks over *socket*."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-S", "-E", PROBER, socket,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    try:
+    async with talking(sys.executable, "-S", "-E", PROBER, socket) as process:
         yield Prober(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
