@@ -135,8 +135,9 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
         await writer.create(kube_objects.common())
         await writer.create(kube_objects.services(backends, 0, kube_objects.FIRST))
         async with _controller(api, folder / "many") as controller:
-            found.part = await controller.sync(folder / "brought")
+            found.part = await controller.sync()
             await controller.settled()
+            await controller.remember(folder / "brought")
             few = Turns(FANS, STORMS)
             found.part_crowd = await _many(controller, writer, backends, folder / "brought", few)
         start = time.monotonic()
@@ -148,7 +149,7 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
             async with _controller(api, folder / f"s{turn}") as controller:
                 found.syncs.append(await controller.sync())
         async with _controller(api, folder / "run") as controller:
-            await controller.sync(folder / "brought")
+            await controller.sync()
             found.settled = await controller.settled()
             with _serving(folder, backends):
                 await _change(found, controller, writer, backends)
@@ -160,6 +161,7 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FULL_PATIENCE):
                     brought = folder / "brought"
+                    await controller.remember(brought)
                     found.full = await _many(controller, writer, backends, brought, full)
     return found
 
@@ -170,15 +172,13 @@ class Controller:
     def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
         self.pid, self.paths, self.started = pid, paths, started
 
-    async def sync(self, remember: Path | None = None) -> Sync:
+    async def sync(self) -> Sync:
         """Return how long it takes until a client has everything."""
         await eventually(self.paths.controller_ads.exists, PATIENCE)
         watching = asyncio.create_task(self._at_first_bytes())
         async with _clients(self, 0, 1) as client:
             step = await client.answer()
             cpu, memory = await watching
-            if remember is not None:
-                await client.ask(f"remember {remember}")
         return Sync(
             first=step.first - self.started,
             whole=step.last - self.started,
@@ -186,6 +186,12 @@ class Controller:
             memory=memory,
             size=step.size,
         )
+
+    async def remember(self, brought: Path) -> None:
+        """Write down what a client has that has everything as it is now."""
+        async with _clients(self, 0, 1) as client:
+            await client.answer()
+            await client.ask(f"remember {brought}")
 
     async def _at_first_bytes(self) -> tuple[float, int]:
         """Return CPU and memory when the controller begins to rest after its first work."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
+from penstock.ads.incoming import Incoming
 from penstock.meta.clock import Clock
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.xds.delta import DeltaStream
@@ -26,6 +27,7 @@ _BACKLOG = 256
 """Changes that wait for the writer of a client that does not read."""
 
 Write = Callable[[bytes], Awaitable[None]]
+Requests: TypeAlias = Incoming[discovery_pb2.DeltaDiscoveryRequest]
 
 
 class Hooks(Protocol):
@@ -92,18 +94,13 @@ class Connection:
             self._mark()
         self._awake.set()
 
-    async def serve(
-        self,
-        first: discovery_pb2.DeltaDiscoveryRequest,
-        requests: AsyncIterator[bytes],
-        write: Write,
-    ) -> None:
+    async def serve(self, requests: Requests, write: Write) -> None:
         """Run the stream until the client ends it.
 
         Raises:
             google.protobuf.message.DecodeError: the client sent something else than requests.
         """
-        self._take(first)
+        self._take(await requests.next())
         writer = asyncio.create_task(self._write(write))
         reader = asyncio.create_task(self._read(requests))
         try:
@@ -116,16 +113,20 @@ class Connection:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def _read(self, requests: AsyncIterator[bytes]) -> None:
-        async for payload in requests:
-            self._take(discovery_pb2.DeltaDiscoveryRequest.FromString(payload))
+    async def _read(self, requests: Requests) -> None:
+        while self._take(await requests.next()):
+            pass
 
-    def _take(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+    def _take(self, request: discovery_pb2.DeltaDiscoveryRequest | None) -> bool:
+        """Take a request; return False if there is none any more."""
+        if request is None:
+            return False
         self._mark()
         self.stream.on_request(request, self._clock.monotonic())
         for verdict in self.stream.verdicts():
             self._tell(verdict)
         self._awake.set()
+        return True
 
     async def _write(self, write: Write) -> None:
         while True:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET
 from socket import socket as new_socket
@@ -21,7 +21,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from penstock.ads.connection import Connection, Hooks, NoHooks
+from penstock.ads.connection import Connection, Hooks, NoHooks, Requests
+from penstock.ads.incoming import Incoming
 from penstock.ads.peers import Context, Owner, Peers, Refused
 from penstock.ads.store import SnapshotSource
 from penstock.meta.clock import Clock
@@ -180,37 +181,28 @@ class AdsServer:
         )
         if self._on_report is None:
             return [ads]
-        report = grpc.stream_unary_rpc_method_handler(
-            self._report,
-            request_deserializer=node_pb2.NodeReport.FromString,
-            response_serializer=node_pb2.ReportSummary.SerializeToString,
-        )
+        report: grpc.RpcMethodHandler[bytes, bytes]
+        report = grpc.stream_unary_rpc_method_handler(self._report)
         return [ads, grpc.method_handlers_generic_handler(REPORT_SERVICE, {"Report": report})]
 
-    async def _delta(self, requests: AsyncIterator[bytes], context: Context) -> None:
+    async def _delta(self, _: object, context: Context) -> None:
+        requests = Incoming(context, discovery_pb2.DeltaDiscoveryRequest.FromString)
         try:
-            payload = await anext(requests, None)
-            if payload is None:
+            node = _node_of(await requests.peek())
+            if node is None:
                 return
-            first = discovery_pb2.DeltaDiscoveryRequest.FromString(payload)
-            if not first.node.id:
+            if not node:
                 await context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT,
                     "the first request has no node.id; set `node: {id: …}` in Envoy's bootstrap",
                 )
-            await self._serve(first, requests, context)
+            await self._serve(node, requests, context)
         except DecodeError as error:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"not a DeltaDiscoveryRequest: {error}"
             )
 
-    async def _serve(
-        self,
-        first: discovery_pb2.DeltaDiscoveryRequest,
-        requests: AsyncIterator[bytes],
-        context: Context,
-    ) -> None:
-        node = first.node.id
+    async def _serve(self, node: str, requests: Requests, context: Context) -> None:
         left = await self._admit(context, node)
         snapshot = await self._snapshot(node, context)
         await self._first_turns.acquire()
@@ -223,7 +215,7 @@ class AdsServer:
         _log.info("client connected", node=node)
         try:
             async with asyncio.timeout(left):
-                await connection.serve(first, requests, context.write)
+                await connection.serve(requests, context.write)
         except TimeoutError:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, _ENDED)
         finally:
@@ -252,23 +244,44 @@ class AdsServer:
             )
             raise
 
-    async def _report(
-        self, requests: AsyncIterator[node_pb2.NodeReport], context: Context
-    ) -> node_pb2.ReportSummary:
-        first = await anext(requests, None)
-        if first is None or self._on_report is None:
-            return node_pb2.ReportSummary()
-        node, left = first.node, await self._admit(context, first.node)
+    async def _report(self, _: object, context: Context) -> bytes:
+        reports = Incoming(context, node_pb2.NodeReport.FromString)
+        try:
+            node = _reporter(await reports.peek())
+            if node is not None:
+                await self._take_reports(node, reports, context)
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a NodeReport: {error}")
+        return node_pb2.ReportSummary().SerializeToString()
+
+    async def _take_reports(
+        self, node: str, reports: Incoming[node_pb2.NodeReport], context: Context
+    ) -> None:
+        left = await self._admit(context, node)
         try:
             async with asyncio.timeout(left):
-                self._on_report(node, first, True)  # noqa: FBT003 - the hook's signature
-                async for report in requests:
-                    self._on_report(node, report, False)  # noqa: FBT003 - the hook's signature
+                self._take_report(node, await reports.next(), full=True)
+                while self._take_report(node, await reports.next(), full=False):
+                    pass
         except TimeoutError:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, _ENDED)
         finally:
             self._on_silence(node)
-        return node_pb2.ReportSummary()
+
+    def _take_report(self, node: str, report: node_pb2.NodeReport | None, *, full: bool) -> bool:
+        """Take a report; return False if there is none any more."""
+        if report is None or self._on_report is None:
+            return False
+        self._on_report(node, report, full)
+        return True
+
+
+def _node_of(request: discovery_pb2.DeltaDiscoveryRequest | None) -> str | None:
+    return None if request is None else request.node.id
+
+
+def _reporter(report: node_pb2.NodeReport | None) -> str | None:
+    return None if report is None else report.node
 
 
 async def _first_turn(connection: Connection) -> None:
