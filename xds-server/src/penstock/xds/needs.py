@@ -79,7 +79,10 @@ class HeldNeeds:
     def accepted(self, owner: ResourceName, needs: Needs) -> list[ResourceName]:
         """Let the version sent with *needs* replace what *owner* had; return what is free now."""
         free = self.gone(owner)
-        if needs:
+        point = self._points.get(owner.type_url, NOTHING)
+        if owner.name in point.versions and point.needs(owner.name) == needs:
+            self._accepted.pop(owner, None)
+        elif needs:
             self._accepted[owner] = needs
         return free
 
