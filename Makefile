@@ -59,7 +59,7 @@ bench: setup ## measure; results go to docs/measurements; some with TOPICS="chan
 	@deploy/setup/system-packages bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(TOPICS)
 
-kube-tools: ## build etcd and the API server for tests, once, into ~/.cache/penstock; more with TOOLS="kubelet"
+kube-tools: ## build what tests run against (etcd, API server, helm), once, into ~/.cache/penstock; more with TOOLS="kubelet"
 	@deploy/kube-tools/build $(TOOLS)
 
 cluster: setup ## a Kubernetes cluster of two nodes on this machine, as root (builds Kubernetes once)

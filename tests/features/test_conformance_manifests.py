@@ -6,7 +6,6 @@ written down here in short; the suite itself (`make conformance`) has the last w
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from penstock.controlplane.kinds import known_kinds
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.sources.file import load
+from support.kube import MissingProgramError, tool
 
-VERSION = "v1.6.3"
 INFRA, WEB = "gateway-conformance-infra", "gateway-conformance-web-backend"
 CLASS = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -31,17 +30,6 @@ metadata:
 spec:
   controllerName: penstock.dev/gateway-controller
 """
-
-
-def _module() -> Path:
-    cache = os.environ.get("GOMODCACHE") or Path.home() / "go" / "pkg" / "mod"
-    return Path(cache) / "sigs.k8s.io" / "gateway-api" / f"conformance@{VERSION}"
-
-
-pytestmark = pytest.mark.skipif(
-    not _module().is_dir(),
-    reason=f"{_module()} is missing; `deploy/kube-tools/build conformance` downloads it",
-)
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -70,10 +58,14 @@ def _conditions(status: dict[str, Any]) -> dict[str, str]:
 @pytest.fixture
 def compiled(tmp_path: Path, request: pytest.FixtureRequest) -> Compiled:
     """Compile the base and the manifests that the test names."""
+    try:
+        manifests = tool("conformance", "sigs.k8s.io/gateway-api/conformance", "manifests")
+    except MissingProgramError as error:
+        pytest.skip(str(error))
     (tmp_path / "class.yaml").write_text(CLASS)
     names = ["base/manifests.yaml", *(f"tests/{one}.yaml" for one in request.param)]
     for index, name in enumerate(names):
-        text = (_module() / name).read_text().replace("{GATEWAY_CLASS_NAME}", "tested")
+        text = (manifests / name).read_text().replace("{GATEWAY_CLASS_NAME}", "tested")
         (tmp_path / f"{index}.yaml").write_text(text)
     compiler = Compiler(Settings())
     loaded = load([tmp_path], known_kinds()).objects

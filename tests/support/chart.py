@@ -60,7 +60,7 @@ def helm(*words: str, values: Mapping[str, Any] | None = None) -> subprocess.Com
     try:
         program = tool("helm", "helm.sh/helm/v4", "helm")
     except MissingProgramError as error:
-        pytest.skip(f'{error} TOOLS="helm"')
+        pytest.skip(str(error))
     return subprocess.run(
         [program, *words, *(["--values", "-"] if values else [])],
         input=json.dumps(values) if values else None,
