@@ -64,10 +64,8 @@ class RouteHead(msgspec.Struct, frozen=True, kw_only=True):
     hostnames: tuple[str, ...]
 
 
-class ParentKind(enum.Enum):
+class ParentKind(enum.StrEnum):
     """What a parentRef points at."""
-
-    __hash__ = object.__hash__  # of buckets of all routes: the one of Enum runs Python
 
     GATEWAY = "Gateway"
     LISTENER_SET = "ListenerSet"
@@ -100,7 +98,7 @@ class GatewayAttachment(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted({one.listener for one in self.hostnames}))
 
 
-class MeshRole(enum.Enum):
+class MeshRole(enum.StrEnum):
     """For whom a route on a Service holds (GEP-1294)."""
 
     PRODUCER = "producer"
@@ -296,7 +294,7 @@ def attach_to_service(
     )
     if not ports:
         return refused("NoMatchingParent", f"Service {target} has no such {carrier} port")
-    text = f"{role.value} route of port {', '.join(map(str, ports))}"
+    text = f"{role} route of port {', '.join(map(str, ports))}"
     return ServiceAttachment(
         parent=parent,
         role=role,

@@ -235,10 +235,11 @@ def _port(service: kinds.Service, number: int, kind: str) -> ServicePort | Unres
     if not candidates:
         return Unresolved("BackendNotFound", f"Service {name} has no port {number}")
     carrier = carrier_of(kind)
-    port = next((one for one in candidates if one.protocol == carrier), None)
-    if port is None:
+    carried = [one for one in candidates if one.protocol == carrier]
+    if not carried:
         protocol = candidates[0].protocol
         return Unresolved("UnsupportedProtocol", f"port {number} of Service {name} is {protocol}")
+    port = carried[0]
     if port.app_protocol in UNSPOKEN.get(kind, ()):
         why = "needs TLS" if port.app_protocol in TLS_PROTOCOLS else "no gRPC"
         text = f"port {number} of Service {name} has appProtocol {port.app_protocol}: {why}"

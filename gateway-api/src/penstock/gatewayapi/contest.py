@@ -73,7 +73,10 @@ def settled(
 
 def first_kind(kinds: Collection[str]) -> str:
     """Return which of *kinds* has a port of a Service, "" of none."""
-    return next((one for one in ON_SERVICES if one in kinds), "")
+    for one in ON_SERVICES:
+        if one in kinds:
+            return one
+    return ""
 
 
 def settled_on_service(

@@ -7,7 +7,7 @@ never written in an object, it is what a missing hostname means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 
 ANY = "*"
 
@@ -22,15 +22,17 @@ def covers(wide: str, narrow: str) -> bool:
     return wide.startswith("*.") and narrow != ANY and _below(narrow).endswith(wide[1:])
 
 
-def covering(hostname: str) -> Iterator[str]:
-    """Yield every hostname that covers *hostname*, the narrowest first: itself."""
-    yield hostname
+@functools.lru_cache(maxsize=4096)
+def covering(hostname: str) -> tuple[str, ...]:
+    """Return every hostname that covers *hostname*, the narrowest first: itself."""
+    found = [hostname]
     rest = _below(hostname)
     while "." in rest[1:]:
         rest = rest[rest.index(".", 1) :]
-        yield f"*{rest}"
+        found.append(f"*{rest}")
     if hostname != ANY:
-        yield ANY
+        found.append(ANY)
+    return tuple(found)
 
 
 def intersection(one: str, other: str) -> str | None:

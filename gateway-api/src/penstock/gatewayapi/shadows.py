@@ -146,7 +146,7 @@ def _placed(rules: Sequence[Sequence[matches.TranslatedMatch]]) -> tuple[MatchAt
 
 def _selects(match: RouteMatch) -> Hashable:
     """Return *match* in a form that is hashed fast, and the same whatever its order."""
-    path = (match.path.kind.value, match.path.value)
+    path = (match.path.kind, match.path.value)
     return (path, match.method, _named(match.headers), _named(match.queries))
 
 

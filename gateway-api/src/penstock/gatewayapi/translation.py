@@ -132,7 +132,8 @@ class Destinations(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lost_auth(self) -> InvalidBackend | None:
         """Return who should be asked and cannot."""
-        return self.auth if isinstance(self.auth, InvalidBackend) else None
+        auth = self.auth
+        return auth if auth is not None and isinstance(auth, InvalidBackend) else None
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,7 +61,7 @@ class RouteAt(msgspec.Struct, frozen=True):
 
 def parent_at(placed: PlacedListener) -> Parent:
     """Return what routes name as their parent to come to a listener."""
-    own = placed.holder.kind == ParentKind.GATEWAY.value
+    own = placed.holder.kind == ParentKind.GATEWAY
     return ParentKind.GATEWAY if own else ParentKind.LISTENER_SET, placed.holder.key
 
 

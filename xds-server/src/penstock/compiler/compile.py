@@ -249,7 +249,7 @@ class Compiler:
         """Give an output to its node; the same one may be there for other nodes already."""
         node = output.query.node(self.db, output.key)
         made = node.goal
-        if not isinstance(made, Made):
+        if made is None or not isinstance(made, Made):
             self.db.engine.want(node, made_for(output.key, output.node))
             self._goal_changed(node)
         elif made.want(output.node):

@@ -92,7 +92,7 @@ def cluster_of_external(db: Database, key: ExternalFor) -> Resource | None:
 @query
 def selected_cluster(db: Database, of: RoleOf) -> Resource | None:
     """Return the Cluster of the pods of an XBackend in one role."""
-    role, name = Role(of.role), xbackend_of(of.target.service)
+    role, name = of.role, xbackend_of(of.target.service)
     place = external_place(db, name) if name is not None else None
     if name is None or not isinstance(place, Selected):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -98,18 +98,17 @@ def _by_hostname(db: Database, at: GatewayPort) -> dict[str, Listener]:
     return {one.hostname or ANY: one for one in listeners_on(db, at)}
 
 
-def covering_listeners(db: Database, key: GatewayHost) -> Iterator[Listener]:
-    """Yield the listeners whose hostnames cover a hostname, the narrowest first."""
+def covering_listeners(db: Database, key: GatewayHost) -> Sequence[Listener]:
+    """Return the listeners whose hostnames cover a hostname, the narrowest first."""
     here = _by_hostname(db, key.at)
-    for wide in covering(key.hostname):
-        if wide in here:
-            yield here[wide]
+    return [here[wide] for wide in covering(key.hostname) if wide in here]
 
 
 @query
 def owner(db: Database, key: GatewayHost) -> Listener | None:
     """Return the listener that a hostname belongs to: the one with the narrowest of its own."""
-    return next(covering_listeners(db, key), None)
+    found = covering_listeners(db, key)
+    return found[0] if found else None
 
 
 @query

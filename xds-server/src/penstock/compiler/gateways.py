@@ -60,11 +60,12 @@ from penstock.xds.resource import Resource, ResourceName, encode_resource, make_
 
 def claimed_on(db: Database, key: GatewayHost) -> bool:
     """Tell whether some route asks for just this hostname by HTTP on a port."""
-    return any(
-        claims_at(db, PlaceAt(key.at.gateway, one.name, key.hostname))
-        for one in covering_listeners(db, key)
-        if one.protocol in HTTP_PROTOCOLS
-    )
+    for one in covering_listeners(db, key):
+        if one.protocol in HTTP_PROTOCOLS:
+            place = PlaceAt(key.at.gateway, one.name, key.hostname)
+            if claims_at(db, place):
+                return True
+    return False
 
 
 @query

@@ -19,6 +19,7 @@ from penstock.gatewayapi.grpc_resources import GRPCRoute, GRPCRouteRule
 from penstock.gatewayapi.hostname import ANY
 from penstock.gatewayapi.listener_filters import filters_of
 from penstock.gatewayapi.listener_set import ListenerHolder
+from penstock.gatewayapi.resources import HTTPRoute
 from penstock.gatewayapi.routes import AnyRoute
 from penstock.gatewayapi.rules import HTTPRouteRule
 from penstock.gatewayapi.stream_resources import StreamRoute, StreamRule, TCPRoute, TLSRoute
@@ -254,7 +255,7 @@ def _for_requests(route: AnyRoute | Broken) -> tuple[StreamRule, ...]:
 
 def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[GRPCRouteRule, ...]:
     """Return the rules of a route for requests; others, and what cannot be read, have none."""
-    return () if isinstance(route, StreamRoute | Broken) else route.spec.rules
+    return route.spec.rules if isinstance(route, (HTTPRoute, GRPCRoute)) else ()
 
 
 def sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:

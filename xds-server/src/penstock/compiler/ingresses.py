@@ -53,7 +53,8 @@ class IngressTable:
     def take(self, event: Event) -> None:
         """Note a change of an Ingress, of a class, or of a Service whose ports have names."""
         thing, gone = event.object, event.type is EventType.DELETED
-        if thing.ref.kind == IngressClass.kind:
+        kind = thing.ref.kind
+        if kind == IngressClass.kind:
             self._classes.pop(thing.metadata.name, None)
             if isinstance(thing, IngressClass) and not gone:
                 self._classes[thing.metadata.name] = thing
@@ -62,9 +63,9 @@ class IngressTable:
                 self._db.ingress_classes.remove(thing.key)
             for key in self._ingresses:
                 self._touch(key)
-        elif thing.ref.kind == Ingress.kind:
+        elif kind == Ingress.kind:
             self._take(thing.key, thing if isinstance(thing, Ingress) and not gone else None)
-        elif thing.ref.kind == Service.kind:
+        elif kind == Service.kind and self._naming:
             for key in self._naming.get(thing.key, ()):
                 self._touch(key)
 

@@ -91,7 +91,7 @@ def _of_service(db: Database, service: Service) -> Iterator[Output]:
         told = kernel_services.kernel_services(
             db, KernelPort(service.key, spec.port, spec.protocol)
         )
-        proxied = any(one.proxy for one in told)
+        proxied = True in [one.proxy for one in told]
         for one in told if addresses else ():
             yield from _for_kernels(db, one)
         if spec.protocol != "TCP":
@@ -141,17 +141,17 @@ def _clusters(db: Database, target: ServicePort, *, proxied: bool) -> Iterator[O
     }
     for role, wanted in kinds.items():
         if wanted:
-            of = RoleOf(role.value, target)
+            of = RoleOf(role, target)
             yield Output(services.cluster, of)
             yield from _endpoints(db, of)
     yield from _clusters_of_some(db, target)
     for role in (Role.AUTH, Role.AUTH_GRPC) if _anybody_is_asked(db, None) else ():
         if _is_asked(db, role, target):
-            of = RoleOf(role.value, target)
+            of = RoleOf(role, target)
             yield Output(services.cluster, of)
             yield Output(services.authorities, of)
     if db.telemetry.holds("collector", target) and telemetry.collects(db, target):
-        of = RoleOf(Role.TRACES.value, target)
+        of = RoleOf(Role.TRACES, target)
         yield Output(services.cluster, of)
         yield Output(services.authorities, of)
     if any(kinds.values()):
@@ -185,7 +185,7 @@ def _passed(db: Database, target: ServicePort) -> Iterator[Output]:
 
 def _endpoints(db: Database, of: RoleOf) -> Iterator[Output]:
     """Yield where a cluster of a Service port leads; Gateways keep to no node."""
-    if Role(of.role) is not Role.MESH or not is_kept(db, of.target.service):
+    if of.role is not Role.MESH or not is_kept(db, of.target.service):
         yield Output(services.assignment, of)
         return
     for node in db.nodes.bucket("all", ALL):
@@ -323,14 +323,14 @@ def _of_place(db: Database, name: NamespacedName, place: Place) -> Iterator[Outp
         for node in on:
             yield Output(telemetry.cluster_of_xbackend, name, node)
         if not isinstance(place, External):
-            yield Output(services.authorities, RoleOf(Role.TRACES.value, target))
+            yield Output(services.authorities, RoleOf(Role.TRACES, target))
     if isinstance(place, External):
         keys = [external.ExternalFor(name, mesh=role is Role.MESH) for role in roles]
         yield from (Output(external.cluster_of_external, key, node) for key in keys for node in on)
         if Role.MESH in roles:
             yield Output(external.external_rules, name)
         return
-    sent = [RoleOf(role.value, target) for role in roles]
+    sent = [RoleOf(role, target) for role in roles]
     yield from (Output(external.selected_cluster, of, node) for of in sent for node in on)
     yield from (Output(services.assignment, of) for of in sent)
     if sent:
@@ -367,7 +367,7 @@ def of_node(db: Database, _: None) -> Outputs:
         )
     if not db.routes.holds("copied", ALL):
         return always
-    hops = (Output(copies_cluster, protocol.value) for protocol in copies.PROTOCOLS)
+    hops = (Output(copies_cluster, protocol) for protocol in copies.PROTOCOLS)
     return (*always, *hops, Output(copies_listener, None))
 
 
@@ -379,9 +379,9 @@ def application_cluster(_db: Database, _: None) -> Resource | None:
 
 
 @query
-def copies_cluster(_db: Database, protocol: str) -> Resource | None:
+def copies_cluster(_db: Database, protocol: Protocol) -> Resource | None:
     """Return the cluster by which copies of requests, in one protocol, get to their listener."""
-    made = copies.cluster(Protocol(protocol))
+    made = copies.cluster(protocol)
     return encode_resource(types.CLUSTER, made.name, made)
 
 

@@ -58,7 +58,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
 class RoleOf(msgspec.Struct, frozen=True, order=True):
     """The cluster of a Service port in one role."""
 
-    role: str
+    role: Role
     target: ServicePort
 
 
@@ -243,7 +243,7 @@ def _egress_reads_http(db: Database, target: ServicePort) -> bool:
 @query
 def cluster(db: Database, of: RoleOf) -> Resource | None:
     """Return the Cluster of a Service port in one role."""
-    role, target = Role(of.role), of.target
+    role, target = of.role, of.target
     service = db.services.get(target.service)
     spec = port_of(service, target.port) if service is not None else None
     if spec is None:
@@ -276,7 +276,7 @@ def gateway_cluster(db: Database, target: ServicePort, shown: NamespacedName) ->
     spec = port_of(service, target.port) if service is not None else None
     if spec is None or not isinstance(tls, BackendTls):
         return None
-    protocol = _protocol(db, spec, RoleOf(Role.GATEWAY.value, target), tls)
+    protocol = _protocol(db, spec, RoleOf(Role.GATEWAY, target), tls)
     made = clusters.policed(Role.GATEWAY, target, protocol, node_netns=db.settings.dial_netns)
     made.eds_cluster_config.service_name = made.name
     made.name = showing_name(target, shown)
@@ -294,7 +294,7 @@ def _protocol(
     db: Database, spec: PortSpec, of: RoleOf, tls: BackendTls | RefusedTls | None
 ) -> Protocol:
     """Return what the endpoints are spoken to in; calls of gRPC are HTTP/2 always."""
-    role = Role(of.role)
+    role = of.role
     if role is Role.TRACES:
         return Protocol.HTTP2 if otlp_by_grpc(spec) else Protocol.HTTP1
     if spec.app_protocol in HTTP2_PROTOCOLS or role is Role.AUTH_GRPC:
@@ -314,7 +314,7 @@ def _protocol(
 @query
 def assignment(db: Database, of: RoleOf) -> Resource:
     """Return the ClusterLoadAssignment of a Service port in one role."""
-    if Role(of.role) is Role.GATEWAY and isinstance(tls_towards(db, of.target), RefusedTls):
+    if of.role is Role.GATEWAY and isinstance(tls_towards(db, of.target), RefusedTls):
         return _assignment(of, ())
     found = backends(db, KernelPort(of.target.service, of.target.port, "TCP"))
     return _assignment(of, found)
@@ -328,7 +328,7 @@ def assignment_on(db: Database, at: RoleOn) -> Resource:
 
 
 def _assignment(of: RoleOf, found: Sequence[Backend]) -> Resource:
-    name = cluster_name(Role(of.role), of.target)
+    name = cluster_name(of.role, of.target)
     made = assignment_bytes(name, tuple((b.address, b.port) for b in one_family(found)))
     return make_resource(types.ENDPOINTS, name, made, [origin_of(of.target)])
 

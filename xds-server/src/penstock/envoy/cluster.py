@@ -49,7 +49,7 @@ _CONNECT_TIMEOUT = Duration(seconds=2)
 _MANY = UInt32Value(value=1 << 16)
 
 
-class Role(enum.Enum):
+class Role(enum.StrEnum):
     """For whom a cluster of a Service port is."""
 
     MESH = "mesh"
@@ -65,7 +65,7 @@ JUDGED = frozenset({Role.MESH, Role.GATEWAY})
 """Roles whose requests the upstream filters of the cluster see."""
 
 
-class Protocol(enum.Enum):
+class Protocol(enum.StrEnum):
     """What the endpoints speak."""
 
     HTTP1 = "http1"
@@ -76,7 +76,7 @@ class Protocol(enum.Enum):
 
 def cluster_name(role: Role, target: ServicePort) -> str:
     """Return the name of the Cluster and of its ClusterLoadAssignment."""
-    return f"{role.value}|{target}"
+    return f"{role}|{target}"
 
 
 def showing_name(target: ServicePort, secret: NamespacedName) -> str:
@@ -143,7 +143,7 @@ _BLANK = b"~"
 
 
 def _policed(role: Role, place: str, protocol: Protocol, node_netns: str) -> cluster_pb2.Cluster:
-    result = base(f"{role.value}|{place}")
+    result = base(f"{role}|{place}")
     result.type = cluster_pb2.Cluster.EDS
     result.eds_cluster_config.eds_config.CopyFrom(ads())
     filters = [rules_of(f"eg|{place}"), rules_of(f"in|{place}")]

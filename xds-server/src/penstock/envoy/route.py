@@ -251,7 +251,7 @@ def _add_route(into: route_pb2.VirtualHost, route: Route, way: _Way) -> route_pb
 
 
 def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) -> None:
-    if not any(backend.weight for backend in action.backends):
+    if not [backend for backend in action.backends if backend.weight]:
         result.direct_response.status = _nobody(action)
         return
     to = result.route
@@ -284,8 +284,10 @@ def _forward(result: route_pb2.Route, route: Route, action: Forward, way: _Way) 
 
 def _path_of(action: Forward) -> PathRewrite | None:
     """Return what becomes of the path at all backends, by the rule or by each of them."""
-    each = (one.rewrite.path for one in action.backends if not isinstance(one, InvalidBackend))
-    return action.rewrite_path or next(each, None)
+    if action.rewrite_path is not None:
+        return action.rewrite_path
+    each = [one.rewrite.path for one in action.backends if not isinstance(one, InvalidBackend)]
+    return each[0] if each else None
 
 
 def _nobody(action: Forward) -> int:

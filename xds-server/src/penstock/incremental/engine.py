@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from penstock.meta.errors import PenstockError
+
+D = TypeVar("D")
+K = TypeVar("K", bound=Hashable)
 
 
 class CycleError(PenstockError):
@@ -84,9 +87,9 @@ class Engine:
         self.revision = 1
         self.runs = 0
         """Number of query functions run so far."""
-        self._reader: Node | None = None
-        """The query that runs."""
-        self._reads: dict[Node, None] = {}
+        self.reader: Node | None = None
+        """The query that runs; for this package only, as `reads`."""
+        self.reads: dict[Node, None] = {}
         """What it has read so far."""
         self._suspect_goals: dict[Node, None] = {}
 
@@ -104,10 +107,10 @@ class Engine:
             Exception: what the node's query raised, in it and in all that read it.
         """
         if node.suspect or node.running:
-            self._refresh(node)
-        reader = self._reader
-        if reader is not None and node not in self._reads:
-            self._reads[node] = None
+            self.refresh(node)
+        reader = self.reader
+        if reader is not None and node not in self.reads:
+            self.reads[node] = None
             readers = node.readers
             if readers is None:
                 node.readers = reader
@@ -119,21 +122,21 @@ class Engine:
             raise node.failure
         return node.value
 
-    def start(self, node: Node) -> None:
-        """Compute a new query node for the first time; it may fail like any run.
+    def start(self, node: Node, function: Callable[[D, K], Any], db: D, key: K) -> None:
+        """Compute a new query node, *function* of *db* and *key*; it may fail like any run.
 
         As `_run`, without what was before: most nodes are made all at once, and run once.
         """
-        outer, outer_reads = self._reader, self._reads
+        outer, outer_reads = self.reader, self.reads
         reads: dict[Node, None] = {}
-        self._reader, self._reads = node, reads
+        self.reader, self.reads = node, reads
         node.running = True
         self.runs += 1
         try:
-            node.value = node.compute()
+            node.value = function(db, key)
         except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
             node.failure = error
-        self._reader, self._reads = outer, outer_reads
+        self.reader, self.reads = outer, outer_reads
         node.running = False
         node.reads = tuple(reads)
         node.ran_at = node.changed_at = self.revision
@@ -160,7 +163,7 @@ class Engine:
         while self._suspect_goals:
             node = next(iter(self._suspect_goals))
             before = node.changed_at
-            self._refresh(node)
+            self.refresh(node)
             self._suspect_goals.pop(node, None)
             if node.changed_at != before or node.failure is not None:
                 changed.append(node)
@@ -176,7 +179,12 @@ class Engine:
                     self._suspect_goals[reader] = None
                 work.extend(reader.all_readers())
 
-    def _refresh(self, node: Node) -> None:
+    def refresh(self, node: Node) -> None:
+        """Bring a node up to date that is suspect.
+
+        Raises:
+            CycleError: it runs, so it asks for itself.
+        """
         if node.running:
             raise CycleError(node)
         if not node.suspect:
@@ -185,16 +193,16 @@ class Engine:
         # because of what an earlier one returned.
         for read in node.reads:
             if read.suspect:
-                self._refresh(read)
+                self.refresh(read)
             if read.changed_at > node.ran_at:
                 self._run(node)
                 return
         node.suspect = False
 
     def _run(self, node: Node) -> None:
-        outer, outer_reads = self._reader, self._reads
+        outer, outer_reads = self.reader, self.reads
         reads: dict[Node, None] = {}
-        self._reader, self._reads = node, reads
+        self.reader, self.reads = node, reads
         node.running = True
         self.runs += 1
         value, failure = node.value, None
@@ -203,7 +211,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
             failure = error
         finally:
-            self._reader, self._reads = outer, outer_reads
+            self.reader, self.reads = outer, outer_reads
             node.running = False
         before, node.reads = node.reads, tuple(reads)
         node.ran_at = self.revision

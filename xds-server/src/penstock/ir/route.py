@@ -25,7 +25,7 @@ class StringMatch(Node, frozen=True, kw_only=True):
     regex: bool = False
 
 
-class PathKind(enum.Enum):
+class PathKind(enum.StrEnum):
     """How a path is compared."""
 
     EXACT = "Exact"
@@ -95,7 +95,8 @@ class ServicePort(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         """Return "namespace/name/port"."""
-        return f"{self.service}/{self.port}" if self.port else str(self.service)
+        namespace, name = self.service.namespace, self.service.name
+        return f"{namespace}/{name}/{self.port}" if self.port else f"{namespace}/{name}"
 
 
 class ServiceBackend(Node, frozen=True, kw_only=True):
@@ -265,13 +266,13 @@ class Forward(Node, frozen=True, kw_only=True):
     @property
     def targets(self) -> tuple[ServicePort, ...]:
         """Return the Service ports that requests, and copies of them, go to."""
-        asked = (one.target for one in self.backends if isinstance(one, ServiceBackend))
-        return (*asked, *(one.target for one in self.mirrors))
+        asked = [one.target for one in self.backends if isinstance(one, ServiceBackend)]
+        return (*asked, *[one.target for one in self.mirrors])
 
     @property
     def hosts(self) -> tuple[HostBackend, ...]:
         """Return the places outside of the cluster that requests go to."""
-        return tuple(one for one in self.backends if isinstance(one, HostBackend))
+        return tuple([one for one in self.backends if isinstance(one, HostBackend)])
 
 
 class Redirect(Node, frozen=True, kw_only=True):
