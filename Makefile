@@ -81,7 +81,7 @@ conformance: setup ## the official suite of Gateway API on a cluster, as root; P
 
 conformance-quick: setup ## a fixed set of its tests, of all profiles
 	@deploy/setup/system-packages cluster
-	@deploy/kube-tools/build cluster echo-basic conformance
+	@deploy/kube-tools/build all
 	@$(CONFORMANCE) --quick
 
 images: setup ## Penstock's container images as OCI archives, into ~/.cache/penstock/images
