@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from penstock.core.decode import is_sound
 from penstock.core.objects import Object
 from penstock.core.plan import (
     ChoiceShape,
@@ -29,6 +28,7 @@ from penstock.core.plan import (
     StructShape,
     plan_of,
 )
+from penstock.core.soundness import is_sound
 
 _NOT_NULL: Any = int | float | str | bool | list[msgspec.Raw] | dict[str, msgspec.Raw]
 _NOBODY_READS: Any = Literal["\0"]
