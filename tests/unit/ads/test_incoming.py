@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,18 @@ ONLY_THE_LIST = 2
 """References that `sys.getrefcount` counts of what is in one list: that, and its argument."""
 
 
+@contextlib.asynccontextmanager
+async def channel_to(server: AdsServer, folder: Path) -> AsyncGenerator[grpc.aio.Channel]:
+    """Run *server* at a socket in *folder*."""
+    socket = folder / "ads" / "socket"
+    await server.start(socket)
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+            yield channel
+    finally:
+        await server.stop()
+
+
 def held(message: list[Any]) -> bool:
     """Return whether somebody else holds the only message in a list."""
     return sys.getrefcount(message[0]) > ONLY_THE_LIST
@@ -38,23 +52,18 @@ async def test_a_report_is_not_held_while_its_stream_goes_on(tmp_path: Path) -> 
         del node, full
         taken.append(report)
 
-    server = AdsServer(SnapshotStore(), SystemClock(), on_report=take)
-    socket = tmp_path / "ads" / "socket"
-    await server.start(socket)
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-            call: Any
-            call = channel.stream_unary(f"/{REPORT_SERVICE}/Report")()
-            for count in (1, 2):
-                await call.write(node_pb2.NodeReport(node="n1").SerializeToString())
-                await eventually(lambda: len(taken) == count)  # noqa: B023 - called at once
-                last = [taken[-1]]
-                taken[-1:] = [node_pb2.NodeReport()]
-                await eventually(lambda: not held(last))  # noqa: B023 - called at once
-            await call.done_writing()
-            assert await call == b""
-    finally:
-        await server.stop()
+    async with channel_to(
+        AdsServer(SnapshotStore(), SystemClock(), on_report=take), tmp_path
+    ) as to:
+        call: Any = to.stream_unary(f"/{REPORT_SERVICE}/Report")()
+        for count in (1, 2):
+            await call.write(node_pb2.NodeReport(node="n1").SerializeToString())
+            await eventually(lambda: len(taken) == count)  # noqa: B023 - called at once
+            last = [taken[-1]]
+            taken[-1:] = [node_pb2.NodeReport()]
+            await eventually(lambda: not held(last))  # noqa: B023 - called at once
+        await call.done_writing()
+        assert await call == b""
 
 
 async def test_a_request_is_not_held_while_its_stream_goes_on(
@@ -70,38 +79,25 @@ async def test_a_request_is_not_held_while_its_stream_goes_on(
     monkeypatch.setattr(DeltaStream, "on_request", take)
     store = SnapshotStore()
     store.replace("n1", [])
-    server = AdsServer(store, SystemClock())
-    socket = tmp_path / "ads" / "socket"
-    await server.start(socket)
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-            call: Any
-            call = channel.stream_stream(f"/{SERVICE}/DeltaAggregatedResources")()
-            for count, type_url in enumerate((types.CLUSTER, types.LISTENER), start=1):
-                request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)
-                request.node.id = "n1"
-                request.initial_resource_versions["had"] = "1"
-                await call.write(request.SerializeToString())
-                await eventually(lambda: len(taken) == count)  # noqa: B023 - called at once
-                last = [taken[-1]]
-                taken[-1:] = [request]
-                await eventually(lambda: not held(last))  # noqa: B023 - called at once
-    finally:
-        await server.stop()
+    async with channel_to(AdsServer(store, SystemClock()), tmp_path) as to:
+        call: Any = to.stream_stream(f"/{SERVICE}/DeltaAggregatedResources")()
+        for count, type_url in enumerate((types.CLUSTER, types.LISTENER), start=1):
+            request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)
+            request.node.id = "n1"
+            request.initial_resource_versions["had"] = "1"
+            await call.write(request.SerializeToString())
+            await eventually(lambda: len(taken) == count)  # noqa: B023 - called at once
+            last = [taken[-1]]
+            taken[-1:] = [request]
+            await eventually(lambda: not held(last))  # noqa: B023 - called at once
 
 
 async def test_what_is_no_report_ends_its_stream_with_a_reason(tmp_path: Path) -> None:
     server = AdsServer(SnapshotStore(), SystemClock(), on_report=_pass)
-    socket = tmp_path / "ads" / "socket"
-    await server.start(socket)
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-            call: Any
-            call = channel.stream_unary(f"/{REPORT_SERVICE}/Report")()
-            await call.write(b"\xff")
-            await call.done_writing()
-            with pytest.raises(grpc.aio.AioRpcError, match="not a NodeReport") as caught:
-                await call
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    finally:
-        await server.stop()
+    async with channel_to(server, tmp_path) as to:
+        call: Any = to.stream_unary(f"/{REPORT_SERVICE}/Report")()
+        await call.write(b"\xff")
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError, match="not a NodeReport") as caught:
+            await call
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
