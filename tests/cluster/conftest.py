@@ -15,10 +15,13 @@ from support.cluster import programs
 from support.cluster.cluster import Cluster, running
 from support.cluster.errors import ClusterError
 from support.cluster.mesh import Mesh, mesh_on
+from support.cluster.news import news
 from support.cluster.plan import Plan
 
 MINUTES = 10
 """For one test; the first one starts the cluster, and outages take a while."""
+
+_CLUSTER = pytest.StashKey[Cluster]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,8 +31,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(MINUTES * 60))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell with a failure what the cluster says of itself."""
+    report = yield
+    if report.failed and (found := item.session.stash.get(_CLUSTER, None)):
+        report.sections.append(("what the cluster says", news(found)))
+    return report
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Generator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
     """Two nodes; skipped where they cannot run."""
     if os.geteuid() != 0:
         pytest.skip("a cluster needs root")
@@ -38,7 +52,9 @@ def cluster() -> Generator[Cluster]:
     except ClusterError as error:
         pytest.skip(str(error))
     with running(Plan(name=f"pk{os.getpid()}"), _say, own_images=True) as found:
+        request.session.stash[_CLUSTER] = found
         yield found
+        del request.session.stash[_CLUSTER]
 
 
 def _say(text: str) -> None:

@@ -225,7 +225,7 @@ def test_a_kubelet_that_is_killed_comes_back(cluster: Cluster) -> None:
 
 def test_a_node_comes_back_after_a_power_cut(cluster: Cluster, namespace: str) -> None:
     cluster.stop_node("n2")
-    unreachable = ("wait", "--for=condition=Ready=Unknown", "node/n2", WAIT)
+    unreachable = ("wait", "--for=condition=Ready=Unknown", "node/n2", "--timeout=120s")
     cluster.kubectl(*unreachable)
     cluster.start_node("n2")
     cluster.apply(echo_pod("again", namespace, "n2"))

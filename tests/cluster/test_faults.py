@@ -6,9 +6,11 @@ from outside through a Gateway; each test spoils something and looks what became
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +52,15 @@ def ask(path, **body):
 newest = ask("/v3/kv/range", key="AA==", limit="1")["header"]["revision"]
 ask("/v3/kv/compaction", revision=newest, physical=True)
 """
+OF_SELECTORS = "endpointslice.kubernetes.io/managed-by=endpointslice-controller.k8s.io"
+_SIGNAL = """
+import os, pathlib, sys
+for one in pathlib.Path("/proc").iterdir():
+    if one.name.isdigit() and (one / "comm").read_text().strip() == "kubelet":
+        os.kill(int(one.name), int(sys.argv[1]))
+"""
+NODE_IS_MISSED = 120.0
+"""Seconds until the node controller does, or has its pods back, and some more."""
 
 
 def route(name: str, host: str, path: str = "/") -> dict[str, Any]:
@@ -107,10 +118,10 @@ class Scene:
     def __init__(self, mesh: Mesh, traffic: Mapping[str, Traffic], address: str) -> None:
         self.mesh, self.traffic, self.address = mesh, traffic, address
 
-    def wait_for_more(self) -> None:
-        """Return when every way was used again, and often."""
+    def wait_for_more(self, count: int = 50) -> None:
+        """Return when every way was used *count* times more."""
         for one in self.traffic.values():
-            one.wait_for_more()
+            one.wait_for_more(count)
 
     def failures(self) -> dict[str, Any]:
         """Return what failed, by who asked."""
@@ -249,6 +260,39 @@ def test_events_twice_and_in_the_wrong_order(quiet: Scene) -> None:
     quiet.mesh.gate.disorder(on=True)
     for _ in range(3):
         quiet.change_arrives()
+
+
+@contextlib.contextmanager
+def no_word_of_kubelets(mesh: Mesh) -> Generator[None]:
+    """Let no kubelet say anything; all that runs goes on."""
+
+    def tell(number: signal.Signals) -> None:
+        for node in NODES:
+            words = mesh.cluster.in_node(node, sys.executable, "-c", _SIGNAL, str(int(number)))
+            subprocess.run(words, check=True, capture_output=True)
+
+    tell(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        tell(signal.SIGCONT)
+
+
+def ready_endpoints(mesh: Mesh) -> int:
+    """Return how many endpoints of Services are ready in the whole cluster."""
+    items = mesh.cluster.get("endpointslices", "-A", "-l", OF_SELECTORS)["items"]
+    each = (one for item in items for one in item["endpoints"] or ())
+    return sum(one["conditions"]["ready"] for one in each)
+
+
+def test_all_nodes_are_missed_and_come_back(quiet: Scene) -> None:
+    """As when an API server was away for longer than the node controller waits for a node."""
+    mesh = quiet.mesh
+    before = ready_endpoints(mesh)
+    with no_word_of_kubelets(mesh):
+        assert eventually(lambda: ready_endpoints(mesh) == 0, NODE_IS_MISSED)
+        quiet.wait_for_more(200)
+    assert eventually(lambda: ready_endpoints(mesh) >= before > 0, NODE_IS_MISSED)
 
 
 def kill(part: str) -> Callable[[Scene], None]:

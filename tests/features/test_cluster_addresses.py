@@ -101,6 +101,28 @@ def test_without_a_ready_node_addresses_stay_where_they_were_and_the_status_says
     assert len(addresses(compiler, gateway)) == 1
 
 
+def test_nodes_that_come_back_one_by_one_have_their_addresses_all_the_time() -> None:
+    """A node that stays away loses them when the others have been back for a while."""
+    gateways = [objects.gateway(f"g{number}") for number in range(20)]
+    compiler = compiled(cluster(*gateways))
+    before = answering(compiler)
+    assert set(before.values()) == set(NODES)
+    missed, back, now = "2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z", 1_767_261_900
+    compiler.tell_time(now - 30)
+    for at, name in enumerate(NODES):
+        change(compiler, objects.node(name, f"172.31.0.1{at}", ready=False, since=missed))
+        assert name not in answering(compiler).values() or name == NODES[-1]
+    assert answering(compiler) == before
+    for at, name in enumerate(NODES[:-1]):
+        change(compiler, objects.node(name, f"172.31.0.1{at}", since=back))
+        assert answering(compiler) == before
+    compiler.tell_time(now + 61)
+    assert set(answering(compiler).values()) == set(NODES[:-1])
+    last = NODES[-1]
+    change(compiler, objects.node(last, f"172.31.0.1{len(NODES) - 1}", since=back))
+    assert answering(compiler) == before
+
+
 def test_without_nodes_a_gateway_is_not_programmed() -> None:
     gateway = objects.gateway("gw")
     compiler = compiled([objects.gateway_class(), gateway])

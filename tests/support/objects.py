@@ -58,19 +58,39 @@ def pod(
     node: str = "n1",
     *,
     ready: bool = True,
+    unheard: bool = False,
+    gate: bool | None = None,
+    **metadata: Any,
 ) -> Object | Broken:
+    """Return a Pod.
+
+    Args:
+        name: of the pod.
+        ip: "" while it has none.
+        labels: of the pod.
+        namespace: of the pod.
+        node: where it runs.
+        ready: the condition Ready.
+        unheard: the node controller misses its node, so it is not Ready.
+        gate: the condition of its readiness gate; None is without one.
+        metadata: more of it.
+    """
+    said = {"Ready": ready and not unheard, "ContainersReady": ready or unheard}
+    gates = {} if gate is None else {"readinessGates": [{"conditionType": "example.com/lb"}]}
+    said |= {} if gate is None else {"example.com/lb": gate}
     running = {
         "podIPs": [{"ip": ip}],
         "phase": "Running",
-        "conditions": [{"type": "Ready", "status": str(ready)}],
+        "conditions": [{"type": kind, "status": str(value)} for kind, value in said.items()],
     }
     return made(
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels, **metadata},
             "spec": {
                 "nodeName": node,
+                **gates,
                 "containers": [
                     {
                         "name": "app",
@@ -84,7 +104,9 @@ def pod(
     )
 
 
-def node(name: str, ip: str, *, ready: bool = True) -> Object | Broken:
+def node(name: str, ip: str, *, ready: bool = True, since: str = "") -> Object | Broken:
+    """Return a Node that has been Ready, or not, *since* then."""
+    moment = {"lastTransitionTime": since} if since else {}
     return made(
         {
             "apiVersion": "v1",
@@ -92,7 +114,7 @@ def node(name: str, ip: str, *, ready: bool = True) -> Object | Broken:
             "metadata": {"name": name},
             "status": {
                 "addresses": [{"type": "InternalIP", "address": ip}],
-                "conditions": [{"type": "Ready", "status": str(ready)}],
+                "conditions": [{"type": "Ready", "status": str(ready), **moment}],
             },
         }
     )
@@ -161,14 +183,34 @@ def endpoint_slice(
     udp: bool = False,
     on: Mapping[str, str] | None = None,
     hints: Mapping[str, Any] | None = None,
+    pods: Mapping[str, str] | None = None,
+    managed_by: str = "",
+    suffix: str = "v4",
 ) -> Object | Broken:
-    """Return the endpoints of a Service; *on* is address → node of those whose node is known."""
+    """Return the endpoints of a Service.
+
+    Args:
+        service_name: also the beginning of its own.
+        ips: of the endpoints.
+        namespace: of both.
+        ready: whether they are.
+        port: of the endpoints.
+        udp: also a port of UDP with this number.
+        on: address → node of those whose node is known.
+        hints: of each endpoint.
+        pods: address → pod of those that say which.
+        managed_by: who writes it, if that is said.
+        suffix: end of its own name.
+    """
     nodes, hinted = on or {}, {} if hints is None else {"hints": hints}
+    managed = {"endpointslice.kubernetes.io/managed-by": managed_by} if managed_by else {}
+    behind = {ip: {"kind": "Pod", "name": name} for ip, name in (pods or {}).items()}
     endpoints = [
         {
             "addresses": [ip],
             "conditions": {"ready": ready},
             **({"nodeName": nodes[ip]} if ip in nodes else {}),
+            **({"targetRef": behind[ip]} if ip in behind else {}),
             **hinted,
         }
         for ip in ips
@@ -179,9 +221,9 @@ def endpoint_slice(
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {
-                "name": f"{service_name}-v4",
+                "name": f"{service_name}-{suffix}",
                 "namespace": namespace,
-                "labels": {"kubernetes.io/service-name": service_name},
+                "labels": {"kubernetes.io/service-name": service_name, **managed},
             },
             "addressType": "IPv4",
             "ports": [{"name": "http", "port": port, "protocol": "TCP"}, *more],

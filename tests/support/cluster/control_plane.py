@@ -64,8 +64,6 @@ def _controllers(state: Path, keys: Keys) -> Words:
         "--use-service-account-credentials",
         "--cluster-signing-cert-file", keys.path("ca.crt"),
         "--cluster-signing-key-file", keys.path("ca.key"),
-        # A node that is gone is noticed in seconds, so that tests of node loss need not wait.
-        "--node-monitor-period", "2s", "--node-monitor-grace-period", "20s",
     )  # fmt: skip
 
 

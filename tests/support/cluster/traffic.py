@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,29 @@ class Seen(msgspec.Struct, frozen=True):
     ok: int
     bad: list[tuple[float, str]]
     """When, in seconds since 1970, and what came instead of 200."""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Failures of one kind, each less than a second after the one before."""
+
+    what: str
+    count: int
+    began: float
+    """Of the first one, in seconds since 1970."""
+    ended: float
+    """Of the last one."""
+
+
+def gaps(bad: Iterable[tuple[float, str]]) -> list[Gap]:
+    """Return failures that are in order of time as gaps: a second of them is 40 of each asker."""
+    found: list[Gap] = []
+    for when, what in bad:
+        last = found[-1] if found else None
+        if last and last.what == what and when - last.ended < 1.0:
+            found[-1] = Gap(what, last.count + 1, last.began, when)
+        else:
+            found.append(Gap(what, 1, when, when))
+    return found
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -59,9 +82,9 @@ class Traffic:
         """Return whether the process has begun to ask."""
         return self._ask().status == 200
 
-    def bad(self) -> dict[str, list[tuple[float, str]]]:
+    def bad(self) -> dict[str, list[Gap]]:
         """Return the failures by target; targets without any are left out."""
-        return {name: one.bad for name, one in self.seen().items() if one.bad}
+        return {name: gaps(one.bad) for name, one in self.seen().items() if one.bad}
 
     def wait_for_more(self, count: int = 50) -> None:
         """Return when every target was asked *count* times more, with success."""

@@ -64,6 +64,8 @@ class ReadyPod(msgspec.Struct, frozen=True, kw_only=True):
 
     addresses: tuple[str, ...]
     labels: dict[str, str]
+    unheard: bool
+    """Nobody hears of its node: it is sent to where there is no other."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,8 @@ class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
     """A node, as far as somebody depends on it: nothing of it changes with a heartbeat."""
 
     ready: bool
+    since: int
+    """When that became so, seconds since 1970; 0 if that is not known."""
     addresses: tuple[str, ...]
     """By which other nodes reach it."""
 

@@ -15,6 +15,7 @@ from penstock.compiler.generated_services import can_be_inside
 from penstock.compiler.indexes import ALL
 from penstock.compiler.services import nodes_behind
 from penstock.compiler.settings import Addressing, Reach
+from penstock.compiler.usable_secrets import NOW
 from penstock.core.kinds import Service
 from penstock.core.nodes import Node
 from penstock.gatewayapi.resources import Gateway
@@ -28,6 +29,8 @@ from penstock.xds.resource import Resource, encode_resource
 
 EVERY_NODE = ""
 """In place of the name of a node: all of them."""
+COMING_BACK = 60
+"""Seconds for which nodes that are missed are waited for, from when the first one is back."""
 NOBODY_SERVES = "no node is Ready and runs Envoy"
 
 
@@ -64,7 +67,7 @@ def set_node(db: Database, name: str, node: Node | None) -> None:
         db.peers.remove(peer_name(name))
         return
     addresses = node.internal_addresses
-    db.nodes.set(name, ClusterNode(ready=node.ready, addresses=addresses))
+    db.nodes.set(name, ClusterNode(ready=node.ready, since=node.since, addresses=addresses))
     peer = Peer(
         origin=Origin.of("Node", NamespacedName("", name)),
         node=name,
@@ -101,10 +104,21 @@ def serving_nodes(db: Database, _: None) -> tuple[str, ...]:
     """Return the nodes that can answer for addresses: Ready, and Envoy runs there; sorted.
 
     When no node is Ready, it is more likely that nobody hears of them than that all are gone: then
-    they stay what they were.
+    they stay what they were. So do those that are not Ready again while the others have just become
+    it, or their addresses would move away and back.
     """
     able = envoy_nodes(db, None)
-    return tuple(name for name in able if is_ready(db, name)) or able
+    ready = tuple(name for name in able if is_ready(db, name))
+    return able if not ready or _come_back(db, None) else ready
+
+
+@query
+def _come_back(db: Database, _: None) -> bool:
+    """Tell whether every node that is Ready has become it a moment ago."""
+    nodes = filter(None, map(db.nodes.get, envoy_nodes(db, None)))
+    first = min((one.since for one in nodes if one.ready), default=0)
+    now = db.time.get(NOW)  # told every minute
+    return now is not None and now < first + COMING_BACK
 
 
 @query

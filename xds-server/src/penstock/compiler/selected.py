@@ -18,10 +18,12 @@ def set_ready(db: Database, name: NamespacedName, pod: Pod | None) -> None:
 
     A pod that ends is left out as soon as that is known, as EndpointSlices do it.
     """
-    if pod is None or not pod.ready or not pod.addresses or pod.metadata.deletion_timestamp:
+    unheard = pod is not None and pod.is_unheard_of
+    ready = pod is not None and (pod.ready or unheard)
+    if pod is None or not ready or not pod.addresses or pod.metadata.deletion_timestamp:
         db.ready_pods.remove(name)
     else:
-        made = ReadyPod(addresses=pod.addresses, labels=pod.metadata.labels)
+        made = ReadyPod(addresses=pod.addresses, labels=pod.metadata.labels, unheard=unheard)
         db.ready_pods.set(name, made)
 
 
@@ -44,19 +46,23 @@ def external_place(db: Database, name: NamespacedName) -> Place | Fault | None:
 
 @query
 def selected_pods(db: Database, name: NamespacedName) -> dict[str, NamespacedName]:
-    """Return address → pod for the ready pods that an XBackend selects."""
+    """Return address → pod for the ready pods that an XBackend selects.
+
+    If there is none, for those whose nodes nobody hears of.
+    """
     place = external_place(db, name)
     if not isinstance(place, Selected) or not place.labels:
         return {}
     having = [
         frozenset(db.ready_pods.bucket("label", (place.namespace, *one))) for one in place.labels
     ]
-    found: dict[str, NamespacedName] = {}
+    ready: dict[str, NamespacedName] = {}
+    unheard: dict[str, NamespacedName] = {}
     for key in sorted(having[0].intersection(*having[1:])):
         pod = db.ready_pods.get(key)
-        for address in pod.addresses if pod is not None else ():
-            found[address] = key
-    return found
+        if pod is not None:
+            (unheard if pod.unheard else ready).update(dict.fromkeys(pod.addresses, key))
+    return ready or unheard
 
 
 @query

@@ -20,8 +20,9 @@ from penstock.compiler.policies import (
 )
 from penstock.compiler.selected import selected_pods, selected_port
 from penstock.compiler.settings import Reach
-from penstock.core.kinds import EndpointSlice, Service
+from penstock.core.kinds import Endpoint, EndpointSlice, Service
 from penstock.core.kinds import ServicePort as PortSpec
+from penstock.core.pods import Pod
 from penstock.envoy import cluster as clusters
 from penstock.envoy import rbac
 from penstock.envoy.cluster import JUDGED, Protocol, Role, cluster_name, showing_name
@@ -43,6 +44,10 @@ from penstock.xds.resource import Resource, ResourceName, encode_resource, make_
 
 HTTP2_PROTOCOLS = frozenset({"kubernetes.io/h2c", "grpc"})
 """Values of appProtocol that are HTTP/2 without TLS."""
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+ENDPOINT_SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
+"""Label and value of slices whose endpoints are ready when their pods are.
+Source: discovery.k8s.io/v1, well-known labels."""
 OTLP_HTTP_PORT = 4318
 """Source: OpenTelemetry protocol specification."""
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
@@ -118,16 +123,43 @@ def otlp_by_grpc(spec: PortSpec) -> bool:
 
 @query
 def backends(db: Database, port: KernelPort) -> tuple[Backend, ...]:
-    """Return the ready endpoints of a Service port, both families, sorted."""
+    """Return the ready endpoints of a Service port, both families, sorted.
+
+    If there is none, those whose nodes nobody hears of: whether that is so because of the nodes or
+    because of the API server, nothing better can be asked.
+    """
     selecting = xbackend_of(port.service)
     if selecting is not None:
         number = selected_port(db, selecting)
         return tuple(Backend(one, number) for one in sorted(selected_pods(db, selecting)))
-    return tuple(sorted({one for _, one in _ready_endpoints(db, port)}))
+    found = {one for _, one in _ready_endpoints(db, port)}
+    return tuple(sorted(found or {one for _, one in _unheard_endpoints(db, port)}))
 
 
 def _ready_endpoints(db: Database, port: KernelPort) -> Iterator[tuple[str, Backend]]:
     """Yield the ready endpoints of a Service port, each with its node, "" if that is not known."""
+    for slice_, spec, all_ in _slices(db, port):
+        numbers = _numbers(slice_, spec)
+        for one in slice_.endpoints:
+            if all_ or one.conditions.ready is not False:
+                for number in numbers:
+                    yield one.node_name, Backend(one.addresses[0], number)
+
+
+def _unheard_endpoints(db: Database, port: KernelPort) -> Iterator[tuple[str, Backend]]:
+    """Yield those that are not ready, but whose pods are, or would be if their nodes were heard of.
+
+    A pod is heard of before its endpoint, so nothing is missing in between.
+    """
+    for slice_, spec, all_ in _slices(db, port):
+        for one in () if all_ else slice_.endpoints:
+            if one.conditions.ready is False and _is_unheard_of(db, slice_, one):
+                for number in _numbers(slice_, spec):
+                    yield one.node_name, Backend(one.addresses[0], number)
+
+
+def _slices(db: Database, port: KernelPort) -> Iterator[tuple[EndpointSlice, PortSpec, bool]]:
+    """Yield the slices of a Service port, each with the port and whether all count as ready."""
     service = db.services.get(port.service)
     spec = port_of(service, port.port, port.protocol) if service is not None else None
     if service is None or spec is None:
@@ -135,23 +167,40 @@ def _ready_endpoints(db: Database, port: KernelPort) -> Iterator[tuple[str, Back
     for name in db.slices.bucket("service", port.service):
         slice_ = db.slices.get(name)
         if slice_ is not None and slice_.address_type != "FQDN":
-            yield from _ready(slice_, spec, all_=service.spec.publish_not_ready_addresses)
+            yield slice_, spec, service.spec.publish_not_ready_addresses
 
 
-def _ready(slice_: EndpointSlice, spec: PortSpec, *, all_: bool) -> Iterator[tuple[str, Backend]]:
-    ports = [p.port for p in slice_.ports if (p.name, p.protocol) == (spec.name, spec.protocol)]
-    for endpoint in slice_.endpoints:
-        if all_ or endpoint.conditions.ready is not False:
-            for number in ports:
-                if number is not None:
-                    yield endpoint.node_name, Backend(endpoint.addresses[0], number)
+def _numbers(slice_: EndpointSlice, spec: PortSpec) -> list[int]:
+    wanted = (spec.name, spec.protocol)
+    return [p.port for p in slice_.ports if (p.name, p.protocol) == wanted and p.port is not None]
+
+
+def _is_unheard_of(db: Database, slice_: EndpointSlice, endpoint: Endpoint) -> bool:
+    """Tell whether it is the pod behind an endpoint that knows better.
+
+    Who writes slices by other rules than Kubernetes itself may have reasons of his own.
+    """
+    target = endpoint.target_ref
+    if target is None or target.kind != Pod.kind or endpoint.conditions.terminating:
+        return False
+    if slice_.metadata.labels.get(MANAGED_BY) != ENDPOINT_SLICE_CONTROLLER:
+        return False
+    return db.ready_pods.get(NamespacedName(slice_.metadata.namespace, target.name)) is not None
 
 
 @query
 def _by_node(db: Database, port: KernelPort) -> dict[str, tuple[Backend, ...]]:
-    """Return node → its ready endpoints of a Service port, sorted; none whose node is unknown."""
+    """Return node → its ready endpoints of a Service port, sorted; none whose node is unknown.
+
+    Of a node without any, those of which nobody hears.
+    """
+    ready = _sorted_out(_ready_endpoints(db, port))
+    return _sorted_out(_unheard_endpoints(db, port)) | ready
+
+
+def _sorted_out(endpoints: Iterable[tuple[str, Backend]]) -> dict[str, tuple[Backend, ...]]:
     found: dict[str, set[Backend]] = {}
-    for node, one in _ready_endpoints(db, port):
+    for node, one in endpoints:
         if node:
             found.setdefault(node, set()).add(one)
     return {node: tuple(sorted(some)) for node, some in found.items()}

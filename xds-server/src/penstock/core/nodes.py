@@ -5,6 +5,7 @@ Source: Kubernetes API reference, core/v1.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
@@ -22,12 +23,11 @@ class NodeAddress(ApiStruct, frozen=True, kw_only=True):
 class NodeCondition(ApiStruct, frozen=True, kw_only=True):
     """One condition of a node, as Ready; times of heartbeats are not read."""
 
-    known_unused: ClassVar[frozenset[str]] = names(
-        "lastHeartbeatTime lastTransitionTime message reason"
-    )
+    known_unused: ClassVar[frozenset[str]] = names("lastHeartbeatTime message reason")
 
     type: str
     status: str
+    last_transition_time: str = ""
 
 
 class NodeStatus(ApiStruct, frozen=True, kw_only=True):
@@ -72,3 +72,12 @@ class Node(Object, frozen=True, kw_only=True):
     def ready(self) -> bool:
         """Return whether the condition Ready is True; new pods may still be kept away."""
         return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+
+    @property
+    def since(self) -> int:
+        """Return when it became Ready or not, seconds since 1970; 0 if that is not said."""
+        said = (one.last_transition_time for one in self.status.conditions if one.type == "Ready")
+        try:
+            return int(datetime.fromisoformat(next(said, "")).timestamp())
+        except ValueError:
+            return 0

@@ -239,6 +239,12 @@ class Container(ApiStruct, frozen=True, kw_only=True):
     """"Always" makes an init container a sidecar."""
 
 
+class PodReadinessGate(ApiStruct, frozen=True, kw_only=True):
+    """A condition that somebody else sets, without which the pod is not Ready."""
+
+    condition_type: str
+
+
 class PodSpec(ApiStruct, frozen=True, kw_only=True):
     """What runs in a pod."""
 
@@ -246,7 +252,7 @@ class PodSpec(ApiStruct, frozen=True, kw_only=True):
         "activeDeadlineSeconds affinity automountServiceAccountToken dnsConfig dnsPolicy "
         "enableServiceLinks ephemeralContainers hostAliases hostIPC hostPID hostUsers "
         "hostnameOverride imagePullSecrets nodeSelector os overhead preemptionPolicy priority "
-        "priorityClassName readinessGates resourceClaims resources runtimeClassName schedulerName "
+        "priorityClassName resourceClaims resources runtimeClassName schedulerName "
         "schedulingGates schedulingGroup securityContext serviceAccount setHostnameAsFQDN "
         "shareProcessNamespace tolerations topologySpreadConstraints workloadRef"
     )
@@ -260,6 +266,7 @@ class PodSpec(ApiStruct, frozen=True, kw_only=True):
     service_account_name: str = "default"
     node_name: str = ""
     host_network: bool = False
+    readiness_gates: tuple[PodReadinessGate, ...] = ()
     hostname: str = ""
     subdomain: str = ""
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
@@ -341,7 +348,19 @@ class Pod(Object, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """Return whether the condition Ready is True."""
-        return any(
-            condition.type == "Ready" and condition.status == "True"
-            for condition in self.status.conditions
-        )
+        return self._conditions.get("Ready") == "True"
+
+    @property
+    def is_unheard_of(self) -> bool:
+        """Return whether it is not Ready only because nobody hears of its node.
+
+        Of a node that is missed the node controller makes all pods not Ready, and leaves what the
+        kubelet said last of their containers. Source: kubernetes, nodelifecycle, MarkPodsNotReady.
+        """
+        needed = ("ContainersReady", *(gate.condition_type for gate in self.spec.readiness_gates))
+        said = self._conditions
+        return said.get("Ready") == "False" and all(said.get(one) == "True" for one in needed)
+
+    @property
+    def _conditions(self) -> dict[str, str]:
+        return {condition.type: condition.status for condition in self.status.conditions}
