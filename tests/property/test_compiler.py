@@ -94,6 +94,7 @@ pods = st.builds(
     labels=apps.map(_labels) | st.just({"app.kubernetes.io/name": "penstock-envoy"}),
     namespace=namespaces,
     node=st.sampled_from(NODES),
+    unheard=st.booleans(),
 )
 services = st.builds(
     objects.service,
@@ -109,6 +110,8 @@ slices = st.builds(
     ips=st.frozensets(numbers, max_size=3).map(_addresses),
     ready=st.booleans(),
     on=st.dictionaries(numbers.map("10.244.0.{}".format), st.sampled_from(NODES)),
+    pods=st.none() | st.dictionaries(numbers.map("10.244.0.{}".format), numbers.map("p{}".format)),
+    managed_by=st.just("endpointslice-controller.k8s.io"),
 )
 backends = st.lists(st.tuples(apps, st.integers(0, 3)), max_size=3)
 mesh_routes = st.builds(

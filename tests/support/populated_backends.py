@@ -39,6 +39,8 @@ def pods(number: int) -> st.SearchStrategy[Object | Broken]:
         namespace=st.sampled_from((*NAMESPACES[:1] * 3, *NAMESPACES)),
         node=st.sampled_from(NODES),
         ready=st.sampled_from([True, True, False]),
+        unheard=st.sampled_from([False, False, True]),
+        gate=st.sampled_from([None, None, True, False]),
     )
 
 
@@ -59,7 +61,15 @@ def slices(app: str) -> st.SearchStrategy[Object | Broken]:
     """Return the endpoints of an application, some of which may be no pods."""
     ips = st.sets(st.sampled_from((*NUMBERS, 99)), max_size=4)
     found = ips.map(lambda numbers: [_pod_ip(number) for number in sorted(numbers)])
-    return st.builds(objects.endpoint_slice, st.just(app), found, udp=st.just(True))
+    return st.builds(
+        objects.endpoint_slice,
+        st.just(app),
+        found,
+        udp=st.just(True),
+        ready=st.sampled_from([True, True, False]),
+        pods=st.sampled_from([None, {_pod_ip(number): f"p{number}" for number in NUMBERS}]),
+        managed_by=st.just("endpointslice-controller.k8s.io"),
+    )
 
 
 OUTSIDE, PICKED = "outside", "picked"
