@@ -14,10 +14,10 @@ from support.cluster.addresses import (
     labels,
     owners,
 )
+from support.cluster.control_plane import NODE_IS_MISSED
 from support.cluster.install import NAMESPACE
 from support.cluster.mesh import Mesh
 from support.cluster.traffic import (
-    PATIENCE,
     Answer,
     ask_from,
     ask_outside,
@@ -29,8 +29,6 @@ from support.cluster.traffic import (
 FREE = "172.31.0.185"
 """An address of the pool that only these tests ask for."""
 OUTSIDE = "192.0.2.1"
-NODE_IS_MISSED = 2 * PATIENCE
-"""Seconds; how long the cluster waits for a node is part of it."""
 
 
 def gateway(namespace: str, *addresses: str) -> dict[str, Any]:

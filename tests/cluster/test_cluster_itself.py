@@ -18,6 +18,7 @@ import pytest
 
 from support.cluster import images
 from support.cluster.cluster import Cluster, sweep
+from support.cluster.control_plane import NODE_IS_MISSED
 from support.cluster.node import environment, hierarchies
 from support.cluster.plan import DNS_SERVICE, Plan
 
@@ -225,7 +226,12 @@ def test_a_kubelet_that_is_killed_comes_back(cluster: Cluster) -> None:
 
 def test_a_node_comes_back_after_a_power_cut(cluster: Cluster, namespace: str) -> None:
     cluster.stop_node("n2")
-    unreachable = ("wait", "--for=condition=Ready=Unknown", "node/n2", "--timeout=120s")
+    unreachable = (
+        "wait",
+        "--for=condition=Ready=Unknown",
+        "node/n2",
+        f"--timeout={NODE_IS_MISSED:.0f}s",
+    )
     cluster.kubectl(*unreachable)
     cluster.start_node("n2")
     cluster.apply(echo_pod("again", namespace, "n2"))

@@ -21,6 +21,7 @@ import pytest
 
 from support.api_gate import Refused
 from support.cluster.addresses import gateway_address
+from support.cluster.control_plane import NODE_IS_MISSED
 from support.cluster.errors import ClusterError
 from support.cluster.install import install, values
 from support.cluster.mesh import GATE_PORT, Mesh
@@ -56,11 +57,12 @@ OF_SELECTORS = "endpointslice.kubernetes.io/managed-by=endpointslice-controller.
 _SIGNAL = """
 import os, pathlib, sys
 for one in pathlib.Path("/proc").iterdir():
-    if one.name.isdigit() and (one / "comm").read_text().strip() == "kubelet":
-        os.kill(int(one.name), int(sys.argv[1]))
+    try:
+        if one.name.isdigit() and (one / "comm").read_text().strip() == "kubelet":
+            os.kill(int(one.name), int(sys.argv[1]))
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        continue
 """
-NODE_IS_MISSED = 120.0
-"""Seconds until the node controller does, or has its pods back, and some more."""
 
 
 def route(name: str, host: str, path: str = "/") -> dict[str, Any]:
@@ -271,8 +273,8 @@ def no_word_of_kubelets(mesh: Mesh) -> Generator[None]:
             words = mesh.cluster.in_node(node, sys.executable, "-c", _SIGNAL, str(int(number)))
             subprocess.run(words, check=True, capture_output=True)
 
-    tell(signal.SIGSTOP)
     try:
+        tell(signal.SIGSTOP)
         yield
     finally:
         tell(signal.SIGCONT)

@@ -10,6 +10,8 @@ from support.cluster.programs import program
 
 Words = tuple[str, ...]
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NODE_IS_MISSED = 120.0
+"""Seconds in which the node controller notices that a node is gone or back, and some more."""
 _ETCD, _ETCD_PEER = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
 """In the control plane's own network namespace."""
 

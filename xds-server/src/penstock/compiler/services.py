@@ -153,7 +153,7 @@ def _unheard_endpoints(db: Database, port: KernelPort) -> Iterator[tuple[str, Ba
     """
     for slice_, spec, all_ in _slices(db, port):
         for one in () if all_ else slice_.endpoints:
-            if one.conditions.ready is False and _is_unheard_of(db, slice_, one):
+            if one.conditions.ready is False and _pod_knows_better(db, slice_, one):
                 for number in _numbers(slice_, spec):
                     yield one.node_name, Backend(one.addresses[0], number)
 
@@ -175,8 +175,8 @@ def _numbers(slice_: EndpointSlice, spec: PortSpec) -> list[int]:
     return [p.port for p in slice_.ports if (p.name, p.protocol) == wanted and p.port is not None]
 
 
-def _is_unheard_of(db: Database, slice_: EndpointSlice, endpoint: Endpoint) -> bool:
-    """Tell whether it is the pod behind an endpoint that knows better.
+def _pod_knows_better(db: Database, slice_: EndpointSlice, endpoint: Endpoint) -> bool:
+    """Tell whether the pod behind an endpoint that is not ready can be asked all the same.
 
     Who writes slices by other rules than Kubernetes itself may have reasons of his own.
     """
