@@ -50,8 +50,12 @@ def identity_at(db: Database, address: str) -> int:
 
     A node is REMOTE_NODE here, although at home it is HOST: what is computed is for all nodes.
     """
-    anybody = db.workloads.ever("address") or db.peers.ever("address")
-    return _identity_at(db, address) if anybody else int(Reserved.WORLD)
+    return _identity_at(db, address) if anybody_has_address(db) else int(Reserved.WORLD)
+
+
+def anybody_has_address(db: Database) -> bool:
+    """Tell whether any workload or peer has ever had an address."""
+    return db.workloads.ever("address") or db.peers.ever("address")
 
 
 @query

@@ -155,7 +155,8 @@ def owner_at(db: Database, key: PlaceAt) -> Owner | None:
 
 def claims_at(db: Database, key: PlaceAt) -> tuple[Claim, ...]:
     """Return who has a hostname at a listener, sorted: routes of one kind."""
-    owner, asking = owner_at(db, key), wanted(db, key)
+    asking = wanted(db, key)
+    owner = _owner_at(db, key) if len({claim.route.kind for claim in asking}) > 1 else None
     if owner is None:
         return asking
     return tuple(claim for claim in asking if claim.route.kind == owner.kind)

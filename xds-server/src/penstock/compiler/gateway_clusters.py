@@ -7,7 +7,8 @@ endpoint with TLS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -34,14 +35,21 @@ class Showing(msgspec.Struct, frozen=True, order=True):
     secret: NamespacedName
 
 
-def any_shows(db: Database) -> bool:
+@query
+def any_shows(db: Database, _: None) -> bool:
     """Tell whether there is any Gateway that shows a certificate to endpoints."""
     return db.gateways.holds("shows", ALL)
 
 
-def cluster_towards(db: Database, gateway: NamespacedName, target: ServicePort) -> str:
-    """Return the name of the cluster in which a Gateway meets the endpoints of a Service port."""
-    shown = client_certificate(db, gateway) if any_shows(db) else None
+def clusters_at(db: Database, gateway: NamespacedName) -> Callable[[ServicePort], str]:
+    """Return how a Gateway names the cluster in which it meets the endpoints of a Service port."""
+    if not any_shows(db, None):
+        return functools.partial(cluster_name, Role.GATEWAY)
+    return functools.partial(_cluster_towards, db, gateway)
+
+
+def _cluster_towards(db: Database, gateway: NamespacedName, target: ServicePort) -> str:
+    shown = client_certificate(db, gateway)
     if shown is None or not isinstance(tls_towards(db, target), BackendTls):
         return cluster_name(Role.GATEWAY, target)
     return CLOSED_CLUSTER if shown.secret is None else showing_name(target, shown.secret)
@@ -49,18 +57,18 @@ def cluster_towards(db: Database, gateway: NamespacedName, target: ServicePort) 
 
 def needs_of(db: Database, gateway: NamespacedName, host: VirtualHost) -> Iterator[ResourceName]:
     """Yield what a node must have, before it is sent these routes, because of the certificate."""
-    if not any_shows(db):
+    if not any_shows(db, None):
         return
     for route in host.routes:
         for target in route.action.targets if isinstance(route.action, Forward) else ():
-            name = cluster_towards(db, gateway, target)
+            name = _cluster_towards(db, gateway, target)
             if name != CLOSED_CLUSTER:
                 yield ResourceName(types.CLUSTER, name)
 
 
 def showing_towards(db: Database, target: ServicePort) -> tuple[Showing, ...]:
     """Return the clusters of a Service port for Gateways that show certificates, sorted."""
-    return _showing_towards(db, target) if any_shows(db) else ()
+    return _showing_towards(db, target) if any_shows(db, None) else ()
 
 
 @query

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from google.protobuf.message import Message
@@ -20,7 +20,7 @@ from penstock.compiler.crowded_hosts import (
     order_of,
 )
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_clusters import cluster_towards, needs_of
+from penstock.compiler.gateway_clusters import clusters_at, needs_of
 from penstock.compiler.gateway_ports import (
     GatewayHost,
     GatewayPort,
@@ -138,14 +138,17 @@ def claims_of(db: Database, key: GatewayHost) -> tuple[Claim, ...]:
 
 
 @query
-def gateway_host(db: Database, key: GatewayHost) -> VirtualHost:
-    """Return the routes for a hostname on a port of a Gateway."""
+def wide_host(db: Database, key: GatewayHost) -> VirtualHost:
+    """Return the routes for a hostname that stands for several, on a port of a Gateway.
+
+    All of them are in one scope, so each is remembered.
+    """
+    return _host(db, key, claims_of(db, key))
+
+
+def _host(db: Database, key: GatewayHost, claims: Iterable[Claim]) -> VirtualHost:
     return virtual_host(
-        key.hostname,
-        [
-            ranked_for(db, RankedFor(claim.route, claim.written, mesh=False))
-            for claim in claims_of(db, key)
-        ],
+        key.hostname, [ranked_for(db, RankedFor(one.route, one.written)) for one in claims]
     )
 
 
@@ -178,7 +181,7 @@ def _build_host(
 ) -> None:
     build_host(
         host,
-        functools.partial(cluster_towards, db, at.gateway),
+        clusters_at(db, at.gateway),
         runtime_weights=weights_in_runtime(db, None),
         catch_all=catch_all,
         asked=asked,
@@ -195,7 +198,7 @@ def exact_scope(db: Database, key: GatewayHost) -> Resource:
     claims = claims_of(db, key)
     if len(claims) >= CROWD:
         return _crowded_scope(db, key, claims)
-    host = gateway_host(db, key)
+    host = _host(db, key, claims)
     name, made = _exact_scope(db, key, host)
     return _resource(db, key.at, name, made, {key: host})
 
@@ -245,7 +248,7 @@ def _portion(db: Database, key: ClaimsAt) -> BuiltPortion:
 def _built(db: Database, key: ClaimAt) -> tuple[Built, ...]:
     """Return what somebody who asks for an exact hostname adds to its scope."""
     found: list[Built] = []
-    for one in ranked_for(db, RankedFor(key.claim.route, key.claim.written, mesh=False)):
+    for one in ranked_for(db, RankedFor(key.claim.route, key.claim.written)):
         host = VirtualHost(hostname=ANY, routes=(one.route,))
         made = route_pb2.VirtualHost()
         _build_host(db, key.at, host, made, catch_all=False, asked=())
@@ -279,7 +282,7 @@ _DISABLED = pack(route_pb2.FilterConfig(disabled=True))
 def wildcard_scope(db: Database, at: GatewayPort) -> Resource:
     """Return the scope of all hostnames that are not exact."""
     keys = [GatewayHost(at, name) for name in wide_hosts(db, at)]
-    hosts = {key: gateway_host(db, key) for key in keys}
+    hosts = {key: wide_host(db, key) for key in keys}
     name = gateway_key(str(at), "*")
     made = scope(name)
     for key, host in hosts.items():

@@ -243,7 +243,7 @@ def _shares(db: Database, at: KernelServiceOn, route: ObjectRef | None) -> dict[
     """Return the endpoints with their weights."""
     of = at.of
     if route is None:
-        found = judged_backends(db, of) if of.proxy else reached_on(db, of.port, at.node)
+        found = _judged_backends(db, of) if of.proxy else reached_on(db, of.port, at.node)
         return {(one.address, one.port): 1 for one in found}
     made = translated(db, RouteFor(route, mesh=True))
     shares: dict[Place, int] = {}
@@ -269,8 +269,7 @@ def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-@query
-def judged_backends(db: Database, of: KernelService) -> tuple[Backend, ...]:
+def _judged_backends(db: Database, of: KernelService) -> tuple[Backend, ...]:
     """Return the endpoints that requests to a proxied port may reach.
 
     A client to whom policy denies all of them is refused when it connects. None at all means that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.compiler.backend_traffic import retry_budget, session_of
+from penstock.compiler.backend_traffic import any_policies, retry_budget, session_of
 from penstock.compiler.database import Database
 from penstock.compiler.selected import external_place
 from penstock.gatewayapi.attach import (
@@ -58,8 +58,7 @@ class RankedFor(msgspec.Struct, frozen=True, order=True):
     """The routes of an object, asked for by one of its hostnames."""
 
     route: ObjectRef
-    written: str = "*"
-    mesh: bool = True
+    written: str
 
 
 class Clients(msgspec.Struct, frozen=True, order=True):
@@ -97,23 +96,25 @@ def translated(db: Database, key: RouteFor) -> TranslatedRoute | None:
 def references(db: Database, *, mesh: bool = False) -> References:
     """Return how references of one object are looked up; *mesh* as for `References`."""
 
+    def place(name: NamespacedName) -> Place | Fault | None:
+        return external_place(db, name)
+
+    found = References(
+        service=db.services.get,
+        permits=db.permits,
+        external=place,
+        mesh=mesh,
+    )
+    if not any_policies(db, None):
+        return found
+
     def session(name: NamespacedName) -> Session | None:
         return session_of(db, name)
 
     def few_retries(name: NamespacedName) -> bool:
         return retry_budget(db, name) is not None
 
-    def place(name: NamespacedName) -> Place | Fault | None:
-        return external_place(db, name)
-
-    return References(
-        service=db.services.get,
-        permits=db.permits,
-        session=session,
-        few_retries=few_retries,
-        external=place,
-        mesh=mesh,
-    )
+    return msgspec.structs.replace(found, session=session, few_retries=few_retries)
 
 
 @query
@@ -178,13 +179,9 @@ def _placed(found: GatewayAttachment, holder: ObjectRef) -> GatewayAttachment:
     return msgspec.structs.replace(found, hostnames=hostnames)
 
 
-@query
-def _on_service(db: Database, key: ParentOf) -> ServiceAttachment | None:
+def _on_service(db: Database, route: RouteHead, index: int) -> ServiceAttachment:
     """Return which ports one parentRef to a Service wants to govern."""
-    route = head(db, key.route)
-    if route is None:
-        return None
-    parent = route.parents[key.index]
+    parent = route.parents[index]
     return attach_to_service(route, parent, db.services.get(target_of(parent, route.key)))
 
 
@@ -195,9 +192,9 @@ def kinds_on(db: Database, target: ServicePort) -> dict[Clients, str]:
     for name in db.routes.bucket("parent", (ParentKind.SERVICE, target.service)):
         route = head(db, name)
         for index, parent in enumerate(route.parents if route is not None else ()):
-            if kind_of(parent) is ParentKind.SERVICE:
-                wanted = _on_service(db, ParentOf(name, index))
-                if wanted is not None and target.port in wanted.ports:
+            if route is not None and kind_of(parent) is ParentKind.SERVICE:
+                wanted = _on_service(db, route, index)
+                if target.port in wanted.ports:
                     found.setdefault(clients_of(name, wanted.role), set()).add(name.kind)
     return {group: first_kind(kinds) for group, kinds in found.items()}
 
@@ -211,10 +208,13 @@ def clients_of(route: ObjectRef, role: MeshRole) -> Clients:
 @query
 def service_attachment(db: Database, key: ParentOf) -> ServiceAttachment | None:
     """Return which ports one parentRef to a Service governs."""
-    route, wanted = head(db, key.route), _on_service(db, key)
-    if route is None or wanted is None:
+    route = head(db, key.route)
+    if route is None:
         return None
+    wanted = _on_service(db, route, key.index)
     service = target_of(wanted.parent, route.key)
+    if len(db.routes.bucket("parent", (ParentKind.SERVICE, service))) == 1:
+        return wanted  # nobody is there to lose a port to
     group = clients_of(key.route, wanted.role)
     lost = {
         port: kind
@@ -240,9 +240,15 @@ def routes_on(db: Database, target: ServicePort) -> tuple[tuple[ObjectRef, MeshR
 
 @query
 def ranked_for(db: Database, key: RankedFor) -> tuple[RankedRoute, ...]:
-    """Return the routes of one object in order of precedence."""
-    route = translated(db, RouteFor(key.route, key.mesh))
+    """Return the routes of one object at Gateways, in order of precedence."""
+    route = translated(db, RouteFor(key.route, mesh=False))
     return () if route is None else ranked(route, key.written)
+
+
+def _ranked_on_services(db: Database, name: ObjectRef) -> tuple[RankedRoute, ...]:
+    """Return the routes of one object on Services, in order of precedence."""
+    route = translated(db, RouteFor(name, mesh=True))
+    return () if route is None else ranked(route)
 
 
 @query
@@ -253,7 +259,7 @@ def mesh_host(db: Database, target: ServicePort) -> VirtualHost:
     answered with 404.
     """
     found = [
-        MeshRoute(namespace=name.namespace, role=role, ranked=ranked_for(db, RankedFor(name)))
+        MeshRoute(namespace=name.namespace, role=role, ranked=_ranked_on_services(db, name))
         for name, role in routes_on(db, target)
         if carrier_of(name.kind) == "TCP"
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.compiler.addresses import identity_at
+from penstock.compiler.addresses import anybody_has_address, identity_at
 from penstock.compiler.backend_tls import tls_towards
 from penstock.compiler.backend_traffic import retry_budget
 from penstock.compiler.database import Database
@@ -253,9 +253,11 @@ def _pods_behind(db: Database, service: NamespacedName) -> dict[str, NamespacedN
     return found
 
 
-def _identity_of(db: Database, address: str, pods: Mapping[str, NamespacedName]) -> int:
+def _identity_of(
+    db: Database, address: str, pods: Mapping[str, NamespacedName], *, anybody: bool
+) -> int:
     """Return the identity of an endpoint; what says that it is a pod is never WORLD."""
-    identity = identity_at(db, address)
+    identity = identity_at(db, address) if anybody else int(Reserved.WORLD)
     pod = pods.get(address)
     if identity != Reserved.WORLD or pod is None or db.host_network.get(pod):
         return identity
@@ -266,9 +268,9 @@ def _identity_of(db: Database, address: str, pods: Mapping[str, NamespacedName])
 def groups(db: Database, target: ServicePort) -> tuple[Group, ...]:
     """Return the endpoints of a Service port by identity and port."""
     found: dict[tuple[int, int], list[str]] = {}
-    pods = _pods_behind(db, target.service)
+    pods, anybody = _pods_behind(db, target.service), anybody_has_address(db)
     for backend in backends(db, KernelPort(target.service, target.port, "TCP")):
-        key = _identity_of(db, backend.address, pods), backend.port
+        key = _identity_of(db, backend.address, pods, anybody=anybody), backend.port
         found.setdefault(key, []).append(backend.address)
     return tuple(Group(*key, tuple(found[key])) for key in sorted(found))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from penstock.compiler.backend_tls import gateways_of
 from penstock.compiler.database import Database
-from penstock.compiler.gateway_clusters import any_shows, cluster_towards
+from penstock.compiler.gateway_clusters import any_shows, clusters_at
 from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.envoy.cluster import Role, cluster_name
@@ -44,11 +44,11 @@ def _names(db: Database, route: ObjectRef, kind: ParentKind) -> Iterator[Cluster
     """Yield the ways in which the parents of a route name clusters."""
     if kind is ParentKind.SERVICE:
         yield functools.partial(cluster_name, Role.MESH)
-    elif not any_shows(db):
+    elif not any_shows(db, None):
         yield functools.partial(cluster_name, Role.GATEWAY)
     else:
         for gateway in sorted(gateways_of(db, route)):
-            yield functools.partial(cluster_towards, db, gateway)
+            yield clusters_at(db, gateway)
 
 
 @query
