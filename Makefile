@@ -9,6 +9,8 @@ CONFORMANCE := PYTHONPATH=tests:deploy/images $(BIN)/python -m conformance
 MACHINE := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.machine
 CLUSTER := PYTHONPATH=tests:deploy/images $(BIN)/python -m support.cluster
 export PYTHONWARNINGS = error
+# Modules are compiled once, as they are in an image, not at each start of a process.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: explore help images demo test test-kube e2e soak check golden bench bpf clean setup lock kube-tools cluster cluster-down cluster-images conformance conformance-quick e2e-machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(BENCHES)}")
     parser.add_argument("--to", type=Path, default=FOLDER, help="folder of the pages")
     options = parser.parse_args()
+    # Where it is deployed modules are compiled beforehand; here the first process that runs does it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     unknown = set(options.topics) - BENCHES.keys()
     if unknown:
         parser.error(f"no such topic: {', '.join(sorted(unknown))}")
