@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(BENCHES)}")
     parser.add_argument("--to", type=Path, default=FOLDER, help="folder of the pages")
     options = parser.parse_args()
-    # Where it is deployed modules are compiled beforehand; here the first process that runs does it.
+    # Where it is deployed, modules are compiled beforehand; here by the first process that runs.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     unknown = set(options.topics) - BENCHES.keys()
     if unknown:

@@ -83,7 +83,15 @@ class Replica:
 
     async def idle(self) -> None:
         """Wait until it leads and no status is left to look at; who lost the Lease has none."""
-        await eventually(lambda: self.leads and self.writer.waiting == 0)
+        writer = self.writer
+        before = writer.writes, writer.reads
+        try:
+            await eventually(lambda: self.leads and writer.waiting == 0)
+        except TimeoutError as error:
+            counted = writer.writes - before[0], writer.reads - before[1]
+            waiting = ", ".join(map(str, writer.waiting_for)) or "nothing"
+            error.add_note(f"leads: {self.leads}; written, read since: {counted}; left: {waiting}")
+            raise
 
     async def stop(self) -> None:
         """End it; raise what had ended it before, which nobody else would hear of."""

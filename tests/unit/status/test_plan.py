@@ -140,6 +140,15 @@ def test_server_that_asks_for_a_pause_gets_it() -> None:
     assert idle(queue, 0.0) == pytest.approx(7.0)
 
 
+def test_plan_yields_what_waits_and_what_is_being_looked_at() -> None:
+    queue = plan()
+    for number in (1, 2, 3):
+        queue.mark(ref(number), 0.0)
+    queue.done(taken(queue, 0.0), 0.0)
+    taken(queue, 0.0)
+    assert sorted(queue) == [ref(2), ref(3)]
+
+
 def test_cleared_plan_forgets_marks_of_objects_under_way() -> None:
     queue = plan()
     queue.mark(ref(1), 0.0)

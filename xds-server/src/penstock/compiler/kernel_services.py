@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.compiler.addresses import frontends
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import Backend, KernelPort, backends, is_kept, reached_on
 from penstock.compiler.routing import (
     Clients,
     ParentOf,
@@ -24,15 +25,7 @@ from penstock.compiler.routing import (
     translated,
 )
 from penstock.compiler.server_names import reads_server_names
-from penstock.compiler.services import (
-    PROTOCOLS,
-    Backend,
-    KernelPort,
-    backends,
-    egress_reads_http,
-    is_kept,
-    reached_on,
-)
+from penstock.compiler.services import PROTOCOLS, egress_reads_http
 from penstock.compiler.shares import shared_out
 from penstock.envoy.endpoint import Place
 from penstock.envoy.scope import destination, egress_key, server_name_key

@@ -11,19 +11,19 @@ from typing import Any
 
 from penstock.compiler.claims import LOAD_BALANCER_CLASS, Assignment, assigned, is_balanced
 from penstock.compiler.database import Database
-from penstock.compiler.nodes import (
-    NOBODY_SERVES,
-    is_kept_outside,
-    places,
-    somebody_serves,
-)
-from penstock.compiler.services import (
+from penstock.compiler.endpoints import (
     Backend,
     KernelPort,
     PortOn,
     backends,
     backends_on,
     one_family,
+)
+from penstock.compiler.nodes import (
+    NOBODY_SERVES,
+    is_kept_outside,
+    places,
+    somebody_serves,
 )
 from penstock.compiler.settings import Addressing, Reach, Settings
 from penstock.core.kinds import Service

@@ -10,10 +10,10 @@ import msgspec
 from penstock.compiler.addresses import peer_addresses
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import ClusterNode, Database, Peer
+from penstock.compiler.endpoints import nodes_behind
 from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.generated_services import can_be_inside
 from penstock.compiler.indexes import ALL
-from penstock.compiler.services import nodes_behind
 from penstock.compiler.settings import Addressing, Reach
 from penstock.compiler.usable_secrets import NOW
 from penstock.core.kinds import Service

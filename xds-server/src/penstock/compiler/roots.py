@@ -31,6 +31,7 @@ from penstock.compiler import (
 from penstock.compiler.addresses import frontends, workload_addresses
 from penstock.compiler.claims import is_balanced
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import KernelPort, PortOn, is_kept
 from penstock.compiler.gateway_classes import is_inside
 from penstock.compiler.gateway_listeners import ListenerOn
 from penstock.compiler.gateway_ports import GatewayHost, gateway_ref, ports
@@ -42,7 +43,7 @@ from penstock.compiler.policies import http_asked_of
 from penstock.compiler.scopes import EgressScope, PodPort
 from penstock.compiler.secret_places import nodes_showing, secret_nodes
 from penstock.compiler.selected import external_place
-from penstock.compiler.services import KernelPort, PortOn, RoleOf, RoleOn, is_kept
+from penstock.compiler.services import RoleOf, RoleOn
 from penstock.compiler.sessions import session_gates
 from penstock.compiler.settings import Addressing, Reach
 from penstock.compiler.weights import runtime_weights

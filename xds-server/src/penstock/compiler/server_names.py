@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import (
+    Backend,
+    KernelPort,
+    PortOn,
+    backends,
+    one_family,
+    origin_of,
+    reached_on,
+)
 from penstock.compiler.routing import (
     RouteFor,
     clients_of,
@@ -14,15 +23,6 @@ from penstock.compiler.routing import (
     translated,
 )
 from penstock.compiler.scopes import EgressScope
-from penstock.compiler.services import (
-    Backend,
-    KernelPort,
-    PortOn,
-    backends,
-    one_family,
-    origin_of,
-    reached_on,
-)
 from penstock.envoy import server_names as envoy
 from penstock.envoy.endpoint import assignment_bytes
 from penstock.envoy.scope import destination, scope, server_name_key

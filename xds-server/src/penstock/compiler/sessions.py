@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import KernelPort, backends
 from penstock.compiler.indexes import ALL, served_as
 from penstock.compiler.routing import RouteFor, head, translated
-from penstock.compiler.services import KernelPort, backends
 from penstock.envoy.session import gate
 from penstock.gatewayapi.attach import ParentKind, kind_of
 from penstock.incremental.query import query

@@ -20,11 +20,11 @@ from penstock.compiler.attached import Claim, PlaceAt, claims_at, parent_at
 from penstock.compiler.backend_tls import any_policies, tls_towards
 from penstock.compiler.certificates import client_certificate, tls_chain
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import KernelPort, backends, one_family
 from penstock.compiler.gateway_ports import GatewayHost, GatewayPort, owner, placed_on
 from penstock.compiler.indexes import ALL
 from penstock.compiler.routing import RouteFor, head, translated
 from penstock.compiler.selected import selected_tls
-from penstock.compiler.services import KernelPort, backends, one_family
 from penstock.compiler.shares import shared_out
 from penstock.envoy import stream as envoy
 from penstock.envoy.endpoint import Place, load_assignment

@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.compiler.backend_tls import tls_towards
 from penstock.compiler.database import Database
+from penstock.compiler.endpoints import port_of
 from penstock.compiler.gateway_classes import is_our_gateway
 from penstock.compiler.indexes import ALL
 from penstock.compiler.routing import references
 from penstock.compiler.selected import external_place
-from penstock.compiler.services import OTLP_HTTP_PORT, otlp_by_grpc, port_of
+from penstock.compiler.services import OTLP_HTTP_PORT, otlp_by_grpc
 from penstock.compiler.telemetry_targets import any_policies, gateways_naming, holding
 from penstock.core import jsonpath
 from penstock.envoy import cluster as clusters

@@ -12,7 +12,7 @@ import msgspec
 from penstock.compiler.backend_tls import tls_towards
 from penstock.compiler.backend_traffic import retry_budget
 from penstock.compiler.database import Database
-from penstock.compiler.services import port_of
+from penstock.compiler.endpoints import port_of
 from penstock.compiler.usable_secrets import certificate
 from penstock.core.kinds import Secret
 from penstock.envoy import cluster as clusters

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -67,6 +67,10 @@ class Plan:
     def __len__(self) -> int:
         """Return the number of objects that are marked or being looked at."""
         return len(self._marked) + len(self._busy)
+
+    def __iter__(self) -> Iterator[ObjectRef]:
+        """Yield them, in no order."""
+        return itertools.chain(self._marked, self._busy)
 
     def mark(self, ref: ObjectRef, now: float) -> None:
         """Have *ref* looked at."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -132,6 +132,11 @@ class StatusWriter:
     def waiting(self) -> int:
         """Return the number of objects that are to be looked at."""
         return len(self._queue)
+
+    @property
+    def waiting_for(self) -> Sequence[ObjectRef]:
+        """Return these objects, sorted."""
+        return sorted(self._queue)
 
     def mark(self, ref: ObjectRef, version: str = "") -> None:
         """Have the status of *ref* looked at, unless its resourceVersion is the one we made."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import msgspec
@@ -59,6 +59,10 @@ class WriteQueue:
     def __len__(self) -> int:
         """Return the number of objects that are marked or being looked at."""
         return len(self._plan)
+
+    def __iter__(self) -> Iterator[ObjectRef]:
+        """Yield them, in no order."""
+        return iter(self._plan)
 
     def mark(self, ref: ObjectRef) -> None:
         """Have an object looked at."""
