@@ -21,6 +21,7 @@ from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.core.pods import Pod, PodCondition, PodIP, PodStatus
 from penstock.lab import cluster_dns, endpoints
 from penstock.lab.addressing import NODE_ADDRESSES, POD_RANGES, PodAddresses, assign
+from penstock.lab.fingerprint import fingerprint
 from penstock.meta.names import NamespacedName
 
 K = TypeVar("K", bound=Object)
@@ -153,7 +154,7 @@ def replicas(deployment: Deployment) -> list[PodPlan]:
 
 def template_hash(deployment: Deployment) -> str:
     """Return five characters that change with the pod template and with nothing else."""
-    digest = hashlib.sha256(msgspec.json.encode(deployment.spec.template, order="sorted")).digest()
+    digest = fingerprint(deployment.spec.template)
     return base64.b32encode(digest).decode().lower()[:5]
 
 
@@ -206,9 +207,7 @@ def _bare(pod: Pod) -> PodPlan:
 
 def _identified(name: str, namespace: str, labels: dict[str, str], pod: Pod) -> Pod:
     """Return *pod* with its name and a uid; labels may change without a new uid, the spec not."""
-    text = b"\0".join(
-        (name.encode(), namespace.encode(), msgspec.json.encode(pod.spec, order="sorted"))
-    )
+    text = b"\0".join((name.encode(), namespace.encode(), fingerprint(pod.spec)))
     digits = hashlib.sha256(text).hexdigest()
     uid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
     meta = ObjectMeta(
