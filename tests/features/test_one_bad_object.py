@@ -172,3 +172,37 @@ def test_a_broken_gateway_class_is_not_ours() -> None:
     _break(compiler, objects.gateway_class())
     assert [name for name in _held(compiler) if name.startswith("Listener gateway/")] == []
     assert "ScopedRouteConfiguration eg|10.96.0.1:80" in _held(compiler)
+
+
+def test_an_expression_that_cannot_be_read_takes_no_requests_of_other_routes() -> None:
+    def at(path: dict[str, str], name: str, since: str) -> Object | Broken:
+        return objects.gateway_api(
+            "HTTPRoute",
+            name,
+            {
+                "parentRefs": [{"name": "gw"}],
+                "hostnames": ["api.test"],
+                "rules": [
+                    {"matches": [{"path": path}], "backendRefs": [{"name": BAD, "port": 80}]}
+                ],
+            },
+            creationTimestamp=since,
+        )
+
+    compiler = Compiler()
+    everything = {"type": "PathPrefix", "value": "/"}
+    reports = {"type": "RegularExpression", "value": "/reports/(daily|weekly"}
+    compiler.apply(
+        objects.added(
+            [
+                *BASE,
+                objects.gateway("gw", [{"name": "http", "protocol": "HTTP", "port": 80}]),
+                at(reports, "older", "2026-01-01T00:00:00Z"),
+                at(everything, "younger", "2026-01-02T00:00:00Z"),
+            ]
+        )
+    )
+    (host,) = _scope(compiler, "gw|shop/gw/80|api.test").route_configuration.virtual_hosts
+    bad, good = host.routes[:2]
+    assert (bad.match.safe_regex.regex, bad.direct_response.status) == ("/reports/.*", 500)
+    assert (good.match.prefix, good.HasField("route")) == ("/", True)

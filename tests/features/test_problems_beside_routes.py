@@ -198,3 +198,15 @@ def test_a_written_route_that_leads_nowhere_says_why(
     assert re.match(f"# {why}", comments[0])
     assert comments[1:] == ["# Rules without backendRefs answer 500."]
     assert [one["kind"] for one in yaml.safe_load_all(written)] == ["Gateway", "HTTPRoute"]
+
+
+def test_a_service_says_where_it_is_reached_by_kube_proxy_only() -> None:
+    ports = {"ports": [{"port": 80}], "clusterIP": "10.96.0.9"}
+    hint = "where kube-proxy does not run use type LoadBalancer, or a Gateway"
+    assert told(made("Service", {**ports, "type": "LoadBalancer"}, api="v1")) == []
+    assert told(made("Service", {**ports, "type": "NodePort"}, api="v1")) == [
+        f"spec.type: the ports of nodes are served by kube-proxy, not by Penstock; {hint}"
+    ]
+    assert told(made("Service", {**ports, "externalIPs": ["192.0.2.1"]}, api="v1")) == [
+        f"spec.externalIPs: these addresses are served by kube-proxy, not by Penstock; {hint}"
+    ]

@@ -170,6 +170,18 @@ def test_envoy_is_in_the_pod_network_and_has_no_token() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
+def test_authorities_of_the_system_come_from_a_config_map() -> None:
+    given = {"systemAuthorities": {"configMap": "bundle", "key": "all.pem"}}
+    (made,) = (one for one in rendered(given) if one["kind"] == "Deployment")
+    pod = made["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--system-authorities=/etc/penstock/system-authorities/all.pem" in container["args"]
+    (volume,) = (one for one in pod["volumes"] if "configMap" in one)
+    assert volume["configMap"] == {"name": "bundle"}
+    (mount,) = (one for one in container["volumeMounts"] if one["name"] == volume["name"])
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/penstock/system-authorities", True)
+
+
 def test_the_policy_crd_survives_the_chart() -> None:
     crd = next(one for one in rendered() if one["kind"] == "CustomResourceDefinition")
     written = yaml.safe_load(

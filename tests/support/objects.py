@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from penstock.compiler.kinds import KINDS
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.decode import decode
-from penstock.core.deployments import Deployment
 from penstock.core.events import Event, EventType
-from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Secret
 from penstock.core.objects import Broken, Object
 
-_KINDS: tuple[type[Object], ...] = (*KINDS, Deployment, ConfigMap, Secret, ClusterTrustBundle)
-KIND_BY_NAME = {kind.kind: kind for kind in _KINDS}
+KIND_BY_NAME = {kind.kind: kind for kind in known_kinds().values()}
 CONTROLLER = "penstock.dev/gateway-controller"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 X_GROUP = "gateway.networking.x-k8s.io"

@@ -84,6 +84,26 @@ def test_an_expression_that_envoy_refuses_answers_unavailable_and_harms_no_other
     assert "UNAVAILABLE" in found.verdict.partially_invalid.message
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "path"),
+    [
+        ("(", "Get", None),
+        ("shop(", "Get", "/shop.*"),
+        ("shop|stock(", "Get", None),
+        ("shop|stock", "Get(", "/(?:shop|stock)/.*"),
+        ("shop", "(", "/(?:shop)/.*"),
+        ("", "(", None),
+    ],
+)
+def test_of_an_expression_that_cannot_be_read_only_what_may_be_meant_is_unavailable(
+    service: str, method: str, path: str | None
+) -> None:
+    named = {"service": service} if service else {}
+    found = translated(calls(type="RegularExpression", method=method, **named))
+    wanted = PathMatch() if path is None else PathMatch(kind=PathKind.REGEX, value=path)
+    assert [one.route.match.path for one in found.routes] == [wanted]
+
+
 def test_backends_that_lead_nowhere_are_unavailable() -> None:
     (route,) = translated({"backendRefs": [{"name": "missing", "port": 80}]}).rules
     assert isinstance(route.action, Forward)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from penstock.controlplane.kinds import known_kinds
 from penstock.core.decode import Decoded
 from penstock.core.deployments import Deployment
 from penstock.core.events import Event
@@ -18,9 +19,10 @@ from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Severity
 from penstock.sources.contents import SETTLE_SECONDS, Contents
 from penstock.sources.file import load
-from penstock.sources.manifests import EPOCH
+from penstock.sources.manifests import EPOCH, read_manifests
 from penstock.sources.reading import UnreadableError, list_files, read_text
 from penstock.sources.registry import registry
+from penstock.sources.yaml import Text
 from support.source_suite import config_map, deployment, service
 
 KINDS = registry(BUILTIN_KINDS)
@@ -378,11 +380,45 @@ class TestKinds:
             "a.yaml:2:28: kind: Job of batch/v1 is not supported; the object is ignored"
         ]
 
-    def test_misspelt_kind_is_an_error(self, folder: Folder) -> None:
-        folder.write("a.yaml", config_map("a") | {"kind": "Configmap"})
-        assert folder.look() == []
-        assert folder.problems[0].endswith("is not supported; did you mean ConfigMap?")
+    @pytest.mark.parametrize("kind", ["Configmap", "ConfigMaps", "CofigMap", "configmap"])
+    def test_misspelt_kind_is_a_mistake_in_the_object_that_is_meant(
+        self, folder: Folder, kind: str
+    ) -> None:
+        folder.write("a.yaml", config_map("a") | {"kind": kind})
+        assert folder.look() == ["ADDED ConfigMap shop/a"]
+        assert isinstance(folder.get(), Broken)
+        assert folder.problems == [
+            f"a.yaml:2:22: ConfigMap shop/a: kind: {kind!r} is not ConfigMap; write ConfigMap"
+        ]
         assert folder.contents.problems()[0].is_error
+
+    def test_misspelt_kind_leaves_the_last_good_version_in_force(self, folder: Folder) -> None:
+        folder.write("a.yaml", config_map("a", x="1"))
+        folder.look()
+        folder.write("a.yaml", config_map("a", x="2") | {"kind": "Configmap"})
+        assert folder.look() == []
+        assert folder.data == {"x": "1"}
+        assert "the last good version stays in force" in folder.problems[0]
+        folder.write("a.yaml", config_map("a", x="2"))
+        assert folder.look() == ["MODIFIED ConfigMap shop/a"]
+
+    @pytest.mark.parametrize(
+        ("api_version", "kind"),
+        [
+            ("gateway.networking.k8s.io/v1alpha2", "BackendLBPolicy"),
+            ("networking.k8s.io/v1", "NetworkPolicy"),
+            ("v1", "ServiceAccount"),
+            ("apps/v1", "DaemonSet"),
+            ("cilium.io/v2", "CiliumLocalRedirectPolicy"),
+            ("cilium.io/v2", "CiliumClusterwideEnvoyConfig"),
+            ("serving.knative.dev/v1", "Service"),
+        ],
+    )
+    def test_kind_of_others_is_none_that_is_meant(self, api_version: str, kind: str) -> None:
+        raw = config_map("a") | {"apiVersion": api_version, "kind": kind}
+        found = read_manifests(Text("a.yaml", json.dumps(raw)), known_kinds(), {})
+        assert [one.kind for one in found.ignored] == [kind]
+        assert found.manifests == ()
 
     def test_other_version_of_a_known_group_is_broken_not_ignored(self, folder: Folder) -> None:
         folder.write("a.yaml", deployment("d") | {"apiVersion": "apps/v1beta1"})

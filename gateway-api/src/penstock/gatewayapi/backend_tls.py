@@ -88,8 +88,11 @@ def validation_fault(validation: BackendTLSPolicyValidation, found: Authorities)
         text = f"wellKnownCACertificates {known} is not supported; use {SYSTEM}"
         return Fault("Invalid", text)
     if known is not None and not found.system:
-        text = f"wellKnownCACertificates {SYSTEM}: the controller found no certificates where"
-        return Fault("Invalid", f"{text} --system-authorities says; use caCertificateRefs")
+        text = (
+            f"wellKnownCACertificates {SYSTEM}: the controller knows no certificates of its system"
+        )
+        hint = "name them with --system-authorities (chart: systemAuthorities)"
+        return Fault("Invalid", f"{text}; {hint}, or use caCertificateRefs")
     if known is None and not found.pem:
         return Fault("NoValidCACertificate", found.faults[0].message if found.faults else "")
     return None

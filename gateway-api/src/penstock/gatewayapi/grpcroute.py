@@ -20,6 +20,7 @@ from penstock.gatewayapi.grpc_resources import (
     GRPCRouteRule,
 )
 from penstock.gatewayapi.matches import TranslatedMatch, first_of_each, named
+from penstock.gatewayapi.regexes import certain_start
 from penstock.gatewayapi.rules import StringMatchType
 from penstock.gatewayapi.sessions import kept_session
 from penstock.gatewayapi.translation import (
@@ -87,8 +88,7 @@ def translate_match(given: GRPCRouteMatch, path: str) -> TranslatedMatch:
     """Return what *given*, which is at *path* of its route, selects."""
     called = given.method or GRPCMethodMatch(service="", method="")
     faults = list(_faults(called, f"{path}.method"))
-    # An expression that Envoy refuses is any call: no broader rule gets what was meant for it.
-    selected = PathMatch() if faults else _selected(called)
+    selected = _anything_alike(called) if faults else _selected(called)
     headers = first_of_each((one.name.lower(), one) for one in given.headers)
     match = RouteMatch(path=selected, headers=named(headers, f"{path}.headers", faults))
     longer = (-len(called.service or ""), -len(called.method or ""))
@@ -108,6 +108,19 @@ def _faults(called: GRPCMethodMatch, path: str) -> Iterator[Fault]:
     together = "" if any(named_faults.values()) else regex_fault(_selected(called).value)
     if together:
         yield Fault(path, f"service and method together: {together}")
+
+
+def _anything_alike(called: GRPCMethodMatch) -> PathMatch:
+    """Return what may have been meant by expressions of which one cannot be read.
+
+    No broader rule gets what was meant for it, and what certainly was not goes on as before.
+    """
+    service = called.service or ""
+    value = f"/{_whole(service)}/.*"
+    if not service or regex_fault(service) or regex_fault(value):
+        start = certain_start(f"/{service}")
+        value = f"{start}.*" if len(start) > 1 else ""
+    return PathMatch(kind=PathKind.REGEX, value=value) if value else PathMatch()
 
 
 def _selected(called: GRPCMethodMatch) -> PathMatch:

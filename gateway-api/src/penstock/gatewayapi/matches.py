@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from penstock.gatewayapi.faults import Fault
-from penstock.gatewayapi.precedence import PathRank
-from penstock.gatewayapi.regexes import certain_prefix
+from penstock.gatewayapi.precedence import PathRank, prefix_rank
+from penstock.gatewayapi.regexes import certain_start
 from penstock.gatewayapi.rules import (
     HTTPPathMatch,
     HTTPRouteMatch,
@@ -42,15 +42,16 @@ class TranslatedMatch(msgspec.Struct, frozen=True):
 def translate_match(given: HTTPRouteMatch, path: str) -> TranslatedMatch:
     """Return what *given*, which is at *path* of its route, selects."""
     faults = list(_path_faults(given.path, path))
+    selected, place = _anything_alike(given.path.value) if faults else (_path(given.path), None)
     headers = first_of_each([(one.name.lower(), one) for one in given.headers])
     queries = first_of_each([(one.name, one) for one in given.query_params])
     match = RouteMatch(
-        path=_path(given.path, usable=not faults),
+        path=selected,
         method=given.method or "",
         headers=named(headers, f"{path}.headers", faults),
         queries=named(queries, f"{path}.queryParams", faults),
     )
-    return TranslatedMatch(match, tuple(faults))
+    return TranslatedMatch(match, tuple(faults), place)
 
 
 class Comparison(Protocol):
@@ -77,16 +78,26 @@ def _path_faults(given: HTTPPathMatch, path: str) -> Sequence[Fault]:
     return () if not fault else (Fault(f"{path}.path.value", fault),)
 
 
-def _path(given: HTTPPathMatch, *, usable: bool) -> PathMatch:
+def _anything_alike(pattern: str) -> tuple[PathMatch, PathRank]:
+    """Return what may have been meant by an expression that cannot be read, and its place.
+
+    No broader rule gets what was meant for it, and what certainly was not goes on as before. It
+    comes where a prefix would: what others say in more detail is theirs.
+    """
+    start = certain_start(pattern)
+    if len(start) <= 1:
+        return PathMatch(), prefix_rank("/")
+    return PathMatch(kind=PathKind.REGEX, value=f"{start}.*"), prefix_rank(start)
+
+
+def _path(given: HTTPPathMatch) -> PathMatch:
     match given.type:
         case PathMatchType.EXACT:
             return PathMatch(kind=PathKind.EXACT, value=given.value)
         case PathMatchType.PATH_PREFIX:
             return PathMatch(kind=PathKind.PREFIX, value=given.value.rstrip("/") or "/")
-        case PathMatchType.REGULAR_EXPRESSION if usable:
-            return PathMatch(kind=PathKind.REGEX, value=given.value)
         case PathMatchType.REGULAR_EXPRESSION:
-            return PathMatch(kind=PathKind.PREFIX, value=certain_prefix(given.value))
+            return PathMatch(kind=PathKind.REGEX, value=given.value)
 
 
 def first_of_each(given: Iterable[tuple[str, N]]) -> list[tuple[int, str, N]]:

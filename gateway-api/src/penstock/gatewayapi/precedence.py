@@ -76,6 +76,11 @@ def rank(
     )
 
 
+def prefix_rank(prefix: str) -> PathRank:
+    """Return the place of a prefix."""
+    return _path_rank(PathMatch(kind=PathKind.PREFIX, value=prefix))
+
+
 def _path_rank(path: PathMatch) -> PathRank:
     """Return rank and length; the trailing slash of a prefix matches nothing and counts nothing."""
     value = path.value.rstrip("/") if path.kind is PathKind.PREFIX else path.value

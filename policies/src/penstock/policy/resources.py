@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
-from penstock.core.objects import ApiStruct, Object
+from penstock.core.objects import ApiStruct, Object, names
 from penstock.meta.problems import Problem
 from penstock.policy import validate, validate_l7
 from penstock.policy.selector import check_expression, check_labels
@@ -417,3 +417,22 @@ class CiliumNetworkPolicy(Object, frozen=True, kw_only=True):
         """Return a problem if there is neither spec nor specs."""
         if self.spec is None and not self.specs:
             yield Problem("", "has neither spec nor specs", "write the rules below spec")
+
+
+class CiliumClusterwideNetworkPolicy(Object, frozen=True, kw_only=True):
+    """cilium.io/v2 CiliumClusterwideNetworkPolicy, of which no rule is read: it closes.
+
+    None decodes; what becomes of it is that of any policy that is not understood, in all
+    namespaces.
+    """
+
+    api_versions: ClassVar[tuple[str, ...]] = ("cilium.io/v2",)
+    kind: ClassVar[str] = "CiliumClusterwideNetworkPolicy"
+    namespaced: ClassVar[bool] = False
+
+    known_unused: ClassVar[frozenset[str]] = names("spec specs")
+
+    def checks(self) -> Iterable[Problem]:
+        """Return that its rules are not read."""
+        hint = "write a CiliumNetworkPolicy in each namespace that it is for"
+        yield Problem("kind", "policies for the whole cluster are not supported yet", hint)

@@ -100,9 +100,12 @@ def selector(requirements: Iterable[Requirement]) -> Selector:
 def subject_selector(given: LabelSelector, namespace: str) -> Selector:
     """Return whom a policy of *namespace* applies to: never anybody outside of it.
 
-    A namespace written into matchLabels is replaced; expressions about it only narrow.
+    A namespace written into matchLabels is replaced; expressions about it only narrow. A policy of
+    the whole cluster, whose namespace is "", may say which namespaces it means.
     Source: spec A.7; CVE-2023-41333 is what happens otherwise.
     """
+    if not namespace:
+        return selector(_requirements(given))
     own = (one for one in _requirements(given) if not _overwritten(one, given))
     return selector([*own, Requirement(K8S, NAMESPACE_LABEL, IN, (namespace,))])
 

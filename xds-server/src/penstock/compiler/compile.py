@@ -287,6 +287,7 @@ def _tolerant(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
     """Return the collections of kinds of which a broken object counts, too."""
     return {
         "CiliumNetworkPolicy": db.policies,
+        "CiliumClusterwideNetworkPolicy": db.policies,
         "Secret": db.secrets,
         "XBackend": db.externals,
     }

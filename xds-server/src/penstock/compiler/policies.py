@@ -58,7 +58,8 @@ def selected_by(db: Database, identity: int) -> tuple[Rule, ...]:
     if who is None:
         return ()
     rules: list[Rule] = []
-    for name in db.policies.bucket("namespace", who.namespace):
+    own, common = (db.policies.bucket("namespace", one) for one in (who.namespace, ""))
+    for name in (*own, *common):
         policy = parsed(db, name)
         if policy is not None:
             rules.extend(rule for rule in policy.rules if rule.subject.matches(who.labels))

@@ -30,6 +30,13 @@ def service_problems(db: Database, service: Service) -> Iterator[Problem]:
         text = f"ClientIP has no effect at port {ports}, where routes or rules of HTTP decide"
         hint = "keep sessions of requests with an XBackendTrafficPolicy, or with a route"
         yield Problem("spec.sessionAffinity", text, hint, Severity.WARNING)
+    hint = "where kube-proxy does not run use type LoadBalancer, or a Gateway"
+    if service.spec.type == "NodePort":
+        text = "the ports of nodes are served by kube-proxy, not by Penstock"
+        yield Problem("spec.type", text, hint, Severity.WARNING)
+    if service.spec.external_ips:
+        text = "these addresses are served by kube-proxy, not by Penstock"
+        yield Problem("spec.externalIPs", text, hint, Severity.WARNING)
 
 
 def backend_tls_problems(db: Database, policy: BackendTLSPolicy) -> Iterator[Problem]:

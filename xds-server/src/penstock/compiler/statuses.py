@@ -164,7 +164,8 @@ def status_of_outdated(
     """
     if thing.ref.kind != CiliumNetworkPolicy.kind:
         return None
-    text = "\n".join(["an earlier version stays in force:", *map(str, problems)])
+    until = "an earlier version stays in force until controllers start anew, which then close"
+    text = "\n".join([f"{until} what it selects:", *map(str, problems)])
     valid = Condition(
         type=VALID, status=False, reason="Invalid", message=text, observed_generation=generation
     )

@@ -110,7 +110,7 @@ def _wrong_header(kind: type[Object], raw: dict[str, Any]) -> Iterator[Problem]:
         said = "is missing" if version is None else f"{version!r} is not supported"
         yield Problem("apiVersion", said, f"write {' or '.join(kind.api_versions)}")
     if raw.get("kind") != kind.kind:
-        yield Problem("kind", f"{raw.get('kind')!r} is not {kind.kind}")
+        yield Problem("kind", f"{raw.get('kind')!r} is not {kind.kind}", f"write {kind.kind}")
 
 
 def _convert(kind: type[Object], raw: dict[str, Any]) -> Object | None:

@@ -55,7 +55,7 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     """What a Service stands for."""
 
     known_unused: ClassVar[frozenset[str]] = names(
-        "allocateLoadBalancerNodePorts externalIPs healthCheckNodePort trafficDistribution"
+        "allocateLoadBalancerNodePorts healthCheckNodePort trafficDistribution"
     )
     field_hints: ClassVar[Mapping[str, str]] = {
         "matchLabels": "a Service's selector holds the labels themselves, without matchLabels",
@@ -70,6 +70,8 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     ip_families: tuple[Literal["IPv4", "IPv6"], ...] = ()
     ip_family_policy: str = ""
     external_name: str = ""
+    external_ips: tuple[str, ...] = msgspec.field(name="externalIPs", default=())
+    """Addresses that kube-proxy, and nobody else, takes for the Service."""
     publish_not_ready_addresses: bool = False
     load_balancer_class: str = ""
     load_balancer_ip: str = msgspec.field(name="loadBalancerIP", default="")

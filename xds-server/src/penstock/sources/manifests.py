@@ -20,6 +20,10 @@ from penstock.sources.source import SourceProblem
 from penstock.sources.yaml import Text, parse
 
 DEFAULT_NAMESPACE = "default"
+_NEAR = 0.85
+"""How much a name is like another that is meant. Source: difflib, the ratio of matches."""
+_ANOTHER = frozenset({"BackendLBPolicy"})
+"""Kinds that there are, and whose names are like those of others in their group."""
 EPOCH = "1970-01-01T00:00:00Z"
 """creationTimestamp of objects that give none, so that ties are broken by name."""
 
@@ -167,14 +171,23 @@ def _read(
 
 
 def _kind_of(api_version: str, kind: str, registry: Registry) -> type[Object] | None:
-    """Return the type of a kind; another version of a known group counts as the known one."""
+    """Return the type of a kind, or of the one that is meant.
+
+    Another version of a known group counts as the known one, and so does what is nearly the name
+    of a kind of the same group: it is an object with a mistake, and not another object, which
+    would leave open what it closes.
+    """
     exact = registry.get((api_version, kind))
-    if exact is not None:
+    if exact is not None or kind in _ANOTHER:
         return exact
-    for (known_version, known_kind), found in registry.items():
-        if known_kind == kind and group_of(known_version) == group_of(api_version):
-            return found
-    return None
+    group = group_of(api_version)
+    of_group = {
+        known_kind.casefold(): found
+        for (known_version, known_kind), found in registry.items()
+        if group_of(known_version) == group
+    }
+    near = difflib.get_close_matches(kind.casefold(), of_group, n=1, cutoff=_NEAR)
+    return of_group[near[0]] if near else None
 
 
 def _decode(
@@ -254,7 +267,7 @@ def uid_of(ref: ObjectRef) -> str:
 def unsupported(ignored: Ignored, registry: Registry) -> SourceProblem:
     """Return what to say about a kind that is not supported, once for all its objects."""
     kinds = sorted({kind for _, kind in registry})
-    close = difflib.get_close_matches(ignored.kind, kinds, n=1, cutoff=0.85)
+    close = difflib.get_close_matches(ignored.kind, kinds, n=1, cutoff=_NEAR)
     hint = f"did you mean {close[0]}?" if close else "the object is ignored"
     if close == [ignored.kind]:
         versions = (version for version, kind in registry if kind == ignored.kind)
