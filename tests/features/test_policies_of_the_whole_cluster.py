@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from penstock.compiler.compile import Compiler
-from penstock.compiler.policies import parsed
+from penstock.compiler.problems import problems_of
 from penstock.core.objects import Broken, Object
-from penstock.meta.names import NamespacedName
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from support import objects
@@ -74,10 +73,9 @@ def test_another_policy_opens_beside_it_what_it_says() -> None:
 
 def test_it_is_told_what_is_not_read_and_what_to_write() -> None:
     compiler = Compiler()
-    compiler.apply(objects.added([*PODS, clusterwide({"app": "web"}, ingress=ALLOWED)]))
-    policy = parsed.once(compiler.db, NamespacedName("", "all"))
-    assert policy is not None
-    assert [str(one) for one in policy.problems] == [
+    thing = clusterwide({"app": "web"}, ingress=ALLOWED)
+    compiler.apply(objects.added([*PODS, thing]))
+    assert [str(one) for one in problems_of(compiler.db, thing)] == [
         (
             "kind: policies for the whole cluster are not supported yet; "
             "write a CiliumNetworkPolicy in each namespace that it is for"

@@ -52,7 +52,7 @@ from penstock.meta.problems import Problem, Severity
 def problems_of(db: Database, thing: Object | Broken) -> tuple[Problem, ...]:
     """Return what is wrong with an object although it can be read: what it means or refers to."""
     match thing.ref.kind:
-        case "CiliumNetworkPolicy":
+        case "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy":
             policy = parsed.once(db, thing.key)
             return () if policy is None else policy.problems
         case kind if kind in ROUTE_KINDS:
