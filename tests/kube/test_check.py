@@ -16,7 +16,7 @@ from penstock.cli.formats import Format
 from penstock.cli.sysdump.command import sysdump
 from penstock.cli.sysdump.parts import read_archive
 from support.chart import NAMESPACE, POOL, rendered, without_crd
-from support.kube import KubeApi
+from support.kube import KubeApi, path_of
 
 PLANTED = "pl4nted5ecret"
 VALUES = POOL | {"gatewayClass": {"create": True, "name": "penstock"}}
@@ -70,6 +70,58 @@ def test_missing_rights_are_named(installed: KubeApi, capsys: pytest.CaptureFixt
     assert "penstock-agent list pods" in by_id["PC-RBA-001"]["found"]
 
 
+def test_controllers_that_are_scaled_to_none_are_told_with_the_command(
+    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (deployment,) = (one for one in rendered(VALUES) if one["kind"] == "Deployment")
+    installed.apply(deployment | {"spec": deployment["spec"] | {"replicas": 0}})
+    try:
+        _, by_id = found(installed, capsys)
+    finally:
+        installed.apply(deployment)
+    line = by_id["PC-CTL-001"]
+    assert line["found"] == f"Deployment penstock-controller in {NAMESPACE} has 0 replicas"
+    assert line["hint"] == f"kubectl -n {NAMESPACE} scale deploy/penstock-controller --replicas=2"
+
+
+def test_what_others_have_to_serve_is_told(
+    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in _of_others():
+        installed.apply(one)
+    try:
+        _, by_id = found(installed, capsys)
+    finally:
+        for one in _of_others():
+            installed.delete(one)
+    assert by_id["PC-KPX-001"]["verdict"] == "warn"
+    assert by_id["PC-NPL-001"]["found"].endswith("shop/closed")
+    node_port, external = "node port 30080 of shop/a", "external IP 192.0.2.7 of shop/b"
+    assert by_id["PC-SVC-001"]["found"] == f"Penstock does not answer at {node_port}; {external}"
+
+
+def test_a_policy_that_a_node_lacks_is_told_and_all_of_them_if_asked_for(
+    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "in force on 1 of 2 nodes; not yet on n1"
+    policies = [_policy(f"p{index}", said) for index in range(5)]
+    for one in policies:
+        installed.apply(one)
+        path, status = f"{path_of(one)}/status", {"status": one["status"]}
+        assert installed.request("PATCH", path, status, "application/merge-patch+json")[0] == 200
+    try:
+        check(Where(kubeconfig=installed.kubeconfig), Format.TABLE, quiet=True)
+        short = capsys.readouterr().out
+        check(Where(kubeconfig=installed.kubeconfig), Format.TABLE, quiet=True, every=True)
+        long = capsys.readouterr().out
+    finally:
+        for one in policies:
+            installed.delete(one)
+    assert f"shop/p0: DataPlaneAcked Unknown: {said}" in short
+    assert "shop/p4" not in short
+    assert f"- shop/p4: DataPlaneAcked Unknown: {said}" in long
+
+
 def test_without_gateway_api_the_next_step_is_told(
     bare_api: KubeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +170,36 @@ def test_nothing_planted_is_in_a_dump(
     assert "planted" in parts["objects/httproutes.json"]
     assert '"PC-API-001"' in parts["check.json"]
     assert not any("secrets" in name for name in parts)
+
+
+def _of_others() -> list[dict[str, Any]]:
+    shop = {"namespace": "shop"}
+    http = {"port": 80, "protocol": "TCP"}
+    return [
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": shop | {"name": "a"},
+            "spec": {"type": "NodePort", "ports": [http | {"nodePort": 30080}]},
+        },
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": shop | {"name": "b"},
+            "spec": {"ports": [http], "externalIPs": ["192.0.2.7"]},
+        },
+        {
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": shop | {"name": "closed"}, "spec": {"podSelector": {}},
+        },
+    ]  # fmt: skip
+
+
+def _policy(name: str, said: str) -> dict[str, Any]:
+    at = "2026-05-01T00:00:00Z"
+    condition = {"type": "Valid", "status": "True", "lastTransitionTime": at}
+    lacks = {"type": "DataPlaneAcked", "status": "Unknown", "message": said, "reason": "Pending"}
+    return {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop"}, "spec": {"endpointSelector": {}},
+        "status": {"conditions": [condition, condition | lacks]},
+    }  # fmt: skip
 
 
 def _planted() -> list[dict[str, Any]]:

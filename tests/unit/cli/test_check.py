@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from penstock.cli.check import Where, check
+from penstock.cli.check import Where, check, show
 from penstock.cli.checks import addresses, machine
 from penstock.cli.checks import platform as platform_checks
 from penstock.cli.checks import served as served_checks
+from penstock.cli.checks import services as service_checks
 from penstock.cli.checks import workloads as workload_checks
 from penstock.cli.checks.addresses import gateway_addresses
 from penstock.cli.checks.finding import Check, Finding, Verdict
@@ -25,6 +26,7 @@ from penstock.cli.checks.machine import chain, of_status
 from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
 from penstock.cli.checks.served import served
+from penstock.cli.checks.services import services
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
 from penstock.compiler.kinds import KINDS
@@ -94,11 +96,12 @@ def node(name: str, address: str, pods: str) -> Json:
     }
 
 
-def deployment(addresses: str) -> Json:
+def deployment(addresses: str, replicas: int = 2) -> Json:
     container = {"args": ["controller", f"--gateway-addresses={addresses}"]}
+    name = "penstock-controller"
     return {
-        "metadata": {"name": "penstock-controller"},
-        "spec": {"template": {"spec": {"containers": [container]}}},
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": name}},
+        "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
     }
 
 
@@ -144,6 +147,14 @@ def policy(*conditions: Json) -> Json:
     }
 
 
+def service(name: str, type_: str, node_port: int = 0, **labels: str) -> Json:
+    ports = [{"port": 80} | ({"nodePort": node_port} if node_port else {})]
+    return {
+        "metadata": {"name": name, "namespace": "s", "labels": labels},
+        "spec": {"type": type_, "clusterIP": "10.96.0.9", "ports": ports},
+    }
+
+
 def cluster(**changed: Any) -> Cluster:
     """A cluster in which all is well; lists by name replace its own, "_" stands for "-"."""
     crds = [*map(crd, ALL_GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
@@ -163,6 +174,8 @@ def cluster(**changed: Any) -> Cluster:
         "gateways": [],
         **{name: [] for name in ROUTE_LISTS},
         "policies": [],
+        "networkpolicies": [],
+        "services": [],
     }
     lists |= {name.replace("_", "-"): value for name, value in changed.items() if name != "rights"}
     return Cluster(
@@ -179,7 +192,8 @@ def cluster(**changed: Any) -> Cluster:
 
 def judged(seen: Cluster) -> dict[str, Finding]:
     found = [
-        *platform(seen), *workloads(seen, VERSION, NOW), *gateway_addresses(seen), *served(seen),
+        *platform(seen), *services(seen), *workloads(seen, VERSION, NOW),
+        *gateway_addresses(seen), *served(seen),
     ]  # fmt: skip
     assert len({one.id for one in found}) == len(found)
     return {one.id: one for one in found}
@@ -192,6 +206,11 @@ def test_a_cluster_in_which_all_is_well_is_ok() -> None:
 
 
 FORBIDDEN = Listed(refused="pods is forbidden")
+NOT_YET = "in force on 1 of 2 nodes; not yet on n1"
+LEAVING = pod("agent", "n1") | {"spec": {"nodeName": "n1", "containers": [{"args": ["leave"]}]}}
+EXTERNAL = service("e", "ClusterIP")
+EXTERNAL["spec"]["externalIPs"] = ["192.0.2.7"]
+OTHER_PROXY = {"service.kubernetes.io/service-proxy-name": "penstock"}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +230,22 @@ FORBIDDEN = Listed(refused="pods is forbidden")
         ({"rights": {"penstock-agent list pods": False}}, "PC-RBA-001", "fail", "list pods"),
         ({"rights": {}}, "PC-RBA-001", "skip", "may not ask"),
         ({"kube_system": [{"metadata": {"name": "kube-proxy"}}]}, "PC-KPX-001", "warn", "runs"),
-        ({"pods": []}, "PC-CTL-001", "fail", "none in penstock-system"),
-        ({"pods": [pod("controller", "n1", ready=False)]},
+        ({"pods": []}, "PC-KPX-001", "warn", "nobody serves Services yet"),
+        ({"pods": [LEAVING]}, "PC-KPX-001", "warn", "nobody serves Services yet"),
+        ({"pods": FORBIDDEN}, "PC-KPX-001", "skip", "not known: pods is forbidden"),
+        ({"kube_system": FORBIDDEN}, "PC-KPX-001", "skip", "cannot be read"),
+        ({"services": [service("a", "NodePort", 30080)]},
+         "PC-SVC-001", "warn", "not answer at node port 30080 of s/a"),
+        ({"services": [EXTERNAL]}, "PC-SVC-001", "warn", "not answer at external IP 192.0.2.7 of"),
+        ({"services": FORBIDDEN}, "PC-SVC-001", "skip", "forbidden"),
+        ({"pods": [], "deployments": []}, "PC-CTL-001", "fail", "none in penstock-system"),
+        ({"pods": []}, "PC-CTL-001", "fail",
+         "Deployment penstock-controller in penstock-system has none of the 2 pods that it wants"),
+        ({"pods": [], "deployments": [deployment("nodes", 0)]}, "PC-CTL-001", "fail",
+         "Deployment penstock-controller in penstock-system has 0 replicas"),
+        ({"pods": [pod("controller", "n1")]}, "PC-CTL-001", "warn",
+         "1 of 2 ready; Deployment penstock-controller lacks 1 of its pods"),
+        ({"pods": [pod("controller", "n1", ready=False)], "deployments": [deployment("nodes", 1)]},
          "PC-CTL-001", "fail", "0 of 1 ready; penstock-controller-n1: ImagePullBackOff"),
         ({"pods": [pod("controller", "n1", ready=False), pod("controller", "n2")]},
          "PC-CTL-001", "warn", "1 of 2 ready"),
@@ -253,8 +286,15 @@ FORBIDDEN = Listed(refused="pods is forbidden")
          "PC-RTE-001", "warn", "HTTPRoute s/r: Accepted False: no listener x"),
         ({"grpcroutes": [route(condition("PartiallyInvalid", "True", "Dropped Rule 0"))]},
          "PC-RTE-001", "warn", "GRPCRoute s/r: PartiallyInvalid True: Dropped Rule 0"),
-        ({"httproutes": [route(condition("DataPlaneAcked", "False", "", "Pending"))]},
+        ({"httproutes": [route(condition("DataPlaneAcked", "Unknown", NOT_YET, "Pending"))]},
+         "PC-RTE-001", "warn", f"HTTPRoute s/r: DataPlaneAcked Unknown: {NOT_YET}"),
+        ({"httproutes": [route(condition("DataPlaneAcked", "False", "bad regex", "Rejected"))]},
+         "PC-RTE-001", "warn", "HTTPRoute s/r: DataPlaneAcked False: bad regex"),
+        ({"httproutes": [route(condition("Accepted", "Unknown", "", "Pending"))]},
          "PC-RTE-001", "ok", "1 in force"),
+        ({"httproutes": [route(condition("DataPlaneAcked", "Unknown", NOT_YET, "Pending"),
+                               condition("Accepted", "False", "no listener x"))]},
+         "PC-RTE-001", "warn", "HTTPRoute s/r: Accepted False: no listener x"),
         ({"httproutes": [route(condition("Accepted", "False"), controller="other.test/c")]},
          "PC-RTE-001", "ok", "0 in force"),
         ({"httproutes": [route()]}, "PC-RTE-001", "warn", "no parent is"),
@@ -263,6 +303,14 @@ FORBIDDEN = Listed(refused="pods is forbidden")
         ({"policies": [policy(condition("Valid", "True"))]}, "PC-POL-001", "ok", "1 in force"),
         ({"policies": [policy(condition("Valid", "False", "toFQDNs: is not supported"))]},
          "PC-POL-001", "warn", "s/p: Valid False: toFQDNs"),
+        ({"policies": [policy(condition("Valid", "True"),
+                              condition("DataPlaneAcked", "Unknown", NOT_YET, "Pending"))]},
+         "PC-POL-001", "warn", f"s/p: DataPlaneAcked Unknown: {NOT_YET}"),
+        ({"policies": [policy(condition("Valid", "True"),
+                              condition("DataPlaneAcked", "True", "in force on 2 of 2 nodes"))]},
+         "PC-POL-001", "ok", "1 in force"),
+        ({"networkpolicies": [policy()]}, "PC-NPL-001", "warn", "does not enforce them"),
+        ({"networkpolicies": FORBIDDEN}, "PC-NPL-001", "skip", "forbidden"),
         ({"policies": Listed(refused="x", absent=True)}, "PC-POL-001", "ok", "none"),
         ({"policies": FORBIDDEN}, "PC-POL-001", "skip", "forbidden"),
     ],
@@ -284,17 +332,83 @@ def test_where_nothing_is_installed_that_is_told_and_nothing_that_follows_from_i
     assert [*found] == ["PC-API-001", "PC-CRD-001", "PC-KPX-001", "PC-CTL-001"]
     assert "not installed in penstock-system" in found["PC-CTL-001"].found
     assert "helm install" in found["PC-CTL-001"].hint
+    assert found["PC-KPX-001"].verdict is Verdict.WARN
+    assert "helm install" in found["PC-KPX-001"].hint
 
 
 def test_an_installation_in_another_namespace_is_found() -> None:
-    service = {"metadata": {"name": "penstock-controller", "namespace": "mesh"}, "spec": {}}
-    assert "-n mesh" in judged(nothing_of_ours(services=[service]))["PC-CTL-001"].hint
+    ours = {"metadata": {"name": "penstock-controller", "namespace": "mesh"}, "spec": {}}
+    found = judged(nothing_of_ours(services=[ours]))
+    assert "-n mesh" in found["PC-CTL-001"].hint
+    assert "-n mesh" in found["PC-KPX-001"].hint
+
+
+def test_controllers_that_are_scaled_to_none_are_to_be_scaled_up() -> None:
+    found = judged(cluster(pods=[], deployments=[deployment("nodes", 0)]))["PC-CTL-001"]
+    wanted = "kubectl -n penstock-system scale deploy/penstock-controller --replicas=2"
+    assert found.hint == wanted
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        [service("a", "LoadBalancer", 30080)],
+        [service("a", "ClusterIP"), service("b", "ExternalName")],
+        [service("a", "NodePort", 30080, **OTHER_PROXY)],
+    ],
+)
+def test_services_that_need_no_kube_proxy_are_no_line(services: list[Json]) -> None:
+    assert "PC-SVC-001" not in judged(cluster(services=services))
+
+
+def test_where_kube_proxy_runs_node_ports_are_its_task() -> None:
+    proxy = [{"metadata": {"name": "kube-proxy"}}]
+    found = judged(cluster(services=[service("a", "NodePort", 30080)], kube_system=proxy))
+    assert "PC-SVC-001" not in found
+
+
+@pytest.mark.parametrize(
+    ("one", "step", "other"),
+    [
+        (condition("Valid", "False"), "penstock lint", "penstock check --node"),
+        (condition("DataPlaneAcked", "Unknown"), "penstock check --node", "penstock lint"),
+    ],
+)
+def test_what_nodes_lack_is_looked_for_on_nodes_and_what_is_wrong_in_files(
+    one: Json, step: str, other: str
+) -> None:
+    hint = judged(cluster(policies=[policy(one)]))["PC-POL-001"].hint
+    assert step in hint
+    assert other not in hint
+
+
+def test_what_a_line_only_counts_is_named_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [route(condition("Accepted", "False", f"no listener {index}")) for index in range(5)]
+    found = judged(cluster(httproutes=bad))["PC-RTE-001"]
+    show([found])
+    said = capsys.readouterr().out
+    assert "no listener 2 and 2 more" in said
+    assert "→ --all names all 5" in said
+    assert "no listener 4" not in said
+    show([found], every=True)
+    said = capsys.readouterr().out
+    assert "--all" not in said
+    assert [line.strip() for line in said.splitlines()[2:]] == [
+        f"- HTTPRoute s/r: Accepted False: no listener {index}" for index in range(5)
+    ]
+
+
+def test_a_line_that_names_all_asks_for_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [route(condition("Accepted", "False", f"no listener {index}")) for index in range(3)]
+    show([judged(cluster(httproutes=bad))["PC-RTE-001"]])
+    assert "--all" not in capsys.readouterr().out
 
 
 def test_of_many_missing_rights_a_few_are_named() -> None:
     rights = {f"penstock-controller list kind{index}": False for index in range(9)}
-    text = judged(cluster(rights=rights))["PC-RBA-001"].found
-    assert text.endswith("list kind2 and 6 more")
+    found = judged(cluster(rights=rights))["PC-RBA-001"]
+    assert found.found.endswith("list kind2 and 6 more")
+    assert found.every == tuple(sorted(rights))
 
 
 def test_an_old_kubernetes_is_told() -> None:
@@ -373,7 +487,9 @@ def test_without_a_cluster_the_machine_is_checked(
 
 
 def test_every_id_is_documented_and_unique() -> None:
-    modules = (addresses, machine, platform_checks, served_checks, workload_checks)
+    modules = (
+        addresses, machine, platform_checks, served_checks, service_checks, workload_checks,
+    )  # fmt: skip
     checks = [value for one in modules for value in vars(one).values() if isinstance(value, Check)]
     ids = [one.id for one in checks]
     assert len(set(ids)) == len(ids)

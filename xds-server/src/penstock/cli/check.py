@@ -16,6 +16,7 @@ from penstock.cli.checks.machine import chain, machine, node
 from penstock.cli.checks.observed import Cluster, access_of, has_access, observe
 from penstock.cli.checks.platform import REVIEWS, platform
 from penstock.cli.checks.served import served
+from penstock.cli.checks.services import services
 from penstock.cli.checks.workloads import workloads
 from penstock.cli.formats import Format
 from penstock.cli.output import say, show_value
@@ -38,13 +39,14 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = "penstock-system"
 
 
-def check(where: Where, form: Format, *, quiet: bool) -> int:
+def check(where: Where, form: Format, *, quiet: bool, every: bool = False) -> int:
     """Show what was found; return 1 if something fails, else 0.
 
     Args:
         where: what is checked.
         form: how it is shown.
         quiet: show only what is not ok.
+        every: name all objects, not the first few; JSON and YAML always do.
 
     Raises:
         PenstockError: the kubeconfig is not usable.
@@ -54,7 +56,7 @@ def check(where: Where, form: Format, *, quiet: bool) -> int:
     if form in (Format.JSON, Format.YAML):
         show_value({"version": VERSION, "findings": shown}, form)
     else:
-        show(shown)
+        show(shown, every=every)
         if not quiet:
             say(_summary(found))
     return 1 if any(one.verdict is Verdict.FAIL for one in found) else 0
@@ -85,19 +87,29 @@ def judged(cluster: Cluster) -> list[Finding]:
     """Return what is to be said about a cluster."""
     found = list(platform(cluster))
     if not cluster.unreachable:
+        found += services(cluster)
         found += workloads(cluster, VERSION, datetime.now(UTC))
         found += gateway_addresses(cluster)
         found += served(cluster)
     return found
 
 
-def show(found: Sequence[Finding]) -> None:
-    """Print one line for each finding, and below it the next step if there is one."""
+def show(found: Sequence[Finding], *, every: bool = False) -> None:
+    """Print one line for each finding, and below it the next step if there is one.
+
+    Args:
+        found: in order.
+        every: below that, a line for each of those of which the first one names a few.
+    """
     width = max((len(one.subject) for one in found), default=0)
     for one in found:
         say(f"{one.id}  {one.verdict:<4}  {one.subject:<{width}}  {one.found}")
         if one.hint and one.verdict is not Verdict.OK:
             say(f"{'':<{len(one.id) + 8}}→ {one.hint}")
+        if one.every and not every:
+            say(f"{'':<{len(one.id) + 8}}→ --all names all {len(one.every)}")
+        for text in one.every if every else ():
+            say(f"{'':<{len(one.id) + 8}}- {text}")
 
 
 def _chain(folder: Path | None) -> Finding:

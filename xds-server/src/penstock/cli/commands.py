@@ -215,6 +215,9 @@ def check(
     ] = None,
     node: Annotated[bool, typer.Option("--node", help="Check this node and its agent.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not ok.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Name every object, not the first few.")
+    ] = False,
 ) -> None:
     """Check a cluster, a node or this machine; exit status 1 if something fails."""
     from penstock.cli.check import Where
@@ -228,7 +231,7 @@ def check(
         context=context,
         namespace=namespace,
     )
-    _exit(run(where, output, quiet=quiet))
+    _exit(run(where, output, quiet=quiet, every=every))
 
 
 @app.command()

@@ -133,7 +133,7 @@ def _gateways(cluster: Cluster) -> Finding:
     bad = [f"{_name(one)}: {_complaint(one)}" for one in ours if _complaint(one)]
     if bad:
         hint = "kubectl describe gateway tells why in its conditions"
-        return GATEWAYS.warn(shorten(bad), hint)
+        return GATEWAYS.warn(shorten(bad), hint, bad)
     return GATEWAYS.ok(f"{len(ours)} programmed, each with an address")
 
 

@@ -33,6 +33,8 @@ class Finding(msgspec.Struct, frozen=True):
     found: str
     hint: str = ""
     """The next step; "" if there is nothing to do."""
+    every: tuple[str, ...] = ()
+    """All of what `found` names the first few of; () if it names all."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -45,17 +47,21 @@ class Check(msgspec.Struct, frozen=True):
         """Return that all is well."""
         return Finding(self.id, self.subject, Verdict.OK, found)
 
-    def warn(self, found: str, hint: str) -> Finding:
-        """Return that something is not as it should be."""
-        return Finding(self.id, self.subject, Verdict.WARN, found, hint)
+    def warn(self, found: str, hint: str, every: Sequence[str] = ()) -> Finding:
+        """Return that something is not as it should be; *every* is what *found* shortens."""
+        return Finding(self.id, self.subject, Verdict.WARN, found, hint, _if_more(every))
 
-    def fail(self, found: str, hint: str) -> Finding:
-        """Return that something does not work."""
-        return Finding(self.id, self.subject, Verdict.FAIL, found, hint)
+    def fail(self, found: str, hint: str, every: Sequence[str] = ()) -> Finding:
+        """Return that something does not work; *every* is what *found* shortens."""
+        return Finding(self.id, self.subject, Verdict.FAIL, found, hint, _if_more(every))
 
     def skip(self, found: str, hint: str = "") -> Finding:
         """Return that nothing is known."""
         return Finding(self.id, self.subject, Verdict.SKIP, found, hint)
+
+
+def _if_more(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(texts) if len(texts) > _SHOWN else ()
 
 
 def shorten(texts: Sequence[str]) -> str:

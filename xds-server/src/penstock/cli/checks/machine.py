@@ -63,7 +63,7 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     if closed:
         names = shorten(closed)
         yield AGENT.warn(
-            f"{text}, of which closed: {names}", "the controller tells nothing of them"
+            f"{text}, of which closed: {names}", "the controller tells nothing of them", closed
         )
     else:
         yield AGENT.ok(text)
@@ -76,8 +76,9 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     yield _envoy(status)
     failures: dict[str, str] = status.get("failures") or {}
     if failures:
-        said = shorten([f"{what}: {why}" for what, why in sorted(failures.items())])
-        yield REFUSED.fail(said, "what is concerned is closed; the agent tries again by itself")
+        said = [f"{what}: {why}" for what, why in sorted(failures.items())]
+        hint = "what is concerned is closed; the agent tries again by itself"
+        yield REFUSED.fail(shorten(said), hint, said)
     else:
         yield REFUSED.ok("nothing")
     yield _rejected(status)

@@ -60,6 +60,7 @@ LISTS: Mapping[str, str] = {
     "listenersets": "/apis/gateway.networking.k8s.io/v1/listenersets",
     "referencegrants": "/apis/gateway.networking.k8s.io/v1/referencegrants",
     "backendtlspolicies": "/apis/gateway.networking.k8s.io/v1/backendtlspolicies",
+    "networkpolicies": "/apis/networking.k8s.io/v1/networkpolicies",
     "policies": "/apis/cilium.io/v2/ciliumnetworkpolicies",
 }
 """What is read; Secrets are not."""

@@ -1,4 +1,4 @@
-"""What Penstock needs from a cluster: an API server, CRDs, rights, and nobody in the way."""
+"""What Penstock needs from a cluster: an API server, CRDs and rights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ API = Check("PC-API-001", "API server")
 GATEWAY_API = Check("PC-CRD-001", "Gateway API CRDs")
 POLICY_CRD = Check("PC-CRD-002", "CiliumNetworkPolicy CRD")
 RIGHTS = Check("PC-RBA-001", "rights of our accounts")
-KUBE_PROXY = Check("PC-KPX-001", "kube-proxy")
 
 OLDEST_KUBERNETES = (1, 30)
 _GATEWAY_GROUP, _POLICY_GROUP = "gateway.networking.k8s.io", "cilium.io"
@@ -68,7 +67,6 @@ def platform(cluster: Cluster) -> Iterator[Finding]:
     if cluster.is_installed:
         yield _policy_crd(cluster)
         yield _rights(cluster)
-    yield _kube_proxy(cluster)
 
 
 def _api(cluster: Cluster) -> Finding:
@@ -146,20 +144,9 @@ def _rights(cluster: Cluster) -> Finding:
         return RIGHTS.fail(
             f"not allowed: {shorten(missing)}",
             "install the chart's RBAC: helm upgrade; nothing is served before controllers may read",
+            missing,
         )
     return RIGHTS.ok(f"{len(cluster.rights)} that are needed are there")
-
-
-def _kube_proxy(cluster: Cluster) -> Finding:
-    system = cluster["kube-system"]
-    if system.refused:
-        return KUBE_PROXY.skip(f"DaemonSets of kube-system cannot be read: {system.refused}")
-    if any("kube-proxy" in one["metadata"]["name"] for one in system.items):
-        return KUBE_PROXY.warn(
-            "runs; for pods that are captured Penstock answers for Services before it",
-            "nothing to do; it can be removed once every node has an agent",
-        )
-    return KUBE_PROXY.ok("does not run; Penstock serves Services")
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json
+from penstock.cli.checks.workloads import on_node
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName
 
 ROUTES = Check("PC-RTE-001", "routes")
 POLICIES = Check("PC-POL-001", "policies")
+OTHERS = Check("PC-NPL-001", "NetworkPolicies")
 
 _ROUTE_LISTS = {
     "httproutes": "HTTPRoute",
@@ -19,9 +23,20 @@ _ROUTE_LISTS = {
     "tcproutes": "TCPRoute",
     "udproutes": "UDPRoute",
 }
-_BAD_IF_FALSE = ("Accepted", "Valid", "ResolvedRefs", "DataPlaneAcked")
+_BAD_IF_FALSE = ("Accepted", "Valid", "ResolvedRefs")
 _BAD_IF_TRUE = ("PartiallyInvalid",)
+_ON_NODES = "DataPlaneAcked"
 _LATER = frozenset({"Pending", "NotReconciled"})
+_PLUGIN = (
+    "nothing to do if the CNI plugin enforces them, as Calico's does and flannel's does not;"
+    " else write CiliumNetworkPolicies"
+)
+
+
+class _Complaint(msgspec.Struct, frozen=True):
+    text: str
+    on_nodes: bool = False
+    """It is about nodes that do not have it."""
 
 
 def served(cluster: Cluster) -> Iterator[Finding]:
@@ -30,6 +45,7 @@ def served(cluster: Cluster) -> Iterator[Finding]:
         return
     yield _routes(cluster)
     yield _policies(cluster)
+    yield from _network_policies(cluster)
 
 
 def _routes(cluster: Cluster) -> Finding:
@@ -38,20 +54,16 @@ def _routes(cluster: Cluster) -> Finding:
     if refused:
         return ROUTES.skip(f"routes cannot be read: {refused[0]}")
     found = [(_ROUTE_LISTS[name], one) for name, listed in lists.items() for one in listed.items]
-    ours = [(kind, one, list(_of_ours(one))) for kind, one in found]
-    bad = [
-        f"{kind} {_name(one)}: {complaint}"
-        for kind, one, conditions in ours
-        if (complaint := _complaint(conditions))
-    ]
+    ours = [(f"{kind} {_name(one)}", one, list(_of_ours(one))) for kind, one in found]
+    bad = [complaint for name, _, said in ours for complaint in _complaints(name, said)]
     bad += [
-        f"{kind} {_name(one)}: no parent is a Gateway or Service of ours"
-        for kind, one, said in ours
+        _Complaint(f"{name}: no parent is a Gateway or Service of ours")
+        for name, one, said in ours
         if not said and not (one.get("status") or {}).get("parents")
     ]
     if bad:
         hint = "kubectl describe tells all of an object; penstock lint FILES tells it before"
-        return ROUTES.warn(shorten(bad), hint)
+        return _warn(ROUTES, cluster, bad, hint)
     return ROUTES.ok(f"{sum(bool(said) for _, _, said in ours)} in force as written")
 
 
@@ -62,14 +74,36 @@ def _policies(cluster: Cluster) -> Finding:
     if policies.refused:
         return POLICIES.skip(f"policies cannot be read: {policies.refused}")
     bad = [
-        f"{_name(one)}: {complaint}"
+        complaint
         for one in policies.items
-        if (complaint := _complaint((one.get("status") or {}).get("conditions") or []))
+        for complaint in _complaints(
+            str(_name(one)), (one.get("status") or {}).get("conditions") or []
+        )
     ]
     if bad:
         hint = "what is not understood closes what it selects; penstock lint FILES tells it before"
-        return POLICIES.warn(shorten(bad), hint)
+        return _warn(POLICIES, cluster, bad, hint)
     return POLICIES.ok(f"{len(policies.items)} in force as written")
+
+
+def _network_policies(cluster: Cluster) -> Iterator[Finding]:
+    """Tell of policies that look as if they were ours to enforce."""
+    listed = cluster["networkpolicies"]
+    if listed.refused and not listed.absent:
+        yield OTHERS.skip(f"NetworkPolicies cannot be read: {listed.refused}")
+    names = [str(_name(one)) for one in listed.items]
+    if names:
+        text = f"Penstock does not enforce them, that is the CNI plugin's task: {shorten(names)}"
+        yield OTHERS.warn(text, _PLUGIN, names)
+
+
+def _warn(check: Check, cluster: Cluster, bad: Sequence[_Complaint], usual: str) -> Finding:
+    """Return a finding with the next steps that fit; *usual* is for what nodes do not say."""
+    steps = [] if all(one.on_nodes for one in bad) else [usual]
+    if any(one.on_nodes for one in bad):
+        steps.append(f"on a node that is named: {on_node(cluster)}")
+    texts = [one.text for one in bad]
+    return check.warn(shorten(texts), "; ".join(steps), texts)
 
 
 def _of_ours(route: Json) -> Iterator[Json]:
@@ -79,16 +113,21 @@ def _of_ours(route: Json) -> Iterator[Json]:
             yield from parent.get("conditions") or []
 
 
-def _complaint(conditions: list[Json]) -> str:
-    """Return the first thing that is wrong for certain, "" if nothing is."""
-    for one in conditions:
-        value, kind, reason = (one.get(key, "") for key in ("status", "type", "reason"))
-        bad = (value == "False" and kind in _BAD_IF_FALSE) or (
-            value == "True" and kind in _BAD_IF_TRUE
-        )
-        if bad and reason not in _LATER:
-            return f"{kind} {value}: {one.get('message') or reason}"
-    return ""
+def _complaints(name: str, conditions: list[Json]) -> Iterator[_Complaint]:
+    """Yield the first thing that is wrong, what is certain before what nodes do not have yet."""
+    bad = sorted(filter(_is_bad, conditions), key=lambda one: one.get("status") == "Unknown")
+    for one in bad[:1]:
+        value, kind = one.get("status", ""), one.get("type", "")
+        said = one.get("message") or one.get("reason", "")
+        yield _Complaint(f"{name}: {kind} {value}: {said}", on_nodes=kind == _ON_NODES)
+
+
+def _is_bad(condition: Json) -> bool:
+    value, kind = condition.get("status", ""), condition.get("type", "")
+    if kind == _ON_NODES:
+        return bool(value != "True")
+    bad = (value == "False" and kind in _BAD_IF_FALSE) or (value == "True" and kind in _BAD_IF_TRUE)
+    return bad and condition.get("reason", "") not in _LATER
 
 
 def _name(item: Json) -> NamespacedName:

@@ -20,10 +20,13 @@ VERSIONS = Check("PC-VER-001", "versions")
 AUTHORITY = Check("PC-CRT-001", "certificate authority")
 
 COMPONENT = "app.kubernetes.io/component"
+NAME = "app.kubernetes.io/name"
 VERSION = "app.kubernetes.io/version"
 SOON = timedelta(days=30)
 _LEASE_SECONDS = 60
-_INSTALL = "install the chart: helm install penstock deploy/helm/penstock"
+_REPLICAS = 2
+"""As the chart has it."""
+INSTALL = "install the chart: helm install penstock deploy/helm/penstock"
 
 
 def workloads(cluster: Cluster, own_version: str, now: datetime) -> Iterator[Finding]:
@@ -77,7 +80,7 @@ def _not_installed(cluster: Cluster) -> Finding:
     found = f"Penstock is not installed in {cluster.namespace}"
     if cluster.elsewhere:
         return CONTROLLERS.fail(found, f"it is in {cluster.elsewhere}: -n {cluster.elsewhere}")
-    hint = f"{_INSTALL} -n {cluster.namespace} --create-namespace"
+    hint = f"{INSTALL} -n {cluster.namespace} --create-namespace"
     return CONTROLLERS.fail(found, hint)
 
 
@@ -87,19 +90,47 @@ def _controllers(cluster: Cluster) -> Iterator[Finding]:
         yield CONTROLLERS.skip(f"pods of {cluster.namespace} cannot be read: {pods.refused}")
         return
     found = pods_of(cluster, "controller")
-    ready = [one for one in found if is_ready(one)]
-    if not found:
-        hint = f"{_INSTALL} -n {cluster.namespace}, or name its namespace with -n"
-        yield CONTROLLERS.fail(f"none in {cluster.namespace}", hint)
+    deployment = _deployment(cluster)
+    wanted = len(found) if deployment is None else deployment["spec"].get("replicas", 1)
+    if not found or not wanted:
+        yield _no_controllers(cluster, deployment, wanted)
         return
-    text = f"{len(ready)} of {len(found)} ready"
-    if len(ready) == len(found):
-        yield CONTROLLERS.ok(text)
-    else:
-        waiting = shorten([why_not_ready(one) for one in found if not is_ready(one)])
+    ready = [one for one in found if is_ready(one)]
+    waiting = [why_not_ready(one) for one in found if not is_ready(one)]
+    hint = _logs(cluster, "deployment/penstock-controller")
+    if deployment is not None and wanted > len(found):
+        name = deployment["metadata"]["name"]
+        waiting.append(f"Deployment {name} lacks {wanted - len(found)} of its pods")
+        hint = f"kubectl -n {cluster.namespace} describe deploy/{name}"
+    text = f"{len(ready)} of {max(wanted, len(found))} ready"
+    if waiting:
         judge = CONTROLLERS.warn if ready else CONTROLLERS.fail
-        yield judge(f"{text}; {waiting}", _logs(cluster, "deployment/penstock-controller"))
+        yield judge(f"{text}; {shorten(waiting)}", hint, waiting)
+    else:
+        yield CONTROLLERS.ok(text)
     yield _spread(ready)
+
+
+def _deployment(cluster: Cluster) -> Json | None:
+    """Return the Deployment that is labelled as the chart does it."""
+    for one in cluster["deployments"].items:
+        if (one["metadata"].get("labels") or {}).get(NAME) == "penstock-controller":
+            return one
+    return None
+
+
+def _no_controllers(cluster: Cluster, deployment: Json | None, wanted: int) -> Finding:
+    place = cluster.namespace
+    if deployment is None:
+        hint = f"{INSTALL} -n {place}, or name its namespace with -n"
+        return CONTROLLERS.fail(f"none in {place}", hint)
+    name = deployment["metadata"]["name"]
+    text = f"Deployment {name} in {place} has"
+    if not wanted:
+        hint = f"kubectl -n {place} scale deploy/{name} --replicas={_REPLICAS}"
+        return CONTROLLERS.fail(f"{text} 0 replicas", hint)
+    hint = f"kubectl -n {place} describe deploy/{name}"
+    return CONTROLLERS.fail(f"{text} none of the {wanted} pods that it wants", hint)
 
 
 def _spread(ready: Sequence[Json]) -> Finding:
@@ -148,8 +179,8 @@ def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
     text = f"ready on {len(nodes) - len(bad)} of {len(nodes)} nodes"
     if not bad:
         return check.ok(text)
-    hint = f"{_logs(cluster, f'daemonset/penstock-{component}')}; on the node: {_on_node(cluster)}"
-    return check.fail(f"{text}; {shorten(bad)}", hint)
+    hint = f"{_logs(cluster, f'daemonset/penstock-{component}')}; on the node: {on_node(cluster)}"
+    return check.fail(f"{text}; {shorten(bad)}", hint, bad)
 
 
 def _cni(cluster: Cluster) -> Finding:
@@ -157,7 +188,7 @@ def _cni(cluster: Cluster) -> Finding:
     agents = pods_of(cluster, "agent")
     if not agents:
         return CNI.skip("there are no agents")
-    keeping = [one for one in agents if _keeps_cni(one)]
+    keeping = [one for one in agents if captures(one)]
     if not keeping:
         return CNI.warn(
             "taken away (agent.leave=true): no pod is captured",
@@ -165,11 +196,12 @@ def _cni(cluster: Cluster) -> Finding:
         )
     bad = sorted(str(one["spec"].get("nodeName", "?")) for one in keeping if not is_ready(one))
     if bad:
-        return CNI.warn(f"not known of {shorten(bad)}", f"on the node: {_on_node(cluster)}")
+        return CNI.warn(f"not known of {shorten(bad)}", f"on the node: {on_node(cluster)}", bad)
     return CNI.ok(f"kept installed on {len(keeping)} nodes")
 
 
-def _keeps_cni(agent: Json) -> bool:
+def captures(agent: Json) -> bool:
+    """Return whether an agent's pod keeps the CNI plugin, which ones that leave do not."""
     words = agent["spec"]["containers"][0].get("args") or []
     return any(str(word).startswith("--cni-conf-dir") for word in words)
 
@@ -236,5 +268,6 @@ def _logs(cluster: Cluster, what: str) -> str:
     return f"kubectl -n {cluster.namespace} logs {what}"
 
 
-def _on_node(cluster: Cluster) -> str:
+def on_node(cluster: Cluster) -> str:
+    """Return the command that looks at one node."""
     return f"kubectl -n {cluster.namespace} exec PENSTOCK-AGENT-POD -- penstock check --node"
