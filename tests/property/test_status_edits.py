@@ -7,10 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.compiler.acked import Acked
 from penstock.compiler.compile import Compiler
 from penstock.compiler.kinds import STATUS_KINDS
 from penstock.compiler.nodes import EVERY_NODE
 from penstock.compiler.problems import problems_of
+from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
 from penstock.core.objects import Broken, Object
 from penstock.gatewayapi.versions import (
@@ -20,12 +22,16 @@ from penstock.gatewayapi.versions import (
     GATEWAYS_CRD,
     XBACKENDS_CRD,
 )
+from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
 from support import objects, populated, populated_listeners
 from support.edits import Edit, Present, edits, event_of
+from support.pool_cluster import AT_NODES
 from support.populated import Things
+
+IN_FORCE = Acked(Condition(type="DataPlaneAcked", status=True, reason="Acked"))
 
 
 def _crd(name: str, version: str) -> Object | Broken:
@@ -52,14 +58,22 @@ def test_statuses_of_a_populated_cluster(start: Things, changes: list[Edit]) -> 
     _as_from_scratch(start, changes)
 
 
+@given(populated_listeners.clusters_of_rivals(), edits(populated_listeners.one_of_rivals(), 8))
+@settings(max_examples=60, deadline=None)
+def test_statuses_where_gateways_share_the_ports_of_nodes(
+    start: Things, changes: list[Edit]
+) -> None:
+    _as_from_scratch(start, changes, AT_NODES)
+
+
 @given(populated_listeners.clusters(), edits(populated_listeners.one_object(), 8))
 @settings(max_examples=60, deadline=None)
 def test_statuses_of_listeners_in_each_others_way(start: Things, changes: list[Edit]) -> None:
     _as_from_scratch(start, changes)
 
 
-def _as_from_scratch(start: Things, changes: list[Edit]) -> None:
-    compiler, present = Compiler(), {one.ref: one for one in start}
+def _as_from_scratch(start: Things, changes: list[Edit], chosen: Settings | None = None) -> None:
+    compiler, present = Compiler(chosen), {one.ref: one for one in start}
     compiler.apply(objects.added(start))
     for edit in changes:
         before = _followed(compiler, present)
@@ -71,7 +85,7 @@ def _as_from_scratch(start: Things, changes: list[Edit]) -> None:
         after = _statuses(compiler, present)
         assert {one for one in after if one in before and after[one] != before[one]} <= told
         compiler.statuses.clear()
-    scratch = Compiler()
+    scratch = Compiler(chosen)
     scratch.apply(objects.added(present.values()))
     assert compiler.failures == scratch.failures == {}
     assert _statuses(compiler, present) == _statuses(scratch, present)
@@ -92,7 +106,7 @@ def _followed(compiler: Compiler, present: Present) -> dict[ObjectRef, Any]:
 
 def _statuses(compiler: Compiler, present: Present) -> dict[ObjectRef, Any]:
     return {
-        ref: status_of(compiler.db, one, lambda _: None)
+        ref: status_of(compiler.db, one, lambda _: IN_FORCE)
         for ref, one in present.items()
         if ref.kind in STATUS_KINDS
     }

@@ -18,6 +18,7 @@ from support.fake_clock import FakeClock
 REF = ObjectRef("HTTPRoute", "shop", "r")
 NODES: tuple[str, ...] = ("n1", "n2")
 NAMES = ("a", "b")
+PORT = make_resource(types.LISTENER, "gateway/shop/r/80", b"", [Origin(REF, "spec")])
 
 
 def resource(name: str, turn: int) -> Resource:
@@ -40,7 +41,12 @@ class Site:
         """The newest that each node ever had."""
         self.needed: dict[str, int] = {}
         """What there was when the object became as it is."""
+        self.refusing: set[str] = set()
+        """Nodes that refuse the port."""
+        self.judged: set[str] = set()
+        """Nodes that ever had the port, or refused it."""
         self.acks.expect(NODES)
+        self.acks.want(EVERY_NODE, Delta((PORT,)))
         for name in NAMES:
             self.change(name)
         self.needed = dict(self.written)
@@ -76,9 +82,16 @@ class Site:
             one = self.has[node].get(name)
             if one is not None:
                 said.resources.add(type_url=one.type_url, name=one.name, version=one.version)
+        about = said.resources.add(type_url=PORT.type_url, name=PORT.name)
+        if node in self.refusing:
+            about.rejected_version, about.detail = PORT.version, "busy"
+        else:
+            about.version = PORT.version
+        self.judged.add(node)
         self.acks.on_report(node, said, full)
 
     def take_everywhere(self) -> None:
+        self.refusing.clear()
         for node in NODES:
             self.take(node, frozenset(NAMES))
             self.report(node, frozenset(NAMES), full=True)
@@ -98,7 +111,8 @@ class Site:
 
     def check(self) -> None:
         told = self.verdicts.get(REF)
-        if told is not None and told.status is True:
+        if told is not None and told.others.status is True:
+            assert self.judged == set(NODES)
             for name, turn in self.needed.items():
                 assert min(self.turns[name].values()) >= turn
 
@@ -110,6 +124,7 @@ steps = st.one_of(
     st.tuples(st.just("make anew"), names),
     st.tuples(st.just("restart"), nodes),
     st.tuples(st.just("take over")),
+    st.tuples(st.just("refuse"), nodes),
     st.tuples(st.just("pass"), st.sampled_from([0.0, 1.0, 1.0, PATIENCE])),
     *(3 * (st.tuples(st.just("take"), nodes, st.frozensets(names)),)),
     *(4 * (st.tuples(st.just("report"), nodes, st.frozensets(names), st.booleans()),)),
@@ -126,6 +141,15 @@ def do(site: Site, step: tuple[object, ...]) -> None:
             site.make_anew(name)
         case ("restart", str(node)):
             site.restart(node)
+        case ("refuse", str(node)):
+            site.refusing ^= {node}
+            site.report(node, frozenset(), full=False)
+            site.look()
+            known = site.acks.acked(REF)
+            told = site.verdicts.get(REF)
+            assert known is not None
+            assert told is not None
+            assert told.ports.keys() == known.ports.keys()
         case ("take over",):
             site.take_over()
         case ("pass", float(seconds)):
@@ -154,9 +178,9 @@ def test_nothing_is_told_that_was_never_so_and_in_the_end_the_truth_is(
     for _ in range(3):  # silence: nothing is on its way any more
         site.clock.advance(RECOUNT)
         site.look()
-    assert site.verdicts.get(REF) == site.acks.condition(REF)
+    assert site.verdicts.get(REF) == site.acks.acked(REF)
     site.take_everywhere()
     assert site.acks.outstanding == 0
     told = site.verdicts.get(REF)
     assert told is not None
-    assert told.status is True
+    assert told.condition.status is True

@@ -128,3 +128,43 @@ def one_object() -> st.SearchStrategy[Object | Broken]:
         populated.classes(), gateways(), listener_sets(), routes(), namespace_objects(),
         populated_backends.services("front"), populated.secrets(("shop", 0)), populated.grants(),
     )  # fmt: skip
+
+
+@st.composite
+def rivals(draw: st.DrawFn, *names: str) -> Object | Broken:
+    """Return one of some Gateways that want the same ports."""
+    ports = draw(st.lists(st.sampled_from((80, 80, 80, 81)), min_size=1, max_size=2))
+    listeners = [_listener(f"l{at}", ("HTTP", port, None), asks=False)
+                 for at, port in enumerate(ports)]  # fmt: skip
+    spec = {"gatewayClassName": "penstock", "listeners": listeners,
+            "allowedListeners": {"namespaces": {"from": "All"}}}  # fmt: skip
+    name, since = draw(st.sampled_from(names)), draw(st.sampled_from((OLDER, YOUNGER)))
+    return _made("Gateway", name, "shop", spec, since)
+
+
+@st.composite
+def routes_at_rivals(draw: st.DrawFn) -> Object | Broken:
+    """Return routes at one or two places of those."""
+    names, parts = st.sampled_from(("gw", "rival")), st.sampled_from(({}, {"port": 80}))
+    at_gateway = st.tuples(names, parts).map(lambda one: {"name": one[0], **one[1]})
+    at_set = st.just({"group": GROUP, "kind": "ListenerSet", "name": "a"})
+    parents = st.lists(st.one_of(at_gateway, at_set), min_size=1, max_size=2, unique_by=str)
+    refs = [{"name": "front", "port": 80}]
+    spec: Json = {"parentRefs": draw(parents), "rules": [{"backendRefs": refs}]}
+    return _made("HTTPRoute", draw(st.sampled_from("rs")), "shop", spec, OLDER)
+
+
+def clusters_of_rivals() -> st.SearchStrategy[Things]:
+    """Return two Gateways that are in each other's way if they share the ports of nodes."""
+    every = st.tuples(
+        st.just(objects.gateway_class()), rivals("gw"), rivals("rival"), listener_sets(),
+        routes_at_rivals(), routes_at_rivals(), populated_backends.services("front"),
+    )  # fmt: skip
+    return every.map(lambda found: list({one.ref: one for one in found}.values()))
+
+
+def one_of_rivals() -> st.SearchStrategy[Object | Broken]:
+    """Return an object that may replace one of those."""
+    return st.one_of(
+        rivals("gw", "rival"), routes_at_rivals(), listener_sets(), populated.classes()
+    )

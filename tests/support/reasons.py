@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.compiler.acked import Acked
 from penstock.compiler.compile import Compiler
 from penstock.compiler.settings import Settings
 from penstock.compiler.statuses import status_of
@@ -55,8 +56,8 @@ def conditions(one: Case) -> list[Json]:
     compiler.apply(objects.added([objects.gateway_class(), *one.world]))
     assert compiler.failures == {}
 
-    def acknowledged(_: ObjectRef) -> Condition | None:
-        return one.acked
+    def acknowledged(_: ObjectRef) -> Acked | None:
+        return None if one.acked is None else Acked(one.acked)
 
     status = status_of(compiler.db, one.world[0], acknowledged)
     assert status is not None, "there is no status"

@@ -52,9 +52,9 @@ def report(
 
 
 def told(acks: Acknowledgements, ref: ObjectRef = ROUTE) -> tuple[str, str]:
-    found = acks.condition(ref)
+    found = acks.acked(ref)
     assert found is not None
-    return found.reason, found.message
+    return found.condition.reason, found.condition.message
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_version_that_came_and_went_here_alone_is_no_matter(acks: Acknowledgem
     acks.want(EVERY_NODE, Delta((A1,)))
     assert told(acks)[0] == "Acked"
     acks.want(EVERY_NODE, Delta((), (A1.key,)))
-    assert acks.condition(ROUTE) is None
+    assert acks.acked(ROUTE) is None
     acks.want(EVERY_NODE, Delta((A1,)))
     assert told(acks)[0] == "Acked"
     acks.want(EVERY_NODE, Delta((), (A1.key,)))
@@ -163,7 +163,7 @@ def test_of_two_streams_of_a_node_the_end_of_one_is_not_its_end(acks: Acknowledg
 def test_without_node_objects_nodes_are_those_that_report() -> None:
     acks = Acknowledgements(FakeClock())
     acks.want(EVERY_NODE, Delta((A1,)))
-    assert acks.condition(ROUTE) is None
+    assert acks.acked(ROUTE) is None
     report(acks, "lab", A1)
     acks.on_silence("lab")
     assert told(acks) == ("Acked", "in force on 1 of 1 nodes")

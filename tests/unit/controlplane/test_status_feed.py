@@ -106,13 +106,17 @@ class Shop:
     async def remove(self, thing: Object | Broken) -> None:
         await self.world.take(Batch((Event(EventType.DELETED, thing),)))
 
-    def report(self, *, full: bool = False) -> None:
-        """Have the node say what it has: all that it should."""
+    def report(self, *, full: bool = False, refuses: str = "") -> None:
+        """Have the node say what it has: all that it should, but for what it refuses."""
         before = {one.key for one in self.has}
         self.has = tuple(self.world.compiler.resources("n1"))
         said = node_pb2.NodeReport(node="n1")
         for one in self.has:
-            said.in_force.add(type_url=one.type_url, versions={one.name: one.version})
+            if one.name == refuses:
+                about = said.resources.add(type_url=one.type_url, name=one.name, detail="busy")
+                about.rejected_version = one.version
+            else:
+                said.in_force.add(type_url=one.type_url, versions={one.name: one.version})
         for key in before - {one.key for one in self.has}:
             said.resources.add(type_url=key.type_url, name=key.name)
         self.world.acknowledgements.on_report("n1", said, full)
@@ -327,3 +331,30 @@ async def test_so_is_one_of_a_listener_set() -> None:
         await shop.look()
         assert (one.ref, "") in shop.writer.marks
         assert _programmed(shop, one.ref) == {"web": "Programmed"}
+
+
+async def test_a_refused_port_leaves_the_others_programmed_while_routes_change_without_end() -> (
+    None
+):
+    shop, port = Shop(), "gateway/shop/gw/8080"
+    ports = [{"name": name, "protocol": "HTTP", "port": at} for name, at in _PORTS.items()]
+    async with shop.led():
+        await shop.add(objects.gateway("gw", ports))
+        shop.report(refuses=port)
+        await shop.look()
+        for turn in range(40):
+            assert _programmed(shop, GATEWAY) == {"free": "Programmed", "busy": "Invalid"}
+            assert shop.told(GATEWAY, "Programmed") == "Programmed"
+            assert shop.told(GATEWAY, "DataPlaneAcked") == "Rejected"
+            shop.report(refuses=port)
+            await shop.add(route(f"route-{turn}", f"/{turn}"))
+            await shop.look()
+        shop.report()
+        shop.writer.marks.clear()
+        await shop.look()
+        assert (GATEWAY, "") in shop.writer.marks
+        assert _programmed(shop, GATEWAY) == {"free": "Programmed", "busy": "Programmed"}
+        assert shop.told(GATEWAY, "DataPlaneAcked") == "Acked"
+
+
+_PORTS = {"free": 80, "busy": 8080}

@@ -6,6 +6,7 @@ from math import inf
 
 import pytest
 
+from penstock.compiler.acked import Acked
 from penstock.controlplane.acknowledgements import Verdict
 from penstock.controlplane.verdicts import AT_ONCE, PATIENCE, RECOUNT, RETELL, Verdicts
 from penstock.meta.conditions import Condition
@@ -22,6 +23,8 @@ class Nodes:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.said: Verdict | None = None
+        self.ports: dict[str, str] = {}
+        """What some node refuses, and why."""
         self.verdicts = Verdicts(self.clock)
 
     def say(
@@ -38,18 +41,23 @@ class Nodes:
             type="DataPlaneAcked", status=status, reason=REASONS[status], message=words
         )
         begun = self.clock.monotonic() if since is None else since
-        self.said = Verdict(condition, inf if status is True else begun)
+        self.said = Verdict(Acked(condition, self.ports), inf if status is True else begun)
         return self.verdicts.look(ref, generation, self.said)
 
     @property
     def told(self) -> str:
         found = self.verdicts.get(SHOP)
-        return "" if found is None else found.reason
+        return "" if found is None else found.condition.reason
+
+    @property
+    def others(self) -> str:
+        found = self.verdicts.get(SHOP)
+        return "" if found is None else found.others.reason
 
     @property
     def words(self) -> str:
         found = self.verdicts.get(SHOP)
-        return "" if found is None else found.message
+        return "" if found is None else found.condition.message
 
 
 @pytest.fixture
@@ -204,3 +212,38 @@ def test_what_waits_to_be_in_force_again_does_not_keep_others_from_being_counted
     nodes.clock.advance(RETELL)
     assert nodes.verdicts.due() == {SHOP}
     assert nodes.say(True, words="13 of 13")
+
+
+def test_a_port_that_is_refused_is_told_at_once_and_the_rest_stays_in_force(nodes: Nodes) -> None:
+    nodes.say(True)
+    nodes.ports = {"gateway/shop/web/80": "busy"}
+    assert nodes.say(None)
+    assert (nodes.told, nodes.words, nodes.others) == ("Rejected", "busy", "Acked")
+    nodes.clock.advance(PATIENCE - 1)
+    assert not nodes.say(True)
+    assert not nodes.say(None)  # something is changed
+    assert nodes.others == "Acked"
+    nodes.ports = {}
+    assert nodes.say(None)
+    assert (nodes.told, nodes.others) == ("Acked", "Acked")
+
+
+def test_other_words_about_a_port_that_is_refused_are_told_later(nodes: Nodes) -> None:
+    nodes.ports = {"gateway/shop/web/80": "busy (so say 1 of 9 nodes)"}
+    assert nodes.say(True)
+    nodes.ports = {"gateway/shop/web/80": "busy (so say 2 of 9 nodes)"}
+    assert not nodes.say(True)
+    assert not nodes.say(None)
+    nodes.clock.advance(RETELL)
+    assert nodes.verdicts.due() == {SHOP}
+    assert nodes.say(True)
+    assert nodes.words == "busy (so say 2 of 9 nodes)"
+
+
+def test_who_begins_to_write_tells_at_once_which_port_is_refused(nodes: Nodes) -> None:
+    nodes.ports = {"gateway/shop/web/80": "busy"}
+    nodes.clock.advance(PATIENCE)
+    nodes.say(None, since=PATIENCE)
+    nodes.verdicts.clear()
+    nodes.verdicts.begin(SHOP, 1, nodes.said)
+    assert (nodes.verdicts.is_open(SHOP), nodes.told) == (False, "Rejected")

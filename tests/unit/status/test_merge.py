@@ -181,6 +181,16 @@ def test_an_object_is_in_force_if_it_is_at_all_its_parents() -> None:
     assert not is_in_force({"parents": []}, "c", 2)
 
 
+def test_a_parent_that_lets_nobody_in_says_nothing_of_what_nodes_have() -> None:
+    closed = said("DataPlaneAcked", "False") | {"reason": "NotServed"}
+    entries = [
+        {"controllerName": "c", "conditions": [one]}
+        for one in (said("DataPlaneAcked", "True"), closed)
+    ]
+    assert is_in_force({"parents": entries}, "c", 2)
+    assert not is_in_force({"parents": entries[1:]}, "c", 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "most"),
     [

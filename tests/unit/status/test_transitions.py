@@ -101,6 +101,12 @@ def test_a_refusal_of_the_data_plane_and_its_end_are_told_across_what_is_pending
     assert told == ["Warning RejectedByDataPlane", "", "", "", "Normal AcceptedByDataPlane"]
 
 
+def test_a_route_that_no_listener_is_open_for_is_refused_by_no_node() -> None:
+    closed = condition("DataPlaneAcked", "False", "NotServed", "not served: listener http: …")
+    told = follow(plain(ACCEPTED, ACKED), plain(ACCEPTED, closed), plain(ACCEPTED, ACKED))
+    assert told == ["Warning NotServed", "Normal AcceptedByDataPlane"]
+
+
 def test_not_programmed_because_it_takes_a_moment_is_no_news() -> None:
     yes = condition("Programmed", "True", "Programmed")
     wait = condition("Programmed", "False", "Pending")

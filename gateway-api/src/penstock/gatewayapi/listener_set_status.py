@@ -81,6 +81,7 @@ def _entry(
         tls=around.tls.get(one.place, Tls()),
         asked=around.asked.get(one.place, ()),
         pending=around.pending.get(one.place) if fault is None else fault.message,
+        refused=around.refused.get(one.place),
         outer=_outer(one, around),
     )
     if one.conflict is None:
@@ -132,10 +133,10 @@ def _conditions(
         if invalid
         else holds("Accepted", "Accepted", generation)
     )
-    if any(_is_programmed(one) for one in listeners):
+    programmed = [each for one in listeners for each in one.conditions if each.type == "Programmed"]
+    if any(one.status for one in programmed):
         return accepted, holds("Programmed", "Programmed", generation)
+    if all(one.reason != "Pending" for one in programmed):
+        text = "no listener can be served"
+        return accepted, fails("Programmed", LISTENERS_NOT_VALID, generation, text)
     return accepted, fails("Programmed", "Pending", generation, "no listener is served yet")
-
-
-def _is_programmed(listener: ListenerStatus) -> bool:
-    return any(one.type == "Programmed" and one.status for one in listener.conditions)

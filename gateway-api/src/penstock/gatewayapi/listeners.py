@@ -105,6 +105,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """How many accepted routes joined each; none if it is missing."""
     pending: Mapping[str, str] = {}
     """Why the data plane does not serve one yet."""
+    refused: Mapping[str, str] = {}
+    """What the data plane says that does not take one."""
     taken: Mapping[str, Reason] = {}
     """What keeps one from being accepted that it does not say itself."""
     outer: Reason | None = None
@@ -160,6 +162,7 @@ def listener_status(
     tls: Tls,
     asked: Asked = (),
     pending: str | None = None,
+    refused: str | None = None,
     outer: Reason | None = None,
 ) -> ListenerStatus:
     """Return the state of one listener.
@@ -173,6 +176,7 @@ def listener_status(
         tls: what is known of its certificates and server names.
         asked: what its filters came to.
         pending: why it does not get traffic although it is accepted, None if it does.
+        refused: why some Envoy does not take it, None if none refuses it.
         outer: what else keeps it from being accepted: the port, or how many there are.
     """
     fault = listener_fault(spec, listener, conflict, tls.clients) or outer
@@ -184,7 +188,7 @@ def listener_status(
             _accepted(fault, generation),
             _conflicted(conflict, generation),
             _resolved_refs(listener, tls, unresolved(asked), generation),
-            _programmed(fault or _closed(tls, asked), pending, generation),
+            _programmed(fault or _closed(tls, asked, refused), pending, generation),
             *_of_tls(listener, tls, fault, generation),
         ),
     )
@@ -224,13 +228,13 @@ def _resolved_refs(
     return holds("ResolvedRefs", "ResolvedRefs", generation, "; ".join(warnings))
 
 
-def _closed(tls: Tls, asked: Asked) -> Reason | None:
+def _closed(tls: Tls, asked: Asked, refused: str | None) -> Reason | None:
     """Return why a listener that is accepted lets nobody in, None if it does."""
     if tls.certificates is not None and not tls.certificates.usable:
         return Reason("Invalid", "without a certificate every handshake is refused")
     if unresolved(asked):
         return Reason("Invalid", "every request is answered with 500: nobody can be asked about it")
-    return None
+    return None if refused is None else Reason("Invalid", refused)
 
 
 def _programmed(fault: Reason | None, pending: str | None, generation: int) -> Condition:

@@ -60,6 +60,8 @@ class RouteParentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     parent: ParentReference
     conditions: tuple[Condition, ...]
+    unserved: str = ""
+    """Why none of the listeners is served that the route is attached to; "" if one is."""
 
 
 def is_ours(gateway_class: GatewayClass) -> bool:
@@ -177,6 +179,7 @@ def _listener_statuses(
             tls=around.tls[one.name],
             asked=around.asked.get(one.name, ()),
             pending=around.pending.get(one.name) if fault is None else fault.message,
+            refused=around.refused.get(one.name),
             outer=around.taken.get(one.name),
         )
 
@@ -231,6 +234,7 @@ def route_parent_status(
     accepted: Condition,
     verdict: Verdict,
     overlapped: Condition | None = None,
+    unserved: str = "",
 ) -> RouteParentStatus:
     """Return the status of a route at one parent.
 
@@ -239,6 +243,7 @@ def route_parent_status(
         accepted: what attachment says.
         verdict: what translation says; it is worth telling only where the route is attached.
         overlapped: that matches get nothing there; None if all may.
+        unserved: why no listener is served there; "" if one is.
     """
     conditions = [accepted if accepted.status is False else _both(accepted, verdict.accepted)]
     conditions.append(verdict.resolved_refs)
@@ -246,7 +251,7 @@ def route_parent_status(
         conditions.append(verdict.partially_invalid)
     if overlapped is not None:
         conditions.append(overlapped)
-    return RouteParentStatus(parent=parent, conditions=tuple(conditions))
+    return RouteParentStatus(parent=parent, conditions=tuple(conditions), unserved=unserved)
 
 
 def parent_ref(parent: ParentReference) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from penstock.cli.columns import Item
 from penstock.cli.compiled import Compiled
+from penstock.compiler.acked import Acked
 from penstock.compiler.statuses import status_of
 from penstock.controlplane.shown import shown_object
-from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 
 
@@ -29,5 +29,5 @@ def items(compiled: Compiled) -> Iterator[Item]:
         yield shown | {"location": where}
 
 
-def _nothing(_: ObjectRef) -> Condition | None:
+def _nothing(_: ObjectRef) -> Acked | None:
     return None

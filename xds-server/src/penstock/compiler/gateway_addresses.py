@@ -10,7 +10,7 @@ import msgspec
 from penstock.compiler.claims import assigned
 from penstock.compiler.database import Database
 from penstock.compiler.gateway_classes import fault_of, is_inside, ours
-from penstock.compiler.gateway_ports import gateway_ref, port_of, taken_by
+from penstock.compiler.gateway_ports import gateway_ref, port_of, why_taken
 from penstock.compiler.generated_services import (
     asked_inside,
     can_be_inside,
@@ -113,9 +113,8 @@ def _at_nodes(db: Database, gateway: Gateway, found: Iterable[Place]) -> Reached
         fault = Reason(NO_RESOURCES, NOBODY_SERVES)
     taken: dict[str, Reason] = {}
     for one in served_listeners(db, gateway.key):
-        holder = taken_by(db, port_of(gateway.key, one.own))
-        if holder is not None:
-            text = f"port {one.own.port} of the nodes is {gateway_ref(holder.gateway)}'s"
+        text = why_taken(db, port_of(gateway.key, one.own))
+        if text:
             taken[one.place] = Reason(PORT_UNAVAILABLE, text)
     reached = _reached(db, gateway, addresses[:MAX_ADDRESSES], fault)
     return msgspec.structs.replace(reached, taken=taken)

@@ -141,7 +141,7 @@ def _listener(
         needs.append(ResourceName(types.CLUSTER, told))
     if at.datagrams:
         (only,) = streams
-        name = f"gateway/{at}"
+        name = listeners.gateway_name(str(at))
         made = balanced_datagrams(
             BalancedListener(name=name, cluster=only.cluster, addresses=tuple(addresses))
         )

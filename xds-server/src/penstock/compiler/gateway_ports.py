@@ -123,6 +123,14 @@ def taken_by(db: Database, at: GatewayPort) -> GatewayPort | None:
     return None if holder == at else holder
 
 
+def why_taken(db: Database, at: GatewayPort) -> str:
+    """Return which other Gateway has a port of all nodes, in words; "" if it is free."""
+    holder = taken_by(db, at)
+    return (
+        "" if holder is None else f"port {at.port} of the nodes is {gateway_ref(holder.gateway)}'s"
+    )
+
+
 @query
 def port_holder(db: Database, wanted: HostPort) -> GatewayPort | None:
     """Return which Gateway has a port of all nodes, the oldest; None: each has its own.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from penstock.compiler.acked import Acked, not_served
 from penstock.compiler.attached import attached_routes, settled_attachment
 from penstock.compiler.backend_statuses import OF_BACKENDS, status_of_backend
 from penstock.compiler.broken import broken_conditions
@@ -29,6 +30,7 @@ from penstock.compiler.gateway_classes import (
     lists_bare_features,
     ours,
 )
+from penstock.compiler.gateway_ports import port_of
 from penstock.compiler.generated_services import why_no_service
 from penstock.compiler.ingresses import status_of_ingress
 from penstock.compiler.listener_filters import asked_of_gateway
@@ -52,9 +54,11 @@ from penstock.compiler.routing import (
 )
 from penstock.compiler.settings import Reach
 from penstock.compiler.shadows import shadows
+from penstock.compiler.unserved import why_unserved
 from penstock.compiler.written import written
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object
+from penstock.envoy.listener import gateway_name
 from penstock.gatewayapi.attach import ParentKind, kind_of, target_of
 from penstock.gatewayapi.conditions import fails
 from penstock.gatewayapi.features import mesh_features, supported_features
@@ -68,7 +72,7 @@ from penstock.gatewayapi.listeners import ListenerStatus, Surroundings
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
 from penstock.gatewayapi.requested_addresses import AssignedAddress
-from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewaySpec
+from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewaySpec, Listener
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import condition as shadowed
 from penstock.gatewayapi.status import (
@@ -89,13 +93,12 @@ from penstock.policy.resources import CiliumNetworkPolicy
 from penstock.policy.status import VALID
 from penstock.policy.status import conditions as policy_conditions
 
-DATA_PLANE_ACKED = "DataPlaneAcked"
 SERVICE_GENERATED = "penstock.dev/ServiceGenerated"
 
 _BESIDE_ROUTES = OF_BACKENDS | {Service.kind, Ingress.kind}
 
 T = TypeVar("T")
-Acknowledged = Callable[[ObjectRef], Condition | None]
+Acknowledged = Callable[[ObjectRef], Acked | None]
 """What the data plane says of the resources of an object; None if it has none."""
 Late = Mapping[str, str]
 _NONE: Late = {}
@@ -173,13 +176,13 @@ def status_of_outdated(
 
 
 def _with_acknowledged(
-    conditions: tuple[Condition, ...], thing: Object | Broken, acknowledged: Acknowledged
+    conditions: tuple[Condition, ...], thing: Object | Broken, more: Acked | None
 ) -> list[dict[str, Any]]:
-    more = acknowledged(thing.ref)
     if more is None:
         return written(conditions)
     generation = thing.metadata.generation
-    return written((*conditions, msgspec.structs.replace(more, observed_generation=generation)))
+    told = msgspec.structs.replace(more.condition, observed_generation=generation)
+    return written((*conditions, told))
 
 
 @query
@@ -191,12 +194,14 @@ def parent_statuses(db: Database, name: ObjectRef) -> tuple[RouteParentStatus, .
         kind = kind_of(parent)
         if kind is ParentKind.FOREIGN:
             continue
-        accepted = _accepted(db, ParentOf(name, index), kind, target_of(parent, name.key))
+        at, target = ParentOf(name, index), target_of(parent, name.key)
+        accepted = _accepted(db, at, kind, target)
         rules = translated(db, RouteFor(name, mesh=kind is ParentKind.SERVICE))
         if accepted is not None and rules is not None:
-            behind = shadows(db, ParentOf(name, index))
+            behind = shadows(db, at)
             overlapped = shadowed(behind, route.generation) if behind and route else None
-            found.append(route_parent_status(parent, accepted, rules.verdict, overlapped))
+            unserved = why_unserved(db, at, kind, target)
+            found.append(route_parent_status(parent, accepted, rules.verdict, overlapped, unserved))
     return tuple(found)
 
 
@@ -265,15 +270,23 @@ def accepted_sets(db: Database, name: NamespacedName) -> int:
 def _route(
     db: Database, thing: Object | Broken, acknowledged: Acknowledged
 ) -> dict[str, Any] | None:
+    said = acknowledged(thing.ref)
     parents = [
         {
             "parentRef": parent_ref(one.parent),
             "controllerName": CONTROLLER_NAME,
-            "conditions": _with_acknowledged(one.conditions, thing, acknowledged),
+            "conditions": _with_acknowledged(one.conditions, thing, _said_at(one, said)),
         }
         for one in parent_statuses.once(db, thing.ref)
     ]
     return {"parents": parents} if parents else None
+
+
+def _said_at(parent: RouteParentStatus, said: Acked | None) -> Acked | None:
+    """Return what to tell of a route at one parent: what nodes have is not always served."""
+    if said is None or said.condition.status is False or not parent.unserved:
+        return said
+    return Acked(not_served(parent.unserved))
 
 
 def told_by(db: Database, ref: ObjectRef) -> ObjectRef:
@@ -319,6 +332,7 @@ def _gateway(
                 **late,
                 **_pending(at.closed, [one.name for one in thing.spec.listeners], said),
             },
+            refused=_refused({one.name: one for one in thing.spec.listeners}, thing.key, said),
             taken=at.taken,
             outer=fault_of_class.once(db, thing.spec.gateway_class_name),
             asked=asked_of_gateway.once(db, thing.key),
@@ -332,9 +346,7 @@ def _gateway(
     )
     return {
         "addresses": [_address(db, one) for one in status.addresses],
-        "conditions": _with_acknowledged(
-            (*status.conditions, *_unnamed(db, thing)), thing, acknowledged
-        ),
+        "conditions": _with_acknowledged((*status.conditions, *_unnamed(db, thing)), thing, said),
         "listeners": _listeners(status.listeners),
         "attachedListenerSets": accepted_sets.once(db, thing.key),
     }
@@ -358,7 +370,7 @@ def _unnamed(db: Database, gateway: Gateway) -> Iterator[Condition]:
 
 
 def _pending(
-    closed: Mapping[str, str], places: Iterable[str], acked: Condition | None
+    closed: Mapping[str, str], places: Iterable[str], acked: Acked | None
 ) -> Mapping[str, str]:
     """Return why listeners are not served yet, by their places.
 
@@ -367,9 +379,19 @@ def _pending(
         places: all of them.
         acked: what the data plane says of their Gateway.
     """
-    if acked is None or acked.status is True:
+    if acked is None or acked.others.status is True:
         return closed
-    return {**dict.fromkeys(places, acked.message), **closed}
+    return {**dict.fromkeys(places, acked.others.message), **closed}
+
+
+def _refused(
+    placed: Mapping[str, Listener], gateway: NamespacedName, acked: Acked | None
+) -> Mapping[str, str]:
+    """Return what an Envoy says that refuses the ports of listeners, by their places."""
+    if acked is None or not acked.ports:
+        return {}
+    names = {place: gateway_name(str(port_of(gateway, one))) for place, one in placed.items()}
+    return {place: acked.ports[name] for place, name in names.items() if name in acked.ports}
 
 
 def _listeners(found: Iterable[ListenerStatus]) -> list[dict[str, Any]]:
@@ -399,7 +421,8 @@ def _listener_set(
         places = [one.place for one in basis.own]
         new = {one.place: late[one.own.name] for one in basis.own if one.own.name in late}
         pending = _pending(basis.around.pending, places, said)
-        around = msgspec.structs.replace(basis.around, pending={**new, **pending})
+        refused = _refused({one.place: one.own for one in basis.own}, basis.gateway, said)
+        around = msgspec.structs.replace(basis.around, pending={**new, **pending}, refused=refused)
         status = listener_set_status(thing, basis.spec, basis.own, around)
     return {
         "conditions": written(status.conditions),
@@ -421,4 +444,4 @@ def _policy(
     found = parsed.once(db, thing.key)
     problems = found.problems if found is not None else ()
     valid = policy_conditions(thing, problems)
-    return {"conditions": _with_acknowledged(valid, thing, acknowledged)}
+    return {"conditions": _with_acknowledged(valid, thing, acknowledged(thing.ref))}

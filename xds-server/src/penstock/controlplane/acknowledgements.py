@@ -8,12 +8,12 @@ until it comes back or its Node is gone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from penstock.compiler.statuses import DATA_PLANE_ACKED
-from penstock.controlplane.ledger import Ledger, Tally
+from penstock.compiler.acked import DATA_PLANE_ACKED, Acked, rejected
+from penstock.controlplane.ledger import Ledger, Refusal, Tally
 from penstock.controlplane.words import read_word
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
@@ -41,10 +41,12 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True):
     """What all nodes say of an object."""
 
-    condition: Condition
-    """DataPlaneAcked."""
+    acked: Acked
     since: float
-    """Monotonic seconds since when some node has not come on; infinite if all have all of it."""
+    """Monotonic seconds since when some node has not come on; infinite if all have all of it.
+
+    Single ports that are refused count neither here nor below.
+    """
     follows: Condition | None = None
     """That it is in force, if all nodes have it as it was before *since*."""
 
@@ -152,10 +154,10 @@ class Acknowledgements:
         """Return the objects of which nodes may say something else than at the last call."""
         return self._ledger.changed()
 
-    def condition(self, ref: ObjectRef) -> Condition | None:
-        """Return the condition DataPlaneAcked of an object; None if no node gets anything of it."""
+    def acked(self, ref: ObjectRef) -> Acked | None:
+        """Return what nodes say of an object; None if no node gets anything of it."""
         found = self.verdict(ref)
-        return None if found is None else found.condition
+        return None if found is None else found.acked
 
     def verdict(self, ref: ObjectRef) -> Verdict | None:
         """Return the same, and since when."""
@@ -163,16 +165,15 @@ class Acknowledgements:
         if tally is None:
             return None
         follows = None if tally.never or tally.refusals else _acked(tally.nodes)
-        return Verdict(self._summary(tally), tally.since, follows)
+        ports: dict[str, list[Refusal]] = {}
+        for one in tally.ports:
+            ports.setdefault(one.key.name, []).append(one)
+        words = {name: _words(refusals, tally.nodes) for name, refusals in ports.items()}
+        return Verdict(Acked(self._summary(tally), words), tally.since, follows)
 
     def _summary(self, tally: Tally) -> Condition:
         if tally.refusals:
-            first = tally.refusals[0]
-            text = f"{types.short(first.key.type_url)} {first.key.name}: {first.detail}"
-            if tally.nodes > 1:
-                refusing = len({one.node for one in tally.refusals})
-                text += f" (so say {refusing} of {tally.nodes} nodes)"
-            return Condition(type=DATA_PLANE_ACKED, status=False, reason="Rejected", message=text)
+            return rejected(_words(tally.refusals, tally.nodes))
         if not tally.without:
             return _acked(tally.nodes)
         have = tally.nodes - len(tally.without)
@@ -197,6 +198,15 @@ class Acknowledgements:
             self._streams.pop(node, None)
             self._ledger.forget(node)
             self._on_gone(node)
+
+
+def _words(refusals: Sequence[Refusal], nodes: int) -> str:
+    """Return what the first of *refusals* says, and how many of all nodes refuse something."""
+    first = refusals[0]
+    text = f"{types.short(first.key.type_url)} {first.key.name}: {first.detail}"
+    if nodes == 1:
+        return text
+    return f"{text} (so say {len({one.node for one in refusals})} of {nodes} nodes)"
 
 
 def _acked(nodes: int) -> Condition:

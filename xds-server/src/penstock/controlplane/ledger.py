@@ -16,7 +16,9 @@ import msgspec
 from penstock.compiler.nodes import EVERY_NODE
 from penstock.controlplane.wanted import Wanted
 from penstock.controlplane.words import NOTHING, Said, Word
+from penstock.envoy.listener import GATEWAY_PREFIX
 from penstock.meta.names import ObjectRef
+from penstock.xds import types
 from penstock.xds.resource import Resource, ResourceName
 from penstock.xds.snapshot import Delta
 
@@ -53,6 +55,8 @@ class Tally(msgspec.Struct, frozen=True):
     """Monotonic seconds since when one of them has not come on; infinite if all have all."""
     never: bool
     """Whether one of them has never had some part of it."""
+    ports: tuple[Refusal, ...] = ()
+    """Refusals of listeners that are one port of a Gateway, sorted; they count nowhere above."""
 
 
 LONGEST_PAST = 64
@@ -194,15 +198,20 @@ class Ledger:
         concerned: set[str] = set()
         without: set[str] = set()
         refusals: set[Refusal] = set()
+        ports: set[Refusal] = set()
         every, since, never = self.nodes, _NEVER, False
         for key, place in self._places.get(ref, ()):
             if len(concerned) < len(every):
                 concerned |= every if place == EVERY_NODE else {place} & every
             for node, behind, version in self._differing(key, place):
+                refused = behind.said.rejected == version
+                if refused and _is_port(key):
+                    ports.add(Refusal(key, node, behind.said.detail))
+                    continue
                 without.add(node)
                 since = min(since, behind.since)
                 never |= behind.never
-                if behind.said.rejected == version:
+                if refused:
                     refusals.add(Refusal(key, node, behind.said.detail))
         if not concerned:
             return None
@@ -214,6 +223,7 @@ class Ledger:
             tuple(sorted(refusals)),
             since,
             never or bool(unheard),
+            tuple(sorted(ports)),
         )
 
     def _differing(self, key: ResourceName, place: str) -> Iterator[tuple[str, Behind, str]]:
@@ -312,3 +322,8 @@ class Ledger:
         differs = self._differs.get(key)
         if differs is not None and differs.pop(node, None) is not None and not differs:
             self._agree(key)
+
+
+def _is_port(key: ResourceName) -> bool:
+    """Return whether a resource is the listener of one port of a Gateway."""
+    return key.type_url == types.LISTENER and key.name.startswith(GATEWAY_PREFIX)

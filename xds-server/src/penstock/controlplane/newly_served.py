@@ -66,6 +66,6 @@ class NewlyServed:
 
 def _has(said: Verdict | None, since: float) -> bool:
     """Return whether all nodes have what there was at a moment."""
-    if said is None or said.condition.status is True:
+    if said is None or said.acked.others.status is True:
         return True
     return said.follows is not None and since < said.since

@@ -137,7 +137,9 @@ class StatusFeed:
         """Return the status of an object; a listener that is served since a moment is pending."""
         db, told = self._world.compiler.db, self._verdicts.get(thing.ref)
         status = status_of(db, thing, lambda _: told)
-        if told is None or told.status is not True or status is None or "listeners" not in status:
+        if status is None or "listeners" not in status:
+            return status
+        if told is None or told.others.status is not True:
             return status
         served = dict(map(_is_programmed, status["listeners"]))
         closed = [name for name, programmed in served.items() if not programmed]
@@ -147,7 +149,7 @@ class StatusFeed:
         new = self._newly.look(thing.ref, served, closed, said)
         if not new or said is None:
             return status
-        late = dict.fromkeys(new, said.condition.message)
+        late = dict.fromkeys(new, said.acked.others.message)
         return status_of(db, thing, lambda _: told, late)
 
     def _problems(self, ref: ObjectRef) -> str | None:

@@ -18,9 +18,9 @@ from itertools import islice
 
 import msgspec
 
+from penstock.compiler.acked import Acked
 from penstock.controlplane.acknowledgements import Verdict
 from penstock.meta.clock import Clock
-from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 
 PATIENCE = 30.0
@@ -36,19 +36,20 @@ AT_ONCE = 50
 class Told(msgspec.Struct, frozen=True):
     """What is told of an object."""
 
-    condition: Condition
+    acked: Acked
     generation: int
     """Of the object."""
 
     def is_reworded(self, other: Told) -> bool:
         """Return whether *other* says the same in other words."""
-        before, after = self.condition, other.condition
+        before, after = self.acked.others, other.acked.others
         same = (before.status, before.reason) == (after.status, after.reason)
+        same = same and self.acked.ports.keys() == other.acked.ports.keys()
         return same and self != other and self.generation == other.generation
 
 
 class Verdicts:
-    """The condition DataPlaneAcked of each object."""
+    """What is told of each object: a port that is refused leaves the rest of it in force."""
 
     def __init__(self, clock: Clock) -> None:
         """Know of nothing; *clock* tells how long something lasts."""
@@ -58,7 +59,7 @@ class Verdicts:
         """Generations that were in force everywhere, and that nothing else was told of since."""
         self._begun: dict[ObjectRef, tuple[int, float]] = {}
         """Generations, and when there was the first look at each, or it ceased to be in force."""
-        self._open: dict[ObjectRef, Condition] = {}
+        self._open: dict[ObjectRef, Acked] = {}
         """What nodes say of objects of which nothing has been told, but by others."""
         self._waiting: dict[ObjectRef, float] = {}
         """Objects that may be in force again soon, and until when that is waited for."""
@@ -67,14 +68,15 @@ class Verdicts:
         self._in_turn: frozenset[ObjectRef] = frozenset()
         """Those of which it is told now."""
 
-    def get(self, ref: ObjectRef) -> Condition | None:
+    def get(self, ref: ObjectRef) -> Acked | None:
         """Return what is to be told of an object, as of the last `look`."""
         told = self._told.get(ref)
-        return self._open.get(ref) if told is None else told.condition
+        return self._open.get(ref) if told is None else told.acked
 
     def is_open(self, ref: ObjectRef) -> bool:
         """Return whether it stays, for now, if others told that an object is in force."""
-        return ref in self._open
+        found = self._open.get(ref)
+        return found is not None and not found.ports
 
     def knows(self, ref: ObjectRef, generation: int) -> bool:
         """Return whether there has been a look at a generation of an object."""
@@ -100,27 +102,27 @@ class Verdicts:
             self.drop(ref)
             return before is not None
         said = self._as_followed(ref, generation, said)
-        now = Told(said.condition, generation)
-        if said.condition.status is None and self._is_soon_over(ref, generation, said.since):
+        now, others = Told(said.acked, generation), said.acked.others
+        if others.status is None and self._is_soon_over(ref, generation, said.since):
             self._waiting[ref] = said.since + PATIENCE
             if before is None:
-                self._open[ref] = said.condition
+                self._open[ref] = said.acked
             if ref in self._in_turn:
                 self._reworded[ref] = self._clock.monotonic() + RETELL
-            return False
+            return self._tell_ports(ref, said.acked)
         self._waiting.pop(ref, None)
         self._open.pop(ref, None)
-        if said.condition.status is True:
+        if others.status is True:
             self._in_force[ref] = generation
-        elif self._in_force.pop(ref, None) is not None or said.condition.status is False:
+        elif self._in_force.pop(ref, None) is not None or others.status is False:
             self._begun[ref] = (generation, self._clock.monotonic())
         if before is not None and before.is_reworded(now) and ref not in self._in_turn:
-            wait = RECOUNT if said.condition.status is True else RETELL
+            wait = RECOUNT if said.acked.condition.status is True else RETELL
             self._reworded.setdefault(ref, self._clock.monotonic() + wait)
             return False
         self._reworded.pop(ref, None)
         self._told[ref] = now
-        return before is None or before.condition != now.condition
+        return before is None or before.acked != now.acked
 
     def drop(self, ref: ObjectRef) -> None:
         """Forget an object."""
@@ -159,8 +161,17 @@ class Verdicts:
             begun = self._begun[ref] = (generation, now)
         is_new = self._in_force.get(ref) != generation
         if is_new and said.follows is not None and begun[1] < said.since:
-            return Verdict(said.follows, math.inf)
+            return Verdict(Acked(said.follows, said.acked.ports), math.inf)
         return said
+
+    def _tell_ports(self, ref: ObjectRef, said: Acked) -> bool:
+        """Tell which ports are refused while the rest of an object stays as it was told."""
+        before = self._told.get(ref)
+        if before is None or before.acked.ports.keys() == said.ports.keys():
+            return False
+        acked = Acked(before.acked.others, said.ports)
+        self._told[ref] = msgspec.structs.replace(before, acked=acked)
+        return True
 
     def _is_soon_over(self, ref: ObjectRef, generation: int, since: float) -> bool:
         """Return whether an object that is not in force everywhere may soon be so again."""

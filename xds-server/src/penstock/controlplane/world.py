@@ -133,7 +133,7 @@ class World:
 
     def status(self, thing: Object | Broken) -> dict[str, Any] | None:
         """Return the status of one object, with what all nodes say."""
-        return status_of(self.compiler.db, thing, self.acknowledgements.condition)
+        return status_of(self.compiler.db, thing, self.acknowledgements.acked)
 
     def _tell_failures(self) -> None:
         now = {name: str(error) for name, error in self.compiler.failures.items()}

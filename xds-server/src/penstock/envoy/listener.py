@@ -42,6 +42,8 @@ judges, and passes all at egress, where the upstream filters do."""
 HOST_FILTER = "penstock.host"
 """Filter of a gateway for requests whose host, as it is written, has no scope. It looks for the
 host in lower case, then leads to the scope of wildcards. Exact scopes switch it off."""
+GATEWAY_PREFIX = "gateway/"
+"""Begins the names of the listeners of Gateways, and of no others."""
 EXACT = "exact"
 """Key in a route's metadata for that filter: the route is of an exact host."""
 
@@ -103,9 +105,14 @@ def ingress(uid: str, identity: int) -> listener_pb2.Listener:
     return result
 
 
+def gateway_name(port: str) -> str:
+    """Return the name of the listener of a port of a Gateway, "namespace/name/port"."""
+    return f"{GATEWAY_PREFIX}{port}"
+
+
 def gateway(listener: GatewayListener) -> listener_pb2.Listener:
     """Build the listener of one port of a Gateway, without its chains of HTTPS."""
-    name = f"gateway/{listener.name}"
+    name = gateway_name(listener.name)
     addresses = [socket_address(*address) for address in listener.addresses]
     if not listener.secure and not listener.streams:
         filters = _gateway_filters(listener.name, listener.asked, listener.tracing)

@@ -23,6 +23,8 @@ OURS = frozenset(
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""
+_CLOSED = "NotServed"
+"""Reason of a route at a parent that lets nobody in, which says nothing of what nodes have."""
 _SHARED = {"parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists in which every controller has entries of its own, and what they are about."""
 _MOST = 32
@@ -80,7 +82,7 @@ def is_in_force(observed: Json, controller: str, generation: int) -> bool:
     holders = [one for one in shared if one.get("controllerName") == controller] or [observed]
     said = [one for holder in holders for one in holder.get("conditions") or ()]
     for kind in ("DataPlaneAcked", "Programmed"):
-        found = [one for one in said if one.get("type") == kind]
+        found = [one for one in said if one.get("type") == kind and one.get("reason") != _CLOSED]
         if found:
             values = {(one.get("status"), one.get("observedGeneration")) for one in found}
             return values == {("True", generation)}

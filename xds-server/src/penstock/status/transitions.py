@@ -35,6 +35,8 @@ _GOOD_BAD = {
     "Address": ("AddressAssigned", "AddressLost"),
 }
 """Type of a condition → reasons of Events, the most telling first."""
+_NOT_SERVED = "NotServed"
+"""Reason of a route that nodes have and that no listener is open for: no node refuses anything."""
 _RANK = {name: rank for rank, name in enumerate(_GOOD_BAD)}
 _BAD_IF_TRUE = frozenset({"Overlapped", "PartiallyInvalid"})
 _ADDRESS: Place = ("", "Address")
@@ -107,7 +109,8 @@ def transition(before: Mapping[Place, Said], after: Mapping[Place, Said]) -> Tra
             good.append((place, said))
     if bad:
         lines = (f"{kind}{_at(where)}: {one.reason}: {one.message}" for (where, kind), one in bad)
-        reason = _GOOD_BAD[bad[0][0][1]][1]
+        (_, kind), worst = bad[0]
+        reason = _NOT_SERVED if worst.reason == _NOT_SERVED else _GOOD_BAD[kind][1]
         return Transition(type="Warning", reason=reason, note=_cut("; ".join(lines)))
     if good:
         lines = (_line(place, said) for place, said in good)
