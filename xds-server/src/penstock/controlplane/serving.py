@@ -17,6 +17,7 @@ from penstock.controlplane.api import application
 from penstock.controlplane.config import Config
 from penstock.controlplane.endpoint import Endpoint
 from penstock.controlplane.metrics import Metrics
+from penstock.controlplane.missed_nodes import MissedNodes
 from penstock.controlplane.reading import Reading
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
@@ -63,7 +64,8 @@ async def serve(
         await web.SockSite(runner, private_socket(config.paths.controller_api)).start()
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
-        work: list[Coroutine[Any, Any, None]] = [reading.give_to(metrics.timed(world.take))]
+        nodes = MissedNodes(metrics.timed(world.take), clock)
+        work: list[Coroutine[Any, Any, None]] = [reading.give_to(nodes.take), nodes.run()]
         work.append(endpoint.run(config.access, config.environment))
         work.append(_tell_time(world, clock))
         writing: list[Coroutine[Any, Any, None]] = []

@@ -74,6 +74,13 @@ class Node(Object, frozen=True, kw_only=True):
         return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
 
     @property
+    def missed(self) -> bool:
+        """Return whether nobody hears of the node, so that it is not known whether it is Ready."""
+        return any(
+            one.type == "Ready" and one.status == "Unknown" for one in self.status.conditions
+        )
+
+    @property
     def since(self) -> int:
         """Return when it became Ready or not, seconds since 1970; 0 if that is not said."""
         said = (one.last_transition_time for one in self.status.conditions if one.type == "Ready")
