@@ -17,6 +17,7 @@ RESET = struct.pack("=ii", 1, 0)
 GROUP = 32
 """Connections between pauses; a stock Envoy's queue holds 128."""
 PAUSE = 1e-3
+"""Seconds that Envoy has to take what is in its queue, or connections would wait a second in it."""
 
 
 def connect(address: tuple[str, int]) -> int:

@@ -8,9 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from support.cluster.cluster import Cluster, sweep
 from support.cluster.control_plane import NODE_IS_MISSED
 from support.cluster.node import environment, hierarchies
 from support.cluster.plan import DNS_SERVICE, Plan
+from support.cluster.traffic import eventually
 
 WAIT = "--timeout=60s"
 
@@ -34,13 +33,6 @@ def echo_pod(name: str, namespace: str, node: str, **more: Any) -> dict[str, Any
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"nodeName": node, "containers": [{**container, **more}]},
     }
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -100,7 +92,7 @@ def test_logs_and_port_forwards_come_through(
     pod = echo_pod("talks", namespace, "n1", command=["python3", "-c", "print('said')"])
     cluster.apply(pod)
     log = ("logs", "-n", namespace, "talks")
-    until(lambda: "said" in cluster.kubectl(*log, check=False), "no log of the pod")
+    assert eventually(lambda: "said" in cluster.kubectl(*log, check=False)), "no log of the pod"
     forward = subprocess.Popen(
         [
             "kubectl", "--kubeconfig", str(cluster.kubeconfig), "-n", namespace,
@@ -127,7 +119,9 @@ def test_an_image_that_nobody_made_is_refused_at_once(cluster: Cluster, namespac
         states = [one["state"] for one in status.get("containerStatuses", [])]
         return str(states[0].get("waiting", {}).get("reason")) if states else ""
 
-    until(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), "the pull is not refused")
+    assert eventually(lambda: reason() in ("ErrImagePull", "ImagePullBackOff")), (
+        "the pull is not refused"
+    )
 
 
 def test_an_image_made_anew_is_what_new_pods_run(cluster: Cluster, namespace: str) -> None:
@@ -221,7 +215,7 @@ def test_a_kubelet_that_is_killed_comes_back(cluster: Cluster) -> None:
 
     before = kubelet()
     on_node(cluster, "n2", f"kill -9 {before}")
-    until(lambda: kubelet() not in ("", before), "no kubelet again")
+    assert eventually(lambda: kubelet() not in ("", before)), "no kubelet again"
 
 
 def test_a_node_comes_back_after_a_power_cut(cluster: Cluster, namespace: str) -> None:
@@ -280,9 +274,9 @@ def test_a_second_cluster_beside_comes_and_goes_without_leaving_anything() -> No
 def test_of_a_run_that_was_killed_the_next_one_removes_what_stayed() -> None:
     plan = Plan(name=f"pk{os.getpid()}c", node_count=1)
     code = (
-        "import sys, time; from support.cluster.cluster import running; "
+        "import signal, sys; from support.cluster.cluster import running; "
         "from support.cluster.plan import Plan\n"
-        "with running(Plan(sys.argv[1], 1), print): print('up', flush=True); time.sleep(600)"
+        "with running(Plan(sys.argv[1], 1), print): print('up', flush=True); signal.pause()"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", code, plan.name],

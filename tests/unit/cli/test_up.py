@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from penstock.cli.answers import ConditionView, conditions_of
-from penstock.cli.down import down, end
+from penstock.cli.down import down
 from penstock.cli.mode import Mode
 from penstock.cli.processes import Processes, read_processes, write_processes
 from penstock.cli.publish import choose_offset
@@ -22,7 +19,7 @@ from penstock.meta.errors import PenstockError
 from penstock.meta.names import ObjectRef
 from penstock.meta.paths import RunPaths
 from penstock.meta.problems import Location, Problem
-from penstock.runtime.processes import identify, own_process
+from penstock.runtime.processes import own_process
 from penstock.sources.source import SourceProblem
 from support import cli_answers
 
@@ -73,17 +70,6 @@ def test_processes_are_written_and_read(tmp_path: Path) -> None:
     written = Processes(up=own_process(), folder="/shop")
     write_processes(paths, written)
     assert read_processes(paths) == written
-
-
-def test_a_process_that_ignores_sigterm_is_killed() -> None:
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{code}; time.sleep(60)"], stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        end(identify(child.pid), 0.2)
-        assert child.wait(5) == -signal.SIGKILL
 
 
 def test_down_without_anything_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

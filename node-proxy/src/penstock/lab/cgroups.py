@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from penstock.bpf.capabilities import NO_CGROUP2, cgroup2_mount
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import RunPaths
 
-_POLL_SECONDS = 0.005
+_LOOK_MILLISECONDS = 100
+"""Before Linux 5.14 a process may fork while all are killed: then they are killed again."""
 _END_SECONDS = 10.0
 """How long killed processes may take to end."""
 
@@ -97,7 +99,16 @@ def remove(cgroup: Path) -> None:
             return
         if time.monotonic() > deadline:
             raise CgroupError(f"{cgroup}: processes {processes(cgroup)} do not end after SIGKILL")
-        time.sleep(_POLL_SECONDS)
+        _wait_for_end(cgroup)
+
+
+def _wait_for_end(cgroup: Path) -> None:
+    """Return when the last process in *cgroup* and below it has ended, or it is time to look."""
+    with contextlib.suppress(FileNotFoundError), (cgroup / "cgroup.events").open("rb") as events:
+        events.read()  # what is told from now on is what changes from now on
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        poll.poll(_LOOK_MILLISECONDS)
 
 
 def _remove_empty(cgroup: Path) -> bool:

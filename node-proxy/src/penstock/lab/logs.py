@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROTATE_BYTES = 10 * 1024 * 1024
 _POLL_SECONDS = 0.1
+"""A file says nothing when it grows, without inotify, which Python does not have."""
 _CHUNK = 65536
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import time
 
 from penstock.lab import cgroups, syscalls
 from penstock.lab.state import NoLabError, read_state
@@ -84,12 +82,4 @@ def _end_lab(paths: RunPaths) -> None:
     """Let a running lab end itself; kill it if it does not."""
     if not _lab_alive(paths):
         return
-    process = read_state(paths).process
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _END_SECONDS
-    while process.alive and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if process.alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+    read_state(paths).process.end(_END_SECONDS)

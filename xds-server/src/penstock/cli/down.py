@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import time
 
 import msgspec
 
@@ -16,7 +13,6 @@ from penstock.meta.paths import RunPaths
 from penstock.runtime.processes import ProcessId
 
 _UP_SECONDS, _PART_SECONDS = 20.0, 3.0
-_POLL_SECONDS = 0.02
 
 
 class _EnvoyRecord(msgspec.Struct, frozen=True):
@@ -33,7 +29,7 @@ def down(paths: RunPaths) -> int:
         return 0
     processes = read_processes(paths)
     if processes is not None:
-        end(processes.up, _UP_SECONDS)
+        processes.up.end(_UP_SECONDS)
     remove_everything(paths)
     say(f"removed everything of {paths.root}")
     return 0
@@ -49,21 +45,8 @@ def remove_everything(paths: RunPaths) -> None:
     parts = (processes.controller, processes.agent) if processes is not None else ()
     for process in (*parts, _envoy(paths)):
         if process is not None:
-            end(process, _PART_SECONDS)
+            process.end(_PART_SECONDS)
     teardown.teardown(paths)
-
-
-def end(process: ProcessId, seconds: float) -> None:
-    """Send SIGTERM, after *seconds* SIGKILL; nothing if the process is gone or is this one."""
-    if process.pid == os.getpid():
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + seconds
-        if process.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
-        while process.alive and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
 
 
 def _envoy(paths: RunPaths) -> ProcessId | None:

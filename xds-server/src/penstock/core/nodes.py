@@ -71,14 +71,15 @@ class Node(Object, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """Return whether the condition Ready is True; new pods may still be kept away."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+        return self._says_ready("True")
 
     @property
     def missed(self) -> bool:
         """Return whether nobody hears of the node, so that it is not known whether it is Ready."""
-        return any(
-            one.type == "Ready" and one.status == "Unknown" for one in self.status.conditions
-        )
+        return self._says_ready("Unknown")
+
+    def _says_ready(self, status: str) -> bool:
+        return any(one.type == "Ready" and one.status == status for one in self.status.conditions)
 
     @property
     def since(self) -> int:

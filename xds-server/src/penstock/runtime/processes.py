@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import signal
 from pathlib import Path
 
 import msgspec
@@ -19,6 +22,32 @@ class ProcessId(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         """Return whether the process still runs."""
         return start_ticks(self.pid) == self.started
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether the process ends within *seconds*; it need not be a child."""
+        try:
+            found = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if self.alive:  # else the number, and so the descriptor, may be another one's
+                poll = select.poll()
+                poll.register(found, select.POLLIN)
+                poll.poll(seconds * 1000)
+        finally:
+            os.close(found)
+        return not self.alive
+
+    def end(self, seconds: float) -> None:
+        """Send SIGTERM, after *seconds* SIGKILL; nothing if it is gone or is this process."""
+        if self.pid == os.getpid():
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+            if self.wait(seconds):
+                return
 
 
 def start_ticks(pid: int) -> int | None:

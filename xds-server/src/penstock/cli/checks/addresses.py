@@ -6,9 +6,8 @@ import ipaddress
 from collections.abc import Iterator
 
 from penstock.cli.checks.finding import Check, Finding, shorten
-from penstock.cli.checks.observed import Cluster, Json
+from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.gatewayapi.status import CONTROLLER_NAME
-from penstock.meta.names import NamespacedName
 
 CLASS = Check("PC-GWC-001", "GatewayClass")
 POOL = Check("PC-GWA-001", "addresses of Gateways")
@@ -130,7 +129,7 @@ def _gateways(cluster: Cluster) -> Finding:
         if one["spec"].get("controllerName") == CONTROLLER_NAME
     }
     ours = [one for one in gateways.items if one["spec"].get("gatewayClassName") in classes]
-    bad = [f"{_name(one)}: {_complaint(one)}" for one in ours if _complaint(one)]
+    bad = [f"{name_of(one)}: {_complaint(one)}" for one in ours if _complaint(one)]
     if bad:
         hint = "kubectl describe gateway tells why in its conditions"
         return GATEWAYS.warn(shorten(bad), hint, bad)
@@ -146,7 +145,3 @@ def _complaint(gateway: Json) -> str:
 def _is(item: Json, condition: str) -> bool:
     conditions = (item.get("status") or {}).get("conditions") or []
     return any(one["type"] == condition and one["status"] == "True" for one in conditions)
-
-
-def _name(item: Json) -> NamespacedName:
-    return NamespacedName(item["metadata"].get("namespace", ""), item["metadata"]["name"])

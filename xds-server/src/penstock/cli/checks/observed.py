@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.meta.errors import PenstockError
+from penstock.meta.names import NamespacedName
 from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import Answer, ApiServer, Call, UnreachableError
@@ -35,6 +36,11 @@ class Listed(msgspec.Struct, frozen=True):
     def of(self, namespace: str) -> tuple[Json, ...]:
         """Return those in a namespace."""
         return tuple(one for one in self.items if one["metadata"].get("namespace") == namespace)
+
+
+def name_of(item: Json) -> NamespacedName:
+    """Return namespace and name of an object, the namespace "" if it has none."""
+    return NamespacedName(item["metadata"].get("namespace", ""), item["metadata"]["name"])
 
 
 LISTS: Mapping[str, str] = {

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from penstock.cli.checks.finding import Check, Finding, shorten
-from penstock.cli.checks.observed import Cluster, Json
+from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.cli.checks.workloads import on_node
+from penstock.compiler.acked import DATA_PLANE_ACKED
 from penstock.gatewayapi.status import CONTROLLER_NAME
-from penstock.meta.names import NamespacedName
 
 ROUTES = Check("PC-RTE-001", "routes")
 POLICIES = Check("PC-POL-001", "policies")
@@ -25,7 +25,6 @@ _ROUTE_LISTS = {
 }
 _BAD_IF_FALSE = ("Accepted", "Valid", "ResolvedRefs")
 _BAD_IF_TRUE = ("PartiallyInvalid",)
-_ON_NODES = "DataPlaneAcked"
 _LATER = frozenset({"Pending", "NotReconciled"})
 _PLUGIN = (
     "nothing to do if the CNI plugin enforces them, as Calico's does and flannel's does not;"
@@ -54,7 +53,7 @@ def _routes(cluster: Cluster) -> Finding:
     if refused:
         return ROUTES.skip(f"routes cannot be read: {refused[0]}")
     found = [(_ROUTE_LISTS[name], one) for name, listed in lists.items() for one in listed.items]
-    ours = [(f"{kind} {_name(one)}", one, list(_of_ours(one))) for kind, one in found]
+    ours = [(f"{kind} {name_of(one)}", one, list(_of_ours(one))) for kind, one in found]
     bad = [complaint for name, _, said in ours for complaint in _complaints(name, said)]
     bad += [
         _Complaint(f"{name}: no parent is a Gateway or Service of ours")
@@ -77,7 +76,7 @@ def _policies(cluster: Cluster) -> Finding:
         complaint
         for one in policies.items
         for complaint in _complaints(
-            str(_name(one)), (one.get("status") or {}).get("conditions") or []
+            str(name_of(one)), (one.get("status") or {}).get("conditions") or []
         )
     ]
     if bad:
@@ -91,7 +90,7 @@ def _network_policies(cluster: Cluster) -> Iterator[Finding]:
     listed = cluster["networkpolicies"]
     if listed.refused and not listed.absent:
         yield OTHERS.skip(f"NetworkPolicies cannot be read: {listed.refused}")
-    names = [str(_name(one)) for one in listed.items]
+    names = [str(name_of(one)) for one in listed.items]
     if names:
         text = f"Penstock does not enforce them, that is the CNI plugin's task: {shorten(names)}"
         yield OTHERS.warn(text, _PLUGIN, names)
@@ -119,16 +118,12 @@ def _complaints(name: str, conditions: list[Json]) -> Iterator[_Complaint]:
     for one in bad[:1]:
         value, kind = one.get("status", ""), one.get("type", "")
         said = one.get("message") or one.get("reason", "")
-        yield _Complaint(f"{name}: {kind} {value}: {said}", on_nodes=kind == _ON_NODES)
+        yield _Complaint(f"{name}: {kind} {value}: {said}", on_nodes=kind == DATA_PLANE_ACKED)
 
 
 def _is_bad(condition: Json) -> bool:
     value, kind = condition.get("status", ""), condition.get("type", "")
-    if kind == _ON_NODES:
+    if kind == DATA_PLANE_ACKED:
         return bool(value != "True")
     bad = (value == "False" and kind in _BAD_IF_FALSE) or (value == "True" and kind in _BAD_IF_TRUE)
     return bad and condition.get("reason", "") not in _LATER
-
-
-def _name(item: Json) -> NamespacedName:
-    return NamespacedName(item["metadata"].get("namespace", ""), item["metadata"]["name"])

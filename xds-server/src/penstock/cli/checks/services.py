@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.cli.checks.finding import Check, Finding, shorten
-from penstock.cli.checks.observed import Cluster, Json
+from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.cli.checks.workloads import INSTALL, captures, pods_of
 from penstock.gatewayapi.generated import PROXIED_BY
-from penstock.meta.names import NamespacedName
 
 KUBE_PROXY = Check("PC-KPX-001", "kube-proxy")
 SERVICES = Check("PC-SVC-001", "Services")
@@ -55,7 +54,7 @@ def _unserved(cluster: Cluster) -> Iterator[Finding]:
     listed = cluster["services"]
     if listed.refused:
         yield SERVICES.skip(f"Services cannot be read: {listed.refused}")
-    bad = [f"{what} of {_name(one)}" for one in listed.items for what in _places(one)]
+    bad = [f"{what} of {name_of(one)}" for one in listed.items for what in _places(one)]
     if bad:
         yield SERVICES.warn(
             f"Penstock does not answer at {shorten(bad)}",
@@ -74,7 +73,3 @@ def _places(service: Json) -> Iterator[str]:
             yield f"node port {port.get('nodePort', '?')}"
     for address in spec.get("externalIPs") or []:
         yield f"external IP {address}"
-
-
-def _name(item: Json) -> NamespacedName:
-    return NamespacedName(item["metadata"].get("namespace", ""), item["metadata"]["name"])
