@@ -68,6 +68,7 @@ two rules. There are no Pods. Everything is on this machine: the API server take
 
 * **Start**: `penstock controller --kubeconfig …` from the start of its process until a client that
   waits for it has the first bytes, and everything. CPU is that of all threads of the controller.
+  Its modules are compiled beforehand, as they are in an image.
 * **Phases**: the same bytes step by step in one thread, CPU.
 * **One change**: PATCH to the API server until a prober is served the new way by a stock Envoy that
   is connected to the controller, without agent; *committed* counts from the answer to it.

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from penstock.cli.answers import conditions_of, location_of
+from penstock.status.data_plane import DATA_PLANE_ACKED
 
 Item = dict[str, Any]
 """An object as Kubernetes writes it."""
@@ -253,7 +254,7 @@ _ROUTE = (
     Column("PARENTS", _parents),
     Column("ACCEPTED", _condition("Accepted")),
     Column("RESOLVEDREFS", _condition("ResolvedRefs")),
-    Column("PROGRAMMED", _condition("DataPlaneAcked")),
+    Column("PROGRAMMED", _condition(DATA_PLANE_ACKED)),
     Column("WEIGHTS", _weights, wide=True),
     _WHY,
 )
@@ -323,7 +324,7 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "CiliumNetworkPolicy": (
         Column("SELECTS", _subject),
         Column("VALID", _condition("Valid")),
-        Column("PROGRAMMED", _condition("DataPlaneAcked"), wide=True),
+        Column("PROGRAMMED", _condition(DATA_PLANE_ACKED), wide=True),
         _WHY,
     ),
     "Pod": (

@@ -18,6 +18,7 @@ from penstock.cli.report import Report
 from penstock.lab.runtime import Lab
 from penstock.meta.errors import PenstockError
 from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
+from penstock.status.data_plane import DATA_PLANE_ACKED
 from penstock.xds import types
 
 _LOOK_SECONDS = 0.1
@@ -140,7 +141,7 @@ def _endpoints_of(endpoint_slice: dict[str, Any]) -> bytes:
 def _settled(gateway: dict[str, Any]) -> bool:
     """Tell whether there is nothing to wait for: it is programmed, or it never will be."""
     found = conditions_of(gateway.get("status") or {})
-    programmed, acked = found.get("Programmed"), found.get("DataPlaneAcked")
+    programmed, acked = found.get("Programmed"), found.get(DATA_PLANE_ACKED)
     refused = acked is not None and acked.status == "False"
     waits = programmed is not None and programmed.reason == "Pending"
     return refused or not waits

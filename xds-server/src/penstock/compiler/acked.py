@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from penstock.meta.conditions import Condition
+from penstock.status.data_plane import DATA_PLANE_ACKED, NOT_SERVED
 
-DATA_PLANE_ACKED = "DataPlaneAcked"
 _NONE: Mapping[str, str] = {}
 
 
@@ -33,7 +33,7 @@ class Acked(msgspec.Struct, frozen=True):
 
 def not_served(text: str) -> Condition:
     """Return that a route is in force nowhere, whatever nodes have of it, and why."""
-    return Condition(type=DATA_PLANE_ACKED, status=False, reason="NotServed", message=text)
+    return Condition(type=DATA_PLANE_ACKED, status=False, reason=NOT_SERVED, message=text)
 
 
 def rejected(text: str) -> Condition:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from penstock.compiler.acked import DATA_PLANE_ACKED, Acked, rejected
+from penstock.compiler.acked import Acked, rejected
 from penstock.controlplane.ledger import Ledger, Refusal, Tally
 from penstock.controlplane.words import read_word
 from penstock.meta.clock import Clock
 from penstock.meta.conditions import Condition
 from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
+from penstock.status.data_plane import DATA_PLANE_ACKED
 from penstock.xds import types
 from penstock.xds.delta import DeltaStream
 from penstock.xds.resource import Resource

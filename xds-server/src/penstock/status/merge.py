@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from penstock.status.data_plane import DATA_PLANE_ACKED, NOT_SERVED
+
 Json = dict[str, Any]
 
 LONGEST_MESSAGE = 32768
 """Characters; metav1.Condition.message."""
 OURS = frozenset(
     {
-        "Accepted", "AddressesAssigned", "CertificateNotValid", "Conflicted", "DataPlaneAcked",
+        "Accepted", "AddressesAssigned", "CertificateNotValid", "Conflicted", DATA_PLANE_ACKED,
         "InsecureFrontendValidationMode", "Overlapped", "OverlappingTLSConfig", "PartiallyInvalid",
         "Programmed", "ResolvedRefs", "SupportedVersion", "Valid", "penstock.dev/AddressAssigned",
         "penstock.dev/KindsServed", "penstock.dev/ServiceGenerated",
     }
 )  # fmt: skip
 """Types of conditions that are ours to write and to remove."""
-_CLOSED = "NotServed"
-"""Reason of a route at a parent that lets nobody in, which says nothing of what nodes have."""
 _SHARED = {"parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists in which every controller has entries of its own, and what they are about."""
 _MOST = 32
@@ -81,8 +81,8 @@ def is_in_force(observed: Json, controller: str, generation: int) -> bool:
     shared = [one for name in _SHARED for one in observed.get(name) or ()]
     holders = [one for one in shared if one.get("controllerName") == controller] or [observed]
     said = [one for holder in holders for one in holder.get("conditions") or ()]
-    for kind in ("DataPlaneAcked", "Programmed"):
-        found = [one for one in said if one.get("type") == kind and one.get("reason") != _CLOSED]
+    for kind in (DATA_PLANE_ACKED, "Programmed"):
+        found = [one for one in said if one.get("type") == kind and one.get("reason") != NOT_SERVED]
         if found:
             values = {(one.get("status"), one.get("observedGeneration")) for one in found}
             return values == {("True", generation)}

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock.meta.names import ObjectRef
+from penstock.status.data_plane import DATA_PLANE_ACKED, NOT_SERVED
 
 API_VERSION = "events.k8s.io/v1"
 LONGEST_NOTE = 1024
@@ -23,7 +24,7 @@ CONTROLLER = "penstock.io/controller"
 Place = tuple[str, str]
 """Where in the status (a parent, a listener, or "" for the object itself), and the type."""
 _GOOD_BAD = {
-    "DataPlaneAcked": ("AcceptedByDataPlane", "RejectedByDataPlane"),
+    DATA_PLANE_ACKED: ("AcceptedByDataPlane", "RejectedByDataPlane"),
     "Valid": ("Valid", "Invalid"),
     "Accepted": ("Accepted", "NotAccepted"),
     "Programmed": ("Programmed", "NotProgrammed"),
@@ -35,8 +36,6 @@ _GOOD_BAD = {
     "Address": ("AddressAssigned", "AddressLost"),
 }
 """Type of a condition → reasons of Events, the most telling first."""
-_NOT_SERVED = "NotServed"
-"""Reason of a route that nodes have and that no listener is open for: no node refuses anything."""
 _RANK = {name: rank for rank, name in enumerate(_GOOD_BAD)}
 _BAD_IF_TRUE = frozenset({"Overlapped", "PartiallyInvalid"})
 _ADDRESS: Place = ("", "Address")
@@ -105,12 +104,12 @@ def transition(before: Mapping[Place, Said], after: Mapping[Place, Said]) -> Tra
         old = before.get(place)
         if not said.good and (old is None or old.good or old.reason != said.reason):
             bad.append((place, said))
-        elif said.good and (not old.good if old is not None else place[1] != "DataPlaneAcked"):
+        elif said.good and (not old.good if old is not None else place[1] != DATA_PLANE_ACKED):
             good.append((place, said))
     if bad:
         lines = (f"{kind}{_at(where)}: {one.reason}: {one.message}" for (where, kind), one in bad)
         (_, kind), worst = bad[0]
-        reason = _NOT_SERVED if worst.reason == _NOT_SERVED else _GOOD_BAD[kind][1]
+        reason = NOT_SERVED if worst.reason == NOT_SERVED else _GOOD_BAD[kind][1]
         return Transition(type="Warning", reason=reason, note=_cut("; ".join(lines)))
     if good:
         lines = (_line(place, said) for place, said in good)

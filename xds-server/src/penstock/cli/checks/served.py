@@ -9,8 +9,8 @@ import msgspec
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.cli.checks.workloads import on_node
-from penstock.compiler.acked import DATA_PLANE_ACKED
 from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.status.data_plane import DATA_PLANE_ACKED
 
 ROUTES = Check("PC-RTE-001", "routes")
 POLICIES = Check("PC-POL-001", "policies")
