@@ -100,6 +100,27 @@ def test_what_others_have_to_serve_is_told(
     assert by_id["PC-SVC-001"]["found"] == f"Penstock does not answer at {node_port}; {external}"
 
 
+def test_ingresses_are_judged_by_what_they_say(
+    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = [
+        _ingress("a", "typo"), _ingress("b", "penstock"),
+        _ingress("c", "penstock", **{"nginx.ingress.kubernetes.io/server-snippet": "deny all;"}),
+    ]  # fmt: skip
+    for one in every:
+        installed.apply(one)
+    try:
+        _, by_id = found(installed, capsys)
+    finally:
+        for one in every:
+            installed.delete(one)
+    line = by_id["PC-ING-001"]
+    assert line["verdict"] == "warn"
+    said = line["found"].split("; ")
+    assert said[:2] == ["shop/a: IngressClass typo does not exist", "shop/b: it has no address"]
+    assert said[2].startswith("shop/c: metadata.annotations")
+
+
 def test_a_policy_that_a_node_lacks_is_told_and_all_of_them_if_asked_for(
     installed: KubeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,3 +259,13 @@ def _planted() -> list[dict[str, Any]]:
             }]}]},
         },
     ]  # fmt: skip
+
+
+def _ingress(name: str, class_: str, **annotations: str) -> dict[str, Any]:
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": "shop", "annotations": annotations},
+        "spec": {"ingressClassName": class_, "defaultBackend": backend},
+    }

@@ -16,12 +16,14 @@ from cryptography.x509.oid import NameOID
 
 from penstock.cli.check import Where, check, show
 from penstock.cli.checks import addresses, machine
+from penstock.cli.checks import ingresses as ingress_checks
 from penstock.cli.checks import platform as platform_checks
 from penstock.cli.checks import served as served_checks
 from penstock.cli.checks import services as service_checks
 from penstock.cli.checks import workloads as workload_checks
 from penstock.cli.checks.addresses import gateway_addresses
 from penstock.cli.checks.finding import Check, Finding, Verdict
+from penstock.cli.checks.ingresses import ingresses
 from penstock.cli.checks.machine import chain, of_status
 from penstock.cli.checks.observed import Cluster, Listed
 from penstock.cli.checks.platform import platform
@@ -155,6 +157,30 @@ def service(name: str, type_: str, node_port: int = 0, **labels: str) -> Json:
     }
 
 
+def ingress_class(name: str, controller: str, **annotations: str) -> Json:
+    return {
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"controller": controller},
+    }
+
+
+def ingress(
+    class_: str | None = "penstock", *, at: str = "192.0.2.130", path: str = "/", **annotations: str
+) -> Json:
+    named = {} if class_ is None else {"ingressClassName": class_}
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    paths = [{"path": path, "pathType": "ImplementationSpecific", "backend": backend}]
+    status = {"loadBalancer": {"ingress": [{"ip": at}]} if at else {}}
+    nginx = {
+        f"nginx.ingress.kubernetes.io/{k.replace('_', '-')}": v for k, v in annotations.items()
+    }
+    return {
+        "metadata": {"name": "i", "namespace": "s", "annotations": nginx, "managedFields": [{}]},
+        "spec": {**named, "rules": [{"host": "a.test", "http": {"paths": paths}}]},
+        "status": status,
+    }
+
+
 def cluster(**changed: Any) -> Cluster:
     """A cluster in which all is well; lists by name replace its own, "_" stands for "-"."""
     crds = [*map(crd, ALL_GATEWAY_KINDS), crd("ciliumnetworkpolicies", "cilium.io")]
@@ -175,6 +201,8 @@ def cluster(**changed: Any) -> Cluster:
         **{name: [] for name in ROUTE_LISTS},
         "policies": [],
         "networkpolicies": [],
+        "ingresses": [],
+        "ingressclasses": [ingress_class("penstock", "penstock.dev/ingress-controller")],
         "services": [],
     }
     lists |= {name.replace("_", "-"): value for name, value in changed.items() if name != "rights"}
@@ -193,7 +221,7 @@ def cluster(**changed: Any) -> Cluster:
 def judged(seen: Cluster) -> dict[str, Finding]:
     found = [
         *platform(seen), *services(seen), *workloads(seen, VERSION, NOW),
-        *gateway_addresses(seen), *served(seen),
+        *gateway_addresses(seen), *served(seen), *ingresses(seen),
     ]  # fmt: skip
     assert len({one.id for one in found}) == len(found)
     return {one.id: one for one in found}
@@ -202,7 +230,7 @@ def judged(seen: Cluster) -> dict[str, Finding]:
 def test_a_cluster_in_which_all_is_well_is_ok() -> None:
     found = judged(cluster())
     assert {id_: one.found for id_, one in found.items() if one.verdict is not Verdict.OK} == {}
-    assert len(found) == 18
+    assert len(found) == 19
 
 
 FORBIDDEN = Listed(refused="pods is forbidden")
@@ -210,6 +238,7 @@ NOT_YET = "in force on 1 of 2 nodes; not yet on n1"
 LEAVING = pod("agent", "n1") | {"spec": {"nodeName": "n1", "containers": [{"args": ["leave"]}]}}
 EXTERNAL = service("e", "ClusterIP")
 EXTERNAL["spec"]["externalIPs"] = ["192.0.2.7"]
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 OTHER_PROXY = {"service.kubernetes.io/service-proxy-name": "penstock"}
 
 
@@ -311,6 +340,22 @@ OTHER_PROXY = {"service.kubernetes.io/service-proxy-name": "penstock"}
          "PC-POL-001", "ok", "1 in force"),
         ({"networkpolicies": [policy()]}, "PC-NPL-001", "warn", "does not enforce them"),
         ({"networkpolicies": FORBIDDEN}, "PC-NPL-001", "skip", "forbidden"),
+        ({"ingresses": [ingress()]}, "PC-ING-001", "ok", "1 served as written"),
+        ({"ingresses": [ingress("other")], "ingressclasses": [ingress_class("other", "o.test/c")]},
+         "PC-ING-001", "ok", "0 served as written"),
+        ({"ingresses": [ingress("typo")]},
+         "PC-ING-001", "warn", "s/i: IngressClass typo does not exist"),
+        ({"ingresses": [ingress(None)]}, "PC-ING-001", "warn", "s/i: it names no class, and there"),
+        ({"ingresses": [ingress(None)],
+          "ingressclasses": [ingress_class("penstock", "penstock.dev/ingress-controller",
+                                           **{DEFAULT_CLASS: "true"})]},
+         "PC-ING-001", "ok", "1 served as written"),
+        ({"ingresses": [ingress(at="")]}, "PC-ING-001", "warn", "s/i: it has no address"),
+        ({"ingresses": [ingress(server_snippet="deny all;")]},
+         "PC-ING-001", "warn", "server-snippet"),
+        ({"ingresses": [ingress() | {"spec": {"ingressClassName": "penstock", "rules": 7}}]},
+         "PC-ING-001", "warn", "s/i: spec.rules: "),
+        ({"ingresses": FORBIDDEN}, "PC-ING-001", "skip", "forbidden"),
         ({"policies": Listed(refused="x", absent=True)}, "PC-POL-001", "ok", "none"),
         ({"policies": FORBIDDEN}, "PC-POL-001", "skip", "forbidden"),
     ],
@@ -488,7 +533,8 @@ def test_without_a_cluster_the_machine_is_checked(
 
 def test_every_id_is_documented_and_unique() -> None:
     modules = (
-        addresses, machine, platform_checks, served_checks, service_checks, workload_checks,
+        addresses, ingress_checks, machine, platform_checks, served_checks, service_checks,
+        workload_checks,
     )  # fmt: skip
     checks = [value for one in modules for value in vars(one).values() if isinstance(value, Check)]
     ids = [one.id for one in checks]

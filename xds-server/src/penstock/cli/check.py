@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.cli.checks.addresses import gateway_addresses
 from penstock.cli.checks.finding import Finding, Verdict
+from penstock.cli.checks.ingresses import ingresses
 from penstock.cli.checks.machine import chain, machine, node
 from penstock.cli.checks.observed import Cluster, access_of, has_access, observe
 from penstock.cli.checks.platform import REVIEWS, platform
@@ -91,6 +92,7 @@ def judged(cluster: Cluster) -> list[Finding]:
         found += workloads(cluster, VERSION, datetime.now(UTC))
         found += gateway_addresses(cluster)
         found += served(cluster)
+        found += ingresses(cluster)
     return found
 
 
