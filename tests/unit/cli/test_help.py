@@ -10,9 +10,9 @@ from penstock.cli.commands import app
 from penstock.meta.version import VERSION
 
 HEAVY = {
-    *("aiohttp", "asyncio", "google", "grpc", "pyroute2", "re2", "rich.console", "structlog"),
+    *("aiohttp", "asyncio", "google", "grpc", "pyroute2", "re2", "structlog"),
     *("watchfiles", "yaml", "penstock.agent", "penstock.compiler", "penstock.controlplane"),
-    *("penstock.core", "penstock.lab", "penstock.pb"),
+    *("penstock.core", "penstock.lab", "penstock.pb", "pydantic", "rich"),
 }
 
 
@@ -64,6 +64,38 @@ def test_the_version_is_told(arguments: list[str], capsys: pytest.CaptureFixture
         app(arguments)
     assert not ended.value.code
     assert capsys.readouterr().out == f"{VERSION}\n"
+
+
+def test_help_has_the_commands_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["--help"])
+    assert not ended.value.code
+    _, _, listing = capsys.readouterr().out.partition("Commands:\n")
+    assert [line.split()[0] for line in listing.splitlines()][:4] == [
+        "up",
+        "down",
+        "status",
+        "exec",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["get"], "Missing argument 'KIND'"),
+        (["get", "pods", "-o", "x"], "'x' is not one of 'table', 'json', 'yaml', 'wide'"),
+        (["gte"], "No such command 'gte'"),
+        (["translate"], "Missing option '--file' / '-f'"),
+        (["observe", "--last", "x"], "'x' is not a valid integer"),
+    ],
+)
+def test_a_mistake_in_the_command_line_is_exit_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_get_needs_no_compiler_unless_it_reads_files() -> None:

@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
 import msgspec
-import typer
 
 from penstock.ads.dial import Controller
 from penstock.agent.app import serve
@@ -107,7 +107,7 @@ def install_cni(
         changed = install(folders, settings, program or PROGRAM)
     except OSError as error:
         raise PenstockError(f"the CNI plugin cannot be installed: {error}") from error
-    typer.echo("installed" if changed else "already installed")
+    click.echo("installed" if changed else "already installed")
 
 
 def uninstall_cni(programs: Path, configuration: Path) -> None:

@@ -2,195 +2,181 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+from typing_extensions import override
 
 from penstock.cli.formats import Format, LintFormat, Target
-from penstock.cli.nodes import agent, cni_app, leave
-from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
+from penstock.cli.nodes import agent, cni, leave
+from penstock.cli.options import (
+    PATH,
+    context,
+    kubeconfig,
+    logging,
+    namespace,
+    one_of,
+    output,
+    run_dir,
+    system_namespace,
+)
 from penstock.meta.paths import RunPaths
 from penstock.meta.version import VERSION
 
-app = typer.Typer(
-    name="penstock",
-    help="A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-proxy_app = typer.Typer(
-    help="What Envoy runs, beside what was meant and what it accepted.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(proxy_app, name="proxy")
-app.add_typer(cni_app, name="cni", hidden=True)
-app.command(hidden=True)(agent)
-app.command(hidden=True)(leave)
-
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; all if not given.")]
-Container = Annotated[str, typer.Option("--container", "-c", help="Container; the first one.")]
+WIDTH = 120
+"""Columns of help on terminals that are as wide."""
+_container = click.option("--container", "-c", default="", help="Container; the first one.")
 
 
-KubeConfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="Of the cluster; else $KUBECONFIG.")
-]
-Context = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
-SystemNamespace = Annotated[str, typer.Option("--namespace", "-n", help="Where Penstock runs.")]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to show it.")]
+class _InOrder(click.Group):
+    """A group that shows its commands in the order in which they are written here."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
-def _exit(status: int) -> None:
-    raise typer.Exit(status)
+@click.group(cls=_InOrder, name="penstock", context_settings={"max_content_width": WIDTH})
+@click.version_option(VERSION, message="%(version)s", help="As `version`.")
+def app() -> None:
+    """A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine."""
+
+
+app.add_command(agent)
+app.add_command(leave)
+app.add_command(cni)
 
 
 @app.command()
-def up(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of Kubernetes YAML.")],
-    run_dir: RunDir = RUN_DIR,
-    *,
-    only_gateways: Annotated[
-        bool, typer.Option("--only-gateways", help="Serve Gateways only; needs no rights.")
-    ] = False,
-) -> None:
+@click.argument("folder", metavar="DIR", type=PATH, help="Folder of Kubernetes YAML.")
+@run_dir
+@click.option("--only-gateways", is_flag=True, help="Serve Gateways only; needs no rights.")
+def up(*, folder: Path, paths: RunPaths, only_gateways: bool) -> None:
     """Run the pods of a folder of YAML, and the mesh around them, until Ctrl-C."""
     from penstock.cli.up import up as run
 
-    _exit(run(folder, RunPaths(run_dir.resolve()), only_gateways=only_gateways))
+    sys.exit(run(folder, paths, only_gateways=only_gateways))
 
 
 @app.command()
-def down(run_dir: RunDir = RUN_DIR) -> None:
+@run_dir
+def down(*, paths: RunPaths) -> None:
     """End an instance and remove what one that was killed left behind."""
     from penstock.cli.down import down as run
 
-    _exit(run(RunPaths(run_dir.resolve())))
+    sys.exit(run(paths))
 
 
 @app.command()
-def status(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@run_dir
+@output
+def status(*, paths: RunPaths, output: Format) -> None:
     """Show what runs: processes, pods, Gateways, problems."""
     from penstock.cli.status import status as run
 
-    _exit(run(RunPaths(run_dir.resolve()), output))
+    sys.exit(run(paths, output))
 
 
-@app.command(name="exec", context_settings={"ignore_unknown_options": True})
+@app.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("pod", help="Name, beginning of a name, or deploy/NAME.")
+@click.argument("command", nargs=-1, required=True, help="Program and arguments, after --.")
+@run_dir
+@namespace
+@_container
 def execute(
-    pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
-    command: Annotated[list[str], typer.Argument(help="Program and arguments, after --.")],
-    run_dir: RunDir = RUN_DIR,
-    namespace: Namespace = "",
-    container: Container = "",
+    *, pod: str, command: tuple[str, ...], paths: RunPaths, namespace: str, container: str
 ) -> None:
     """Run a command inside a pod; its exit status becomes this one's."""
     from penstock.cli.inside import execute as run
 
-    paths = RunPaths(run_dir.resolve())
-    _exit(run(paths, pod, command, namespace=namespace, container=container))
+    sys.exit(run(paths, pod, list(command), namespace=namespace, container=container))
 
 
 @app.command()
-def logs(
-    pod: Annotated[str, typer.Argument(help="Name, beginning of a name, or deploy/NAME.")],
-    run_dir: RunDir = RUN_DIR,
-    namespace: Namespace = "",
-    container: Container = "",
-    *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
-) -> None:
+@click.argument("pod", help="Name, beginning of a name, or deploy/NAME.")
+@run_dir
+@namespace
+@_container
+@click.option("--follow", "-f", is_flag=True, help="Go on with new lines.")
+def logs(*, pod: str, paths: RunPaths, namespace: str, container: str, follow: bool) -> None:
     """Print what a pod's process wrote."""
     from penstock.cli.inside import logs as run
 
-    paths = RunPaths(run_dir.resolve())
-    _exit(run(paths, pod, namespace=namespace, container=container, follow=follow))
+    sys.exit(run(paths, pod, namespace=namespace, container=container, follow=follow))
 
 
 @app.command()
+@click.argument("kind", help="HTTPRoute, gw, cnp, po, svc, …")
+@click.argument("name", default="", help="Name of one object.")
+@run_dir
+@namespace
+@output
+@click.option("--file", "-f", metavar="DIR", type=PATH, help="Folder or file; nothing need run.")
+@click.option("--all-namespaces", "-A", is_flag=True, help="Look in all namespaces.")
 def get(
-    kind: Annotated[str, typer.Argument(help="HTTPRoute, gw, cnp, po, svc, …")],
-    name: Annotated[str, typer.Argument(help="Name of one object.")] = "",
-    run_dir: RunDir = RUN_DIR,
-    namespace: Namespace = "",
-    output: Output = Format.TABLE,
     *,
-    files: Annotated[
-        Path | None,
-        typer.Option("--file", "-f", metavar="DIR", help="Folder or file; nothing need run."),
-    ] = None,
-    all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces.")
-    ] = False,
+    kind: str,
+    name: str,
+    paths: RunPaths,
+    namespace: str,
+    output: Format,
+    file: Path | None,
+    all_namespaces: bool,
 ) -> None:
     """Show objects with their conditions."""
     from penstock.cli.get import get as run
 
     where = None if all_namespaces or not namespace else namespace
-    _exit(run(RunPaths(run_dir.resolve()), kind, name, namespace=where, form=output, files=files))
+    sys.exit(run(paths, kind, name, namespace=where, form=output, files=file))
 
 
 @app.command()
-def translate(
-    folder: Annotated[Path, typer.Option("--file", "-f", metavar="DIR", help="Folder or file.")],
-    node: Annotated[str, typer.Option("--node", help="Name of the node.")] = "",
-    output: Output = Format.JSON,
-    to: Annotated[Target, typer.Option("--to", help="Resources, or statuses.")] = Target.XDS,
-) -> None:
+@click.option(
+    "--file", "-f", "folder", metavar="DIR", type=PATH, required=True, help="Folder or file."
+)
+@click.option("--node", default="", help="Name of the node.")
+@click.option(
+    "--output", "-o", type=one_of(Format), default=Format.JSON.value, show_default=True,
+    help="How to show it.",
+)  # fmt: skip
+@click.option(
+    "--to", type=one_of(Target), default=Target.XDS.value, show_default=True,
+    help="Resources, or statuses.",
+)  # fmt: skip
+def translate(*, folder: Path, node: str, output: Format, to: Target) -> None:
     """Show the resources, or the statuses, that YAML becomes; needs no rights and no network."""
     from penstock.cli.translate import statuses
     from penstock.cli.translate import translate as run
 
-    _exit(run(folder, output, node) if to is Target.XDS else statuses(folder, output))
+    sys.exit(run(folder, output, node) if to is Target.XDS else statuses(folder, output))
 
 
 @app.command()
-def lint(
-    files: Annotated[list[Path], typer.Argument(help="Files and folders.")],
-    output: Annotated[LintFormat, typer.Option("--output", "-o", help="How to show it.")] = (
-        LintFormat.TEXT
-    ),
-    crds: Annotated[
-        Path | None,
-        typer.Option("--crds", metavar="DIR", help="CRDs: judge as an API server with them would."),
-    ] = None,
-) -> None:
+@click.argument("files", nargs=-1, required=True, type=PATH, help="Files and folders.")
+@click.option(
+    "--output", "-o", type=one_of(LintFormat), default=LintFormat.TEXT.value, show_default=True,
+    help="How to show it.",
+)  # fmt: skip
+@click.option(
+    "--crds", metavar="DIR", type=PATH, help="CRDs: judge as an API server with them would."
+)
+def lint(*, files: tuple[Path, ...], output: LintFormat, crds: Path | None) -> None:
     """Find mistakes in YAML; exit status 1 if something is an error."""
     from penstock.cli.lint import lint as run
 
-    _exit(run(files, output, crds))
-
-
-migrations = typer.Typer(help="Write YAML of other APIs as YAML of the Gateway API.")
-app.add_typer(migrations, name="migrate")
-
-
-@migrations.command("ingress")
-def migrate_ingress(
-    files: Annotated[list[Path], typer.Argument(help="Files and folders.")],
-) -> None:
-    """Write the equal of Ingresses; exit status 1 if something has no equal, told on stderr."""
-    from penstock.cli.migrate import migrate_ingress as run
-
-    _exit(run(files))
-
-
-@migrations.callback()
-def _migrations() -> None:
-    """Write YAML of other APIs as YAML of the Gateway API."""
+    sys.exit(run(files, output, crds))
 
 
 @app.command()
+@run_dir
+@click.option("--last", type=int, default=-1, help="How many past flows; 20, with -f 0.")
+@click.option("--pod", default="", help="Source or destination, its beginning.")
+@click.option("--verdict", default="", help="ALLOWED, DENIED, ERROR.")
+@output
+@click.option("--follow", "-f", is_flag=True, help="Go on with new ones.")
 def observe(
-    run_dir: RunDir = RUN_DIR,
-    last: Annotated[int, typer.Option("--last", help="How many past flows; 20, with -f 0.")] = -1,
-    pod: Annotated[str, typer.Option("--pod", help="Source or destination, its beginning.")] = "",
-    verdict: Annotated[str, typer.Option("--verdict", help="ALLOWED, DENIED, ERROR.")] = "",
-    output: Output = Format.TABLE,
-    *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
+    *, paths: RunPaths, last: int, pod: str, verdict: str, output: Format, follow: bool
 ) -> None:
     """Show one line for each request and each denied connection, and which line of YAML decided."""
     from penstock.cli.observe import FOLLOW_LAST, LAST, Wanted
@@ -198,26 +184,30 @@ def observe(
 
     count = last if last >= 0 else FOLLOW_LAST if follow else LAST
     wanted = Wanted(pod=pod, verdict=verdict)
-    paths = RunPaths(run_dir.resolve())
-    _exit(run(paths, wanted, last=count, follow=follow, form=output))
+    sys.exit(run(paths, wanted, last=count, follow=follow, form=output))
 
 
 @app.command()
+@run_dir
+@kubeconfig
+@context
+@system_namespace
+@output
+@click.option("--cni-conf-dir", type=PATH, help="Of the node's container runtime.")
+@click.option("--node", is_flag=True, help="Check this node and its agent.")
+@click.option("--quiet", "-q", is_flag=True, help="Only what is not ok.")
+@click.option("--all", "every", is_flag=True, help="Name every object, not the first few.")
 def check(
-    run_dir: RunDir = RUN_DIR,
-    kubeconfig: KubeConfig = None,
-    context: Context = "",
-    namespace: SystemNamespace = "penstock-system",
-    output: Output = Format.TABLE,
     *,
-    cni_conf_dir: Annotated[
-        Path | None, typer.Option("--cni-conf-dir", help="Of the node's container runtime.")
-    ] = None,
-    node: Annotated[bool, typer.Option("--node", help="Check this node and its agent.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not ok.")] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Name every object, not the first few.")
-    ] = False,
+    paths: RunPaths,
+    kubeconfig: Path | None,
+    context: str,
+    namespace: str,
+    output: Format,
+    cni_conf_dir: Path | None,
+    node: bool,
+    quiet: bool,
+    every: bool,
 ) -> None:
     """Check a cluster, a node or this machine; exit status 1 if something fails."""
     from penstock.cli.check import Where
@@ -225,196 +215,183 @@ def check(
 
     where = Where(
         node=node,
-        paths=RunPaths(run_dir.resolve()),
+        paths=paths,
         cni_folder=cni_conf_dir,
         kubeconfig=kubeconfig,
         context=context,
         namespace=namespace,
     )
-    _exit(run(where, output, quiet=quiet, every=every))
+    sys.exit(run(where, output, quiet=quiet, every=every))
 
 
 @app.command()
 def version() -> None:
     """Print the version of this command; `penstock check` tells that of a cluster."""
-    typer.echo(VERSION)
-
-
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
-    if wanted:
-        version()
-        raise typer.Exit
-
-
-@app.callback()
-def _app(
-    *,
-    _: Annotated[
-        bool,
-        typer.Option("--version", help="As `version`.", callback=_show_version, is_eager=True),
-    ] = False,
-) -> None:
-    """A sidecar-free L7 service mesh; with `penstock up`, a whole one on this machine."""
+    click.echo(VERSION)
 
 
 @app.command()
+@run_dir
+@kubeconfig
+@context
+@system_namespace
+@click.option("--file", "-f", type=PATH, help="To write; - is standard output.")
+@click.option("--node", is_flag=True, help="Of this node, not of a cluster.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be taken.")
 def sysdump(
-    run_dir: RunDir = RUN_DIR,
-    kubeconfig: KubeConfig = None,
-    context: Context = "",
-    namespace: SystemNamespace = "penstock-system",
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="To write; - is standard output.")
-    ] = None,
     *,
-    node: Annotated[bool, typer.Option("--node", help="Of this node, not of a cluster.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be taken.")] = False,
+    paths: RunPaths,
+    kubeconfig: Path | None,
+    context: str,
+    namespace: str,
+    file: Path | None,
+    node: bool,
+    dry_run: bool,
 ) -> None:
     """Gather what others need to understand an installation, without its secrets, in one file."""
     from penstock.cli.check import Where
     from penstock.cli.sysdump.command import sysdump as run
 
     where = Where(
-        node=node,
-        paths=RunPaths(run_dir.resolve()),
-        kubeconfig=kubeconfig,
-        context=context,
-        namespace=namespace,
+        node=node, paths=paths, kubeconfig=kubeconfig, context=context, namespace=namespace
     )
-    _exit(run(where, file, dry_run=dry_run))
+    sys.exit(run(where, file, dry_run=dry_run))
 
 
-def _listing(what: str, run_dir: Path, output: Format) -> None:
+@app.group(cls=_InOrder)
+def proxy() -> None:
+    """What Envoy runs, beside what was meant and what it accepted."""
+
+
+def _listing(what: str, paths: RunPaths, output: Format) -> None:
     from penstock.cli.proxy import listing
 
-    _exit(listing(RunPaths(run_dir.resolve()), what, output))
+    sys.exit(listing(paths, what, output))
 
 
-@proxy_app.command()
-def listeners(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@proxy.command()
+@run_dir
+@output
+def listeners(*, paths: RunPaths, output: Format) -> None:
     """Show Envoy's listeners."""
-    _listing("listeners", run_dir, output)
+    _listing("listeners", paths, output)
 
 
-@proxy_app.command()
-def routes(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@proxy.command()
+@run_dir
+@output
+def routes(*, paths: RunPaths, output: Format) -> None:
     """Show Envoy's routes, with the weights that are in force."""
-    _listing("routes", run_dir, output)
+    _listing("routes", paths, output)
 
 
-@proxy_app.command()
-def clusters(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@proxy.command()
+@run_dir
+@output
+def clusters(*, paths: RunPaths, output: Format) -> None:
     """Show Envoy's clusters."""
-    _listing("clusters", run_dir, output)
+    _listing("clusters", paths, output)
 
 
-@proxy_app.command()
-def endpoints(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@proxy.command()
+@run_dir
+@output
+def endpoints(*, paths: RunPaths, output: Format) -> None:
     """Show the endpoints of Envoy's clusters, with requests and failures."""
-    _listing("endpoints", run_dir, output)
+    _listing("endpoints", paths, output)
 
 
-@proxy_app.command()
-def diff(run_dir: RunDir = RUN_DIR, output: Output = Format.TABLE) -> None:
+@proxy.command()
+@run_dir
+@output
+def diff(*, paths: RunPaths, output: Format) -> None:
     """Show where Envoy differs from what is meant; exit status 1 if it does."""
     from penstock.cli.proxy import diff as run
 
-    _exit(run(RunPaths(run_dir.resolve()), output))
+    sys.exit(run(paths, output))
 
 
-ControllerSource = Annotated[
-    list[Path] | None, typer.Option("--source", help="Folder or file; repeatable.")
-]
-ControllerPublishedOffset = Annotated[int, typer.Option("--published-offset")]
-ControllerKubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="Read from this API server instead.")
-]
-ControllerContext = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
-ControllerLeaseNamespace = Annotated[
-    str, typer.Option("--lease-namespace", help="Of the Lease whose holder writes statuses.")
-]
-ControllerAdsAddress = Annotated[
-    str, typer.Option("--ads-address", help="Serve nodes there, as 0.0.0.0:15012.")
-]
-ControllerJoinAddress = Annotated[
-    str, typer.Option("--join-address", help="Let nodes join there; port 15013 beside ADS.")
-]
-ControllerMetricsAddress = Annotated[
-    str, typer.Option("--metrics-address", help="Health and metrics, as 0.0.0.0:15014.")
-]
-ControllerTrustDomain = Annotated[
-    str, typer.Option("--trust-domain", help="Of the names in certificates.")
-]
-ControllerServingName = Annotated[
-    list[str] | None, typer.Option("--serving-name", help="One more DNS name; repeatable.")
-]
-ControllerCaDir = Annotated[
-    Path | None, typer.Option("--ca-dir", help="Keep the CA there instead of in a Secret.")
-]
-ControllerJoinAudience = Annotated[
-    str, typer.Option("--join-audience", help="Of the tokens with which nodes join.")
-]
-ControllerJoinServiceAccount = Annotated[
-    str, typer.Option("--join-service-account", help="NAMESPACE/NAME of those tokens.")
-]
-ControllerJoinTokenFile = Annotated[
-    Path | None, typer.Option("--join-token-file", help="A token that lets any node join.")
-]
-ControllerDrainSeconds = Annotated[
-    float, typer.Option("--drain-seconds", help="From SIGTERM to the end of streams.")
-]
-ControllerGatewayAddresses = Annotated[
-    str,
-    typer.Option(
-        "--gateway-addresses", help="nodes, loadbalancer, or pool:192.0.2.0/26 (cluster)."
-    ),
-]
-ControllerSystemAuthorities = Annotated[
-    Path | None,
-    typer.Option("--system-authorities", help="PEM; else where this system keeps them."),
-]
-ControllerSystemNamespace = Annotated[
-    str, typer.Option("--system-namespace", help="Of Penstock's own pods (cluster).")
-]
-ControllerInCluster = Annotated[
-    bool, typer.Option("--in-cluster", help="Read from the API server of this pod instead.")
-]
-ControllerOnlyGateways = Annotated[bool, typer.Option("--only-gateways")]
+@app.group()
+def migrate() -> None:
+    """Write YAML of other APIs as YAML of the Gateway API."""
+
+
+@migrate.command("ingress")
+@click.argument("files", nargs=-1, required=True, type=PATH, help="Files and folders.")
+def migrate_ingress(*, files: tuple[Path, ...]) -> None:
+    """Write the equal of Ingresses; exit status 1 if something has no equal, told on stderr."""
+    from penstock.cli.migrate import migrate_ingress as run
+
+    sys.exit(run(files))
 
 
 @app.command(hidden=True)
+@click.option("--source", type=PATH, multiple=True, help="Folder or file; repeatable.")
+@run_dir
+@click.option("--published-offset", type=int, default=8000)
+@click.option("--kubeconfig", type=PATH, help="Read from this API server instead.")
+@context
+@click.option("--in-cluster", is_flag=True, help="Read from the API server of this pod instead.")
+@click.option("--lease-namespace", default="", help="Of the Lease whose holder writes statuses.")
+@click.option("--ads-address", default="", help="Serve nodes there, as 0.0.0.0:15012.")
+@click.option("--join-address", default="", help="Let nodes join there; port 15013 beside ADS.")
+@click.option("--metrics-address", default="", help="Health and metrics, as 0.0.0.0:15014.")
+@click.option(
+    "--trust-domain", default="cluster.local", show_default=True,
+    help="Of the names in certificates.",
+)  # fmt: skip
+@click.option("--serving-name", multiple=True, help="One more DNS name; repeatable.")
+@click.option("--ca-dir", type=PATH, help="Keep the CA there instead of in a Secret.")
+@click.option(
+    "--join-audience", default="penstock", show_default=True,
+    help="Of the tokens with which nodes join.",
+)  # fmt: skip
+@click.option("--join-service-account", default="", help="NAMESPACE/NAME of those tokens.")
+@click.option("--join-token-file", type=PATH, help="A token that lets any node join.")
+@click.option(
+    "--drain-seconds", type=float, default=5.0, show_default=True,
+    help="From SIGTERM to the end of streams.",
+)  # fmt: skip
+@click.option(
+    "--gateway-addresses", default="nodes", show_default=True,
+    help="nodes, loadbalancer, or pool:192.0.2.0/26 (cluster).",
+)  # fmt: skip
+@click.option("--system-namespace", default="", help="Of Penstock's own pods (cluster).")
+@click.option("--system-authorities", type=PATH, help="PEM; else where this system keeps them.")
+@click.option("--only-gateways", is_flag=True)
+@logging
 def controller(
-    source: ControllerSource = None,
-    run_dir: RunDir = RUN_DIR,
-    published_offset: ControllerPublishedOffset = 8000,
-    kubeconfig: ControllerKubeconfig = None,
-    context: ControllerContext = "",
     *,
-    lease_namespace: ControllerLeaseNamespace = "",
-    ads_address: ControllerAdsAddress = "",
-    join_address: ControllerJoinAddress = "",
-    metrics_address: ControllerMetricsAddress = "",
-    trust_domain: ControllerTrustDomain = "cluster.local",
-    serving_name: ControllerServingName = None,
-    ca_dir: ControllerCaDir = None,
-    join_audience: ControllerJoinAudience = "penstock",
-    join_service_account: ControllerJoinServiceAccount = "",
-    join_token_file: ControllerJoinTokenFile = None,
-    drain_seconds: ControllerDrainSeconds = 5.0,
-    gateway_addresses: ControllerGatewayAddresses = "nodes",
-    system_namespace: ControllerSystemNamespace = "",
-    system_authorities: ControllerSystemAuthorities = None,
-    in_cluster: ControllerInCluster = False,
-    only_gateways: ControllerOnlyGateways = False,
-    log_level: LogLevel = "info",
-    log_json: LogJson = False,
+    source: tuple[Path, ...],
+    paths: RunPaths,
+    published_offset: int,
+    kubeconfig: Path | None,
+    context: str,
+    in_cluster: bool,
+    lease_namespace: str,
+    ads_address: str,
+    join_address: str,
+    metrics_address: str,
+    trust_domain: str,
+    serving_name: tuple[str, ...],
+    ca_dir: Path | None,
+    join_audience: str,
+    join_service_account: str,
+    join_token_file: Path | None,
+    drain_seconds: float,
+    gateway_addresses: str,
+    system_namespace: str,
+    system_authorities: Path | None,
+    only_gateways: bool,
+    log_level: str,
+    log_json: bool,
 ) -> None:
     """Compile objects and serve them to agents; `penstock up` starts it."""
     from penstock.cli.parts import ClusterOptions, NetworkOptions, run_controller
 
     run_controller(
-        RunPaths(run_dir.resolve()),
-        source or [],
+        paths,
+        list(source),
         cluster=ClusterOptions(
             kubeconfig=kubeconfig,
             context=context,
@@ -428,7 +405,7 @@ def controller(
             join_address=join_address,
             metrics_address=metrics_address,
             trust_domain=trust_domain,
-            names=tuple(serving_name or ()),
+            names=serving_name,
             authority_folder=ca_dir,
             join_audience=join_audience,
             join_account=join_service_account,
@@ -444,10 +421,9 @@ def controller(
 
 
 @app.command(hidden=True)
-def demo(
-    folder: Annotated[Path | None, typer.Option("--folder", help="The shop's YAML.")] = None,
-) -> None:
+@click.option("--folder", type=PATH, help="The shop's YAML.")
+def demo(*, folder: Path | None) -> None:
     """Run the shop: policy, refusal, canary and failures, on this machine, in about a minute."""
     from penstock.cli.demo import run
 
-    _exit(run(folder))
+    sys.exit(run(folder))

@@ -3,108 +3,130 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from penstock.cli.options import RUN_DIR, LogJson, LogLevel, RunDir
-from penstock.meta.paths import RunPaths
+from penstock.cli.options import PATH, logging, run_dir
+from penstock.meta.paths import DEFAULT_RUN_DIR, RunPaths
 
-cni_app = typer.Typer(
-    help="The CNI plugin in the node's folders.", no_args_is_help=True, rich_markup_mode=None
+_bin_dir = click.option(
+    "--bin-dir",
+    type=PATH,
+    default=Path("/opt/cni/bin"),
+    show_default=True,
+    help="Folder of CNI plugins.",
 )
-BinDir = Annotated[Path, typer.Option("--bin-dir", help="Folder of CNI plugins.")]
-ConfDir = Annotated[Path, typer.Option("--conf-dir", help="Folder of network configurations.")]
-Unpoliced = Annotated[
-    list[str] | None,
-    typer.Option("--unpoliced-namespace", help="Its pods are left alone; repeatable."),
-]
-BpfFolder = Annotated[
-    Path, typer.Option("--bpffs", help="Folder in the node's bpffs for what is pinned.")
-]
-_PINS = Path("/sys/fs/bpf/penstock")
-_BIN, _CONF = Path("/opt/cni/bin"), Path("/etc/cni/net.d")
+_conf_dir = click.option(
+    "--conf-dir",
+    type=PATH,
+    default=Path("/etc/cni/net.d"),
+    show_default=True,
+    help="Folder of network configurations.",
+)
+_unpoliced = click.option(
+    "--unpoliced-namespace", multiple=True, help="Its pods are left alone; repeatable."
+)
+_bpffs = click.option(
+    "--bpffs",
+    type=PATH,
+    default=Path("/sys/fs/bpf/penstock"),
+    show_default=True,
+    help="Folder in the node's bpffs for what is pinned.",
+)
 
 
-AgentNode = Annotated[str, typer.Option("--node", envvar="NODE_NAME", help="Its name.")]
-AgentKubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="API server; else that of this pod.")
-]
-AgentContext = Annotated[str, typer.Option("--context", help="Of the kubeconfig.")]
-AgentController = Annotated[
-    list[str] | None,
-    typer.Option("--controller", help="HOST[:PORT] or unix:PATH; repeatable; else looked up."),
-]
-AgentControllerService = Annotated[
-    str, typer.Option("--controller-service", help="Whose endpoints are controllers.")
-]
-AgentNamespace = Annotated[
-    str, typer.Option("--namespace", envvar="POD_NAMESPACE", help="Of Penstock's own pods.")
-]
-AgentCaFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--ca-file",
-        help="Certificates by which controllers are known; else the ConfigMap penstock-ca.",
-    ),
-]
-AgentTokenFile = Annotated[
-    Path, typer.Option("--token-file", help="Token of this pod for controllers.")
-]
-AgentKubepodsCgroup = Annotated[
-    Path | None, typer.Option("--kubepods-cgroup", help="Cgroup v2 of all pods; else sought.")
-]
-AgentNetnsDir = Annotated[
-    Path, typer.Option("--netns-dir", help="Where pods' network namespaces have names.")
-]
-AgentNodeIp = Annotated[
-    list[str] | None,
-    typer.Option("--node-ip", envvar="NODE_IP", help="On the link of Gateways' addresses."),
-]
-AgentCniBinDir = Annotated[
-    Path | None, typer.Option("--cni-bin-dir", help="Keep the CNI plugin installed there.")
-]
-AgentCniConfDir = Annotated[
-    Path | None, typer.Option("--cni-conf-dir", help="And in the configuration there.")
-]
-AgentHealthAddress = Annotated[
-    str, typer.Option("--health-address", help="Of /healthz and /readyz, as 127.0.0.1:15015.")
-]
-AgentConcurrency = Annotated[
-    int | None, typer.Option("--concurrency", help="Envoy's worker threads.")
-]
-AgentKubernetes = Annotated[
-    bool, typer.Option("--kubernetes", help="Pods and Envoy are Kubernetes' here.")
-]
-AgentOnlyGateways = Annotated[bool, typer.Option("--only-gateways")]
-AgentStopEnvoy = Annotated[bool, typer.Option("--stop-envoy")]
-
-
+@click.command(hidden=True)
+@run_dir
+@click.option(
+    "--node",
+    default="lab",
+    show_default=True,
+    envvar="NODE_NAME",
+    show_envvar=True,
+    help="Its name.",
+)
+@click.option("--kubeconfig", type=PATH, help="API server; else that of this pod.")
+@click.option("--context", default="", help="Of the kubeconfig.")
+@click.option(
+    "--controller",
+    multiple=True,
+    help="HOST[:PORT] or unix:PATH; repeatable; else looked up.",
+)
+@click.option(
+    "--controller-service",
+    default="penstock-controller",
+    show_default=True,
+    help="Whose endpoints are controllers.",
+)
+@click.option(
+    "--namespace",
+    default="",
+    envvar="POD_NAMESPACE",
+    show_envvar=True,
+    help="Of Penstock's own pods.",
+)
+@click.option(
+    "--ca-file",
+    type=PATH,
+    help="Certificates by which controllers are known; else the ConfigMap penstock-ca.",
+)
+@click.option(
+    "--token-file",
+    type=PATH,
+    default=Path("/var/run/secrets/penstock/token"),
+    show_default=True,
+    help="Token of this pod for controllers.",
+)
+@_unpoliced
+@click.option("--kubepods-cgroup", type=PATH, help="Cgroup v2 of all pods; else sought.")
+@_bpffs
+@click.option(
+    "--netns-dir",
+    type=PATH,
+    default=Path("/run/netns"),
+    show_default=True,
+    help="Where pods' network namespaces have names.",
+)
+@click.option(
+    "--node-ip",
+    multiple=True,
+    envvar="NODE_IP",
+    show_envvar=True,
+    help="On the link of Gateways' addresses.",
+)
+@click.option("--cni-bin-dir", type=PATH, help="Keep the CNI plugin installed there.")
+@click.option("--cni-conf-dir", type=PATH, help="And in the configuration there.")
+@click.option("--health-address", default="", help="Of /healthz and /readyz, as 127.0.0.1:15015.")
+@click.option("--concurrency", type=int, help="Envoy's worker threads.")
+@click.option("--kubernetes", is_flag=True, help="Pods and Envoy are Kubernetes' here.")
+@click.option("--only-gateways", is_flag=True)
+@click.option("--stop-envoy", is_flag=True)
+@logging
 def agent(
-    run_dir: RunDir = RUN_DIR,
-    node: AgentNode = "lab",
     *,
-    kubeconfig: AgentKubeconfig = None,
-    context: AgentContext = "",
-    controller: AgentController = None,
-    controller_service: AgentControllerService = "penstock-controller",
-    namespace: AgentNamespace = "",
-    ca_file: AgentCaFile = None,
-    token_file: AgentTokenFile = Path("/var/run/secrets/penstock/token"),
-    unpoliced_namespace: Unpoliced = None,
-    kubepods_cgroup: AgentKubepodsCgroup = None,
-    bpffs: BpfFolder = _PINS,
-    netns_dir: AgentNetnsDir = Path("/run/netns"),
-    node_ip: AgentNodeIp = None,
-    cni_bin_dir: AgentCniBinDir = None,
-    cni_conf_dir: AgentCniConfDir = None,
-    health_address: AgentHealthAddress = "",
-    concurrency: AgentConcurrency = None,
-    log_level: LogLevel = "info",
-    kubernetes: AgentKubernetes = False,
-    only_gateways: AgentOnlyGateways = False,
-    stop_envoy: AgentStopEnvoy = False,
-    log_json: LogJson = False,
+    paths: RunPaths,
+    node: str,
+    kubeconfig: Path | None,
+    context: str,
+    controller: tuple[str, ...],
+    controller_service: str,
+    namespace: str,
+    ca_file: Path | None,
+    token_file: Path,
+    unpoliced_namespace: tuple[str, ...],
+    kubepods_cgroup: Path | None,
+    bpffs: Path,
+    netns_dir: Path,
+    node_ip: tuple[str, ...],
+    cni_bin_dir: Path | None,
+    cni_conf_dir: Path | None,
+    health_address: str,
+    concurrency: int | None,
+    kubernetes: bool,
+    only_gateways: bool,
+    stop_envoy: bool,
+    log_level: str,
+    log_json: bool,
 ) -> None:
     """Serve one Envoy and steer pods into it; `penstock up` starts it, on nodes a DaemonSet."""
     from penstock.cli.agent import AgentOptions, ClusterNode, run_agent
@@ -112,67 +134,81 @@ def agent(
     cluster = ClusterNode(
         kubeconfig=kubeconfig,
         context=context,
-        controllers=tuple(controller or ()),
+        controllers=controller,
         service=controller_service,
         namespace=namespace,
         ca_file=ca_file,
         token_file=token_file,
-        unpoliced=tuple(unpoliced_namespace or ()),
+        unpoliced=unpoliced_namespace,
         kubepods=kubepods_cgroup,
         bpffs=bpffs,
         netns_folder=netns_dir,
-        node_addresses=tuple(node_ip or ()),
+        node_addresses=node_ip,
         cni_programs=cni_bin_dir,
         cni_configuration=cni_conf_dir,
     )
-    run_agent(
-        RunPaths(run_dir.resolve()),
-        node,
-        AgentOptions(
-            cluster=cluster if kubernetes else None,
-            health=health_address,
-            only_gateways=only_gateways,
-            stop_envoy=stop_envoy,
-            concurrency=concurrency,
-        ),
-        log_level=log_level,
-        log_json=log_json,
+    options = AgentOptions(
+        cluster=cluster if kubernetes else None,
+        health=health_address,
+        only_gateways=only_gateways,
+        stop_envoy=stop_envoy,
+        concurrency=concurrency,
     )
+    run_agent(paths, node, options, log_level=log_level, log_json=log_json)
 
 
-def leave(
-    run_dir: RunDir = RUN_DIR,
-    bin_dir: BinDir = _BIN,
-    conf_dir: ConfDir = _CONF,
-    bpffs: BpfFolder = _PINS,
-    *,
-    stay: Annotated[bool, typer.Option("--stay", help="End only when told to.")] = False,
-) -> None:
+@click.command(hidden=True)
+@run_dir
+@_bin_dir
+@_conf_dir
+@_bpffs
+@click.option("--stay", is_flag=True, help="End only when told to.")
+def leave(*, paths: RunPaths, bin_dir: Path, conf_dir: Path, bpffs: Path, stay: bool) -> None:
     """Take away from this node all that agents left on it, before Penstock is uninstalled."""
     from penstock.cli.agent import leave_node
 
-    leave_node(RunPaths(run_dir.resolve()), bpffs, bin_dir, conf_dir, stay=stay)
+    leave_node(paths, bpffs, bin_dir, conf_dir, stay=stay)
 
 
-@cni_app.command()
+@click.group(hidden=True)
+def cni() -> None:
+    """The CNI plugin in the node's folders."""
+
+
+@cni.command()
+@_bin_dir
+@_conf_dir
+@click.option(
+    "--run-dir",
+    type=PATH,
+    default=DEFAULT_RUN_DIR,
+    show_default=True,
+    envvar="PENSTOCK_RUN_DIR",
+    show_envvar=True,
+    help="Run folder of the agent, as the node sees it.",
+)
+@click.option("--program", type=PATH, help="The plugin; else that of the image.")
+@_unpoliced
 def install(
-    bin_dir: BinDir = _BIN,
-    conf_dir: ConfDir = _CONF,
-    run_dir: RunDir = RUN_DIR,
-    program: Annotated[
-        Path | None, typer.Option("--program", help="The plugin; else that of the image.")
-    ] = None,
-    unpoliced_namespace: Unpoliced = None,
+    *,
+    bin_dir: Path,
+    conf_dir: Path,
+    run_dir: Path,
+    program: Path | None,
+    unpoliced_namespace: tuple[str, ...],
 ) -> None:
     """Put the plugin behind the others of the node's network, unless it is there."""
     from penstock.cli.agent import install_cni
 
-    paths = RunPaths(run_dir)
-    install_cni(paths, bin_dir, conf_dir, program=program, unpoliced=unpoliced_namespace)
+    install_cni(
+        RunPaths(run_dir), bin_dir, conf_dir, program=program, unpoliced=unpoliced_namespace
+    )
 
 
-@cni_app.command()
-def uninstall(bin_dir: BinDir = _BIN, conf_dir: ConfDir = _CONF) -> None:
+@cni.command()
+@_bin_dir
+@_conf_dir
+def uninstall(*, bin_dir: Path, conf_dir: Path) -> None:
     """Take the plugin away again; the network's configuration is as it was."""
     from penstock.cli.agent import uninstall_cni
 
