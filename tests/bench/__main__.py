@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import change, grants, kube_scale, machine, path, routes, startup, streams
+from bench import change, grants, kube_scale, machine, path, peers, routes, startup, streams
 from bench.report import Bench, Report, write
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], Report | str]] = {
     "change": change.run,
     "grants": grants.run,
     "path": path.run,
+    "peers": peers.run,
     "routes": routes.run,
     "scale": kube_scale.run,
     "startup": startup.run,

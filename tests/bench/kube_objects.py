@@ -41,13 +41,17 @@ def namespaces() -> Iterator[Raw]:
 
 def common() -> Iterator[Raw]:
     """Yield the class of Gateways and the only Gateway."""
-    yield {
+    yield gateway_class("penstock", CONTROLLER)
+    yield gateway()
+
+
+def gateway_class(name: str, controller: str) -> Raw:
+    return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",
-        "metadata": {"name": "penstock"},
-        "spec": {"controllerName": CONTROLLER},
+        "metadata": {"name": name},
+        "spec": {"controllerName": controller},
     }
-    yield _gateway()
 
 
 def services(backends: Backends, first: int, last: int) -> Iterator[Raw]:
@@ -150,7 +154,8 @@ def _endpoint(address: str, node: int) -> Raw:
     return {"addresses": [address], "conditions": conditions, "nodeName": f"node-{node}"}
 
 
-def _gateway() -> Raw:
+def gateway(class_name: str = "penstock") -> Raw:
+    """Return the only Gateway."""
     listener = {
         "name": "http",
         "protocol": "HTTP",
@@ -161,5 +166,5 @@ def _gateway() -> Raw:
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
         "metadata": {"name": "edge", "namespace": namespace(0)},
-        "spec": {"gatewayClassName": "penstock", "listeners": [listener]},
+        "spec": {"gatewayClassName": class_name, "listeners": [listener]},
     }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
@@ -14,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from bench import kube_objects, kube_phases
-from bench.clients import Step
+from bench.kube_controller import PATIENCE, Clients, Controller, Sync, clients
+from bench.kube_controller import controller as controller_at
 from bench.kube_crowd import (
     BURST,
     NODES,
@@ -37,13 +36,10 @@ from bench.processes import (
     own_address,
     probing,
     running,
-    talking,
-    thread_cpu,
     write_json,
 )
 from bench.report import Report, Table, number, samples
 from penstock.agent.bootstrap import BootstrapOptions, bootstrap, to_json
-from penstock.meta.paths import RunPaths
 from penstock.pb.envoy.config.listener.v3 import listener_pb2
 from penstock.xds import types
 from support.kube import KubeApi
@@ -52,12 +48,8 @@ from support.real_envoy import eventually
 SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
 FULL_FANS, FULL_STORMS = 3, 1
 PROCESSES = 2
-PATIENCE, FULL_PATIENCE = 240.0, 600.0
+FULL_PATIENCE = 600.0
 REST = 0.05
-LONGEST = 60.0
-"""Seconds to wait for a controller that has something to do."""
-SILENCE = 2.0
-"""Seconds without work after which a controller rests: longer than the pauses of what it paces."""
 _MS = 1e3
 
 ABOUT = f"""\
@@ -81,21 +73,6 @@ two rules. There are no Pods. Everything is on this machine: the API server take
 * **A burst**: {BURST:,} EndpointSlices are changed over many connections, as fast as the API server
   takes it, while a client takes everything.
 """
-
-
-class Sync(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of the controller."""
-
-    first: float
-    """Seconds until the first bytes of the snapshot."""
-    whole: float
-    """Seconds until a client has everything and has accepted it."""
-    cpu: float
-    """CPU seconds until the first bytes, or shortly after."""
-    memory: int
-    """Most resident MiB at that time."""
-    size: int
-    """Bytes that the client got."""
 
 
 class Found(msgspec.Struct, kw_only=True):
@@ -135,7 +112,7 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
         await writer.create(kube_objects.namespaces())
         await writer.create(kube_objects.common())
         await writer.create(kube_objects.services(backends, 0, kube_objects.FIRST))
-        async with _controller(api, folder / "many") as controller:
+        async with controller_at(api, folder / "many") as controller:
             found.part = await controller.sync()
             await controller.settled()
             await controller.remember(folder / "brought")
@@ -147,9 +124,9 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
         found.created = time.monotonic() - start
         found.phases = await asyncio.to_thread(kube_phases.measure, api)
         for turn in range(SYNCS):
-            async with _controller(api, folder / f"s{turn}") as controller:
+            async with controller_at(api, folder / f"s{turn}") as controller:
                 found.syncs.append(await controller.sync())
-        async with _controller(api, folder / "run") as controller:
+        async with controller_at(api, folder / "run") as controller:
             await controller.sync()
             found.settled = await controller.settled()
             with _serving(folder, backends):
@@ -165,108 +142,6 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
                     await controller.remember(brought)
                     found.full = await _many(controller, writer, backends, brought, full)
     return found
-
-
-class Controller:
-    """A controller that was started just now."""
-
-    def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
-        self.pid, self.paths, self.started = pid, paths, started
-
-    async def sync(self) -> Sync:
-        """Return how long it takes until a client has everything."""
-        await eventually(self.paths.controller_ads.exists, PATIENCE)
-        watching = asyncio.create_task(self._at_first_bytes())
-        async with _clients(self, 0, 1) as client:
-            step = await client.answer()
-            cpu, memory = await watching
-        return Sync(
-            first=step.first - self.started,
-            whole=step.last - self.started,
-            cpu=cpu,
-            memory=memory,
-            size=step.size,
-        )
-
-    async def remember(self, brought: Path) -> None:
-        """Write down what a client has that has everything as it is now."""
-        async with _clients(self, 0, 1) as client:
-            await client.answer()
-            await client.ask(f"remember {brought}")
-
-    async def _at_first_bytes(self) -> tuple[float, int]:
-        """Return CPU and memory when the controller begins to rest after its first work."""
-        while True:
-            before = self.cpu
-            await asyncio.sleep(0.1)
-            if self.cpu - before < 0.01 and before > 1:
-                return before, self.memory
-
-    @property
-    def cpu(self) -> float:
-        return thread_cpu(self.pid)
-
-    @property
-    def memory(self) -> int:
-        """Most resident MiB so far."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) // 1024
-        return 0
-
-    async def settled(self) -> float:
-        """Return how long after its start it has next to nothing to do, LONGEST later at most."""
-        busy = time.monotonic()
-        end = busy + LONGEST
-        while (now := time.monotonic()) < end and now - busy < SILENCE:
-            before = self.cpu
-            await asyncio.sleep(0.5)
-            if self.cpu - before > 0.05:
-                busy = time.monotonic()
-        return busy - self.started
-
-
-@contextlib.asynccontextmanager
-async def _controller(api: KubeApi, folder: Path) -> AsyncGenerator[Controller]:
-    paths = RunPaths(folder)
-    command = [
-        *(sys.executable, "-m", "penstock.cli", "controller", "--run-dir", str(folder)),
-        *("--kubeconfig", str(api.kubeconfig), "--only-gateways"),
-    ]
-    started = time.monotonic()
-    log = folder.parent / "controller.log"
-    with running(command, log, end=signal.SIGTERM) as process:
-        yield Controller(process.pid, paths, started)
-
-
-class _Clients:
-    """A process of simulated nodes."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._stdin, self._stdout = process.stdin, process.stdout
-
-    async def ask(self, line: str) -> None:
-        """Ask for something; return when the process waits for it."""
-        self._stdin.write(f"{line}\n".encode())
-        said = await self._stdout.readline()
-        assert said.strip() == b'"ready"', said
-
-    async def answer(self) -> Step:
-        return msgspec.json.decode(await self._stdout.readline(), type=Step)
-
-
-@contextlib.asynccontextmanager
-async def _clients(
-    controller: Controller, first: int, count: int, brought: Path | None = None
-) -> AsyncGenerator[_Clients]:
-    program = Path(__file__).with_name("clients.py")
-    words = [str(controller.paths.controller_ads), str(first), str(count)]
-    if brought is not None:
-        words.append(str(brought))
-    async with talking(sys.executable, program, *words) as process:
-        yield _Clients(process)
 
 
 @contextlib.contextmanager
@@ -339,7 +214,7 @@ async def _burst(controller: Controller, writer: Writer, backends: Backends) -> 
     """Change many EndpointSlices at once."""
     first = kube_objects.PROBED + 1  # the one before is changed for many nodes
     slices = range(first, first + BURST)
-    async with _clients(controller, NODES, 1) as client:
+    async with clients(controller, NODES, 1) as client:
         await client.answer()
         await controller.settled()
         cpu, start = controller.cpu, time.monotonic()
@@ -357,7 +232,7 @@ async def _many(
         share = NODES // PROCESSES
         cpu = controller.cpu
         groups = [
-            await stack.enter_async_context(_clients(controller, i * share, share, brought))
+            await stack.enter_async_context(clients(controller, i * share, share, brought))
             for i in range(PROCESSES)
         ]
         crowd = Crowd(joined=await _fan(controller, groups, cpu))
@@ -379,7 +254,7 @@ async def _many(
 
 
 async def _fan(
-    controller: Controller, groups: list[_Clients], cpu: float, since: float | None = None
+    controller: Controller, groups: list[Clients], cpu: float, since: float | None = None
 ) -> Fan:
     """Return what it takes until all clients have answered."""
     steps = await asyncio.gather(*(one.answer() for one in groups))

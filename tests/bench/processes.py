@@ -102,6 +102,14 @@ def write_json(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
+def most_resident(pid: int) -> int:
+    """Return the most MiB that a process has had in memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
 def thread_cpu(pid: int, *, main_only: bool = False) -> float:
     """Return the CPU seconds of a process's living threads, to the nanosecond."""
     total = 0

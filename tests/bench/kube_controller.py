@@ -1,0 +1,139 @@
+"""A controller at an API server, and simulated nodes that connect to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+
+from bench.clients import Step
+from bench.processes import most_resident, running, talking, thread_cpu
+from penstock.meta.paths import RunPaths
+from support.kube import KubeApi
+from support.real_envoy import eventually
+
+PATIENCE = 240.0
+LONGEST = 60.0
+"""Seconds to wait for a controller that has something to do."""
+SILENCE = 2.0
+"""Seconds without work after which a controller rests: longer than the pauses of what it paces."""
+
+
+class Sync(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the controller."""
+
+    first: float
+    """Seconds until the first bytes of the snapshot."""
+    whole: float
+    """Seconds until a client has everything and has accepted it."""
+    cpu: float
+    """CPU seconds until the first bytes, or shortly after."""
+    memory: int
+    """Most resident MiB at that time."""
+    size: int
+    """Bytes that the client got."""
+
+
+class Controller:
+    """A controller that was started just now."""
+
+    def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
+        self.pid, self.paths, self.started = pid, paths, started
+
+    async def sync(self) -> Sync:
+        """Return how long it takes until a client has everything."""
+        await eventually(self.paths.controller_ads.exists, PATIENCE)
+        watching = asyncio.create_task(self._at_first_bytes())
+        async with clients(self, 0, 1) as client:
+            step = await client.answer()
+            cpu, memory = await watching
+        return Sync(
+            first=step.first - self.started,
+            whole=step.last - self.started,
+            cpu=cpu,
+            memory=memory,
+            size=step.size,
+        )
+
+    async def remember(self, brought: Path) -> None:
+        """Write down what a client has that has everything as it is now."""
+        async with clients(self, 0, 1) as client:
+            await client.answer()
+            await client.ask(f"remember {brought}")
+
+    async def _at_first_bytes(self) -> tuple[float, int]:
+        """Return CPU and memory when the controller begins to rest after its first work."""
+        while True:
+            before = self.cpu
+            await asyncio.sleep(0.1)
+            if self.cpu - before < 0.01 and before > 1:
+                return before, self.memory
+
+    @property
+    def cpu(self) -> float:
+        return thread_cpu(self.pid)
+
+    @property
+    def memory(self) -> int:
+        """Most resident MiB so far."""
+        return most_resident(self.pid)
+
+    async def settled(self) -> float:
+        """Return how long after its start it has next to nothing to do, LONGEST later at most."""
+        busy = time.monotonic()
+        end = busy + LONGEST
+        while (now := time.monotonic()) < end and now - busy < SILENCE:
+            before = self.cpu
+            await asyncio.sleep(0.5)
+            if self.cpu - before > 0.05:
+                busy = time.monotonic()
+        return busy - self.started
+
+
+@contextlib.asynccontextmanager
+async def controller(api: KubeApi, folder: Path) -> AsyncGenerator[Controller]:
+    paths = RunPaths(folder)
+    command = [
+        *(sys.executable, "-m", "penstock.cli", "controller", "--run-dir", str(folder)),
+        *("--kubeconfig", str(api.kubeconfig), "--only-gateways"),
+    ]
+    started = time.monotonic()
+    log = folder.parent / "controller.log"
+    with running(command, log, end=signal.SIGTERM) as process:
+        yield Controller(process.pid, paths, started)
+
+
+class Clients:
+    """A process of simulated nodes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    async def ask(self, line: str) -> None:
+        """Ask for something; return when the process waits for it."""
+        self._stdin.write(f"{line}\n".encode())
+        said = await self._stdout.readline()
+        assert said.strip() == b'"ready"', said
+
+    async def answer(self) -> Step:
+        return msgspec.json.decode(await self._stdout.readline(), type=Step)
+
+
+@contextlib.asynccontextmanager
+async def clients(
+    at: Controller, first: int, count: int, brought: Path | None = None
+) -> AsyncGenerator[Clients]:
+    program = Path(__file__).with_name("clients.py")
+    words = [str(at.paths.controller_ads), str(first), str(count)]
+    if brought is not None:
+        words.append(str(brought))
+    async with talking(sys.executable, program, *words) as process:
+        yield Clients(process)
