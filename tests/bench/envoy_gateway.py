@@ -6,7 +6,6 @@ its own, and the bench in a network namespace of its own.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import shutil
@@ -14,18 +13,16 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
 import msgspec
 import yaml
 
-from bench.kube_controller import PATIENCE, Sync
-from bench.processes import most_resident, running, thread_cpu
-from penstock.ads.server import SERVICE
-from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
-from penstock.xds import types
+from bench.kube_controller import Sync
+from bench.peer_stream import Started, start_of
+from bench.processes import running
+from penstock.pb.envoy.config.core.v3 import base_pb2
 from support.kube import KubeApi, tool
 
 CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
@@ -65,7 +62,8 @@ class EnvoyGateway:
             root: a new folder.
             gateway: "namespace/name" of the Gateway that is asked for.
         """
-        self._root, self._gateway = root, gateway
+        self._root = root
+        self._node = base_pb2.Node(id="bench", cluster=gateway)
         api.install(sorted(tool("envoy-gateway", _MODULE, "crds").glob("*.yaml")))
         api.namespace(_NAMESPACE)
         environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
@@ -92,59 +90,12 @@ class EnvoyGateway:
         log = self._root.parent / "envoy-gateway.log"
         started = time.monotonic()
         with running(command, log, end=signal.SIGTERM) as process:
-            async with asyncio.timeout(PATIENCE):
-                return await self._all(process.pid, started)
-
-    async def _all(self, pid: int, started: float) -> Sync:
-        """Return when the first and the last bytes came of what a node's Envoy asks for."""
-        while True:
-            try:
-                async with grpc.aio.secure_channel(_XDS, self._credentials, _OPTIONS) as channel:
-                    stream = _Stream(channel, self._gateway)
-                    clusters = await stream.ask(types.CLUSTER)
-                    first, cpu, memory = time.monotonic(), thread_cpu(pid), most_resident(pid)
-                    await stream.ask(types.ENDPOINTS, clusters)
-                    listeners = await stream.ask(types.LISTENER)
-                    await stream.ask(types.ROUTES, [one for one in listeners if "ready" not in one])
-                    return Sync(
-                        first=first - started,
-                        whole=time.monotonic() - started,
-                        cpu=cpu,
-                        memory=memory,
-                        size=stream.size,
-                    )
-            except grpc.aio.AioRpcError:  # it does not listen yet
-                await asyncio.sleep(0.05)
-
-
-class _Stream:
-    """A stream of delta xDS, on which one answer is asked for at a time."""
-
-    def __init__(self, channel: grpc.aio.Channel, gateway: str) -> None:
-        self._node = gateway
-        self.size = 0
-        self._call: Any = channel.stream_stream(
-            f"/{SERVICE}/DeltaAggregatedResources",
-            request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
-        )()
-
-    async def ask(self, type_url: str, names: list[str] | None = None) -> list[str]:
-        """Return the names of the resources of a type, all or those named."""
-        request = discovery_pb2.DeltaDiscoveryRequest(
-            type_url=type_url, resource_names_subscribe=names or []
-        )
-        request.node.id, request.node.cluster = "bench", self._node
-        await self._call.write(request)
-        while True:
-            payload = await self._call.read()
-            self.size += len(payload)
-            said = discovery_pb2.DeltaDiscoveryResponse.FromString(payload)
-            answer = discovery_pb2.DeltaDiscoveryRequest(
-                type_url=said.type_url, response_nonce=said.nonce
+            return await start_of(
+                Started(process.pid, started),
+                lambda: grpc.aio.secure_channel(_XDS, self._credentials, _OPTIONS),
+                self._node,
+                lambda listeners: [one for one in listeners if "ready" not in one],
             )
-            await self._call.write(answer)
-            if said.type_url == type_url:
-                return [one.name for one in said.resources]
 
 
 def _secret(api: KubeApi, name: str) -> dict[str, bytes]:
