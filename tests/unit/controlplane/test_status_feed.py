@@ -15,7 +15,7 @@ from penstock.core.events import Batch, Event, EventType
 from penstock.core.objects import Broken, Object
 from penstock.meta.names import ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
-from penstock.sources.kubernetes.status_writer import StatusWriter
+from penstock.sources.kubernetes.status_writer import StatusWriter, Version
 from penstock.xds.resource import Resource
 from support import many_listeners, objects
 from support.fake_clock import FakeClock
@@ -39,8 +39,8 @@ class FakeWriter:
         self._feed.statuses.leading(True)
         self.leads.set()
 
-    def mark(self, ref: ObjectRef, version: str = "") -> None:
-        self.marks.append((ref, version))
+    def mark(self, ref: ObjectRef, seen: Version | None = None) -> None:
+        self.marks.append((ref, "" if seen is None else seen.resource_version))
 
 
 async def test_the_writer_hears_of_an_object_that_is_gone_so_that_it_keeps_nothing_of_it() -> None:

@@ -133,6 +133,119 @@ def test_outage_stops_everything_and_counts_once() -> None:
     assert taken(queue, first) == ref(0)
 
 
+def test_objects_that_the_server_cannot_write_do_not_delay_others() -> None:
+    """Twenty fail for ever; the server does all else, and renews the Lease every two seconds."""
+    queue, now, good, waited = plan(), 0.0, ref(999), []
+    bad = {ref(number) for number in range(20)}
+    for one in bad:
+        queue.mark(one, now)
+    for round_ in range(20):
+        until = 50.0 * (round_ + 1)
+        while now < until:
+            queue.answered(now)
+            looks = _all_looks(queue, now, bad)
+            assert looks <= len(bad)
+            now += 2.0
+        queue.mark(good, now)
+        began = now
+        while not _is_done(queue, now, bad, good):
+            now += 0.1
+        waited.append(now - began)
+    assert max(waited) < 1.0
+
+
+def _all_looks(queue: Plan, now: float, bad: set[ObjectRef]) -> int:
+    looks = 0
+    while isinstance(found := queue.next(now), ObjectRef):
+        looks += 1
+        if found in bad:
+            queue.failed(found, now)
+        else:
+            queue.done(found, now)
+    return looks
+
+
+def _is_done(queue: Plan, now: float, bad: set[ObjectRef], good: ObjectRef) -> bool:
+    _all_looks(queue, now, bad)
+    return good not in set(queue)
+
+
+def test_object_that_fails_beside_others_that_do_not_is_to_blame_and_left_alone() -> None:
+    queue = plan()
+    queue.mark(ref(1), 0.0)
+    queue.mark(ref(2), 0.0)
+    assert not queue.failed(taken(queue, 0.0), 0.0)
+    queue.done(taken(queue, 0.0), 0.0)
+    now, pauses = 0.0, []
+    for _ in range(12):
+        pauses.append(idle(queue, now))
+        now += pauses[-1]
+        assert queue.failed(taken(queue, now), now)
+    assert pauses[0] <= 1.0
+    assert 30.0 < pauses[-1] <= 60.0
+
+
+def test_server_that_does_nothing_is_asked_seldom_and_all_is_looked_at_when_it_is_back() -> None:
+    queue, now, asked = plan(), 0.0, 0
+    for number in range(1000):
+        queue.mark(ref(number), now)
+    while now < 600.0:
+        match queue.next(now):
+            case Idle(seconds=seconds):
+                now += seconds
+            case found:
+                asked += 1
+                assert not queue.failed(found, now)
+    assert 50 < asked < 4 * 600.0 / 5.0
+    queue.answered(now)
+    done = 0
+    while isinstance(found := queue.next(now + 1.0), ObjectRef):
+        queue.done(found, now + 1.0)
+        done += 1
+    assert done == 1000
+
+
+def test_few_objects_that_failed_are_tried_often_enough_to_notice_that_the_server_is_back() -> None:
+    queue, now = plan(), 0.0
+    queue.mark(ref(1), now)
+    for _ in range(20):
+        assert not queue.failed(taken(queue, now), now)
+        pause = idle(queue, now)
+        assert pause <= 10.0
+        now += pause
+
+
+def test_object_that_became_another_one_does_not_wait_for_what_was_refused() -> None:
+    queue, now = plan(), 0.0
+    queue.mark(ref(1), now)
+    for _ in range(10):
+        queue.refused(taken(queue, now), now)
+        now += idle(queue, now)
+    queue.refused(taken(queue, now), now)
+    assert idle(queue, now) > 200.0
+    queue.mark(ref(1), now)
+    assert idle(queue, now) > 200.0
+    queue.renew(ref(1), now)
+    queue.refused(taken(queue, now + 1.0), now + 1.0)
+    assert len(queue) == 1
+    assert idle(queue, now + 1.0) <= 1.0
+
+
+def test_nothing_is_remembered_of_objects_that_are_gone_while_another_one_is_refused() -> None:
+    queue = plan()
+    queue.mark(ref(0), 0.0)
+    queue.refused(taken(queue, 0.0), 0.0)
+    for number in range(1, 20_000):
+        now = number / 10
+        one = ref(number)
+        queue.mark(one, now)
+        while (found := queue.next(now)) != one:
+            assert found == ref(0)
+            queue.refused(ref(0), now)
+        queue.done(one, now)
+    assert queue.noted < 2_500
+
+
 def test_server_that_asks_for_a_pause_gets_it() -> None:
     queue = plan()
     queue.mark(ref(1), 0.0)

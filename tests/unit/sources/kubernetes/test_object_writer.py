@@ -171,3 +171,48 @@ async def test_an_object_that_came_meanwhile_gets_back_what_we_said_of_it() -> N
         await until(clock, lambda: writer.writes == 1)
         assert server.calls == ["GET one", "PATCH one", "PATCH one"]
         assert "labels" not in server.objects[path]["metadata"]
+
+
+async def test_objects_that_the_server_cannot_make_hold_up_no_other_and_are_told() -> None:
+    server, clock = Server(), FakeClock()
+    bad = [ObjectRef("Service", "team", f"bad-{index}") for index in range(8)]
+    server.refuses = lambda call: 500 if call.method == "PATCH" and "bad" in call.target else 0
+    why: dict[ObjectRef, str] = {}
+    async with writing(server, clock, why.__setitem__) as writer:
+        for one in bad:
+            writer.mark(one)
+        for _ in range(30):
+            then = clock.monotonic() + 2.0
+            await until(clock, lambda then=then: clock.monotonic() >= then)
+            writer.answered()
+        assert all(why[one] == "500" for one in bad)
+        began = clock.monotonic()
+        writer.mark(ONE)
+        await until(clock, lambda: why.get(ONE) == "")
+        assert clock.monotonic() - began < 1.0
+
+
+async def test_an_object_that_should_be_another_one_does_not_wait_for_what_was_refused() -> None:
+    server, clock = Server(), FakeClock()
+    server.refuses = lambda call: 422 if call.method == "PATCH" else 0
+    port = 80
+
+    def changing(ref: ObjectRef) -> Generated:
+        made = wanted(ref)
+        made.body["spec"]["ports"][0]["port"] = port
+        return made
+
+    writer = ObjectWriter(clock, lambda: 0.5, Objects(concerns=lambda _: True, wanted=changing))
+    task = asyncio.create_task(writer.run(server.send, lambda: True))
+    try:
+        writer.mark(ONE)
+        await until(clock, lambda: clock.monotonic() > 600.0, step=1.0)
+        server.refuses, port = lambda _: 0, 81
+        began = clock.monotonic()
+        writer.mark(ONE)
+        await until(clock, lambda: server.objects)
+        assert clock.monotonic() - began < 1.5
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
 from penstock.meta.names import ObjectRef
@@ -32,3 +35,61 @@ async def test_an_object_is_looked_at_again_unless_all_is_done(answer: Answer, l
     assert await queue.next(lambda: True, 1.0) == ROUTE
     assert queue.settle(ROUTE, answer) is not left
     assert len(queue) == left
+
+
+def _marked_meanwhile(queue: WriteQueue) -> None:
+    queue.mark(ROUTE)
+    queue.settle(ROUTE, Answer(status=200, body={}))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda queue: queue.settle(ROUTE, Answer(status=409, body={})),
+        lambda queue: queue.settle(ROUTE, Answer(status=429, body={})),
+        lambda queue: queue.settle(ROUTE, Answer(status=500, body={})),
+        lambda queue: queue.settle(ROUTE, Answer(status=422, body={})),
+        lambda queue: queue.unreachable(ROUTE, OSError("nobody there")),
+        lambda queue: queue.abandon(ROUTE),
+        _marked_meanwhile,
+    ],
+    ids=["conflict", "pause", "cannot", "refused", "no answer", "not ours", "marked meanwhile"],
+)
+async def test_who_waits_for_the_next_object_hears_that_one_is_due_again(
+    end: Callable[[WriteQueue], None],
+) -> None:
+    """Several objects are looked at together, so somebody waits while the last of them is."""
+    clock = FakeClock()
+    queue = WriteQueue(clock, lambda: 0.5, Words("test", "a thing", "things", "a hint"))
+    queue.mark(ROUTE)
+    assert await queue.next(lambda: True, 1.0) == ROUTE
+    waiting = asyncio.create_task(queue.next(lambda: True, 1.0))
+    await _settled()
+    end(queue)
+    for _ in range(11):
+        await _settled()
+        clock.advance(0.1)
+    await _settled()
+    assert waiting.done()
+    assert waiting.result() == ROUTE
+
+
+async def _settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_why_an_object_cannot_be_written_is_known_once_it_is_its_own_fault() -> None:
+    clock = FakeClock()
+    queue = WriteQueue(clock, lambda: 0.5, Words("test", "a thing", "things", "a hint"))
+    queue.mark(ROUTE)
+    too_large = Answer(status=500, body={"message": "etcdserver: request is too large"})
+    for known in ("", "500 etcdserver: request is too large"):
+        assert await queue.next(lambda: True, 1.0) == ROUTE
+        queue.settle(ROUTE, too_large)
+        assert queue.refusal(ROUTE) == known
+        queue.answered()  # as the Lease is renewed meanwhile
+        clock.advance(2.0)
+    assert await queue.next(lambda: True, 1.0) == ROUTE
+    queue.settle(ROUTE, Answer(status=200, body={}))
+    assert queue.refusal(ROUTE) == ""

@@ -28,7 +28,7 @@ from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Severity
 from penstock.sources.kubernetes.object_writer import Objects
-from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter
+from penstock.sources.kubernetes.status_writer import Desired, Statuses, StatusWriter, Version
 from penstock.sources.kubernetes.table import Seen
 
 SUM_SECONDS = 1.0
@@ -192,9 +192,10 @@ class StatusFeed:
                 self._verdicts.drop(ref)  # one that is made anew under the name is another one
                 self._of_gateways.pop(ref, None)
                 if ref.kind in STATUS_KINDS:
-                    self._mark(ref)  # the writer forgets it
+                    self._mark(ref, Version("", 0))  # the writer forgets it
             elif ref.kind in STATUS_KINDS:
-                self._mark(ref, event.object.metadata.resource_version)
+                found = event.object.metadata
+                self._mark(ref, Version(found.uid, found.generation, found.resource_version))
         for ref in goals.take():
             self._mark(ref)
         if self._writer is not None and self._writer.objects is not None:
@@ -270,9 +271,9 @@ class StatusFeed:
         version = self._version_of(ref.kind)
         return Desired(api_version=version, uid=of.uid, generation=of.generation, status=status)
 
-    def _mark(self, ref: ObjectRef, version: str = "") -> None:
+    def _mark(self, ref: ObjectRef, seen: Version | None = None) -> None:
         if self._writer is not None:
-            self._writer.mark(ref, version)
+            self._writer.mark(ref, seen)
 
 
 def _is_programmed(listener: dict[str, Any]) -> tuple[str, bool]:

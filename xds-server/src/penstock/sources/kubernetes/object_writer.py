@@ -54,6 +54,8 @@ class ObjectWriter:
         """Do nothing yet; *random* returns numbers in [0, 1), for jitter."""
         self._objects = objects
         self._queue = WriteQueue(clock, random, _WORDS)
+        self._refused: dict[ObjectRef, Generated | None] = {}
+        """Objects that are not taken, as they should have been then."""
         self.writes = 0
         """How many times an object was made, changed or deleted."""
 
@@ -64,11 +66,20 @@ class ObjectWriter:
 
     def mark(self, ref: ObjectRef) -> None:
         """Have an object looked at."""
-        self._queue.mark(ref)
+        if ref in self._refused and self._refused[ref] != self._objects.wanted(ref):
+            del self._refused[ref]
+            self._queue.renew(ref)
+        else:
+            self._queue.mark(ref)
+
+    def answered(self) -> None:
+        """Take that the server does what it is asked about other things."""
+        self._queue.answered()
 
     def clear(self) -> None:
         """Take that it is not our turn any more."""
         self._queue.clear()
+        self._refused.clear()
 
     async def run(self, send: Send, may_write: Callable[[], bool]) -> None:
         """Write until cancelled, one object after the other.
@@ -80,7 +91,12 @@ class ObjectWriter:
         while True:
             ref = await self._queue.next(may_write, _SOON)
             await self._look(ref, send, may_write)
-            self._objects.refused(ref, self._queue.refusal(ref))
+            why = self._queue.refusal(ref)
+            if why:
+                self._refused[ref] = self._objects.wanted(ref)
+            else:
+                self._refused.pop(ref, None)
+            self._objects.refused(ref, why)
 
     async def _look(self, ref: ObjectRef, send: Send, may_write: Callable[[], bool]) -> None:
         """Read *ref*, and do what is to be done about it."""

@@ -45,6 +45,19 @@ _WORDS = Words(
 _log = structlog.get_logger("penstock.status")
 
 
+class Version(msgspec.Struct, frozen=True):
+    """An object as it was at some time."""
+
+    uid: str
+    """ "" if it is gone."""
+    generation: int
+    resource_version: str = ""
+
+    def is_like(self, other: Version) -> bool:
+        """Return whether the same is wanted of it as of *other*, whatever its status says."""
+        return (self.uid, self.generation) == (other.uid, other.generation)
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """The status that an object should have."""
 
@@ -118,6 +131,8 @@ class StatusWriter:
         self._queue = WriteQueue(clock, random, _WORDS, GATHER)
         self._was_leading = False
         self._written: dict[ObjectRef, str] = {}
+        self._refused: dict[ObjectRef, Version] = {}
+        """Objects whose statuses are not taken, as they were then."""
         self.writes = 0
         """How many statuses were written."""
         self.reads = 0
@@ -138,13 +153,18 @@ class StatusWriter:
         """Return these objects, sorted."""
         return sorted(self._queue)
 
-    def mark(self, ref: ObjectRef, version: str = "") -> None:
-        """Have the status of *ref* looked at, unless its resourceVersion is the one we made."""
+    def mark(self, ref: ObjectRef, seen: Version | None = None) -> None:
+        """Have the status of *ref* looked at, unless what was *seen* of it is what we made."""
         written = self._written.pop(ref, "")
-        if version and version == written:
+        if written and seen is not None and seen.resource_version == written:
             self._observed.take(ref)
         elif self._was_leading:
-            self._queue.mark(ref)
+            refused = self._refused.get(ref)
+            if refused is None or seen is None or seen.is_like(refused):
+                self._queue.mark(ref)
+            else:
+                del self._refused[ref]
+                self._queue.renew(ref)
 
     async def run(self) -> None:
         """Write while we are the one to do it, until cancelled; then let another one begin."""
@@ -185,6 +205,10 @@ class StatusWriter:
         known = answer.status < HTTPStatus.BAD_REQUEST
         known |= answer.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
         self._queue.tell("" if known else f"{answer.status} {answer.body.get('message', '')}")
+        if answer.status in (HTTPStatus.OK, HTTPStatus.CREATED):
+            self._queue.answered()
+            if self.objects is not None:
+                self.objects.answered()
 
     def _about_lease(self, asked: Ask) -> Call:
         target = object_target(API_VERSION, "Lease", self._lease)
@@ -207,6 +231,7 @@ class StatusWriter:
         else:
             self._queue.clear()
             self._written.clear()
+            self._refused.clear()
             if self.events is not None:
                 self.events.clear()
             if self.objects is not None:
@@ -245,6 +270,7 @@ class StatusWriter:
         desired = self._statuses.desired(ref)
         if desired is None:
             self._written.pop(ref, None)
+            self._refused.pop(ref, None)
             self._queue.done(ref)
             return
         target = object_target(desired.api_version, ref.kind, ref.key)
@@ -258,7 +284,7 @@ class StatusWriter:
             if read.status == HTTPStatus.OK and _is_known(desired, read.body):
                 self._announce_problems(desired, ref)
             if update is None:
-                self._queue.settle(ref, read)
+                self._settle(ref, desired, read)
             elif not self._may_begin():
                 self._queue.abandon(ref)
             else:
@@ -268,9 +294,21 @@ class StatusWriter:
                     self.writes += 1
                     self._written[ref] = answer.body.get("metadata", {}).get("resourceVersion", "")
                     self._announce(desired, ref, read.body, update)
-                self._queue.settle(ref, answer)
+                self._settle(ref, desired, answer)
         except UnreachableError as error:
             self._queue.unreachable(ref, error)
+            self._note(ref, desired)
+
+    def _settle(self, ref: ObjectRef, desired: Desired, answer: Answer) -> None:
+        self._queue.settle(ref, answer)
+        self._note(ref, desired)
+
+    def _note(self, ref: ObjectRef, desired: Desired) -> None:
+        """Note of which version of an object the status is not taken, if it is not."""
+        if self._queue.refusal(ref):
+            self._refused[ref] = Version(desired.uid, desired.generation)
+        else:
+            self._refused.pop(ref, None)
 
     def _announce(
         self, desired: Desired, ref: ObjectRef, before: dict[str, Any], after: dict[str, Any]

@@ -17,6 +17,10 @@ from penstock.meta.names import ObjectRef
 from penstock.sources.kubernetes.connection import Answer
 from penstock.status.plan import Idle, Plan
 
+_ASKS_FOR_REST = frozenset(
+    (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
+)
+"""Answers that are about nothing in particular."""
 _IDLE = 60.0
 """Seconds after which a look at the queue costs nothing."""
 
@@ -69,6 +73,16 @@ class WriteQueue:
         self._plan.mark(ref, self._clock.monotonic())
         self._woken.set()
 
+    def renew(self, ref: ObjectRef) -> None:
+        """Have an object looked at soon that is another one than was not taken."""
+        self._plan.renew(ref, self._clock.monotonic())
+        self._woken.set()
+
+    def answered(self) -> None:
+        """Take that the server does what it is asked about other things."""
+        self._plan.answered(self._clock.monotonic())
+        self._woken.set()
+
     def clear(self) -> None:
         """Forget all marks."""
         self._plan.clear()
@@ -115,19 +129,22 @@ class WriteQueue:
         """Take that nothing is left to do about an object."""
         self._refusals.pop(ref, None)
         self._plan.done(ref, self._clock.monotonic())
+        self._woken.set()  # it may be due again, as after each of the following
 
     def abandon(self, ref: ObjectRef) -> None:
         """Take that it was not our turn any more."""
         self._plan.abandon(ref, self._clock.monotonic())
+        self._woken.set()
 
     def unreachable(self, ref: ObjectRef, error: Exception) -> None:
         """Take that there was no answer about an object."""
-        self._plan.outage(ref, self._clock.monotonic())
-        self.tell(str(error))
+        self._failed(ref, str(error))
+        self._woken.set()
 
     def settle(self, ref: ObjectRef, answer: Answer) -> bool:
         """Take the last answer about an object; return whether nothing is left to do about it."""
         now = self._clock.monotonic()
+        said = f"{answer.status} {answer.body.get('message', '')}".strip()
         match answer.status:
             case HTTPStatus.NOT_FOUND if not answer.body:
                 # Not the object but the path: its kind is served in another version by now.
@@ -137,16 +154,29 @@ class WriteQueue:
                 return True
             case HTTPStatus.CONFLICT:
                 self._plan.conflict(ref, now)
-            case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.UNAUTHORIZED:
+            case status if status in _ASKS_FOR_REST:
                 self._plan.outage(ref, now, answer.wait)
             case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._plan.outage(ref, now, answer.wait)
-            case status:
-                said, what = answer.body.get("message", ""), f"{self._words.one} is refused"
-                self._log.warning(what, object=str(ref), status=status, reason=said)
-                self._refusals[ref] = f"{status} {said}".strip()
+                self._failed(ref, said)
+            case _:
                 self._plan.refused(ref, now)
+                self._refuse(ref, said)
+        self._woken.set()
         return False
+
+    def _failed(self, ref: ObjectRef, said: str) -> None:
+        """Take that the server could not do it, or did not answer."""
+        now = self._clock.monotonic()
+        if self._plan.failed(ref, now):
+            self._refuse(ref, said)
+        elif self._plan.is_down(now):
+            self.tell(said)
+
+    def _refuse(self, ref: ObjectRef, said: str) -> None:
+        """Note why an object is not taken, and log what is new."""
+        if self._refusals.get(ref) != said:
+            self._log.warning(f"{self._words.one} is refused", object=str(ref), reason=said)
+        self._refusals[ref] = said
 
     def tell(self, trouble: str) -> None:
         """Log a trouble once, and its end."""
