@@ -21,6 +21,8 @@ class FakeKernel:
         self.after_write: Callable[[], None] = lambda: None
         self.cookies: dict[str, int] = {}
         self.attached: set[str] = set()
+        self.paths: dict[str, str] = {}
+        """Of the network namespaces that are held."""
 
     def set_pod(self, pod: LocalPod, identity: int, namespace: str) -> None:
         self.pods[pod.uid] = identity
@@ -62,10 +64,12 @@ class FakeKernel:
 
     def attach_netns(self, uid: str, path: str) -> None:
         self.attached.add(uid)
+        self.paths[uid] = path
         self._wrote(f"attach_netns {uid} {path}")
 
-    def release_netns(self, uid: str) -> None:
-        self._wrote(f"release_netns {uid}")
+    def leave_netns(self, uid: str) -> Callable[[], None]:
+        path = self.paths.pop(uid, "")
+        return lambda: self._wrote(f"ended {path}")
 
     def detach_netns(self, uid: str) -> None:
         self.attached.discard(uid)

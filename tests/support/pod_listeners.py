@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 
 class FakeListeners:
     def __init__(self) -> None:
         self.opened: set[str] = set()
         self.answer = ""
         self.calls: list[str] = []
+        self.lets_go = asyncio.Event()
+        """Unset while Envoy still has listeners that were closed."""
+        self.lets_go.set()
 
     def open(self, uid: str) -> None:
         self.opened.add(uid)
@@ -22,3 +27,4 @@ class FakeListeners:
 
     async def closed(self, uid: str) -> None:
         self.calls.append(f"closed {uid}")
+        await self.lets_go.wait()

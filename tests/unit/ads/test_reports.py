@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from penstock.ads.reports import EnvoyVerdicts
+from penstock.ads.reports import EnvoyVerdicts, until
 from penstock.pb.envoy.service.discovery.v3 import discovery_pb2
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
@@ -55,7 +56,7 @@ def rows(report: node_pb2.NodeReport) -> Rows:
 @contextlib.asynccontextmanager
 async def reading(verdicts: EnvoyVerdicts) -> AsyncGenerator[AsyncIterator[node_pb2.NodeReport]]:
     reports = verdicts.reports("n1")
-    async with contextlib.aclosing(reports):  # type: ignore[type-var]
+    async with contextlib.aclosing(reports):
         yield reports
 
 
@@ -120,6 +121,32 @@ async def test_an_envoy_that_stays_away_is_not_waited_for_for_ever() -> None:
     verdicts.hold(Delta((ROUTES, POLICY)))
     async with reading(verdicts) as reports:
         assert rows(await anext(reports)) == {"r": ("", ""), "7": (POLICY.version, "")}
+
+
+async def test_a_refusal_is_over_when_the_version_before_it_is_wanted_again() -> None:
+    """Envoy has it, so it is not sent anything, and says nothing."""
+    rig = Rig(ROUTES)
+    rig.verdicts.on_ack("envoy", Accepted(types.ROUTES, {"r": ROUTES.version}))
+    rig.verdicts.hold(Delta((ROUTES,)))
+    worse = make_resource(types.ROUTES, "r", b"2")
+    rig.verdicts.hold(Delta((worse,)))
+    rig.verdicts.on_reject("envoy", Rejection(worse.key, worse.version, (), "no"))
+    rig.verdicts.hold(Delta((worse,)))
+    assert [one.version for one in rig.verdicts.rejections] == [worse.version]
+    rig.verdicts.hold(Delta((ROUTES,)))
+    assert not rig.verdicts.rejections
+
+
+async def test_nothing_is_left_of_a_stream_of_reports_that_the_server_ends() -> None:
+    verdicts, over = EnvoyVerdicts(), asyncio.Event()
+    verdicts.hold(Delta((POLICY,)))
+    before = asyncio.all_tasks()
+    found: list[node_pb2.NodeReport] = []
+    async for report in until(over, lambda: verdicts.reports("n1")):
+        found.append(report)
+        over.set()
+    assert len(found) == 1
+    assert asyncio.all_tasks() == before
 
 
 async def test_our_own_types_are_in_force_when_the_agent_has_put_them_there() -> None:

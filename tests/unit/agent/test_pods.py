@@ -120,7 +120,7 @@ async def test_a_new_namespace_under_the_same_uid_gets_new_listeners(tmp_path: P
     await world.pods.register(REQUEST, timeout=1)
     assert world.listeners.calls == ["open u1", "close u1", "closed u1", "open u1"]
     order = [w.split()[0] for w in world.kernel.writes if "netns" in w]
-    assert order == ["attach_netns", "detach_netns", "release_netns", "attach_netns"]
+    assert order == ["attach_netns", "detach_netns", "ended", "attach_netns"]
 
 
 async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
@@ -130,11 +130,40 @@ async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
     assert await world.pods.unregister("u1")
     assert world.kernel.pods == {}
     assert world.kernel.attached == set()
-    assert world.kernel.writes[-1] == "release_netns u1"
+    assert world.kernel.writes[-1] == "ended netns/u1"
     assert not await world.pods.unregister("u1")
     again = World(tmp_path)
     again.pods.restore()
     assert again.pods.registered() == {}
+
+
+async def test_connections_of_a_pod_end_though_nobody_waits_for_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    world.listeners.lets_go.clear()
+    ending = asyncio.create_task(world.pods.unregister("u1"))
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.wait({ending})
+    assert world.kernel.writes[-1] == "ended netns/u1"
+
+
+async def test_a_new_sandbox_keeps_its_connections_while_the_old_one_is_let_go(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.know()
+    await world.pods.register(REQUEST, timeout=1)
+    world.listeners.lets_go.clear()
+    ending = asyncio.create_task(world.pods.unregister("u1"))
+    await asyncio.sleep(0)
+    world.kernel.cookies["netns/u1b"] = 8
+    await world.pods.add(msgspec.structs.replace(REQUEST, netns="netns/u1b"))
+    world.listeners.lets_go.set()
+    assert await ending
+    assert [one for one in world.kernel.writes if "ended" in one] == ["ended netns/u1"]
+    assert set(world.pods.registered()) == {"u1"}
 
 
 @pytest.mark.parametrize("uid", ["", "../x", "a/b", ".", ".hidden", "a b"])

@@ -138,6 +138,18 @@ async def test_a_node_that_is_lost_does_not_count_unless_it_reports() -> None:
     assert list(world.acknowledgements.reporting) == ["n1"]
 
 
+async def test_of_a_node_whose_client_went_away_before_its_turn_nothing_is_kept() -> None:
+    world = World(Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28"))
+    nodes = [objects.node(f"n{number}", f"172.31.0.1{number}") for number in (1, 2, 3)]
+    await world.take(Batch(tuple(objects.added(nodes))))
+    kept = await world.snapshot_for("n1")
+    world.subscribe("n1", lambda _: None)()
+    await world.snapshot_for("n1")
+    world.forgo("n1")
+    await world.take(Batch(tuple(Event(EventType.DELETED, one) for one in nodes[:2])))
+    assert await world.snapshot_for("n1") is not kept
+
+
 async def test_of_a_node_that_is_gone_nothing_is_kept() -> None:
     world = World(Settings(reach=Reach.CLUSTER, gateway_pool="192.0.2.0/28"))
     nodes = [objects.node(f"n{number}", f"172.31.0.1{number}") for number in (1, 2)]

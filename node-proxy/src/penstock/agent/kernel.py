@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -128,16 +128,22 @@ class BpfKernel:
             self._linked.discard(uid)
             (self._root / netns_of(uid)).unlink(missing_ok=True)
 
-    def release_netns(self, uid: str) -> None:
-        """End the connections that are left in the pod's network namespace."""
-        if uid in self._held:
+    def leave_netns(self, uid: str) -> Callable[[], None]:
+        """Return what ends the connections that are left in the pod's network namespace."""
+        held = self._held.pop(uid, None)
+
+        def end() -> None:
+            if held is None:
+                return
             try:
-                destroy_connections(Path(f"/proc/self/fd/{self._held[uid]}"))
+                destroy_connections(Path(f"/proc/self/fd/{held}"))
             except DatapathError as error:
-                log.warning(
-                    "connections of a pod that is gone not ended", uid=uid, cause=str(error)
-                )
-            self._let_go(uid)
+                text = "connections of a pod that is gone not ended"
+                log.warning(text, uid=uid, cause=str(error))
+            finally:
+                os.close(held)
+
+        return end
 
     def _link(self, uid: str, path: str) -> None:
         """Let the pod's listeners find its namespace: for them it is at netns/<uid>."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from penstock.agent.datapath import LocalPod
 from penstock.agent.lattice import IdentityPolicy
 from penstock.agent.node_resources import Service
@@ -61,8 +63,10 @@ class NoKernel:
     def detach_netns(self, uid: str) -> None:
         """Do nothing."""
 
-    def release_netns(self, uid: str) -> None:
-        """Do nothing."""
+    def leave_netns(self, uid: str) -> Callable[[], None]:
+        """Return what does nothing."""
+        del uid
+        return lambda: None
 
     def covers(self, cgroup: str) -> bool:
         """Return True: it is refused later, with the reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 
 from penstock.ads.connection import NoHooks
@@ -78,7 +78,7 @@ class NodeAds(NoHooks):
                     self._stream.retry(key)
                 self._store.look_again(self._node)
 
-    def reports(self) -> AsyncIterator[node_pb2.NodeReport]:
+    def reports(self) -> AsyncGenerator[node_pb2.NodeReport]:
         """Return what is in force here, for a controller: everything, then each change."""
         return self._verdicts.reports(self._node)
 

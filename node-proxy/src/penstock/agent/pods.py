@@ -79,11 +79,12 @@ class PodKernel(Protocol):
         """Undo `attach_netns`; idempotent."""
         ...
 
-    def release_netns(self, uid: str) -> None:
-        """End the connections that are left in the namespace of a pod that was detached.
+    def leave_netns(self, uid: str) -> Callable[[], None]:
+        """Return what ends the connections that are left in the namespace of a detached pod.
 
         Envoy keeps connections to backends open, and would use them for the next namespace with
-        the same path, though nothing answers there any more.
+        the same path, though nothing answers there any more. It is to be called once; another
+        namespace of that pod may be attached meanwhile.
         """
         ...
 
@@ -210,9 +211,7 @@ class Pods:
                 pod = msgspec.structs.replace(pod, hindrance=known.hindrance)
             is_open = known is not None and known.cookie == pod.cookie and not known.hindrance
             if known is not None and known.cookie != pod.cookie:
-                self._forget(request.uid)
-                await self._listeners.closed(request.uid)
-                self._kernel.release_netns(request.uid)
+                await self._let_go(request.uid)
             if known != pod:
                 self._attach(pod if is_open else self._looked_at(pod))
                 self._save()
@@ -245,11 +244,18 @@ class Pods:
             return False
         if netns == "" and not self.is_gone(uid):
             return False
-        self._forget(uid)
-        self._save()
-        await self._listeners.closed(uid)
-        self._kernel.release_netns(uid)
+        await self._let_go(uid)
         return True
+
+    async def _let_go(self, uid: str) -> None:
+        """Forget a pod, and end its connections once Envoy's listeners are gone or cannot be."""
+        self._forget(uid)
+        end = self._kernel.leave_netns(uid)
+        try:
+            self._save()
+            await self._listeners.closed(uid)
+        finally:
+            end()
 
     async def missing(self, uid: str) -> str:
         """Return why a pod is not captured yet; "" if it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -173,6 +174,10 @@ async def test_an_object_that_came_meanwhile_gets_back_what_we_said_of_it() -> N
         assert "labels" not in server.objects[path]["metadata"]
 
 
+def _is_past(clock: FakeClock, then: float) -> bool:
+    return clock.monotonic() >= then
+
+
 async def test_objects_that_the_server_cannot_make_hold_up_no_other_and_are_told() -> None:
     server, clock = Server(), FakeClock()
     bad = [ObjectRef("Service", "team", f"bad-{index}") for index in range(8)]
@@ -183,7 +188,7 @@ async def test_objects_that_the_server_cannot_make_hold_up_no_other_and_are_told
             writer.mark(one)
         for _ in range(30):
             then = clock.monotonic() + 2.0
-            await until(clock, lambda then=then: clock.monotonic() >= then)
+            await until(clock, functools.partial(_is_past, clock, then))
             writer.answered()
         assert all(why[one] == "500" for one in bad)
         began = clock.monotonic()

@@ -200,6 +200,12 @@ def test_repeated_and_late_events_change_nothing() -> None:
     assert told(reflector.chunk(gone + gone + newer, 0.0)) == ["DELETED a"]
 
 
+def test_an_object_that_left_the_selection_and_comes_back_is_there_again() -> None:
+    reflector = watching(config_map("a", 1))
+    assert told(reflector.chunk(event("DELETED", config_map("a", 11)), 0.0)) == ["DELETED a"]
+    assert told(reflector.chunk(event("ADDED", config_map("a", 12)), 0.0)) == ["ADDED a"]
+
+
 def test_events_of_different_objects_may_come_in_any_order() -> None:
     reflector = watching()
     chunk = event("ADDED", config_map("b", 12)) + event("ADDED", config_map("a", 11))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 import grpc.aio
 
@@ -36,7 +36,7 @@ CALM_SECONDS = 0.1
 _REPORT_RESOURCES = 2_000
 """Resources in one message: some 300 kB."""
 
-Reports = Callable[[], AsyncIterator[node_pb2.NodeReport]]
+Reports = Callable[[], AsyncGenerator[node_pb2.NodeReport]]
 """Starts one stream of reports: everything first, then what changes."""
 
 
@@ -51,7 +51,30 @@ async def send_reports(channel: grpc.aio.Channel, reports: Reports) -> None:
         request_serializer=node_pb2.NodeReport.SerializeToString,
         response_deserializer=node_pb2.ReportSummary.FromString,
     )
-    await call(reports())
+    over = asyncio.Event()
+    try:
+        await call(until(over, reports))
+    finally:
+        over.set()
+
+
+async def until(over: asyncio.Event, reports: Reports) -> AsyncIterator[node_pb2.NodeReport]:
+    """Yield reports until *over* is set: a call that has ended waits for one more all the same."""
+    ending = asyncio.create_task(over.wait())
+    try:
+        async with contextlib.aclosing(reports()) as stream:
+            while True:
+                following = asyncio.ensure_future(anext(stream))
+                try:
+                    await asyncio.wait({following, ending}, return_when=asyncio.FIRST_COMPLETED)
+                    if not following.done():
+                        return
+                    yield following.result()
+                finally:
+                    following.cancel()
+                    await asyncio.wait({following})
+    finally:
+        ending.cancel()
 
 
 class _Reader:
@@ -148,9 +171,12 @@ class EnvoyVerdicts(NoHooks):
         """Take what the agent has put into force, or given to Envoy."""
         for resource in delta.upserts:
             self._held[resource.key] = resource.version
-            if resource.type_url in types.NODE_TYPES:
+            refused = self._rejections.get(resource.key)
+            is_another = refused is not None and refused.version != resource.version
+            if resource.type_url in types.NODE_TYPES or is_another:
+                # Envoy may run that version and hear nothing of it: the refusal is of another one.
                 self._clear(resource.key)
-            else:
+            if resource.type_url not in types.NODE_TYPES:
                 self._look_again(resource.key)
         for key in delta.removals:
             self._held.pop(key, None)
@@ -159,7 +185,7 @@ class EnvoyVerdicts(NoHooks):
             elif key not in self._versions:
                 self._mark(key)
 
-    async def reports(self, node: str) -> AsyncIterator[node_pb2.NodeReport]:
+    async def reports(self, node: str) -> AsyncGenerator[node_pb2.NodeReport]:
         """Yield everything, then each change; ends only when it is closed."""
         reader = _Reader()
         self._readers.add(reader)

@@ -205,7 +205,11 @@ class AdsServer:
     async def _serve(self, node: str, requests: Requests, context: Context) -> None:
         left = await self._admit(context, node)
         snapshot = await self._snapshot(node, context)
-        await self._first_turns.acquire()
+        try:
+            await self._first_turns.acquire()
+        except asyncio.CancelledError:
+            self._source.forgo(node)
+            raise
         stream = DeltaStream(snapshot, patience=self._patience, stand_in=self._stand_in)
         connection = Connection(node, stream, self._clock, self._hooks)
         turn = asyncio.create_task(_first_turn(connection))

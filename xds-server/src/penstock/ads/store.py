@@ -27,6 +27,10 @@ class SnapshotSource(Protocol):
         """Tell *subscriber* every change of the node's snapshot, after it was made."""
         ...
 
+    def forgo(self, node_id: str) -> None:
+        """Take that who has asked for a snapshot goes away before it subscribes."""
+        ...
+
 
 class _Node:
     def __init__(self, base: Snapshot) -> None:
@@ -61,6 +65,9 @@ class SnapshotStore:
         node = self._node(node_id)
         await node.complete.wait()
         return node.snapshot
+
+    def forgo(self, node_id: str) -> None:
+        """See SnapshotSource."""
 
     def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
         """See SnapshotSource."""

@@ -117,11 +117,15 @@ class World:
     def subscribe(self, node_id: str, subscriber: Subscriber) -> Unsubscribe:
         """Tell *subscriber* every change of a node's snapshot. See SnapshotSource."""
         self._gone.pop(node_id, None)
+        self.forgo(node_id)
+        return self._store.subscribe(node_id, subscriber)
+
+    def forgo(self, node_id: str) -> None:
+        """Count one less that has a snapshot and does not follow it yet. See SnapshotSource."""
         if self._asking[node_id] > 1:
             self._asking[node_id] -= 1
         else:
             del self._asking[node_id]
-        return self._store.subscribe(node_id, subscriber)
 
     def size_of(self, node: str) -> int:
         """Return the number of resources in the snapshot of a node that has asked for it."""

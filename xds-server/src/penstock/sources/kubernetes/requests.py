@@ -21,8 +21,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """A watch is asked to last a random time between these."""
     margin: float = 10.0
     """How much longer than asked a watch may last before it counts as stalled."""
-    quiet: float = 100.0
-    """Longest silence of a server that has ever sent a bookmark: it sends one each minute."""
+    quiet: float = 150.0
+    """Longest silence of a server that has ever sent a bookmark: it sends one each minute, but of a
+    kind that nobody changes the first one may come after two."""
     answer: float = 60.0
     """Longest silence before and within any other answer."""
     back_off: BackOff = BackOff()

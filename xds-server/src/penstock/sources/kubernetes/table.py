@@ -81,7 +81,8 @@ class Table:
         self._kind = kind
         self._listens = listens
         self._objects: Snapshot = {}
-        self._deleted: dict[str, None] = {}
+        self._deleted: dict[str, str] = {}
+        """uids of objects that are gone, and the resourceVersion of their deletion."""
         self.outdated: dict[ObjectRef, Seen] = {}
         """Objects whose last version did not decode, so that an earlier one is in force."""
 
@@ -143,12 +144,13 @@ class Table:
             UnreadableAnswerError: it carries no object.
         """
         metadata = read_metadata(raw)
-        if metadata.uid in self._deleted:
-            return ()
+        gone = self._deleted.get(metadata.uid)
+        if gone is not None and not is_newer(metadata.resource_version, gone):
+            return ()  # late; a newer one has left the selection and come back
         key = NamespacedName(metadata.namespace, metadata.name)
         known = self._objects.get(key)
         if kind is EventType.DELETED:
-            self._remember_deletion(metadata.uid)
+            self._remember_deletion(metadata.uid, metadata.resource_version)
             return () if known is None or known.uid != metadata.uid else (self._remove(key),)
         if known is not None and not is_newer(metadata.resource_version, known.version):
             return ()
@@ -170,7 +172,7 @@ class Table:
     def _remove(self, key: NamespacedName) -> Event:
         seen = self._objects.pop(key)
         self.outdated.pop(seen.object.ref, None)
-        self._remember_deletion(seen.uid)
+        self._remember_deletion(seen.uid, seen.version)
         return Event(EventType.DELETED, seen.object)
 
     def _note(self, seen: Seen) -> None:
@@ -179,8 +181,9 @@ class Table:
         elif self.outdated:
             self.outdated.pop(seen.object.ref, None)
 
-    def _remember_deletion(self, uid: str) -> None:
-        self._deleted[uid] = None
+    def _remember_deletion(self, uid: str, version: str) -> None:
+        known = self._deleted.get(uid)
+        self._deleted[uid] = version if known is None or is_newer(version, known) else known
         if len(self._deleted) > REMEMBERED_DELETIONS:
             del self._deleted[next(iter(self._deleted))]
 
