@@ -321,6 +321,18 @@ def test_what_was_said_of_a_load_balancer_is_taken_back_with_its_class() -> None
     assert status(compiled(cluster(was)), was) == {"conditions": []}
 
 
+def test_addresses_of_a_pool_that_is_given_up_are_taken_back() -> None:
+    pool = objects.balanced("front", "10.96.0.1", status=["172.31.0.140"])
+    assert isinstance(pool, Service)
+    condition = ServiceCondition(type="penstock.dev/AddressAssigned")
+    ours = msgspec.structs.replace(
+        pool, status=msgspec.structs.replace(pool.status, conditions=(condition,))
+    )
+    taken = {"loadBalancer": {}, "conditions": []}
+    assert status(compiled(cluster(ours), AT_NODES), ours) == taken
+    assert status(compiled(cluster(pool), AT_NODES), pool) is None
+
+
 def test_datagrams_have_a_listener_of_their_own() -> None:
     ports = [{"name": "udp", "port": 53, "protocol": "UDP"}, {"name": "tcp", "port": 53}]
     service = objects.balanced("dns", "10.96.0.1", ports=ports)

@@ -284,6 +284,10 @@ OTHER_PROXY = {"service.kubernetes.io/service-proxy-name": "penstock"}
         ({"leases": []}, "PC-CTL-003", "fail", "nobody"),
         ({"leases": [lease(age=100.0)]}, "PC-CTL-003", "warn", "100 s ago"),
         ({"pods": [pod("agent", "n1")]}, "PC-AGT-001", "fail", "1 of 2 nodes; n2: no pod"),
+        ({"pods": [LEAVING]}, "PC-AGT-001", "fail", "enforced or served on n1: agents leave"),
+        *(({"pods": pods}, id_, "skip", "no agent serves or enforces anything")
+          for pods in ([LEAVING], [pod("controller", "n1")])
+          for id_ in ("PC-POL-001", "PC-RTE-001", "PC-ING-001", "PC-GWA-002")),
         ({"pods": [pod("envoy", "n1"), pod("envoy", "n2", ready=False)]},
          "PC-ENV-001", "fail", "penstock-envoy-n2: ImagePullBackOff"),
         ({"pods": [pod("agent", "n1"), pod("agent", "n2", image="i:2")]},
@@ -364,6 +368,27 @@ def test_what_is_wrong_is_told(changed: Json, id_: str, verdict: str, said: str)
     one = judged(cluster(**changed))[id_]
     assert (one.verdict, said in one.found) == (Verdict(verdict), True), one
     assert one.hint or one.verdict in (Verdict.OK, Verdict.SKIP)
+
+
+@pytest.mark.parametrize(
+    ("reason", "phase", "hint"),
+    [
+        ("CrashLoopBackOff", "Running", "logs penstock-controller-n2 --previous"),
+        ("ImagePullBackOff", "Pending", "describe pod penstock-controller-n2"),
+        ("", "Pending", "describe pod penstock-controller-n2"),
+        ("", "Running", "logs penstock-controller-n2"),
+    ],
+)
+def test_the_next_step_is_about_the_pod_that_is_not_ready(
+    reason: str, phase: str, hint: str
+) -> None:
+    lame = pod("controller", "n2", ready=False)
+    lame["status"]["phase"] = phase
+    lame["status"]["containerStatuses"][0]["state"] = (
+        {"waiting": {"reason": reason}} if reason else {"running": {}}
+    )
+    found = judged(cluster(pods=[pod("controller", "n1"), lame]))["PC-CTL-001"]
+    assert found.hint == f"kubectl -n {NAMESPACE} {hint}"
 
 
 def nothing_of_ours(**changed: Any) -> Cluster:

@@ -90,6 +90,8 @@ def test_text_without_secrets_stays(line: str) -> None:
         {"status": {"token": PLANTED}},
         {"metadata": {"annotations": {
             "kubectl.kubernetes.io/last-applied-configuration": f'{{"value": "{PLANTED}"}}'}}},
+        {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/configuration-snippet":
+            f"proxy_set_header X-Api-Key {PLANTED};"}}},
         {"metadata": {"annotations": {"note": f"Bearer {PLANTED}{PLANTED}"}}},
         {"metadata": {"managedFields": [{"x": PLANTED}]}},
         {"data": {"ca.crt": f"{CERTIFICATE}\n{KEY}"}},

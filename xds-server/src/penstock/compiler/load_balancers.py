@@ -127,12 +127,11 @@ def balanced_status(db: Database, name: NamespacedName) -> dict[str, Any] | None
     """
     settings = db.settings
     service = db.services.get(name)
-    if (
-        service is None
-        or settings.reach is not Reach.CLUSTER
-        or settings.addressing is not Addressing.POOL
-    ):
+    if service is None or settings.reach is not Reach.CLUSTER:
         return None
+    if settings.addressing is not Addressing.POOL:
+        # Since a moment: nobody answers at what came from the pool.
+        return {"loadBalancer": {}, "conditions": []} if _is_told(service) else None
     if is_balanced(service):
         # Its addresses stay its own while no node can answer for them.
         found = assigned(db, service.ref)
@@ -150,9 +149,14 @@ def _taken_back(service: Service, settings: Settings) -> dict[str, Any]:
     taken: dict[str, Any] = {}
     if of_nobody_else and left and all(ip in pool for ip in left):
         taken["loadBalancer"] = {}
-    if any(one.type == ADDRESS_ASSIGNED for one in service.status.conditions):
+    if _is_told(service):
         taken["conditions"] = []
     return taken
+
+
+def _is_told(service: Service) -> bool:
+    """Return whether we said what address a Service has."""
+    return any(one.type == ADDRESS_ASSIGNED for one in service.status.conditions)
 
 
 def _why_nowhere(db: Database, service: Service) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
+from penstock.cli.checks.workloads import nobody_serves
 from penstock.gatewayapi.status import CONTROLLER_NAME
 
 CLASS = Check("PC-GWC-001", "GatewayClass")
@@ -24,7 +25,7 @@ def gateway_addresses(cluster: Cluster) -> Iterator[Finding]:
         return
     yield _class(cluster)
     yield _pool(cluster)
-    yield _gateways(cluster)
+    yield GATEWAYS.unserved() if nobody_serves(cluster) else _gateways(cluster)
 
 
 def _class(cluster: Cluster) -> Finding:

@@ -55,6 +55,11 @@ class Check(msgspec.Struct, frozen=True):
         """Return that something does not work; *every* is what *found* shortens."""
         return Finding(self.id, self.subject, Verdict.FAIL, found, hint, _if_more(every))
 
+    def unserved(self) -> Finding:
+        """Return that no status of the subject says what is in force."""
+        text = "no agent serves or enforces anything: statuses are as they were told before"
+        return self.skip(text, "PC-AGT-001 tells what to do")
+
     def skip(self, found: str, hint: str = "") -> Finding:
         """Return that nothing is known."""
         return Finding(self.id, self.subject, Verdict.SKIP, found, hint)

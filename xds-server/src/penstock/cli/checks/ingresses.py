@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
+from penstock.cli.checks.workloads import nobody_serves
 from penstock.core.decode import Decoded, examine
 from penstock.core.objects import Broken, Object
 from penstock.ingress.problems import problems
@@ -22,6 +23,9 @@ _HINT = "kubectl describe ingress tells more in its Events; penstock lint FILES 
 def ingresses(cluster: Cluster) -> Iterator[Finding]:
     """Judge Ingresses by what they say, and by whether they have an address."""
     if not cluster.is_installed:
+        return
+    if nobody_serves(cluster):
+        yield INGRESSES.unserved()
         return
     listed = [cluster[name] for name in ("ingresses", "ingressclasses")]
     refused = [one.refused for one in listed if one.refused]

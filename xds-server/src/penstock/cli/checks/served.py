@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
-from penstock.cli.checks.workloads import on_node
+from penstock.cli.checks.workloads import nobody_serves, on_node
 from penstock.gatewayapi.status import CONTROLLER_NAME
 from penstock.status.data_plane import DATA_PLANE_ACKED
 
@@ -42,8 +42,12 @@ def served(cluster: Cluster) -> Iterator[Finding]:
     """Judge what users write, by the statuses that controllers gave it."""
     if not cluster.is_installed:
         return
-    yield _routes(cluster)
-    yield _policies(cluster)
+    if nobody_serves(cluster):
+        yield ROUTES.unserved()
+        yield POLICIES.unserved()
+    else:
+        yield _routes(cluster)
+        yield _policies(cluster)
     yield from _network_policies(cluster)
 
 

@@ -67,13 +67,40 @@ def is_ready(pod: Json) -> bool:
 
 def why_not_ready(pod: Json) -> str:
     """Return "name: reason", from the first container that says something."""
+    phase = (pod.get("status") or {}).get("phase", "Unknown")
+    return f"{pod['metadata']['name']}: {_reason(pod) or f'{phase}, not ready'}"
+
+
+def _reason(pod: Json) -> str:
+    """Return why a container of a pod does not run; "" if none says so."""
     status = pod.get("status") or {}
     every = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    for one in every:
-        for state in (one.get("state") or {}).values():
-            if state.get("reason") not in (None, "Completed"):
-                return f"{pod['metadata']['name']}: {state['reason']}"
-    return f"{pod['metadata']['name']}: {status.get('phase', 'Unknown')}, not ready"
+    states = (state for one in every for state in (one.get("state") or {}).values())
+    found = (state["reason"] for state in states if state.get("reason"))
+    return next((str(one) for one in found if one != "Completed"), "")
+
+
+def _next_step(cluster: Cluster, pod: Json) -> str:
+    """Return the command that tells why a pod is not ready: of one that never ran, no log does."""
+    name, reason = pod["metadata"]["name"], _reason(pod)
+    if reason in ("CrashLoopBackOff", "Error"):
+        return f"{_logs(cluster, name)} --previous"
+    if (pod.get("status") or {}).get("phase") == "Running" and not reason:
+        return _logs(cluster, name)
+    return f"kubectl -n {cluster.namespace} describe pod {name}"
+
+
+def leaves(agent: Json) -> bool:
+    """Return whether an agent's pod takes away what agents left on its node."""
+    words: list[str] = agent["spec"]["containers"][0].get("args") or []
+    return words[:1] == ["leave"]
+
+
+def nobody_serves(cluster: Cluster) -> bool:
+    """Return whether no agent is there that would enforce or serve anything."""
+    if cluster["pods"].refused:
+        return False
+    return all(leaves(one) for one in pods_of(cluster, "agent"))
 
 
 def _not_installed(cluster: Cluster) -> Finding:
@@ -96,8 +123,9 @@ def _controllers(cluster: Cluster) -> Iterator[Finding]:
         yield _no_controllers(cluster, deployment, wanted)
         return
     ready = [one for one in found if is_ready(one)]
-    waiting = [why_not_ready(one) for one in found if not is_ready(one)]
-    hint = _logs(cluster, "deployment/penstock-controller")
+    lame = [one for one in found if not is_ready(one)]
+    waiting = [why_not_ready(one) for one in lame]
+    hint = _next_step(cluster, (lame or found)[0])
     if deployment is not None and wanted > len(found):
         name = deployment["metadata"]["name"]
         waiting.append(f"Deployment {name} lacks {wanted - len(found)} of its pods")
@@ -108,7 +136,7 @@ def _controllers(cluster: Cluster) -> Iterator[Finding]:
         yield judge(f"{text}; {shorten(waiting)}", hint, waiting)
     else:
         yield CONTROLLERS.ok(text)
-    yield _spread(ready)
+    yield _spread(cluster, ready)
 
 
 def _deployment(cluster: Cluster) -> Json | None:
@@ -133,12 +161,13 @@ def _no_controllers(cluster: Cluster, deployment: Json | None, wanted: int) -> F
     return CONTROLLERS.fail(f"{text} none of the {wanted} pods that it wants", hint)
 
 
-def _spread(ready: Sequence[Json]) -> Finding:
+def _spread(cluster: Cluster, ready: Sequence[Json]) -> Finding:
     nodes = {one["spec"].get("nodeName", "") for one in ready}
     if len(ready) > 1 and len(nodes) == 1:
         return SPREAD.warn(
             f"all on {next(iter(nodes))}; while it is away nothing changes",
-            "when a second node has room: kubectl rollout restart deployment/penstock-controller",
+            "when a second node has room, delete one of them: "
+            f"kubectl -n {cluster.namespace} delete pod {ready[0]['metadata']['name']}",
         )
     if len(ready) < 2:  # noqa: PLR2004  # one and several differ
         return SPREAD.warn(
@@ -174,12 +203,21 @@ def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
         return check.skip(cluster["pods"].refused or cluster["nodes"].refused)
     nodes = {one["metadata"]["name"] for one in cluster["nodes"].items}
     found = {one["spec"].get("nodeName", ""): one for one in pods_of(cluster, component)}
-    bad = [why_not_ready(one) for one in found.values() if not is_ready(one)]
+    leaving = sorted(name for name, one in found.items() if leaves(one))
+    if leaving:
+        text = f"nothing is enforced or served on {shorten(leaving)}: agents leave"
+        hint = "helm upgrade with agent.leave=false, or helm uninstall"
+        return check.fail(text, hint, leaving)
+    lame = [one for one in found.values() if not is_ready(one)]
+    bad = [why_not_ready(one) for one in lame]
     bad += [f"{name}: no pod" for name in sorted(nodes - set(found))]
     text = f"ready on {len(nodes) - len(bad)} of {len(nodes)} nodes"
     if not bad:
         return check.ok(text)
-    hint = f"{_logs(cluster, f'daemonset/penstock-{component}')}; on the node: {on_node(cluster)}"
+    if lame:
+        hint = _next_step(cluster, lame[0])
+    else:
+        hint = f"kubectl -n {cluster.namespace} describe daemonset/penstock-{component}"
     return check.fail(f"{text}; {shorten(bad)}", hint, bad)
 
 

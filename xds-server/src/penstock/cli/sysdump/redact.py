@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 _SECRET_WORDS = (
     "apikey", "authorization", "bearer", "cookie", "credential", "inlinebytes", "passphrase",
-    "passwd", "password", "privatekey", "secret", "sessionticket", "signature", "token",
+    "passwd", "password", "privatekey", "secret", "sessionticket", "signature", "snippet", "token",
 )  # fmt: skip
 _HARMLESS = {
     "automountserviceaccounttoken", "clientsecretref", "imagepullsecrets", "maxtokens",
