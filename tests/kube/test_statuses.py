@@ -322,6 +322,35 @@ async def test_leader_stops_while_the_server_is_away_and_goes_on_afterwards(
         assert get(bare_api, LEASE)["spec"]["leaseTransitions"] == 0
 
 
+async def test_objects_whose_statuses_do_not_fit_into_etcd_delay_no_others(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    large = _as_large_as_can_be(api, 6)
+    try:
+        async with replica(api) as one:
+            await settled(api, *objects)
+            await eventually(lambda: sorted(one.writer.waiting_for) == large)
+            async with asyncio.timeout(60.0):  # each would wait for half of that
+                for port in (81, 82, 83, 84):
+                    raw = route(port=port)
+                    api.apply(raw)
+                    await settled(api, raw)
+    finally:
+        for ref in large:
+            api.delete(policy({}) | {"metadata": {"name": ref.name, "namespace": ref.namespace}})
+
+
+def _as_large_as_can_be(api: KubeApi, count: int) -> list[ObjectRef]:
+    """Make policies to which etcd lets nothing be added."""
+    size, made = 1_573_000, 0
+    while made < count:
+        raw = policy({"endpointSelector": {}, "ingress": [{}], "description": "x" * size})
+        raw["metadata"] = {"name": f"large-{made}", "namespace": "status"}
+        status, _ = api.request("POST", path_of(raw).rpartition("/")[0], raw)
+        made, size = (made + 1, size) if status == 201 else (made, size - 50)
+    return [ObjectRef("CiliumNetworkPolicy", "status", f"large-{n}") for n in range(count)]
+
+
 async def test_misplaced_rules_close_a_policy_and_are_told(api: KubeApi) -> None:
     """Beside toPorts instead of inside it, the rules would be lost and port 80 open."""
     rules = {"http": [{"method": "GET"}]}

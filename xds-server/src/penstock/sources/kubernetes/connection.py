@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -231,7 +232,8 @@ class ApiServer:
             method,
             URL(self._access.server + target, encoded=True),
             headers=headers,
-            data=None if body is None else msgspec.json.encode(body),
+            # Of a file, also one in memory, a large body is sent piece by piece.
+            data=None if body is None else io.BytesIO(msgspec.json.encode(body)),
             ssl=True if context is None else context,
             server_hostname=self._access.server_name or None,
             allow_redirects=False,
