@@ -212,7 +212,8 @@ async def test_an_object_that_should_be_another_one_does_not_wait_for_what_was_r
     try:
         writer.mark(ONE)
         await until(clock, lambda: clock.monotonic() > 600.0, step=1.0)
-        server.refuses, port = lambda _: 0, 81
+        server.refuses = lambda _: 0
+        port = 81
         began = clock.monotonic()
         writer.mark(ONE)
         await until(clock, lambda: server.objects)

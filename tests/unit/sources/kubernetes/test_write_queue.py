@@ -37,27 +37,42 @@ async def test_an_object_is_looked_at_again_unless_all_is_done(answer: Answer, l
     assert len(queue) == left
 
 
+End = Callable[[WriteQueue], object]
+
+
+def _answered(status: int) -> End:
+    def end(queue: WriteQueue) -> None:
+        queue.settle(ROUTE, Answer(status=status, body={}))
+
+    return end
+
+
+def _not_answered(queue: WriteQueue) -> None:
+    queue.unreachable(ROUTE, OSError("nobody there"))
+
+
+def _not_ours(queue: WriteQueue) -> None:
+    queue.abandon(ROUTE)
+
+
 def _marked_meanwhile(queue: WriteQueue) -> None:
     queue.mark(ROUTE)
     queue.settle(ROUTE, Answer(status=200, body={}))
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda queue: queue.settle(ROUTE, Answer(status=409, body={})),
-        lambda queue: queue.settle(ROUTE, Answer(status=429, body={})),
-        lambda queue: queue.settle(ROUTE, Answer(status=500, body={})),
-        lambda queue: queue.settle(ROUTE, Answer(status=422, body={})),
-        lambda queue: queue.unreachable(ROUTE, OSError("nobody there")),
-        lambda queue: queue.abandon(ROUTE),
-        _marked_meanwhile,
-    ],
-    ids=["conflict", "pause", "cannot", "refused", "no answer", "not ours", "marked meanwhile"],
-)
-async def test_who_waits_for_the_next_object_hears_that_one_is_due_again(
-    end: Callable[[WriteQueue], None],
-) -> None:
+ENDS: dict[str, End] = {
+    "conflict": _answered(409),
+    "pause": _answered(429),
+    "cannot": _answered(500),
+    "refused": _answered(422),
+    "no answer": _not_answered,
+    "not ours": _not_ours,
+    "marked meanwhile": _marked_meanwhile,
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+async def test_who_waits_for_the_next_object_hears_that_one_is_due_again(end: End) -> None:
     """Several objects are looked at together, so somebody waits while the last of them is."""
     clock = FakeClock()
     queue = WriteQueue(clock, lambda: 0.5, Words("test", "a thing", "things", "a hint"))
