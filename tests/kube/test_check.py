@@ -35,6 +35,23 @@ def installed(api: KubeApi) -> Generator[KubeApi]:
         api.delete(one)
 
 
+@pytest.fixture
+def with_agent(installed: KubeApi) -> Generator[KubeApi]:
+    """The same with an agent, as far as the API server knows."""
+    labels = {"app.kubernetes.io/component": "agent"}
+    spec = {
+        "nodeName": "n1",
+        "serviceAccountName": "penstock-agent",
+        "containers": [{"name": "agent", "image": "penstock", "args": ["agent"]}],
+    }
+    metadata = {"name": "penstock-agent-n1", "namespace": NAMESPACE, "labels": labels}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    installed.apply(pod)
+    yield installed
+    where = f"{path_of(pod)}?gracePeriodSeconds=0"
+    assert installed.request("DELETE", where)[0] == 200
+
+
 def found(api: KubeApi, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     status = check(Where(kubeconfig=api.kubeconfig), Format.JSON, quiet=False)
     said = json.loads(capsys.readouterr().out)
@@ -101,19 +118,19 @@ def test_what_others_have_to_serve_is_told(
 
 
 def test_ingresses_are_judged_by_what_they_say(
-    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+    with_agent: KubeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     every = [
         _ingress("a", "typo"), _ingress("b", "penstock"),
         _ingress("c", "penstock", **{"nginx.ingress.kubernetes.io/server-snippet": "deny all;"}),
     ]  # fmt: skip
     for one in every:
-        installed.apply(one)
+        with_agent.apply(one)
     try:
-        _, by_id = found(installed, capsys)
+        _, by_id = found(with_agent, capsys)
     finally:
         for one in every:
-            installed.delete(one)
+            with_agent.delete(one)
     line = by_id["PC-ING-001"]
     assert line["verdict"] == "warn"
     said = line["found"].split("; ")
@@ -122,22 +139,22 @@ def test_ingresses_are_judged_by_what_they_say(
 
 
 def test_a_policy_that_a_node_lacks_is_told_and_all_of_them_if_asked_for(
-    installed: KubeApi, capsys: pytest.CaptureFixture[str]
+    with_agent: KubeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "in force on 1 of 2 nodes; not yet on n1"
     policies = [_policy(f"p{index}", said) for index in range(5)]
     for one in policies:
-        installed.apply(one)
+        with_agent.apply(one)
         path, status = f"{path_of(one)}/status", {"status": one["status"]}
-        assert installed.request("PATCH", path, status, "application/merge-patch+json")[0] == 200
+        assert with_agent.request("PATCH", path, status, "application/merge-patch+json")[0] == 200
     try:
-        check(Where(kubeconfig=installed.kubeconfig), Format.TABLE, quiet=True)
+        check(Where(kubeconfig=with_agent.kubeconfig), Format.TABLE, quiet=True)
         short = capsys.readouterr().out
-        check(Where(kubeconfig=installed.kubeconfig), Format.TABLE, quiet=True, every=True)
+        check(Where(kubeconfig=with_agent.kubeconfig), Format.TABLE, quiet=True, every=True)
         long = capsys.readouterr().out
     finally:
         for one in policies:
-            installed.delete(one)
+            with_agent.delete(one)
     assert f"shop/p0: DataPlaneAcked Unknown: {said}" in short
     assert "shop/p4" not in short
     assert f"- shop/p4: DataPlaneAcked Unknown: {said}" in long
