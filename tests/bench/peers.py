@@ -40,8 +40,8 @@ on this machine, the API server takes part of it, too.
   do with those on Services.
 
 Each is one process with default settings that logs warnings. Time is from its start until a client
-of its xDS that waits for it has the first bytes, and has everything; CPU and memory are those at
-the first bytes. Pairs are minimum / median.
+of its xDS that waits for it has the first bytes, and has everything. CPU and memory are those at
+the first bytes, of Penstock those when everything is sent. Pairs are minimum / median.
 """
 
 
