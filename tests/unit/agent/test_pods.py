@@ -137,13 +137,19 @@ async def test_a_pod_that_ended_is_let_go_of_once(tmp_path: Path) -> None:
     assert again.pods.registered() == {}
 
 
-async def test_connections_of_a_pod_end_though_nobody_waits_for_it(tmp_path: Path) -> None:
-    world = World(tmp_path)
+async def _ending(world: World) -> asyncio.Task[bool]:
+    """Begin to let a pod go, in which Envoy still has listeners."""
     world.know()
     await world.pods.register(REQUEST, timeout=1)
     world.listeners.lets_go.clear()
     ending = asyncio.create_task(world.pods.unregister("u1"))
     await asyncio.sleep(0)
+    return ending
+
+
+async def test_connections_of_a_pod_end_though_nobody_waits_for_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ending = await _ending(world)
     ending.cancel()
     await asyncio.wait({ending})
     assert world.kernel.writes[-1] == "ended netns/u1"
@@ -153,11 +159,7 @@ async def test_a_new_sandbox_keeps_its_connections_while_the_old_one_is_let_go(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
-    world.know()
-    await world.pods.register(REQUEST, timeout=1)
-    world.listeners.lets_go.clear()
-    ending = asyncio.create_task(world.pods.unregister("u1"))
-    await asyncio.sleep(0)
+    ending = await _ending(world)
     world.kernel.cookies["netns/u1b"] = 8
     await world.pods.add(msgspec.structs.replace(REQUEST, netns="netns/u1b"))
     world.listeners.lets_go.set()

@@ -391,6 +391,14 @@ def test_the_next_step_is_about_the_pod_that_is_not_ready(
     assert found.hint == f"kubectl -n {NAMESPACE} {hint}"
 
 
+def test_an_agent_that_runs_and_is_not_ready_can_be_asked_why() -> None:
+    lame = pod("agent", "n1", ready=False)
+    lame["status"]["containerStatuses"][0]["state"] = {"running": {}}
+    hint = judged(cluster(pods=[lame, pod("agent", "n2")]))["PC-AGT-001"].hint
+    assert "logs penstock-agent-n1; on the node: " in hint
+    assert hint.endswith("exec PENSTOCK-AGENT-POD -- penstock check --node")
+
+
 def nothing_of_ours(**changed: Any) -> Cluster:
     """A cluster in which nobody has installed the chart."""
     gone: dict[str, Any] = {"deployments": [], "daemonsets": [], "pods": [], "services": []}

@@ -214,10 +214,11 @@ def _on_every_node(cluster: Cluster, check: Check, component: str) -> Finding:
     text = f"ready on {len(nodes) - len(bad)} of {len(nodes)} nodes"
     if not bad:
         return check.ok(text)
+    hint = f"kubectl -n {cluster.namespace} describe daemonset/penstock-{component}"
     if lame:
         hint = _next_step(cluster, lame[0])
-    else:
-        hint = f"kubectl -n {cluster.namespace} describe daemonset/penstock-{component}"
+        if not _reason(lame[0]):  # it runs, so that it can be asked
+            hint = f"{hint}; on the node: {on_node(cluster)}"
     return check.fail(f"{text}; {shorten(bad)}", hint, bad)
 
 
