@@ -115,7 +115,8 @@ def thread_cpu(pid: int, *, main_only: bool = False) -> float:
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         if not main_only or task.name == str(pid):
-            total += int((task / "schedstat").read_text().split()[0])
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended since
+                total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from penstock.compiler.lent import Sharing
 from penstock.compiler.settings import Reach, Settings
 from penstock.controlplane.world import World
 from penstock.core.events import Batch, Event, EventType
@@ -12,6 +13,8 @@ from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds import types
 from penstock.xds.snapshot import Delta
 from support import objects
+from support.lenders import Lender
+from support.real_envoy import eventually
 
 
 def _shop() -> Batch:
@@ -168,3 +171,28 @@ async def test_of_a_node_that_is_gone_nothing_is_kept() -> None:
     assert world.size_of("n1") == 0
     assert await world.snapshot_for("n1") is not kept["n1"]
     assert late is await world.snapshot_for("n2") is kept["n2"]
+
+
+async def test_what_is_lent_is_served_at_once_and_follows_changes_later() -> None:
+    world = World(Settings(), sharing=Sharing(Lender(), many=1, part=1))
+    catching_up = asyncio.create_task(world.catch_up())
+    await world.take(_shop())
+    behind = world.compiler.behind
+    assert behind > 1
+    snapshot = await world.snapshot_for("n1")
+    name = "gw|shop/front/80"
+    before = snapshot.get(types.ENDPOINTS, name)
+    assert before is not None
+    told: list[Delta] = []
+    world.subscribe("n1", told.append)
+    more = objects.endpoint_slice("front", ["10.244.0.1", "10.244.0.2"])
+    await world.take(Batch((Event(EventType.MODIFIED, more),)))
+    assert world.compiler.behind == behind
+    await eventually(lambda: not world.compiler.behind, 60)
+    catching_up.cancel()
+    ((after,),) = [[r for r in delta.upserts if r.name == name] for delta in told if delta.upserts]
+    fresh = World(Settings())
+    await fresh.take(_shop())
+    await fresh.take(Batch((Event(EventType.MODIFIED, more),)))
+    assert after == (await fresh.snapshot_for("n1")).get(types.ENDPOINTS, name)
+    assert after != before

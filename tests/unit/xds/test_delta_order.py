@@ -54,6 +54,16 @@ def test_later_scopes_go_alone_and_many_at_a_time() -> None:
     assert len(talk.sends()) == 1
 
 
+def test_later_scopes_go_together_to_who_hands_them_on() -> None:
+    talk = Dialogue(scope("first"), endpoints("a"))
+    talk.ask(types.ENDPOINTS, "*")
+    talk.ask(types.SCOPE)
+    talk.settle()
+    talk.change(*(scope(f"s{i}") for i in range(WINDOW + 6)))
+    ((_, names, _),) = talk.sends()
+    assert len(names) == WINDOW + 6
+
+
 def test_scope_waits_for_cluster_and_endpoints() -> None:
     talk = Dialogue(cluster("a"), endpoints("a"), scope("s", "a"))
     talk.ask(types.CLUSTER)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, TypeVar
-
-import msgspec
 
 from penstock.compiler import roots
 from penstock.compiler.backend_statuses import POLICIES
@@ -13,9 +12,10 @@ from penstock.compiler.broken import leads_to, targets_of
 from penstock.compiler.database import Database
 from penstock.compiler.generated_objects import GeneratedGoal, GeneratedObjects
 from penstock.compiler.ingresses import IngressTable
+from penstock.compiler.lent import Sharing, parts_from_the_end, read_part
 from penstock.compiler.nodes import set_node
 from penstock.compiler.published import Made, NodeChange, Published, made_for
-from penstock.compiler.roots import Output, Outputs
+from penstock.compiler.roots import Output, Outputs, Root, RootQuery
 from penstock.compiler.selected import set_ready
 from penstock.compiler.settings import Settings
 from penstock.compiler.status_goals import StatusGoal, StatusGoals
@@ -32,39 +32,41 @@ from penstock.gatewayapi.resources import Gateway
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.incremental import engine
 from penstock.incremental.collection import Collection
-from penstock.incremental.query import Query
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.xds.resource import Resource
 
 K = TypeVar("K", NamespacedName, ObjectRef)
-RootQuery = Query[Database, Any, Outputs]
-
-
-class _Root(msgspec.Struct, frozen=True):
-    """Name of a goal: the outputs of one object."""
-
-    query: RootQuery
-    key: Any
 
 
 class Compiler:
     """Holds the database and tells what a batch of events changes."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        """Start without any object; what is always there comes with the first batch."""
+    def __init__(self, settings: Settings | None = None, sharing: Sharing | None = None) -> None:
+        """Start without any object; what is always there comes with the first batch.
+
+        Args:
+            settings: of the cluster.
+            sharing: with whom the work on a large first batch is shared; None is with nobody.
+        """
         self.db = Database(settings or Settings())
         self.failures: dict[str, Exception] = {}
-        """What could not be compiled because of a mistake of ours; the last good version stays."""
+        """What could not be compiled because of a mistake of ours, by query and key.
+
+        The last good version stays.
+        """
         self.statuses = StatusGoals(self.db)
         """Filled by whoever writes statuses."""
         self.generated = GeneratedObjects(self.db)
         """Followed by whoever makes them."""
         self._plain = _plain(self.db)
         self._tolerant = _tolerant(self.db)
-        self._roots: dict[_Root, engine.Node] = {}
-        self._pending: dict[_Root, bool] = {_Root(roots.of_node, None): True}
-        self._outputs: dict[_Root, Outputs] = {}
+        self._roots: dict[Root, engine.Node] = {}
+        self._pending: dict[Root, bool] = {Root(roots.of_node, None): True}
+        self._behind: dict[Root, None] = {}
+        """Those of which there is only what a helper has lent, in order."""
+        self._outputs: dict[Root, Outputs] = {}
         self._published = Published()
+        self._sharing = sharing
         self._watch()
         self._workloads = WorkloadTable(self.db)
         self._ingresses = IngressTable(self.db)
@@ -83,6 +85,24 @@ class Compiler:
             for node in changed:
                 self._goal_changed(node)
             self._settle_roots()
+        return self._published.changes()
+
+    @property
+    def behind(self) -> int:
+        """Return of how many roots there is only what a helper has lent: see `catch_up`."""
+        return len(self._behind)
+
+    def catch_up(self, count: int) -> tuple[NodeChange, ...]:
+        """Compile what a helper has lent for *count* more roots, and return what changes for nodes.
+
+        That is nothing, unless something has changed since.
+        """
+        for root in tuple(islice(self._behind, count)):
+            self._settle(root, there=True)
+        if not self._behind:
+            self._published.end_loans()
+            if self._sharing is not None:
+                self._sharing.helper.stop()
         return self._published.changes()
 
     def tell_time(self, now: int) -> tuple[NodeChange, ...]:
@@ -112,7 +132,7 @@ class Compiler:
         db = self.db
 
         def follow(query: RootQuery) -> Callable[[Any, bool], None]:
-            return lambda key, there: self._pending.__setitem__(_Root(query, key), there)
+            return lambda key, there: self._pending.__setitem__(Root(query, key), there)
 
         db.services.on_key = follow(roots.of_service)
         db.workloads.on_key = follow(roots.of_workload)
@@ -202,36 +222,65 @@ class Compiler:
 
     def _settle_roots(self) -> None:
         pending, self._pending = self._pending, {}
+        sharing = self._sharing
+        if sharing is not None and len(pending) >= sharing.many and not self._behind:
+            pending = self._share(sharing, pending)
         for root, there in pending.items():
-            node = self._roots.get(root)
-            if there and node is None:
-                node = self._roots[root] = root.query.node(self.db, root.key)
-                self.db.engine.want(node, root)
-                self._goal_changed(node)
-            elif not there and node is not None:
-                del self._roots[root]
-                self.failures.pop(str(root.key), None)
-                self.db.engine.unwant(node)
-                self._reconcile(root, ())
+            self._settle(root, there=there)
+
+    def _share(self, sharing: Sharing, pending: dict[Root, bool]) -> dict[Root, bool]:
+        """Settle the new roots of *pending* together with a helper; return the rest."""
+        new = [root for root, there in pending.items() if there and root not in self._roots]
+        rest = {root: there for root, there in pending.items() if root in self._roots}
+        helper, done, end = sharing.helper, 0, len(new)
+        helper.start(parts_from_the_end(self.db, new, sharing.part))
+        while True:
+            for part in map(read_part, helper.received()):
+                end = part.first
+                for lent in part.lent:
+                    self._published.lend(lent.node, lent.resource())
+                rest |= dict.fromkeys((new[position] for position in part.failed), True)
+            if done >= end:
+                break
+            for root in new[done : done + sharing.part]:
+                self._settle(root, there=True)
+            done += sharing.part
+        helper.stop()
+        self._behind = dict.fromkeys(root for root in new[done:] if root not in rest)
+        return rest
+
+    def _settle(self, root: Root, *, there: bool) -> None:
+        if self._behind:
+            self._behind.pop(root, None)
+        node = self._roots.get(root)
+        if there and node is None:
+            node = self._roots[root] = root.query.node(self.db, root.key)
+            self.db.engine.want(node, root)
+            self._goal_changed(node)
+        elif not there and node is not None:
+            del self._roots[root]
+            self.failures.pop(str(node), None)
+            self.db.engine.unwant(node)
+            self._reconcile(root, ())
 
     def _goal_changed(self, node: engine.Node) -> None:
         goal = node.goal
         if node.failure is not None or self.failures:
-            name = str(goal.key if isinstance(goal, _Root) else goal)
+            name = str(node)
             if node.failure is not None:
                 self.failures[name] = node.failure
                 return
             self.failures.pop(name, None)
         if isinstance(goal, Made):
-            self._published.replace(goal, node.value)
-        elif isinstance(goal, _Root):
+            node.value = self._published.replace(goal, node.value)
+        elif isinstance(goal, Root):
             self._reconcile(goal, node.value)
         elif isinstance(goal, StatusGoal):
             self.statuses.note(goal)
         elif isinstance(goal, GeneratedGoal):
             self.generated.note(node.value)
 
-    def _reconcile(self, root: _Root, outputs: Outputs) -> None:
+    def _reconcile(self, root: Root, outputs: Outputs) -> None:
         """Want exactly *outputs* because of *root*, beside what other roots want."""
         before = self._outputs.pop(root, ())
         if outputs:
@@ -250,7 +299,7 @@ class Compiler:
         node = output.query.node(self.db, output.key)
         made = node.goal
         if made is None or not isinstance(made, Made):
-            self.db.engine.want(node, made_for(output.key, output.node))
+            self.db.engine.want(node, made_for(output.node))
             self._goal_changed(node)
         elif made.want(output.node):
             self._published.add(made, output.node)
@@ -262,7 +311,7 @@ class Compiler:
             return
         self._published.withdraw(made, output.node)
         if not made.wanted:
-            self.failures.pop(str(made), None)
+            self.failures.pop(str(node), None)
             self.db.engine.unwant(node)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -30,8 +30,6 @@ class NodeChange(msgspec.Struct, frozen=True):
 class Made(msgspec.Struct, eq=False):
     """One resource that is made, and for whom: the same bytes for each of the nodes."""
 
-    key: Hashable
-    """What it is made for; names it in failures."""
     wanted: Mapping[str, int]
     """Node, or EVERY_NODE, → how many roots want it there."""
     resource: Resource | None = None
@@ -55,14 +53,10 @@ class Made(msgspec.Struct, eq=False):
         del self.wanted[node]
         return True
 
-    def __str__(self) -> str:
-        """Return the name under which a failure is told."""
-        return str(self.key)
 
-
-def made_for(key: Hashable, node: str) -> Made:
+def made_for(node: str) -> Made:
     """Return what is new, and is wanted by one root at *node*."""
-    return Made(key, _EVERYWHERE if node == EVERY_NODE else {node: 1})
+    return Made(_EVERYWHERE if node == EVERY_NODE else {node: 1})
 
 
 class Published:
@@ -74,12 +68,35 @@ class Published:
         self._changes: dict[_Place, Resource | None] = {}
         self._untold: set[_Place] = set()
         """Those of the changes that are new, so that nobody has to be told that they are gone."""
+        self._lent: dict[_Place, Made] = {}
+        """What was there before it was made."""
 
-    def replace(self, made: Made, resource: Resource | None) -> None:
-        """Give every node that *made* is for another version of it, None for none."""
+    def replace(self, made: Made, resource: Resource | None) -> Resource | None:
+        """Give every node that *made* is for another version of it, None for none.
+
+        Returns:
+            *resource*, or what nodes have already if that is equal.
+        """
+        if self._lent and resource is not None:
+            resource = self._known(made, resource)
         old, made.resource = made.resource, resource
         for node in made.wanted:
             self._put(node, made, old, resource)
+        return resource
+
+    def lend(self, node: str, resource: Resource) -> None:
+        """Give a node what will be made later, unless it has it."""
+        place = (node, resource.type_url, resource.name)
+        if place not in self._owners:
+            self._lent[place] = made = made_for(node)
+            self.replace(made, resource)
+
+    def end_loans(self) -> None:
+        """Take from nodes what was lent and was not made since."""
+        lent, self._lent = self._lent, {}
+        for place, made in lent.items():
+            if self._owners.get(place) is made:
+                self._vacate(place)
 
     def add(self, made: Made, node: str) -> None:
         """Give *made* as it is to one more node."""
@@ -118,6 +135,14 @@ class Published:
             for node in sorted({*upserts, *removals})
         )
 
+    def _known(self, made: Made, resource: Resource) -> Resource:
+        """Return what nodes have been lent if it is equal to *resource*, else *resource*."""
+        for node in made.wanted:
+            lent = self._lent.get((node, resource.type_url, resource.name))
+            if lent is not None and lent.resource is not None:
+                return lent.resource.or_equal(resource)
+        return resource
+
     def _put(self, node: str, made: Made, old: Resource | None, new: Resource | None) -> None:
         before = None if old is None else (node, old.type_url, old.name)
         place = None if new is None else (node, new.type_url, new.name)
@@ -125,9 +150,13 @@ class Published:
             self._vacate(before)
         if new is None or place is None:
             return
-        if place not in self._owners and place not in self._changes:
+        owner = self._owners.get(place)
+        if owner is None and place not in self._changes:
             self._untold.add(place)
         elif old is not None and before == place and old.version == new.version:
+            return
+        elif owner is not None and owner.resource is new and owner is not made:
+            self._owners[place] = made
             return
         self._owners[place] = made
         self._changes[place] = new

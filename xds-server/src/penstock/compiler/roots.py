@@ -75,6 +75,14 @@ class Output(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 Outputs = tuple[Output, ...]
+RootQuery = Query[Database, Any, Outputs]
+
+
+class Root(msgspec.Struct, frozen=True):
+    """Name of a goal: the outputs of one object."""
+
+    query: RootQuery
+    key: Any
 
 
 @query

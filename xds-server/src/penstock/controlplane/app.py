@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import os
 from collections.abc import Callable
 
 from penstock.controlplane.config import Config, source_of
@@ -22,6 +23,8 @@ START_SECONDS = 60.0
 
 def run(config: Config) -> None:
     """Run the controller until SIGTERM or SIGINT."""
+    # A copy that compiles (runtime/forked.py) has no use for gRPC, which would start threads in it.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     asyncio.run(_main(config))
 
 

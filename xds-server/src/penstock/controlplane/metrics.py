@@ -83,6 +83,8 @@ class _Reader(Collector):
         yield _gauge("objects", "Objects that are known.", kinds, "kind")
         yield _counter("batches", "Batches of changes taken.", {"": world.batches})
         failures = {"": len(world.compiler.failures)}
+        behind = {"": world.compiler.behind}
+        yield _gauge("behind", "Parts of the start in which changes have no effect yet.", behind)
         yield _gauge("compile_failures", "Parts that could not be compiled.", failures)
         nodes = acks.connected
         yield _gauge("nodes_connected", "Nodes served from here.", {"": sum(nodes.values())})

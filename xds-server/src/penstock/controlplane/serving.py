@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from penstock.ads.server import AdsServer
+from penstock.compiler.lent import Sharing
 from penstock.controlplane.api import application
 from penstock.controlplane.config import Config
 from penstock.controlplane.endpoint import Endpoint
@@ -22,6 +23,8 @@ from penstock.controlplane.reading import Reading
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.meta.clock import Clock
+from penstock.runtime.forked import Forked
+from penstock.runtime.processors import processors
 from penstock.runtime.sockets import private_socket
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.event_writer import EventWriter
@@ -52,7 +55,7 @@ async def serve(
     Raises:
         AdsError: a socket cannot be made.
     """
-    world = World(config.settings, clock)
+    world = World(config.settings, clock, Sharing(Forked()) if processors() > 1 else None)
     metrics = Metrics(world)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report, on_silence=acks.on_silence)
@@ -66,6 +69,7 @@ async def serve(
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
         nodes = MissedNodes(metrics.timed(world.take), clock)
         work: list[Coroutine[Any, Any, None]] = [reading.give_to(nodes.take), nodes.run()]
+        work.append(world.catch_up())
         work.append(endpoint.run(config.access, config.environment))
         work.append(_tell_time(world, clock))
         writing: list[Coroutine[Any, Any, None]] = []

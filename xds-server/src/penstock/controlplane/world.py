@@ -12,6 +12,7 @@ import structlog
 
 from penstock.ads.store import SnapshotStore, Subscriber, Unsubscribe
 from penstock.compiler.compile import Compiler
+from penstock.compiler.lent import Sharing
 from penstock.compiler.nodes import EVERY_NODE, serving_nodes
 from penstock.compiler.published import NodeChange
 from penstock.compiler.settings import Settings
@@ -24,20 +25,26 @@ from penstock.meta.names import ObjectRef
 from penstock.runtime.clock import SystemClock
 from penstock.xds.snapshot import Snapshot
 
+TURN = 10
+"""Roots that are compiled before others may do something: some thousandths of a second."""
+
 _log = structlog.get_logger("penstock.controller")
 
 
 class World:
     """Takes batches of a source and keeps what each node should have."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, sharing: Sharing | None = None
+    ) -> None:
         """Start empty; nobody is served before the first batch.
 
         Args:
             settings: of the compiler.
             clock: tells how long nodes have been behind; None is the machine's.
+            sharing: see Compiler.
         """
-        self.compiler = Compiler(settings)
+        self.compiler = Compiler(settings, sharing)
         self.objects: dict[ObjectRef, Object | Broken] = {}
         self._gone: dict[str, None] = {}
         """Nodes that the cluster does not have any more, for which something is kept."""
@@ -47,6 +54,8 @@ class World:
             clock or SystemClock(), lambda node: self._gone.update({node: None})
         )
         self.synced = asyncio.Event()
+        self._behind = asyncio.Event()
+        """Set while a helper has lent what is not compiled here."""
         self.changes = 0
         """How often what nodes get changed."""
         self.batches = 0
@@ -66,14 +75,26 @@ class World:
             else:
                 self.objects[event.object.ref] = event.object
         self._spread(self.compiler.apply(batch.events))
+        if self.compiler.behind:
+            self._behind.set()
         if batch.synced and not self.synced.is_set():
-            # What is there now stays, so the collector need not look at it again and again: with
-            # 10,000 routes a full look stops everything for more than half a second.
-            gc.freeze()
-            gc.enable()
+            if not self.compiler.behind:
+                _spare_collector()
             self.synced.set()
         if self.on_batch is not None:
             self.on_batch(batch)
+
+    async def catch_up(self) -> None:
+        """Compile what a helper has lent, while nodes are served with it, until cancelled."""
+        while True:
+            await self._behind.wait()
+            _log.info("a second process has compiled a part", roots=self.compiler.behind)
+            while self.compiler.behind:
+                self._spread(self.compiler.catch_up(TURN))
+                await asyncio.sleep(0)
+            self._behind.clear()
+            if self.synced.is_set():
+                _spare_collector()
 
     def tell_time(self, now: float) -> None:
         """Take the present time, in seconds since 1970: certificates may be out of date."""
@@ -148,3 +169,12 @@ class World:
                 exc_info=self.compiler.failures[name],
             )
         self._failures = now
+
+
+def _spare_collector() -> None:
+    """Collect garbage from now on, and not in what is there, which stays.
+
+    With 10,000 routes a full look stops everything for more than half a second.
+    """
+    gc.freeze()
+    gc.enable()

@@ -85,6 +85,21 @@ class Resource(msgspec.Struct, eq=False):
         """Return the serialised message."""
         return self._bytes[len(self._bytes) - self.body_size :]
 
+    def or_equal(self, other: Resource) -> Resource:
+        """Return this, not framed for the comparison, if *other* is equal, else *other*.
+
+        Of two that are equal, this one and what *other* shares with others stay in memory.
+        """
+        if (
+            (self.type_url, self.name) != (other.type_url, other.name)
+            or self.body != other.body
+            or self.origins != other.origins
+            or self.needs != other.needs
+        ):
+            return other
+        self.name, self.origins, self.needs = other.name, other.origins, other.needs
+        return self
+
     def _frame(self) -> str:
         body = self._bytes
         metadata = encode_metadata(self.origins, self.needs)

@@ -43,7 +43,7 @@ LEGACY_WILDCARD: Final = frozenset({CLUSTER, SCOPE, LISTENER})
 """Types of which a first request without names means all. Source: xDS protocol, wildcard."""
 
 ALONE: Final = frozenset({ROUTES, SCOPE})
-"""Types that go one resource to a response: Envoy refuses such a response as a whole."""
+"""Types that go to Envoy one resource to a response: it refuses such a response as a whole."""
 
 
 def short(type_url: str) -> str:
