@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ async def following(made: Controller) -> AsyncGenerator[Memory]:
         yield memory
 
 
+def has(memory: Memory, name: str) -> bool:
+    """Return whether a port of a Service has come."""
+    return name in memory.store.of_type(types.SERVICE)
+
+
 def versions(memory: Memory) -> dict[str, dict[str, str]]:
     return {url: memory.versions(url) for url in types.SENDING_ORDER}
 
@@ -77,14 +83,12 @@ async def test_nodes_get_the_same_with_help_and_without_and_changes_later(tmp_pa
     for name, processors in (("helped", os.sched_getaffinity(0)), ("alone", {one})):
         with on(processors), controller(tmp_path / name, "--source", str(source)) as made:
             async with following(made) as memory:
-                await eventually(
-                    lambda memory=memory: len(memory.versions(types.SERVICE)) == COUNT, 120
-                )
+                for index in range(COUNT):
+                    await eventually(partial(has, memory, f"shop/s{index}/80/tcp"), 120)
                 found.append(versions(memory))
                 if name == "helped":
                     (source / f"{COUNT - 1}.yaml").write_text(service(COUNT - 1, port=81))
-                    changed = f"shop/s{COUNT - 1}/81/tcp"
-                    await eventually(lambda: changed in memory.versions(types.SERVICE), 120)
+                    await eventually(partial(has, memory, f"shop/s{COUNT - 1}/81/tcp"), 120)
                     (source / f"{COUNT - 1}.yaml").write_text(service(COUNT - 1))
             assert (HELPED in made.log.read_text()) == (name == "helped")
     assert found[0] == found[1]

@@ -6,6 +6,7 @@ import gc
 import sys
 
 from penstock.meta.errors import PenstockError
+from penstock.runtime.slim import import_structlog
 
 CANNOT = 2
 """Exit status: nothing runs, or the request makes no sense. 1 is a negative answer."""
@@ -18,6 +19,7 @@ and with Python's 700 a tenth of the time goes to looking at them."""
 def main() -> None:
     """Run the command of sys.argv; what a user can cause is one line and never a traceback."""
     gc.set_threshold(YOUNG)
+    import_structlog()
     from penstock.cli.commands import app  # noqa: PLC0415 - with that threshold
 
     try:

@@ -68,7 +68,9 @@ def _settings(objects: Iterable[Decoded]) -> Settings:
     )
     if not asks:
         return Settings()
-    from penstock.cli.parts import read_system_authorities  # noqa: PLC0415 - few files ask
+    from penstock.runtime.system_authorities import (  # noqa: PLC0415 - few files ask
+        read_system_authorities,
+    )
 
     return Settings(system_authorities=read_system_authorities(None))
 

@@ -87,14 +87,13 @@ def run_controller(
         PenstockError: there is not exactly one kind of source, or it cannot be reached as told, or
             an option makes no sense.
     """
+    from penstock.runtime.slim import import_aiohttp
+
+    import_aiohttp()
     from penstock.controlplane.app import run
     from penstock.controlplane.config import Config
 
     log_to_stderr(json=log_json, level=log_level)
-    settings = settings_of(cluster, published_offset, only_gateways=only_gateways)
-    settings = msgspec.structs.replace(
-        settings, system_authorities=read_system_authorities(system_authorities)
-    )
     made = paths.objects if paths.objects in sources else None
     written = tuple(source for source in sources if source != made)
     environment = dict(os.environ)
@@ -107,7 +106,8 @@ def run_controller(
             made=made,
             paths=paths,
             network=_network(network, _lease_namespace(cluster)),
-            settings=settings,
+            settings=settings_of(cluster, published_offset, only_gateways=only_gateways),
+            system_authorities=system_authorities,
         )
     )
 
@@ -166,29 +166,6 @@ def settings_of(cluster: ClusterOptions, published_offset: int, *, only_gateways
                 f"--gateway-addresses {cluster.gateway_addresses!r} is none of nodes, "
                 "loadbalancer, and pool:… with addresses; write pool:192.0.2.0/26"
             )
-
-
-def read_system_authorities(named: Path | None) -> bytes:
-    """Return the system's authorities in PEM, as `penstock.compiler.settings.Settings` takes them.
-
-    Without them, policies that ask for them are refused, and nothing else is.
-    """
-    from penstock.gatewayapi.certificates import CertificateFault, read_authorities
-    from penstock.runtime.system_authorities import find_authorities
-
-    file = find_authorities(named)
-    try:
-        read = CertificateFault("no file") if file is None else read_authorities(file.read_bytes())
-    except OSError as error:
-        read = CertificateFault(error.strerror or str(error))
-    if isinstance(read, bytes):
-        return read
-    _log.warning(
-        "no authorities of the system: BackendTLSPolicies that ask for them are refused",
-        file=str(file or ""),
-        reason=read.message,
-    )
-    return b""
 
 
 def _access(

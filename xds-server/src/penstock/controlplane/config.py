@@ -91,6 +91,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     paths: RunPaths = RunPaths()
     network: Network = Network()
     settings: Settings = Settings()
+    """Of the compiler, but for the authorities of the system."""
+    system_authorities: Path | None = None
+    """File with those; None is where this system keeps them."""
 
 
 def source_of(config: Config, clock: Clock) -> Source:

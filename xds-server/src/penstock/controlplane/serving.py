@@ -9,6 +9,7 @@ import socket
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from penstock.meta.clock import Clock
 from penstock.runtime.forked import Forked
 from penstock.runtime.processors import processors
 from penstock.runtime.sockets import private_socket
+from penstock.runtime.system_authorities import read_system_authorities
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.object_writer import ObjectWriter
@@ -55,7 +57,9 @@ async def serve(
     Raises:
         AdsError: a socket cannot be made.
     """
-    world = World(config.settings, clock, Sharing(Forked()) if processors() > 1 else None)
+    authorities = read_system_authorities(config.system_authorities)
+    settings = msgspec.structs.replace(config.settings, system_authorities=authorities)
+    world = World(settings, clock, Sharing(Forked()) if processors() > 1 else None)
     metrics = Metrics(world)
     acks = world.acknowledgements
     ads = AdsServer(world, clock, hooks=acks, on_report=acks.on_report, on_silence=acks.on_silence)
