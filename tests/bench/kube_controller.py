@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 
 from bench.clients import Step
-from bench.processes import most_resident, running, talking, thread_cpu
+from bench.processes import (
+    buried_cpu,
+    most_resident,
+    proportional,
+    running,
+    talking,
+    thread_cpu,
+)
 from penstock.meta.paths import RunPaths
 from support.kube import KubeApi
 from support.real_envoy import eventually
@@ -75,9 +82,20 @@ class Controller:
             if self.cpu - before < 0.01 and before > 1:
                 return before, self.memory
 
+    async def together(self) -> int:
+        """Sync, and return the most MiB that it and its helper had in memory meanwhile."""
+        syncing = asyncio.create_task(self.sync())
+        most = 0
+        while not syncing.done():
+            most = max(most, proportional(self.pid))
+            await asyncio.sleep(0.05)
+        await syncing
+        return most
+
     @property
     def cpu(self) -> float:
-        return thread_cpu(self.pid)
+        """CPU seconds so far, with those of a helper that has ended."""
+        return thread_cpu(self.pid) + buried_cpu(self.pid)
 
     @property
     def memory(self) -> int:

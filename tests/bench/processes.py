@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -108,6 +109,26 @@ def most_resident(pid: int) -> int:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) // 1024
     return 0
+
+
+def proportional(pid: int) -> int:
+    """Return the MiB that a process and its children have in memory; what they share counts once.
+
+    A child that ends meanwhile counts as none.
+    """
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for one in (str(pid), *children):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                total += int(line.split()[1]) if line.startswith("Pss:") else 0
+    return total // 1024
+
+
+def buried_cpu(pid: int) -> float:
+    """Return the CPU seconds of a process's children that have ended. Source: proc(5), stat."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, stat[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def thread_cpu(pid: int, *, main_only: bool = False) -> float:
