@@ -101,8 +101,6 @@ class Compiler:
             self._settle(root, there=True)
         if not self._behind:
             self._published.end_loans()
-            if self._sharing is not None:
-                self._sharing.helper.stop()
         return self._published.changes()
 
     def tell_time(self, now: int) -> tuple[NodeChange, ...]:
@@ -234,18 +232,20 @@ class Compiler:
         rest = {root: there for root, there in pending.items() if root in self._roots}
         helper, done, end = sharing.helper, 0, len(new)
         helper.start(parts_from_the_end(self.db, new, sharing.part))
-        while True:
-            for part in map(read_part, helper.received()):
-                end = part.first
-                for lent in part.lent:
-                    self._published.lend(lent.node, lent.resource())
-                rest |= dict.fromkeys((new[position] for position in part.failed), True)
-            if done >= end:
-                break
-            for root in new[done : done + sharing.part]:
-                self._settle(root, there=True)
-            done += sharing.part
-        helper.stop()
+        try:
+            while True:
+                for part in map(read_part, helper.received()):
+                    end = part.first
+                    for lent in part.lent:
+                        self._published.lend(lent.node, lent.resource())
+                    rest |= dict.fromkeys((new[position] for position in part.failed), True)
+                if done >= end:
+                    break
+                for root in new[done : done + sharing.part]:
+                    self._settle(root, there=True)
+                done += sharing.part
+        finally:
+            helper.stop()
         self._behind = dict.fromkeys(root for root in new[done:] if root not in rest)
         return rest
 

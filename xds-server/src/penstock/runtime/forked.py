@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import struct
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -34,8 +35,6 @@ class Forked:
     def __init__(self) -> None:
         """Start without a copy."""
         self._pid = 0
-        self._ended: list[int] = []
-        """Copies that were killed and may not have ended yet."""
         self._pipe = -1
         self._rest = bytearray()
 
@@ -83,22 +82,19 @@ class Forked:
         return items
 
     def stop(self) -> None:
-        """Kill the copy, if there is one, and bury those that have ended."""
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-            self._rest.clear()
-            os.kill(self._pid, signal.SIGKILL)
-            self._ended.append(self._pid)
-        self._ended = [pid for pid in self._ended if not _is_buried(pid)]
+        """Kill the copy, if there is one; its end, which takes a while, is not waited for."""
+        if self._pipe < 0:
+            return
+        os.close(self._pipe)
+        self._pipe = -1
+        self._rest.clear()
+        os.kill(self._pid, signal.SIGKILL)
+        threading.Thread(target=_bury, args=(self._pid,), daemon=True).start()
 
 
-def _is_buried(pid: int) -> bool:
-    """Return whether a child has ended, and take its status if so."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody else did
-        return True
+def _bury(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # somebody else did
+        os.waitpid(pid, 0)
 
 
 def _work(work: Iterator[bytes], pipe: int) -> NoReturn:
