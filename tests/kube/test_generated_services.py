@@ -12,7 +12,7 @@ import pytest
 from typing_extensions import override
 
 from penstock.compiler.settings import Addressing, Reach, Settings
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.sources.kubernetes.connection import Answer, Call
 from penstock.sources.kubernetes.event_writer import Send
 from penstock.sources.kubernetes.object_writer import ObjectWriter

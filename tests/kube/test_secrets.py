@@ -13,7 +13,7 @@ import pytest
 
 from penstock.compiler.compile import Compiler
 from penstock.compiler.statuses import status_of
-from penstock.controlplane.config import SECRETS
+from penstock.controlplane.referenced import SECRETS
 from penstock.core.events import Batch
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.meta.back_off import BackOff

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.meta.names import NamespacedName
 from support.kube import KubeApi, gateway_api_crds, policy_crds
 from support.replicas import LEASE, replica

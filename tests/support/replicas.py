@@ -15,7 +15,7 @@ from penstock.compiler.settings import Settings
 from penstock.controlplane.config import TOLD_KINDS
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.runtime.clock import SystemClock
 from penstock.sources.kubernetes.event_writer import EventWriter
 from penstock.sources.kubernetes.observed import Observed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.compiler.settings import Reach, Settings
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from support.kube import KubeApi, path_of
 from support.objects import gateway_api_raw
 from support.replicas import LEASE

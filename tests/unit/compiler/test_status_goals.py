@@ -13,8 +13,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import Object
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.resources import Gateway, GatewayClass, HTTPRoute
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME, Gateway, GatewayClass, HTTPRoute
 from penstock.meta.names import ObjectRef
 
 GATEWAY = ObjectRef("Gateway", "shop", "g")

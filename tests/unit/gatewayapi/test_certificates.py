@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 
 from penstock.core.decode import decode
 from penstock.core.kinds import Secret
+from penstock.gatewayapi.certificate_faults import CertificateFault
 from penstock.gatewayapi.certificates import (
     Certificate,
-    CertificateFault,
     read_authorities,
     read_certificate,
     validity_warning,

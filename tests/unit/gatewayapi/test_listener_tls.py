@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gatewayapi.certificates import CertificateFault
+from penstock.gatewayapi.certificate_faults import CertificateFault
 from penstock.gatewayapi.grants import Referrer, permits_of
 from penstock.gatewayapi.listener_tls import (
     CertificateSources,

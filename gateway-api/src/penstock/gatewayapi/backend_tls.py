@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from penstock.gatewayapi.authority_holders import (
+    HOLDERS,
+    SYSTEM,
+    holder_of,
+    kind_text,
+)
 from penstock.gatewayapi.backend_tls_policy import (
     BackendTLSPolicy,
     BackendTLSPolicyValidation,
     PolicyTarget,
 )
 from penstock.gatewayapi.conditions import fails, holds
-from penstock.gatewayapi.trust import (
-    HOLDERS,
-    SYSTEM,
-    TrustSources,
-    holder_of,
-    kind_text,
-    trusted,
-)
+from penstock.gatewayapi.trust import TrustSources, trusted
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.meta.conditions import Condition
 from penstock.meta.names import Origin

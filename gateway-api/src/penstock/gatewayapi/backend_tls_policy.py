@@ -13,6 +13,7 @@ from msgspec import Meta
 from typing_extensions import override
 
 from penstock.core.objects import ApiStruct, Broken, Object
+from penstock.gatewayapi.authority_holders import SYSTEM, holder_of
 from penstock.gatewayapi.fields import (
     CORE_GROUP,
     GATEWAY_GROUP,
@@ -27,7 +28,6 @@ from penstock.gatewayapi.fields import (
     at_most,
     one_of,
 )
-from penstock.gatewayapi.trust import SYSTEM, holder_of
 from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.meta.problems import Problem
 

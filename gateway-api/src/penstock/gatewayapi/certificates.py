@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from cryptography.utils import CryptographyDeprecationWarning
 
 from penstock.core.kinds import Secret
+from penstock.gatewayapi.certificate_faults import CertificateFault
 
 TLS_SECRET_TYPE = "kubernetes.io/tls"  # noqa: S105 - the name of a type
-AUTHORITIES_KEY = "ca.crt"
-"""Of a ConfigMap with certificates to trust."""
 CERTIFICATE_KEY, PRIVATE_KEY_KEY = "tls.crt", "tls.key"
 SMALLEST_RSA_KEY = 2048
 """Bits; Envoy refuses shorter ones."""
@@ -49,12 +48,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Return nothing of the key."""
         return f"Certificate(not_after={self.not_after})"
-
-
-class CertificateFault(msgspec.Struct, frozen=True):
-    """Why a Secret cannot serve."""
-
-    message: str
 
 
 class _FaultError(Exception):

@@ -10,18 +10,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from penstock.gatewayapi.certificates import CertificateFault
-from penstock.gatewayapi.fields import ObjectReference
-from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
-from penstock.gatewayapi.resources import FrontendTLSValidation, Gateway
-from penstock.gatewayapi.trust import (
+from penstock.gatewayapi.authority_holders import (
     HOLDERS,
-    TrustSources,
     holder_of,
     is_bundle,
     kind_text,
-    trusted,
 )
+from penstock.gatewayapi.certificate_faults import CertificateFault
+from penstock.gatewayapi.fields import ObjectReference
+from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
+from penstock.gatewayapi.resources import FrontendTLSValidation, Gateway
+from penstock.gatewayapi.trust import TrustSources, trusted
 from penstock.meta.names import ObjectRef
 
 INVALID_REF, INVALID_KIND = "InvalidCACertificateRef", "InvalidCACertificateKind"

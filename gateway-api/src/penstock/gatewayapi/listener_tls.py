@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.gatewayapi.certificates import CertificateFault
+from penstock.gatewayapi.certificate_faults import CertificateFault
 from penstock.gatewayapi.fields import CORE_GROUP, SecretObjectReference
 from penstock.gatewayapi.grants import Permits, Referent, Referrer, permitted
 from penstock.gatewayapi.hostname import ANY, covering

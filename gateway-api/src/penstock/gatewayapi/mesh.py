@@ -13,7 +13,7 @@ from msgspec import Meta
 from penstock.core.objects import ApiStruct, Object
 from penstock.gatewayapi.conditions import fails, holds
 from penstock.gatewayapi.fields import DomainPrefixedPath, ParametersReference
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.meta.conditions import Condition
 
 

@@ -48,6 +48,9 @@ MAX_PARENTS, MAX_HOSTNAMES, MAX_RULES, MAX_MATCHES_OF_ROUTE, MAX_GRANT_ITEMS = 3
 
 # --- GatewayClass -------------------------------------------------------------------------------
 
+CONTROLLER_NAME = "penstock.dev/gateway-controller"
+"""GatewayClasses with this controllerName are ours, and no others."""
+
 
 class GatewayClassSpec(ApiStruct, frozen=True, kw_only=True):
     """Who implements Gateways of a class."""

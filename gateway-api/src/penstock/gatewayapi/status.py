@@ -35,13 +35,11 @@ from penstock.gatewayapi.requested_addresses import (
     missing,
     out_of_reach,
 )
-from penstock.gatewayapi.resources import Gateway, GatewayClass
+from penstock.gatewayapi.resources import CONTROLLER_NAME, Gateway, GatewayClass
 from penstock.gatewayapi.verdict import Verdict
 from penstock.gatewayapi.versions import UNSUPPORTED_VERSION, kinds_served, supported, too_old
 from penstock.meta.conditions import Condition
 
-CONTROLLER_NAME = "penstock.dev/gateway-controller"
-"""GatewayClasses with this controllerName are ours, and no others."""
 ADDRESS_NOT_USABLE, ADDRESS_NOT_ASSIGNED = "AddressNotUsable", "AddressNotAssigned"
 NO_RESOURCES = "NoResources"
 

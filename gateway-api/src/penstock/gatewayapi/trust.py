@@ -11,14 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap
-from penstock.gatewayapi.certificates import AUTHORITIES_KEY, CertificateFault, read_authorities
-from penstock.gatewayapi.fields import CORE_GROUP, LocalObjectReference, ObjectReference
+from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault
 from penstock.meta.names import NamespacedName, ObjectRef
-
-BUNDLE_GROUP = "certificates.k8s.io"
-SYSTEM = "System"
-"""The only value of wellKnownCACertificates."""
-HOLDERS = f"ConfigMap or ClusterTrustBundle of group {BUNDLE_GROUP}"
 
 ConfigMaps = Callable[[NamespacedName], ConfigMap | None]
 Bundles = Callable[[NamespacedName], ClusterTrustBundle | None]
@@ -37,32 +31,6 @@ class TrustSources(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the authorities of the system are known."""
 
 
-def is_bundle(reference: LocalObjectReference | ObjectReference) -> bool:
-    """Return whether *reference* is to a ClusterTrustBundle."""
-    return (reference.group, reference.kind) == (BUNDLE_GROUP, ClusterTrustBundle.kind)
-
-
-def holder_of(
-    reference: LocalObjectReference | ObjectReference, namespace: str
-) -> ObjectRef | None:
-    """Return what *reference* leads to; None if that kind holds no certificates to trust.
-
-    Args:
-        reference: the reference.
-        namespace: where a ConfigMap is meant to be.
-    """
-    if is_bundle(reference):
-        return ObjectRef(ClusterTrustBundle.kind, "", reference.name)
-    if (reference.group, reference.kind) == (CORE_GROUP, ConfigMap.kind):
-        return ObjectRef(ConfigMap.kind, namespace, reference.name)
-    return None
-
-
-def kind_text(reference: LocalObjectReference | ObjectReference) -> str:
-    """Return the kind of a reference as it is told to people, with its group."""
-    return f"{reference.group}/{reference.kind}" if reference.group else reference.kind
-
-
 def trusted(holder: ObjectRef, sources: TrustSources) -> bytes | CertificateFault:
     """Return the certificates that *holder* has, in PEM, or why there are none."""
     if holder.kind == ClusterTrustBundle.kind:
@@ -75,6 +43,8 @@ def trusted(holder: ObjectRef, sources: TrustSources) -> bytes | CertificateFaul
         place = AUTHORITIES_KEY
     if content is None:
         return CertificateFault(f"{holder} does not exist")
+    from penstock.gatewayapi.certificates import read_authorities  # noqa: PLC0415  # see there
+
     read = read_authorities(content)
     if isinstance(read, CertificateFault):
         return CertificateFault(f"{holder}: {place} {read.message}")

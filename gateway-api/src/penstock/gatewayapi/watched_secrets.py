@@ -20,15 +20,6 @@ from penstock.gatewayapi.resources import FromNamespaces, Gateway, GatewayClass,
 from penstock.gatewayapi.status import is_ours
 from penstock.meta.names import NamespacedName, ObjectRef
 
-REFERRERS: frozenset[type[Object]] = frozenset({Gateway, ListenerSet, XBackend})
-"""Kinds whose objects name Secrets."""
-HOLDERS: frozenset[type[Object]] = REFERRERS | {GatewayClass, ReferenceGrant}
-"""Kinds whose objects decide it."""
-AUTHORITY_REFERRERS: frozenset[type[Object]] = frozenset({BackendTLSPolicy, Gateway, XBackend})
-"""Kinds whose objects name what holds certificates to trust."""
-AUTHORITY_HOLDERS: frozenset[type[Object]] = AUTHORITY_REFERRERS | {GatewayClass, ReferenceGrant}
-"""Kinds whose objects decide which of that is read."""
-
 
 def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
     """Return the Secrets to read, given all objects of the kinds `HOLDERS`."""

@@ -15,7 +15,7 @@ from penstock.gatewayapi.backend_tls_policy import (
     BackendTLSPolicyValidation,
     PolicyTarget,
 )
-from penstock.gatewayapi.certificates import AUTHORITIES_KEY
+from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY
 from penstock.gatewayapi.fields import LocalObjectReference
 from penstock.ingress.derive import Derived
 from penstock.ingress.resources import placed_backends

@@ -11,11 +11,6 @@ from penstock.ingress.reader import PREFIXES
 from penstock.ingress.resources import Ingress, IngressClass, class_of
 from penstock.meta.names import NamespacedName
 
-REFERRERS: frozenset[type[Object]] = frozenset({Ingress})
-"""Kinds whose objects name Secrets."""
-HOLDERS: frozenset[type[Object]] = REFERRERS | {IngressClass}
-"""Kinds whose objects decide it."""
-
 
 def watched_secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
     """Return the Secrets to read, given all objects of the kinds `HOLDERS`."""

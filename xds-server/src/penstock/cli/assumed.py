@@ -12,8 +12,8 @@ import msgspec
 
 from penstock.core.decode import Decoded
 from penstock.core.objects import Object, ObjectMeta
+from penstock.gatewayapi.resources import CONTROLLER_NAME as GATEWAY_CONTROLLER
 from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewayClassSpec
-from penstock.gatewayapi.status import CONTROLLER_NAME as GATEWAY_CONTROLLER
 from penstock.ingress.resources import CONTROLLER_NAME as INGRESS_CONTROLLER
 from penstock.ingress.resources import (
     DEFAULT_ANNOTATION,

@@ -17,8 +17,7 @@ from penstock.core.events import Event, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import ObjectMeta
 from penstock.core.ranges import AddressRanges
-from penstock.gatewayapi.resources import GatewayClass, GatewayClassSpec
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME, GatewayClass, GatewayClassSpec
 from penstock.incremental.query import query
 from penstock.ingress.derive import (
     ENTRY_CLASS,

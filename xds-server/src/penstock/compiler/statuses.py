@@ -72,11 +72,16 @@ from penstock.gatewayapi.listeners import ListenerStatus, Surroundings
 from penstock.gatewayapi.merged import PlacedListener
 from penstock.gatewayapi.mesh import XMesh, is_our_mesh, mesh_conditions
 from penstock.gatewayapi.requested_addresses import AssignedAddress
-from penstock.gatewayapi.resources import Gateway, GatewayClass, GatewaySpec, Listener
+from penstock.gatewayapi.resources import (
+    CONTROLLER_NAME,
+    Gateway,
+    GatewayClass,
+    GatewaySpec,
+    Listener,
+)
 from penstock.gatewayapi.routes import ROUTE_KINDS
 from penstock.gatewayapi.shadows import condition as shadowed
 from penstock.gatewayapi.status import (
-    CONTROLLER_NAME,
     RouteParentStatus,
     gateway_class_conditions,
     gateway_status,

@@ -19,11 +19,10 @@ from penstock.envoy import cluster as clusters
 from penstock.envoy.cluster import Protocol, Role, met_name
 from penstock.envoy.retry_budget import limit_retries
 from penstock.envoy.upstream_tls import secure
+from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault
 from penstock.gatewayapi.certificates import (
-    AUTHORITIES_KEY,
     CERTIFICATE_KEY,
     Certificate,
-    CertificateFault,
     read_authorities,
 )
 from penstock.incremental.query import query

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from penstock.compiler.database import Database
 from penstock.core.objects import Broken
+from penstock.gatewayapi.certificate_faults import CertificateFault
 from penstock.gatewayapi.certificates import (
     Certificate,
-    CertificateFault,
     read_certificate,
     validity_warning,
 )

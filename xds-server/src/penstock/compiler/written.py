@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from penstock.gatewayapi.fields import GATEWAY_GROUP
-from penstock.gatewayapi.resources import Gateway
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME, Gateway
 from penstock.meta.conditions import Condition
 from penstock.meta.names import NamespacedName
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,63 +12,16 @@ from penstock.compiler.kinds import KINDS, STATUS_KINDS
 from penstock.compiler.settings import Settings
 from penstock.controlplane.kinds import known_kinds
 from penstock.controlplane.network import Network
-from penstock.core.kinds import ClusterTrustBundle, ConfigMap, Secret, Service
-from penstock.core.objects import Broken, Object
-from penstock.gatewayapi.watched_secrets import (
-    AUTHORITY_HOLDERS,
-    AUTHORITY_REFERRERS,
-    HOLDERS,
-    REFERRERS,
-    watched_bundles,
-    watched_config_maps,
-    watched_secrets,
-)
+from penstock.controlplane.referenced import REFERENCED
+from penstock.core.kinds import Service
 from penstock.ingress.resources import Ingress
-from penstock.ingress.watched_secrets import HOLDERS as INGRESS_HOLDERS
-from penstock.ingress.watched_secrets import REFERRERS as INGRESS_REFERRERS
-from penstock.ingress.watched_secrets import watched_secrets as watched_secrets_of_ingresses
 from penstock.meta.clock import Clock
-from penstock.meta.names import NamespacedName
 from penstock.meta.paths import RunPaths
 from penstock.sources.kubernetes.access import Access
-from penstock.sources.kubernetes.followed import Referenced
 from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.source import KubernetesSource
 from penstock.sources.merged import MergedSource, WithoutKind
 from penstock.sources.source import Source
-
-
-def _secrets(objects: Iterable[Object | Broken]) -> frozenset[NamespacedName]:
-    every = tuple(objects)
-    return watched_secrets(every) | watched_secrets_of_ingresses(every)
-
-
-SECRETS = Referenced(
-    kind=Secret,
-    holders=HOLDERS | INGRESS_HOLDERS,
-    waits=REFERRERS | INGRESS_REFERRERS,
-    names=_secrets,
-)
-"""Secrets of an API server: those that Gateways and Ingresses may use, and no others."""
-
-
-AUTHORITIES = Referenced(
-    kind=ConfigMap,
-    holders=AUTHORITY_HOLDERS,
-    waits=AUTHORITY_REFERRERS,
-    names=watched_config_maps,
-)
-"""ConfigMaps with certificates of authorities, and no others."""
-
-
-BUNDLES = Referenced(
-    kind=ClusterTrustBundle,
-    holders=AUTHORITY_HOLDERS,
-    waits=AUTHORITY_REFERRERS,
-    names=watched_bundles,
-)
-"""ClusterTrustBundles with the same; the kind is asked for only when one is named."""
-
 
 TOLD_KINDS = STATUS_KINDS - {Ingress.kind, Service.kind}
 """Kinds of CustomResourceDefinitions with a status of ours: see Observed."""
@@ -105,7 +58,7 @@ def source_of(config: Config, clock: Clock) -> Source:
             clock,
             random.random,
             environment=config.environment,
-            referenced=(SECRETS, AUTHORITIES, BUNDLES),
+            referenced=REFERENCED,
             observed=Observed(TOLD_KINDS),
         )
     if config.made is None:

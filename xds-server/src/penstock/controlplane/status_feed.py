@@ -22,7 +22,7 @@ from penstock.core.events import Batch, EventType
 from penstock.core.kinds import Service
 from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.gatewayapi.listener_set import ListenerSet
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.ingress.resources import Ingress
 from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from penstock.gatewayapi.certificates import CertificateFault, read_authorities
+from penstock.gatewayapi.certificate_faults import CertificateFault
+from penstock.gatewayapi.certificates import read_authorities
 
 PLACES = (
     Path("/etc/ssl/certs/ca-certificates.crt"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.cli.checks.workloads import nobody_serves
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 
 CLASS = Check("PC-GWC-001", "GatewayClass")
 POOL = Check("PC-GWA-001", "addresses of Gateways")

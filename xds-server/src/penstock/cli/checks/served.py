@@ -9,7 +9,7 @@ import msgspec
 from penstock.cli.checks.finding import Check, Finding, shorten
 from penstock.cli.checks.observed import Cluster, Json, name_of
 from penstock.cli.checks.workloads import nobody_serves, on_node
-from penstock.gatewayapi.status import CONTROLLER_NAME
+from penstock.gatewayapi.resources import CONTROLLER_NAME
 from penstock.status.data_plane import DATA_PLANE_ACKED
 
 ROUTES = Check("PC-RTE-001", "routes")
