@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.runtime import forked
 from penstock.runtime.forked import Forked
 from penstock.runtime.processes import identify
-from penstock.runtime.processors import processors
 from support.real_envoy import eventually
 
 
@@ -153,10 +153,48 @@ def test_the_copy_does_not_outlive_the_original(number: signal.Signals) -> None:
     assert there.wait(60)
 
 
-def test_processors_are_those_that_a_limit_leaves(tmp_path: Path) -> None:
-    limit = tmp_path / "cpu.max"
-    every = processors(limit)
-    assert every == len(os.sched_getaffinity(0))
-    for text, most in (("max 100000\n", every), ("50000 100000\n", 0.5), ("odd", every)):
-        limit.write_text(text)
-        assert processors(limit) == most
+def test_a_copy_that_nobody_has_to_bury_is_none_to_kill() -> None:
+    """SIGCHLD may be ignored by inheritance: then the kernel forgets children at once."""
+    code = (
+        "import os, signal, time\n"
+        "from penstock.runtime.forked import Forked\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "made = Forked()\n"
+        "made.start(iter([b'x']))\n"
+        "try:\n"
+        "    os.wait()\n"
+        "except ChildProcessError:\n"
+        "    made.stop()\n"
+        "    print('stopped')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_NOFILE", "threads"])
+def test_what_there_can_be_no_more_of_ends_nothing(limit: str) -> None:
+    refuse = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        if limit == "RLIMIT_NOFILE"
+        else "def start(self): raise RuntimeError('can\\'t start new thread')\n"
+        "import threading; threading.Thread.start = start\n"
+    )
+    code = (
+        "from penstock.runtime.forked import Forked\n"
+        "import itertools\n"
+        f"{refuse}"
+        "made = Forked()\n"
+        "made.start(itertools.repeat(b'x'))\n"
+        "made.received()\n"
+        "made.stop()\n"
+        "print('on')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.splitlines()[-1] == "on"
+
+
+async def test_there_is_no_copy_where_it_might_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked, "memory_left", lambda: 1e6)
+    before = children()
+    with copy(numbers()) as made:
+        assert children() == before
+        assert made.received() == []

@@ -46,7 +46,7 @@ class Compiler:
 
         Args:
             settings: of the cluster.
-            sharing: with whom the work on a large first batch is shared; None is with nobody.
+            sharing: with whom the work on the first large batch is shared; None is with nobody.
         """
         self.db = Database(settings or Settings())
         self.failures: dict[str, Exception] = {}
@@ -74,8 +74,10 @@ class Compiler:
     def apply(self, events: Iterable[Event]) -> tuple[NodeChange, ...]:
         """Take events in and return what changes for nodes, sorted by node.
 
-        The work is in proportion to what the events change, whatever else there is.
+        The work is in proportion to what the events change, whatever else there is; but what a
+        helper has lent is compiled before, so that nobody sees a change by halves.
         """
+        self._settle_behind(len(self._behind))
         for event in events:
             self._take(event)
             self._ingresses.take(event)
@@ -89,18 +91,15 @@ class Compiler:
 
     @property
     def behind(self) -> int:
-        """Return of how many roots there is only what a helper has lent: see `catch_up`."""
+        """Return of how many roots there is only what a helper has lent, until `catch_up`."""
         return len(self._behind)
 
     def catch_up(self, count: int) -> tuple[NodeChange, ...]:
         """Compile what a helper has lent for *count* more roots, and return what changes for nodes.
 
-        That is nothing, unless something has changed since.
+        That is nothing, but for what only the helper has made.
         """
-        for root in tuple(islice(self._behind, count)):
-            self._settle(root, there=True)
-        if not self._behind:
-            self._published.end_loans()
+        self._settle_behind(count)
         return self._published.changes()
 
     def tell_time(self, now: int) -> tuple[NodeChange, ...]:
@@ -220,15 +219,25 @@ class Compiler:
 
     def _settle_roots(self) -> None:
         pending, self._pending = self._pending, {}
-        sharing = self._sharing
-        if sharing is not None and len(pending) >= sharing.many and not self._behind:
-            pending = self._share(sharing, pending)
+        if self._sharing is not None and len(pending) >= self._sharing.many:
+            pending = self._share(self._sharing, pending)
         for root, there in pending.items():
             self._settle(root, there=there)
 
+    def _settle_behind(self, count: int) -> None:
+        if self._behind:
+            for root in tuple(islice(self._behind, count)):
+                del self._behind[root]
+                self._settle(root, there=True)
+            if not self._behind:
+                self._published.end_loans()
+
     def _share(self, sharing: Sharing, pending: dict[Root, bool]) -> dict[Root, bool]:
-        """Settle the new roots of *pending* together with a helper; return the rest."""
+        """Settle the new roots of *pending* together with a helper, if many; return the rest."""
         new = [root for root, there in pending.items() if there and root not in self._roots]
+        if len(new) < sharing.many:
+            return pending
+        self._sharing = None  # later there is too much in memory to have it twice
         rest = {root: there for root, there in pending.items() if root in self._roots}
         helper, done, end = sharing.helper, 0, len(new)
         helper.start(parts_from_the_end(self.db, new, sharing.part))
@@ -250,8 +259,6 @@ class Compiler:
         return rest
 
     def _settle(self, root: Root, *, there: bool) -> None:
-        if self._behind:
-            self._behind.pop(root, None)
         node = self._roots.get(root)
         if there and node is None:
             node = self._roots[root] = root.query.node(self.db, root.key)

@@ -3,7 +3,7 @@
 A copy of the process, made when everything is read and nothing is compiled yet, begins at the last
 root while the original begins at the first, until they meet. Of its part the copy tells the
 resources, not how they came about, so the original can serve them at once; it compiles that part
-itself afterwards, and only then does a change in it have an effect (`Compiler.catch_up`).
+itself before it takes any change (`Compiler.catch_up`).
 """
 
 from __future__ import annotations

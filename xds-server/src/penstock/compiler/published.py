@@ -70,6 +70,8 @@ class Published:
         """Those of the changes that are new, so that nobody has to be told that they are gone."""
         self._lent: dict[_Place, Made] = {}
         """What was there before it was made."""
+        self._lent_to_nodes: dict[ResourceName, Resource] = {}
+        """Of that, what single nodes have: the same for several, as a rule."""
 
     def replace(self, made: Made, resource: Resource | None) -> Resource | None:
         """Give every node that *made* is for another version of it, None for none.
@@ -88,12 +90,15 @@ class Published:
         """Give a node what will be made later, unless it has it."""
         place = (node, resource.type_url, resource.name)
         if place not in self._owners:
+            if node != EVERY_NODE:
+                resource = self._lent_to_nodes.setdefault(resource.key, resource).or_equal(resource)
             self._lent[place] = made = made_for(node)
             self.replace(made, resource)
 
     def end_loans(self) -> None:
         """Take from nodes what was lent and was not made since."""
         lent, self._lent = self._lent, {}
+        self._lent_to_nodes.clear()
         for place, made in lent.items():
             if self._owners.get(place) is made:
                 self._vacate(place)

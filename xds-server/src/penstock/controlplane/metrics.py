@@ -84,7 +84,7 @@ class _Reader(Collector):
         yield _counter("batches", "Batches of changes taken.", {"": world.batches})
         failures = {"": len(world.compiler.failures)}
         behind = {"": world.compiler.behind}
-        yield _gauge("behind", "Parts of the start in which changes have no effect yet.", behind)
+        yield _gauge("behind", "Parts of the start that a copy has compiled alone.", behind)
         yield _gauge("compile_failures", "Parts that could not be compiled.", failures)
         nodes = acks.connected
         yield _gauge("nodes_connected", "Nodes served from here.", {"": sum(nodes.values())})

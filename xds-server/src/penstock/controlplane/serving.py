@@ -24,8 +24,8 @@ from penstock.controlplane.reading import Reading
 from penstock.controlplane.status_feed import StatusFeed
 from penstock.controlplane.world import World
 from penstock.meta.clock import Clock
+from penstock.runtime.allowance import processors
 from penstock.runtime.forked import Forked
-from penstock.runtime.processors import processors
 from penstock.runtime.sockets import private_socket
 from penstock.runtime.system_authorities import read_system_authorities
 from penstock.sources.kubernetes.access import Access
@@ -71,7 +71,7 @@ async def serve(
         await web.SockSite(runner, private_socket(config.paths.controller_api)).start()
         origin = [config.access.server] if config.access else [*map(str, config.sources)]
         _log.info("serving", run_dir=str(config.paths.root), sources=origin)
-        nodes = MissedNodes(metrics.timed(world.take), clock)
+        nodes = MissedNodes(world.when_level(metrics.timed(world.take)), clock)
         work: list[Coroutine[Any, Any, None]] = [reading.give_to(nodes.take), nodes.run()]
         work.append(world.catch_up())
         work.append(endpoint.run(config.access, config.environment))

@@ -23,6 +23,7 @@ from penstock.core.objects import Broken, Object
 from penstock.meta.clock import Clock
 from penstock.meta.names import ObjectRef
 from penstock.runtime.clock import SystemClock
+from penstock.sources.source import Sink
 from penstock.xds.snapshot import Snapshot
 
 TURN = 10
@@ -56,6 +57,9 @@ class World:
         self.synced = asyncio.Event()
         self._behind = asyncio.Event()
         """Set while a helper has lent what is not compiled here."""
+        self._level = asyncio.Event()
+        """Set while there is no such thing."""
+        self._level.set()
         self.changes = 0
         """How often what nodes get changed."""
         self.batches = 0
@@ -76,6 +80,7 @@ class World:
                 self.objects[event.object.ref] = event.object
         self._spread(self.compiler.apply(batch.events))
         if self.compiler.behind:
+            self._level.clear()
             self._behind.set()
         if batch.synced and not self.synced.is_set():
             if not self.compiler.behind:
@@ -93,8 +98,21 @@ class World:
                 self._spread(self.compiler.catch_up(TURN))
                 await asyncio.sleep(0)
             self._behind.clear()
+            self._level.set()
             if self.synced.is_set():
                 _spare_collector()
+
+    def when_level(self, sink: Sink) -> Sink:
+        """Return *sink*, to which batches come when nothing lent is left to compile.
+
+        Else one batch would compile all of it, and everybody would wait.
+        """
+
+        async def take(batch: Batch) -> None:
+            await self._level.wait()
+            await sink(batch)
+
+        return take
 
     def tell_time(self, now: float) -> None:
         """Take the present time, in seconds since 1970: certificates may be out of date."""

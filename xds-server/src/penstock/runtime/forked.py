@@ -7,7 +7,9 @@ original, which it does not have: no event loop, no gRPC, no log.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import gc
 import os
 import signal
 import struct
@@ -16,15 +18,20 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import structlog
+
+from penstock.runtime.allowance import memory_left, resident
 
 _LENGTH = struct.Struct("<I")
 _PIPE_SIZE = 1 << 20
 """Bytes that wait in the pipe before the copy does."""
 _ERRORS = 2
 """Standard error, the last file descriptor that every process has."""
+
+_PR_SET_PDEATHSIG = 1
+"""Source: linux/prctl.h."""
+_LIBC = ctypes.CDLL(None)
 
 _log = structlog.get_logger("penstock.forked")
 
@@ -43,24 +50,15 @@ class Forked:
 
         Items are at most 4 GiB.
         """
-        reading, writing = os.pipe()
-        with contextlib.suppress(PermissionError):  # then the copy waits more often
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         try:
-            with warnings.catch_warnings():
-                # Newer versions of Python warn of other threads: see above.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._pid = os.fork()
+            needed, left = resident(), memory_left()
+            if left >= needed:
+                self._pid, self._pipe = _fork(work)
+                return
+            why = f"{needed >> 20} MiB may be needed twice, {left / 2**20:.0f} are left"
         except OSError as error:
-            os.close(reading)
-            os.close(writing)
-            _log.warning("no second process: this one does all the work", error=str(error))
-            return
-        if not self._pid:
-            _work(work, writing)
-        os.close(writing)
-        os.set_blocking(reading, False)
-        self._pipe = reading
+            why = str(error)
+        _log.warning("no second process: this one does all the work", reason=why)
 
     def received(self) -> list[bytes]:
         """Return the items that have come since the last call; does not wait."""
@@ -88,18 +86,60 @@ class Forked:
         os.close(self._pipe)
         self._pipe = -1
         self._rest.clear()
-        os.kill(self._pid, signal.SIGKILL)
-        threading.Thread(target=_bury, args=(self._pid,), daemon=True).start()
+        if not _is_buried(self._pid, os.WNOHANG):
+            os.kill(self._pid, signal.SIGKILL)
+            thread = threading.Thread(target=_is_buried, args=(self._pid, 0), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there can be no more threads
+                _is_buried(self._pid, 0)
 
 
-def _bury(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):  # somebody else did
-        os.waitpid(pid, 0)
+def _fork(work: Iterator[bytes]) -> tuple[int, int]:
+    """Return the process id of a copy that makes *work*, and where to read from it.
 
-
-def _work(work: Iterator[bytes], pipe: int) -> NoReturn:
-    """Be the copy: write all items, then end without any clean-up, which is for the original."""
+    Raises:
+        OSError: too many processes, or files.
+    """
+    reading, writing = os.pipe()
+    original = os.getpid()
+    with contextlib.suppress(PermissionError):  # then the copy waits more often
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     try:
+        with warnings.catch_warnings():
+            # Newer versions of Python warn of other threads: see above.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    except OSError:
+        os.close(reading)
+        raise
+    else:
+        if not pid:
+            _work(work, writing, original)
+    finally:
+        os.close(writing)
+    os.set_blocking(reading, False)
+    return pid, reading
+
+
+def _is_buried(pid: int, options: int) -> bool:
+    """Return whether a child has ended and its status is taken; waits unless *options* say no."""
+    try:
+        return os.waitpid(pid, options)[0] == pid
+    except ChildProcessError:  # somebody else did, as the kernel if nobody wants to know
+        return True
+
+
+def _work(work: Iterator[bytes], pipe: int, original: int) -> None:
+    """Be the copy: write all items, then end without any clean-up, which is for the original.
+
+    Does not return.
+    """
+    try:
+        gc.disable()  # what it would find belongs to the original
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != original:
+            return
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

@@ -368,13 +368,9 @@ class DeltaStream:
         """Return the resources of one response: one that goes alone, or as many as fit."""
         together = subscription.room(alone=False, window=WINDOW)
         window = 1 if subscription.type_url == types.CLUSTER else WINDOW
-        whole = subscription.type_url in types.ALONE and self._client.is_envoy
-        first = (
-            whole
-            and subscription.type_url == types.SCOPE
-            and (subscription.untold or subscription.anew)
-        )
-        always_alone = whole and not first
+        first = subscription.type_url == types.SCOPE and (subscription.untold or subscription.anew)
+        apart = subscription.type_url in types.ALONE and self._client.is_envoy
+        always_alone = apart and not first
         if not together and not (always_alone or subscription.suspects):
             return ()
         if not subscription.room(alone=True, window=window):
