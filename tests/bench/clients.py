@@ -129,7 +129,7 @@ class Client:
 
     @property
     def in_step(self) -> bool:
-        return len(self.answered) == len(types.SENDING_ORDER)
+        return len(self.answered) == len(types.SENDING_ORDER) + 1
 
 
 def _end_if_refused(task: asyncio.Task[None]) -> None:
@@ -155,7 +155,7 @@ def requests(versions: dict[str, dict[str, str]]) -> list[bytes]:
             resource_names_subscribe=["*"],
             initial_resource_versions=versions.get(type_url, {}),
         ).SerializeToString()
-        for type_url in types.SENDING_ORDER
+        for type_url in (*types.SENDING_ORDER, types.WHOLE)
     ]
 
 

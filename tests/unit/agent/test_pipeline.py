@@ -171,9 +171,9 @@ async def test_a_word_of_the_controller_is_told_when_it_has_arrived(tmp_path: Pa
         assert made.told == ["Cluster", "Policy", "Address"]
 
 
-async def test_the_node_is_in_step_when_each_type_has_come_once(tmp_path: Path) -> None:
+async def test_the_node_is_in_step_when_it_is_told_that_it_has_everything(tmp_path: Path) -> None:
     async with world(tmp_path) as made:
-        for type_url in types.SENDING_ORDER:
+        for type_url in (*types.SENDING_ORDER, types.WHOLE):
             assert made.synced == 0
             await made.pipeline.take(type_url, (), ())
             await made.pipeline.idle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.xds import types
-from penstock.xds.delta import PATIENCE, WINDOW
+from penstock.xds.delta import PATIENCE, WHOLE_PATIENCE, WINDOW
 from penstock.xds.resource import make_resource
 from support.dialogue import Dialogue, Message, cluster, endpoints, listener, scope
 
@@ -31,6 +31,35 @@ def test_envoy_loses_nothing_while_verdicts_that_lead_away_from_it_are_under_way
     assert talk.sends() == []
     talk.ack(*on_the_way)
     assert talk.sends() == [("ScopedRouteConfiguration", [], ["in"])]
+
+
+def test_a_client_hears_that_it_has_everything_when_it_has_said_so() -> None:
+    talk = Dialogue(cluster("a"), endpoints("a"), scope("s", "a"))
+    for type_url in (types.CLUSTER, types.ENDPOINTS, types.SCOPE, types.WHOLE):
+        talk.ask(type_url, "*")
+    assert [name for name, _, _ in talk.sends()] == ["Cluster", "ClusterLoadAssignment"]
+    first = talk.last
+    assert talk.sends() == []
+    talk.ack(*first)
+    assert talk.sends() == [("ScopedRouteConfiguration", ["s"], [])]
+    scopes = talk.last
+    assert talk.sends() == []
+    talk.ack(*scopes, error="no")
+    assert talk.sends() == [("Whole", [], [])]
+
+
+def test_changes_without_end_do_not_keep_that_word_back() -> None:
+    talk = Dialogue(cluster("a"))
+    talk.ask(types.CLUSTER, "*")
+    talk.ask(types.WHOLE, "*")
+    end = talk.now + WHOLE_PATIENCE * PATIENCE
+    for number in range(40):
+        names = [name for name, _, _ in talk.sends()]
+        assert ("Whole" in names) == (talk.now == end)
+        talk.now += 1
+        talk.change(cluster("a", b"%d" % number))
+        talk.ack()
+    assert talk.now > end
 
 
 def test_first_scopes_go_together() -> None:

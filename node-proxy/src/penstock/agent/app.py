@@ -279,6 +279,8 @@ class Agent:
     def _not_ready(self) -> str:
         """Return why this node does not serve yet or any more; "" if it does."""
         if not self._ready.is_set():
+            if self._controller.connected:
+                return "not all resources have come from the controller yet"
             return "no resources: the controller was never reached"
         if not self._ads.connected:
             return "Envoy is not connected"

@@ -72,7 +72,7 @@ class Pipeline:
             swept: returns when such connections have ended.
             on_change: is told when something reached Envoy's view or the kernel.
             on_told: is told the type of each response of the controller that has arrived.
-            on_synced: is told once, when the controller has sent all types.
+            on_synced: is told once, when the controller has sent everything.
             on_carried: is told what reached Envoy's view or the kernel.
             on_unreadable: is told what is left out, and why.
         """
@@ -87,7 +87,7 @@ class Pipeline:
         self._on_synced = on_synced
         self._on_carried = on_carried
         self._on_unreadable = on_unreadable
-        self._to_sync = set(types.SENDING_ORDER)
+        self._to_sync = {*types.SENDING_ORDER, types.WHOLE}
         self._queue: asyncio.Queue[tuple[str, Delta]] = asyncio.Queue()
         self._unsettled: set[ResourceName] = set()
 

@@ -32,7 +32,8 @@ _log = structlog.get_logger(__name__)
 Apply = Callable[[str, Sequence[Resource], Sequence[str]], Awaitable[Sequence[str]]]
 """Takes (type URL, resources to add or replace, names to remove) and stores them; returns errors.
 
-The first response of each type comes even if it is empty: from then on the store is in step.
+The first response of each type comes even if it is empty, that of `types.WHOLE` when all that there
+is of the others has come: from then on the store is in step.
 """
 Versions = Callable[[str], Mapping[str, str]]
 """Returns name → version of what the store has of a type."""
@@ -127,7 +128,7 @@ class AdsClient:
             request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
             response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
         )(None)
-        for type_url in types.SENDING_ORDER:
+        for type_url in (*types.SENDING_ORDER, types.WHOLE):
             await call.write(self._first_request(type_url))
         async for response in call:
             self._connected = self._received = True

@@ -65,6 +65,8 @@ WINDOW = 64
 """Responses of one resource that may be under way at a time, for one type."""
 PATIENCE = 10.0
 """Seconds; below the 15 s after which Envoy starts listeners without their routes."""
+WHOLE_PATIENCE = 3
+"""So many times as long a client waits for the word that it has everything, while that changes."""
 BATCH_BYTES = 1 << 18
 """A response is closed once it holds that much: some 1,000 clusters, 0.5 s of Envoy's time."""
 _WILDCARD = "*"
@@ -104,6 +106,7 @@ class DeltaStream:
         """Clusters that were retracted, by version: once is enough for one that is slow to warm."""
         self._withdrawals = Withdrawals(self._client, stand_in)
         self._nonce = 0
+        self._whole_by = 0.0
 
     # What is known of the client
 
@@ -152,6 +155,8 @@ class DeltaStream:
         subscription = self._client.subscriptions.get(request.type_url)
         first = subscription is None
         if subscription is None:
+            if request.type_url == types.WHOLE:
+                self._whole_by = now + WHOLE_PATIENCE * self._patience
             subscription = Subscription(request.type_url, self._many)
             self._client.subscriptions[request.type_url] = subscription
         sent = subscription.landed(request.response_nonce) if request.response_nonce else None
@@ -202,7 +207,7 @@ class DeltaStream:
         out: list[Response] = []
         for type_url in self._order(types.SENDING_ORDER):
             subscription = self._client.subscriptions[type_url]
-            if subscription.quiet:
+            if subscription.quiet or (type_url == types.WHOLE and not self._is_whole(now)):
                 continue
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
@@ -219,6 +224,11 @@ class DeltaStream:
             if subscription.removing() or self._client.held.unknown_of(type_url):
                 break
         return out
+
+    def _is_whole(self, now: float) -> bool:
+        """Return whether the client has everything of all other types, or changes never end."""
+        others = (one for url, one in self._client.subscriptions.items() if url != types.WHOLE)
+        return now >= self._whole_by or not any(map(Subscription.owes, others))
 
     def _sends_verdicts(self) -> bool:
         """Return whether what leads away from that which Envoy loses is still under way."""

@@ -160,6 +160,10 @@ class Subscription:
         on_the_way = (s for s in self.in_flight.values() if not s.overdue)
         return bool(self.dirty) or any(sent.upserts for sent in on_the_way)
 
+    def owes(self) -> bool:
+        """Return whether a version is still to be sent, or under way, or waits for another one."""
+        return not self.quiet or bool(self.waiting) or self.sending()
+
     def removing(self) -> bool:
         """Return whether a removal is still to be sent or answered."""
         on_the_way = (s for s in self.in_flight.values() if not s.overdue)

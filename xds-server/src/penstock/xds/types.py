@@ -34,6 +34,8 @@ ADDRESS: Final = _PREFIX + "penstock.node.v1.Address"
 ENVOY_TYPES: Final = (RUNTIME, SECRET, CLUSTER, ENDPOINTS, EXTENSION, ROUTES, SCOPE, LISTENER)
 NODE_TYPES: Final = (PEER, POLICY, WORKLOAD, SERVICE, ADDRESS)
 SENDING_ORDER: Final = ENVOY_TYPES + NODE_TYPES
+WHOLE: Final = _PREFIX + "penstock.node.v1.Whole"
+"""There are none of this type. An agent is answered when it has everything of the other types."""
 REMOVAL_ORDER: Final = (
     ADDRESS, SERVICE, WORKLOAD, POLICY, PEER, LISTENER, SCOPE, ROUTES, EXTENSION, CLUSTER,
     ENDPOINTS, SECRET, RUNTIME,
