@@ -101,9 +101,12 @@ async def test_a_mistake_in_the_copy_is_told_and_what_came_before_it_counts(
         yield b"good"
         raise ValueError("a mistake")
 
+    before = children()
     with copy(work()) as made:
+        (pid,) = children() - before
         assert await received(made, 1) == [b"good"]
-        await eventually(lambda: "ValueError: a mistake" in capfd.readouterr().err, 60)
+        await eventually(lambda: not identify(pid).alive, 60)
+        assert "ValueError: a mistake" in capfd.readouterr().err
 
 
 async def test_without_a_copy_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
