@@ -40,9 +40,9 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     whole: float
     """Seconds until a client has everything and has accepted it."""
     cpu: float
-    """CPU seconds until the first bytes, or shortly after."""
+    """CPU seconds until then."""
     memory: int
-    """Most resident MiB at that time."""
+    """Most resident MiB until then."""
     size: int
     """Bytes that the client got."""
 
@@ -56,15 +56,13 @@ class Controller:
     async def sync(self) -> Sync:
         """Return how long it takes until a client has everything."""
         await eventually(self.paths.controller_ads.exists, PATIENCE)
-        watching = asyncio.create_task(self._at_first_bytes())
         async with clients(self, 0, 1) as client:
             step = await client.answer()
-            cpu, memory = await watching
         return Sync(
             first=step.first - self.started,
             whole=step.last - self.started,
-            cpu=cpu,
-            memory=memory,
+            cpu=self.cpu,
+            memory=self.memory,
             size=step.size,
         )
 
@@ -73,14 +71,6 @@ class Controller:
         async with clients(self, 0, 1) as client:
             await client.answer()
             await client.ask(f"remember {brought}")
-
-    async def _at_first_bytes(self) -> tuple[float, int]:
-        """Return CPU and memory when the controller begins to rest after its first work."""
-        while True:
-            before = self.cpu
-            await asyncio.sleep(0.1)
-            if self.cpu - before < 0.01 and before > 1:
-                return before, self.memory
 
     async def together(self) -> int:
         """Sync, and return the most MiB that it and its helper had in memory meanwhile."""
