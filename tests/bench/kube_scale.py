@@ -45,7 +45,7 @@ from penstock.xds import types
 from support.kube import KubeApi
 from support.real_envoy import eventually
 
-SYNCS, CHANGES, FANS, STORMS = 3, 20, 10, 2
+SYNCS, CHANGES, FANS, STORMS = 5, 20, 10, 2
 FULL_FANS, FULL_STORMS = 3, 1
 PROCESSES = 2
 FULL_PATIENCE = 600.0
