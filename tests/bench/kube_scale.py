@@ -45,6 +45,8 @@ from penstock.xds import types
 from support.kube import KubeApi
 from support.real_envoy import eventually
 
+WRITING = 3
+"""So many times as long as a controller may take otherwise the first one takes to rest, at most."""
 SYNCS, CHANGES, FANS, STORMS = 5, 20, 10, 2
 FULL_FANS, FULL_STORMS = 3, 1
 PROCESSES = 2
@@ -125,6 +127,10 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
         rest = kube_objects.services(backends, kube_objects.FIRST, kube_objects.SERVICES)
         found.objects = await writer.create(rest)
         found.created = time.monotonic() - start
+        async with controller_at(api, folder / "first") as controller:
+            await controller.sync()
+            for _ in range(WRITING):
+                await controller.settled()  # all statuses are written
         found.phases = await asyncio.to_thread(kube_phases.measure, api)
         for turn in range(SYNCS):
             async with controller_at(api, folder / f"s{turn}") as controller:
