@@ -32,6 +32,8 @@ class Client:
         self.deadlines = Deadlines()
         self.verdicts: list[Verdict] = []
         """What it said and nobody was told yet."""
+        self.whole_by = 0.0
+        """When it is told that it has everything at the latest, though changes never end."""
         self._waiters: dict[ResourceName, dict[ResourceName, None]] = {}
 
     def brought(
@@ -85,6 +87,16 @@ class Client:
         """Return whether it asks for endpoints by name, as far as it asks: others want all."""
         endpoints = self.subscriptions.get(types.ENDPOINTS)
         return endpoints is None or not endpoints.wildcard
+
+    def is_whole(self, now: float) -> bool:
+        """Return whether it has everything of all types but WHOLE, or may wait no longer."""
+        others = (one for url, one in self.subscriptions.items() if url != types.WHOLE)
+        return now >= self.whole_by or not any(map(Subscription.owes, others))
+
+    def awaits_verdicts(self) -> bool:
+        """Return whether what leads away from that which Envoy loses is still under way."""
+        found = (self.subscriptions.get(url) for url in types.NODE_TYPES)
+        return any(one is not None and one.sending() for one in found)
 
     def renew_scopes(self, listeners: Subscription) -> None:
         """Let the scopes follow a new listener, if an Envoy may have forgotten them."""

@@ -106,7 +106,6 @@ class DeltaStream:
         """Clusters that were retracted, by version: once is enough for one that is slow to warm."""
         self._withdrawals = Withdrawals(self._client, stand_in)
         self._nonce = 0
-        self._whole_by = 0.0
 
     # What is known of the client
 
@@ -156,7 +155,7 @@ class DeltaStream:
         first = subscription is None
         if subscription is None:
             if request.type_url == types.WHOLE:
-                self._whole_by = now + WHOLE_PATIENCE * self._patience
+                self._client.whole_by = now + WHOLE_PATIENCE * self._patience
             subscription = Subscription(request.type_url, self._many)
             self._client.subscriptions[request.type_url] = subscription
         sent = subscription.landed(request.response_nonce) if request.response_nonce else None
@@ -207,7 +206,7 @@ class DeltaStream:
         out: list[Response] = []
         for type_url in self._order(types.SENDING_ORDER):
             subscription = self._client.subscriptions[type_url]
-            if subscription.quiet or (type_url == types.WHOLE and not self._is_whole(now)):
+            if subscription.quiet or (type_url == types.WHOLE and not self._client.is_whole(now)):
                 continue
             while len(out) < limit and (response := self._next(subscription, now)) is not None:
                 out.append(response)
@@ -215,7 +214,7 @@ class DeltaStream:
         if not any(one.removals for one in self._client.subscriptions.values()):
             return out
         for type_url in self._order(types.REMOVAL_ORDER):
-            if type_url in types.ENVOY_TYPES and self._sends_verdicts():
+            if type_url in types.ENVOY_TYPES and self._client.awaits_verdicts():
                 break
             subscription = self._client.subscriptions[type_url]
             gone = self._removable(subscription)
@@ -224,16 +223,6 @@ class DeltaStream:
             if subscription.removing() or self._client.held.unknown_of(type_url):
                 break
         return out
-
-    def _is_whole(self, now: float) -> bool:
-        """Return whether the client has everything of all other types, or changes never end."""
-        others = (one for url, one in self._client.subscriptions.items() if url != types.WHOLE)
-        return now >= self._whole_by or not any(map(Subscription.owes, others))
-
-    def _sends_verdicts(self) -> bool:
-        """Return whether what leads away from that which Envoy loses is still under way."""
-        found = (self._client.subscriptions.get(url) for url in types.NODE_TYPES)
-        return any(one is not None and one.sending() for one in found)
 
     # Requests
 
