@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import watchfiles
 
 from penstock.core.kinds import BUILTIN_KINDS, ConfigMap
 from penstock.meta.names import ObjectRef
@@ -83,6 +84,25 @@ async def test_rescan_finds_what_no_event_told(tmp_path: Path, clock: FakeClock)
         put(tmp_path / "a.yaml", config_map("a"))
         clock.advance(RESCAN_SECONDS)
         await seen.until(lambda: A in seen.objects)
+
+
+async def test_what_was_written_before_watching_began_is_read_though_another_change_is_told_first(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = asyncio.Event()
+
+    async def late(*_: Path, **__: object) -> AsyncIterator[set[tuple[watchfiles.Change, str]]]:
+        await listed.wait()
+        put(tmp_path / "a.yaml", config_map("a"))
+        told = put(tmp_path / "b.yaml", config_map("b"))
+        yield {(watchfiles.Change.added, str(told))}
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watchfiles, "awatch", late)
+    async with running(FileSource([tmp_path], KINDS, clock)) as seen:
+        listed.set()
+        await seen.until(lambda: ObjectRef("ConfigMap", "shop", "b") in seen.objects)
+        assert A in seen.objects
 
 
 async def test_nothing_is_sent_when_nothing_changed(tmp_path: Path, clock: FakeClock) -> None:

@@ -71,9 +71,12 @@ async def watch_folders(paths: Sequence[Path]) -> AsyncIterator[Collection[str]]
         )
         started = False
         async for change in changes:
-            if change or not started:
+            if not started:
+                # what changed before the watch began is told by nobody
+                started = True
+                yield ()
+            elif change:
                 yield {_as_given(path, paths) for _, path in change}
-            started = True
             if _identities(paths) != watched:
                 break
 
