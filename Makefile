@@ -46,6 +46,7 @@ explore: setup ## tests of properties with other examples each time, ROUNDS=5 ti
 	@for round in $$(seq $(or $(ROUNDS),5)); do $(BIN)/python -m pytest -q tests --ignore=tests/cluster -m hypothesis --hypothesis-profile=others || exit 1; done
 
 check: setup ## formatting, lint, types, layers, generated files
+	@deploy/setup/system-packages check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@PYTHONWARNINGS=default $(BIN)/mypy
