@@ -14,7 +14,8 @@ import pytest
 from penstock.compiler.compile import Compiler
 from penstock.compiler.statuses import status_of
 from penstock.controlplane.referenced import SECRETS
-from penstock.core.events import Batch
+from penstock.core.events import Batch, Event, EventType
+from penstock.core.kinds import Secret
 from penstock.gatewayapi.resources import Gateway, GatewayClass, ReferenceGrant
 from penstock.meta.back_off import BackOff
 from penstock.meta.names import ObjectRef
@@ -173,7 +174,9 @@ async def test_grant_that_is_taken_back_takes_the_secret_away_at_once(place: Pla
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_secrets_that_may_not_be_read_hold_nothing_else_back(place: Place) -> None:
+async def test_secret_that_may_not_be_read_is_told_as_such_and_holds_nothing_else_back(
+    place: Place,
+) -> None:
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "no-secrets"}}
     rules = [
         {
@@ -183,7 +186,8 @@ async def test_secrets_that_may_not_be_read_hold_nothing_else_back(place: Place)
         }
     ]
     group = "rbac.authorization.k8s.io"
-    place.apply({**rbac, "kind": "ClusterRole", "rules": rules})
+    role = {**rbac, "kind": "ClusterRole"}
+    place.apply({**role, "rules": rules})
     place.apply(
         {
             **rbac,
@@ -203,6 +207,19 @@ async def test_secrets_that_may_not_be_read_hold_nothing_else_back(place: Place)
     place.apply(gateway(place.shop, "a"))
     source = source_at(from_kubeconfig(path))
     async with running(source) as seen:
-        assert ObjectRef("Gateway", place.shop, "gw") in seen.objects
-        assert secrets_of(seen) == set()
+        compiler = Compiler()
+        compiler.apply(Event(EventType.ADDED, one) for one in seen.objects.values())
+        thing = seen.objects[ObjectRef("Gateway", place.shop, "gw")]
+        status = status_of(compiler.db, thing, lambda _: None)
+        assert status is not None
+        (listener,) = status["listeners"]
+        (refs,) = [one for one in listener["conditions"] if one["type"] == "ResolvedRefs"]
+        assert refs["reason"] == "InvalidCertificateRef"
+        assert f"Secret {place.shop}/a: cannot be read: 403 Forbidden" in refs["message"]
+        assert 'User "blind" cannot watch' in refs["message"]
         await eventually(lambda: f"Secret {place.shop}/a cannot be read" in str(source.problems()))
+        allowed = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
+        await asyncio.to_thread(place.apply, {**role, "rules": [*rules, allowed]})
+        ref = ObjectRef("Secret", place.shop, "a")
+        await seen.until(lambda: isinstance(seen.objects[ref], Secret))
+        assert "cannot be read" not in str(source.problems())

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.core.decode import decode
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap
-from penstock.core.objects import Broken, Object
+from penstock.core.objects import Broken, Object, ObjectMeta
 from penstock.gatewayapi.backend_tls import (
     authorities,
     backend_tls,
@@ -22,6 +22,7 @@ from penstock.gatewayapi.trust import TrustSources
 from penstock.gatewayapi.watched_secrets import watched_bundles, watched_config_maps
 from penstock.ir.backend_tls import BackendTls, RefusedTls
 from penstock.meta.names import NamespacedName
+from penstock.meta.problems import Problem
 from support.gateway_objects import API, Json
 from support.pki import issue
 
@@ -77,6 +78,14 @@ def bundle(pem: str) -> ClusterTrustBundle:
     )
     assert isinstance(made, ClusterTrustBundle), made
     return made
+
+
+def broken_bundle(said: str, *, unseen: bool) -> Broken:
+    metadata = ObjectMeta(name="roots")
+    problems = (Problem("", said),)
+    return Broken(
+        of_kind="ClusterTrustBundle", metadata=metadata, raw={}, problems=problems, unseen=unseen
+    )
 
 
 PORTS = {"web": ["http", "https"]}
@@ -226,10 +235,20 @@ def test_config_maps_that_policies_name_are_read_and_no_others() -> None:
             "ClusterTrustBundle roots: spec.trustBundle holds no certificate",
         ),
         (None, "InvalidCACertificateRef", "ClusterTrustBundle roots does not exist"),
+        (
+            broken_bundle("cannot be read: 403", unseen=True),
+            "InvalidCACertificateRef",
+            "ClusterTrustBundle roots cannot be read: 403",
+        ),
+        (
+            broken_bundle("what it says", unseen=False),
+            "InvalidCACertificateRef",
+            "ClusterTrustBundle roots cannot be read",
+        ),
     ],
 )
 def test_a_bundle_of_the_cluster_is_trusted_in_every_namespace(
-    found: ClusterTrustBundle | None, reason: str, message: str
+    found: ClusterTrustBundle | Broken | None, reason: str, message: str
 ) -> None:
     accepted = not reason
     one = policy(caCertificateRefs=[BUNDLE])
@@ -241,6 +260,7 @@ def test_a_bundle_of_the_cluster_is_trusted_in_every_namespace(
         "ResolvedRefs": (accepted, reason or "ResolvedRefs"),
     }
     assert message in told[1].message
+    assert "what it says" not in told[1].message
 
 
 def test_the_systems_authorities_are_trusted_where_there_are_any() -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.core.kinds import ClusterTrustBundle, ConfigMap
-from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault
+from penstock.core.objects import Broken
+from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault, unreadable
 from penstock.meta.names import NamespacedName, ObjectRef
 
-ConfigMaps = Callable[[NamespacedName], ConfigMap | None]
-Bundles = Callable[[NamespacedName], ClusterTrustBundle | None]
+ConfigMaps = Callable[[NamespacedName], ConfigMap | Broken | None]
+Bundles = Callable[[NamespacedName], ClusterTrustBundle | Broken | None]
 
 
 def _nothing(_: NamespacedName) -> None:
@@ -33,16 +34,16 @@ class TrustSources(msgspec.Struct, frozen=True, kw_only=True):
 
 def trusted(holder: ObjectRef, sources: TrustSources) -> bytes | CertificateFault:
     """Return the certificates that *holder* has, in PEM, or why there are none."""
-    if holder.kind == ClusterTrustBundle.kind:
-        bundle = sources.bundle(holder.key)
-        content = None if bundle is None else bundle.spec.trust_bundle.encode()
-        place = "spec.trustBundle"
-    else:
-        found = sources.config_map(holder.key)
-        content = None if found is None else found.files().get(AUTHORITIES_KEY, b"")
-        place = AUTHORITIES_KEY
-    if content is None:
+    lookup = sources.bundle if holder.kind == ClusterTrustBundle.kind else sources.config_map
+    found = lookup(holder.key)
+    if found is None:
         return CertificateFault(f"{holder} does not exist")
+    if isinstance(found, Broken):
+        return CertificateFault(f"{holder} {unreadable(found).message}")
+    if isinstance(found, ClusterTrustBundle):
+        content, place = found.spec.trust_bundle.encode(), "spec.trustBundle"
+    else:
+        content, place = found.files().get(AUTHORITIES_KEY, b""), AUTHORITIES_KEY
     from penstock.gatewayapi.certificates import read_authorities  # noqa: PLC0415  # see there
 
     read = read_authorities(content)

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.core.decode import Decoded, decode
 from penstock.core.events import Event, EventType
 from penstock.core.kinds import ConfigMap, Secret
+from penstock.core.objects import Broken
 from penstock.meta.names import NamespacedName
 from penstock.sources.kubernetes.followed import Followed, Referenced
 from penstock.sources.kubernetes.reflector import Reflector
@@ -44,15 +45,15 @@ def change_of(thing: Decoded) -> Event:
     return Event(EventType.MODIFIED, thing)
 
 
-def answer(one: Reflector, *names: str) -> tuple[Event, ...]:
+def answer(one: Reflector, *names: str, now: float = 0.0) -> tuple[Event, ...]:
     """Let a reflector have read the Secrets with these names."""
     items: list[dict[str, Any]] = [
         {"metadata": {"name": n, "namespace": "shop", "uid": n, "resourceVersion": "5"}, "data": {}}
         for n in names
     ]
-    one.next(0.0)
+    one.next(now)
     return one.page(
-        json.dumps({"metadata": {"resourceVersion": "9"}, "items": items}).encode(), 0.0
+        json.dumps({"metadata": {"resourceVersion": "9"}, "items": items}).encode(), now
     )
 
 
@@ -95,6 +96,53 @@ def test_what_may_not_be_read_holds_nothing_up() -> None:
     one.next(0.0)
     one.refused(403, b"{}", 0.0)
     assert synced(given)
+
+
+FORBIDDEN = b'{"code": 403, "reason": "Forbidden", "message": "not for you"}'
+
+
+def test_something_stands_in_for_what_may_not_be_read_until_it_may() -> None:
+    given = followed()
+    given.update([holder("a", "b")])
+    a, b = given.reflectors.values()
+    a.next(0.0)
+    a.refused(403, FORBIDDEN, 0.0)
+    assert told(given.look(a)) == ["ADDED Secret a"]
+    assert given.look(a) == given.look(b) == ()
+    (stand_in,) = given.objects()
+    assert isinstance(stand_in, Broken)
+    assert stand_in.unseen
+    assert "cannot be read: 403 Forbidden: not for you" in str(stand_in.problems[0])
+    a.next(1e3)
+    a.refused(403, FORBIDDEN.replace(b"you", b"me"), 1e3)
+    assert told(given.look(a)) == ["MODIFIED Secret a"]
+    came = answer(a, "a", now=1e6)
+    assert told((*given.look(a), *came)) == ["DELETED Secret a", "ADDED Secret a"]
+    assert [type(one) for one in given.objects()] == [Secret]
+
+
+def test_what_was_read_before_stays_when_it_may_not_be_read_any_more() -> None:
+    given = followed()
+    given.update([holder("a")])
+    (a,) = given.reflectors.values()
+    answer(a, "a")
+    a.next(0.0)
+    a.refused(403, FORBIDDEN, 0.0)
+    assert a.denied
+    assert given.look(a) == ()
+    assert [type(one) for one in given.objects()] == [Secret]
+
+
+def test_what_stands_in_goes_with_the_last_reference() -> None:
+    given = followed()
+    given.update([holder("a")])
+    (a,) = given.reflectors.values()
+    a.next(0.0)
+    a.refused(403, FORBIDDEN, 0.0)
+    given.look(a)
+    assert told(given.update([holder()]).events) == ["DELETED Secret a"]
+    assert list(given.objects()) == []
+    assert given.look(a) == ()
 
 
 def test_a_new_reference_is_told_with_what_it_leads_to_and_before_what_it_left() -> None:

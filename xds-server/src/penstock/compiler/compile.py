@@ -333,8 +333,6 @@ def _plain(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "BackendTLSPolicy": db.backend_tls,
         "XBackendTrafficPolicy": db.backend_traffic,
         "XTelemetryPolicy": db.telemetry,
-        "ConfigMap": db.config_maps,
-        "ClusterTrustBundle": db.trust_bundles,
         "ReferenceGrant": db.grants,
     }
 
@@ -345,5 +343,7 @@ def _tolerant(db: Database) -> dict[str, Collection[NamespacedName, Any]]:
         "CiliumNetworkPolicy": db.policies,
         "CiliumClusterwideNetworkPolicy": db.policies,
         "Secret": db.secrets,
+        "ConfigMap": db.config_maps,
+        "ClusterTrustBundle": db.trust_bundles,
         "XBackend": db.externals,
     }

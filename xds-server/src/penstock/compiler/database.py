@@ -171,8 +171,10 @@ class TrustCollections:
             },
         )
         """Places outside of the cluster, and pods by their labels."""
-        self.config_maps: Collection[NamespacedName, ConfigMap] = Collection(engine)
-        self.trust_bundles: Collection[NamespacedName, ClusterTrustBundle] = Collection(engine)
+        self.config_maps: Collection[NamespacedName, ConfigMap | Broken] = Collection(engine)
+        self.trust_bundles: Collection[NamespacedName, ClusterTrustBundle | Broken] = Collection(
+            engine
+        )
         self.secrets: Collection[NamespacedName, Secret | Broken] = Collection(engine)
         self.time: Collection[str, int] = Collection(engine)
         """The present, in seconds since 1970, as it is told now and then."""

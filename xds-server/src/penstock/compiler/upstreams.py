@@ -14,12 +14,12 @@ from penstock.compiler.backend_traffic import retry_budget
 from penstock.compiler.database import Database
 from penstock.compiler.endpoints import port_of
 from penstock.compiler.usable_secrets import certificate
-from penstock.core.kinds import Secret
+from penstock.core.objects import Broken
 from penstock.envoy import cluster as clusters
 from penstock.envoy.cluster import Protocol, Role, met_name
 from penstock.envoy.retry_budget import limit_retries
 from penstock.envoy.upstream_tls import secure
-from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault
+from penstock.gatewayapi.certificate_faults import AUTHORITIES_KEY, CertificateFault, unreadable
 from penstock.gatewayapi.certificates import (
     CERTIFICATE_KEY,
     Certificate,
@@ -55,8 +55,10 @@ class Held(msgspec.Struct, frozen=True):
 def held(db: Database, name: NamespacedName) -> Held | CertificateFault:
     """Return what a Secret has, or why it cannot be used."""
     secret = db.secrets.get(name)
-    if not isinstance(secret, Secret):
-        return CertificateFault("does not exist" if secret is None else "cannot be read")
+    if secret is None:
+        return CertificateFault("does not exist")
+    if isinstance(secret, Broken):
+        return unreadable(secret)
     files = secret.files()
     authorities: bytes | CertificateFault = b""
     if files.get(AUTHORITIES_KEY):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.compiler.database import Database
 from penstock.core.objects import Broken
-from penstock.gatewayapi.certificate_faults import CertificateFault
+from penstock.gatewayapi.certificate_faults import CertificateFault, unreadable
 from penstock.gatewayapi.certificates import (
     Certificate,
     read_certificate,
@@ -20,7 +20,7 @@ def certificate(db: Database, name: NamespacedName) -> Certificate | Certificate
     """Return what a Secret holds; None if there is none."""
     found = db.secrets.get(name)
     if isinstance(found, Broken):
-        return CertificateFault("cannot be read")
+        return unreadable(found)
     return None if found is None else read_certificate(found)
 
 

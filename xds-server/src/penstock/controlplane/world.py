@@ -74,7 +74,8 @@ class World:
         """Compile a batch and tell the nodes what changed."""
         self.batches += 1
         for event in batch.events:
-            if event.type is EventType.DELETED:
+            unseen = isinstance(event.object, Broken) and event.object.unseen
+            if unseen or event.type is EventType.DELETED:
                 self.objects.pop(event.object.ref, None)
             else:
                 self.objects[event.object.ref] = event.object

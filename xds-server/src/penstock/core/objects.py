@@ -129,6 +129,8 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     raw: dict[str, Any]
     problems: tuple[Problem, ...]
+    unseen: bool = False
+    """Whether nothing of it was shown to us, who may not read it; it may not be there at all."""
 
     @property
     def key(self) -> NamespacedName:

@@ -24,7 +24,7 @@ from penstock.meta.names import ObjectRef
 from penstock.meta.problems import Location, Problem, Severity
 from penstock.sources.kubernetes.access import Access
 from penstock.sources.kubernetes.connection import ApiServer
-from penstock.sources.kubernetes.followed import Followed, Referenced
+from penstock.sources.kubernetes.followed import Followed, Referenced, cannot_be_read
 from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.pruning import is_servers_own
 from penstock.sources.kubernetes.reflector import Phase, Reflector
@@ -170,6 +170,7 @@ class KubernetesSource:
         for followed in self._followed:
             holders = followed.referenced.holders
             gone: tuple[Event, ...] = ()
+            events = (*followed.look(reflector), *events)
             if self._first or (events and reflector.kind in holders):
                 tables = (one.table for one in self._reflectors if one.kind in holders)
                 change = followed.update(thing for table in tables for thing in table)
@@ -189,7 +190,9 @@ class KubernetesSource:
             if not all(one.synced for one in self._followed):
                 return None
             self._first = False
-            every = (Event(EventType.ADDED, thing) for one in self._every() for thing in one.table)
+            tables = (thing for one in self._reflectors for thing in one.table)
+            followed = (thing for one in self._followed for thing in one.objects())
+            every = (Event(EventType.ADDED, thing) for thing in (*tables, *followed))
             return Batch(tuple(sorted(every, key=lambda event: event.object.ref)))
         return Batch(events) if events else None
 
@@ -200,13 +203,13 @@ class KubernetesSource:
                 hint = "install its CustomResourceDefinition; until then there are none"
                 yield _problem(message, hint, Severity.WARNING)
             elif one.denied:
-                message = f"{one.name} cannot be read: {one.trouble}"
-                yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
+                message, hint = cannot_be_read(one)
+                yield _problem(f"{one.name} {message}", hint, Severity.ERROR)
         followed = (item for each in self._followed for item in sorted(each.reflectors.items()))
         for name, one in followed:
             if one.denied:
-                message = f"{one.kind.kind} {name} cannot be read: {one.trouble}"
-                yield _problem(message, "allow get, list and watch by RBAC", Severity.ERROR)
+                message, hint = cannot_be_read(one)
+                yield _problem(f"{one.kind.kind} {name} {message}", hint, Severity.ERROR)
 
     def _tell(self, reflector: Reflector) -> None:
         """Log each trouble once, however many kinds and attempts it concerns, and its end."""
