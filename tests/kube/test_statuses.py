@@ -13,7 +13,7 @@ from penstock.meta.names import NamespacedName, ObjectRef
 from penstock.pb.penstock.node.v1 import node_pb2
 from penstock.xds.resource import Resource
 from support.kube import KubeApi, gateway_api_crds, path_of, policy_crds
-from support.objects import GATEWAY_API
+from support.objects import GATEWAY_API, gateway_api_raw
 from support.replicas import LAB, LEASE, QUICK, Replica, replica, running
 from support.source_suite import eventually
 from support.status_objects import (
@@ -210,6 +210,52 @@ async def test_who_takes_over_leaves_what_is_in_force_while_something_is_on_its_
             await eventually(lambda: gateway_says() == ("True", 2))
     finally:
         api.delete(more)
+
+
+async def test_a_gateway_whose_class_is_deleted_is_not_programmed_any_more(
+    api: KubeApi, objects: list[dict[str, Any]]
+) -> None:
+    the_class, the_gateway, *_ = objects
+    others = gateway_api_raw("GatewayClass", "none", {"controllerName": "example.com/o"}, "")
+    untouched = the_gateway | {
+        "metadata": the_gateway["metadata"] | {"name": "never-ours"},
+        "spec": the_gateway["spec"] | {"gatewayClassName": "none"},
+    }
+    theirs = {
+        "type": "Programmed", "status": "True", "reason": "Programmed", "message": "theirs",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    api.apply(untouched)
+    put_status(api, untouched, lambda status: status.update(conditions=[theirs]))
+
+    def says(**wanted: str) -> bool:
+        return conditions(get(api, the_gateway)["status"]) == wanted
+
+    try:
+        async with replica(api) as one:
+            await settled(api, the_gateway)
+            report(one, one.world.compiler.resources("n1"))
+            await eventually(
+                lambda: conditions(get(api, the_gateway)["status"]).get("DataPlaneAcked") == "True"
+            )
+            await asyncio.to_thread(api.delete, the_class)
+            await eventually(lambda: says(Accepted="Unknown", Programmed="False"))
+            status = get(api, the_gateway)["status"]
+            assert "GatewayClass status does not exist" in status["conditions"][0]["message"]
+            assert not status.get("listeners")
+            assert not status.get("addresses")
+            assert get(api, untouched)["status"]["conditions"] == [theirs]
+            await asyncio.to_thread(api.apply, others)
+            await one.idle()
+            assert get(api, untouched)["status"]["conditions"] == [theirs]
+            await asyncio.to_thread(api.apply, the_class)
+            await eventually(
+                lambda: conditions(get(api, the_gateway)["status"]).get("Accepted") == "True"
+            )
+            assert get(api, the_gateway)["status"]["listeners"]
+    finally:
+        for raw in (untouched, others):
+            api.delete(raw)
 
 
 async def test_objects_that_somebody_writes_all_the_time_are_written_at_most_each_second(

@@ -151,6 +151,40 @@ async def test_an_object_that_is_made_anew_is_not_in_force_because_another_was()
         assert shop.told(route().ref, "DataPlaneAcked") == "Pending"
 
 
+async def test_a_gateway_whose_class_goes_says_so_where_it_told_of_us() -> None:
+    shop, class_ = Shop(), objects.gateway_class()
+    async with shop.led():
+        assert shop.told(GATEWAY, "Programmed") == "Programmed"
+        shop.writer.marks.clear()
+        await shop.remove(class_)
+        assert (GATEWAY, "") in shop.writer.marks
+        found = shop.feed.desired(GATEWAY)
+        assert found is not None
+        assert found.status is None
+        left = found.afterwards or {}
+        said = {one["type"]: (one["status"], one["reason"]) for one in left["conditions"]}
+        assert said == {"Accepted": ("Unknown", "Pending"), "Programmed": ("False", "Pending")}
+        assert f"GatewayClass {class_.metadata.name} does not exist" in str(left["conditions"])
+        assert left["addresses"] == left["listeners"] == []
+        shop.writer.marks.clear()
+        await shop.add(class_)
+        assert (GATEWAY, "") in shop.writer.marks
+        found = shop.feed.desired(GATEWAY)
+        assert found is not None
+        assert found.status is not None
+        assert found.afterwards is None
+
+
+async def test_a_gateway_that_goes_to_the_class_of_others_is_left_to_them() -> None:
+    shop = Shop()
+    async with shop.led():
+        await shop.remove(objects.gateway_class())
+        await shop.add(objects.gateway_class(controller="example.com/other"))
+        found = shop.feed.desired(GATEWAY)
+        assert found is not None
+        assert found.status is found.afterwards is None
+
+
 async def test_a_gateway_whose_routes_change_without_end_stays_programmed() -> None:
     shop = Shop()
     async with shop.led():

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from penstock.compiler.classless import status_without_class
 from penstock.compiler.ingress_problems import problems_of_ours
 from penstock.compiler.kinds import STATUS_KINDS
 from penstock.compiler.statuses import status_of, status_of_outdated, told_by, told_with
@@ -129,6 +130,10 @@ class StatusFeed:
         if status is None and ref.kind == Service.kind:
             return None  # others write it, and there are many: not even looked at
         found = self._desired(ref, thing.metadata, status)
+        if status is None:
+            left = status_without_class(self._world.compiler.db, ref)
+            if left is not None:
+                return msgspec.structs.replace(found, afterwards=left)
         problems = self._problems(ref) if status is not None else None
         stays = self._verdicts.is_open(ref)  # it is marked when that is over
         return msgspec.structs.replace(found, problems=problems, in_force_stays=stays)

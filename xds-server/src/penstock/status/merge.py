@@ -70,6 +70,11 @@ def merged(observed: Json, desired: Json | None, controller: str, now: str, kind
     return result
 
 
+def tells_of_us(observed: Json) -> bool:
+    """Return whether a status that no controller shares is one that we wrote for what we serve."""
+    return any(one.get("type") == DATA_PLANE_ACKED for one in observed.get("conditions") or ())
+
+
 def is_in_force(observed: Json, controller: str, generation: int) -> bool:
     """Return whether a status says that nodes have a generation of an object.
 

@@ -27,7 +27,7 @@ from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.requests import object_target
 from penstock.sources.kubernetes.write_queue import Words, WriteQueue
 from penstock.status.lease import API_VERSION, Ask, Election, Terms, Wait
-from penstock.status.merge import is_in_force, merged
+from penstock.status.merge import is_in_force, merged, tells_of_us
 from penstock.status.plan import GATHER
 
 LEASE = "penstock-status"
@@ -67,6 +67,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """Of the version of the object that the status is about."""
     status: dict[str, Any] | None
     """Our part of it, None for nothing."""
+    afterwards: dict[str, Any] | None = None
+    """What is left to say if it is nothing, where an earlier status tells of us."""
     problems: str | None = None
     """What is wrong with an object that has no conditions to say it, "" for nothing."""
     in_force_stays: bool = False
@@ -351,7 +353,10 @@ class StatusWriter:
         if desired.in_force_stays and is_in_force(observed, who, desired.generation):
             return None
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        wanted = merged(observed, desired.status, who, now, read.get("kind", ""))
+        status = desired.status
+        if status is None and desired.afterwards is not None and tells_of_us(observed):
+            status = desired.afterwards
+        wanted = merged(observed, status, who, now, read.get("kind", ""))
         return None if wanted == observed else {**read, "status": wanted}
 
 
