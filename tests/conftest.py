@@ -13,6 +13,9 @@ from support.leftovers import begin_run
 
 ROOT = Path(__file__).parents[1]
 
+# As in a controller: in a copy of the process gRPC would start threads, and complain.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 # The same examples each time, so that a run tells of the change and not of luck; `make explore` has
 # others each time.
 settings.register_profile("same", derandomize=True)

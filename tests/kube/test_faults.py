@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from penstock.core.events import EventType
 from penstock.core.kinds import ConfigMap, Namespace, Service
+from penstock.gatewayapi.resources import HTTPRoute
 from penstock.meta.back_off import BackOff
 from penstock.meta.names import ObjectRef
 from penstock.runtime.clock import SystemClock
@@ -30,6 +31,7 @@ QUICK = Pace(
     back_off=BackOff(first=0.05, longest=0.2), between_snapshots=0.0,
 )  # fmt: skip
 PAGES = msgspec.structs.replace(QUICK, stream_snapshots=False, page_size=2)
+FIRST = msgspec.structs.replace(QUICK, first_as_list=True)
 SHOP = [ObjectRef("ConfigMap", "shop", name) for name in "abcde"]
 A, B, *_ = SHOP
 
@@ -79,7 +81,7 @@ def everything(status: int) -> Callable[[str], int]:
     return lambda _target: status
 
 
-@pytest.mark.parametrize("pace", [QUICK, PAGES], ids=["stream", "pages"])
+@pytest.mark.parametrize("pace", [QUICK, PAGES, FIRST], ids=["stream", "pages", "first-list"])
 async def test_deletion_while_the_server_is_killed_is_noticed(
     api: KubeApi, proxy: UnrulyProxy, pace: Pace
 ) -> None:
@@ -97,6 +99,25 @@ async def test_deletion_while_the_server_is_killed_is_noticed(
         assert removed(seen) == [A]
         after = [one.snapshots for one in source.states()]
         assert after[0] == before[0] + 1
+
+
+async def test_built_in_kinds_are_listed_at_first_and_streamed_later(
+    api: KubeApi, proxy: UnrulyProxy
+) -> None:
+    kinds = (ConfigMap, HTTPRoute)
+    source = KubernetesSource(proxy.access, kinds, SystemClock(), random.random, pace=FIRST)
+    async with running(source) as seen:
+        streamed = [one for one in proxy.targets if "sendInitialEvents=true" in one]
+        assert [one.partition("?")[0].rpartition("/")[2] for one in streamed] == ["httproutes"]
+        assert "/api/v1/configmaps?limit=2500" in proxy.targets
+        proxy.targets.clear()
+        proxy.refuse = everything(503)
+        proxy.cut()
+        await delete(api, A)
+        await restart(api)
+        proxy.refuse = everything(0)
+        await seen.until(lambda: A not in seen.objects)
+        assert any("configmaps" in one and "sendInitialEvents" in one for one in proxy.targets)
 
 
 async def test_watch_goes_on_after_a_cut_without_reading_everything_again(

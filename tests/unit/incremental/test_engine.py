@@ -65,6 +65,27 @@ def pong(db: Numbers, n: int) -> int:
     return ping(db, n)
 
 
+@given(numbers=st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9)))
+def test_values_are_the_same_where_nobody_records_what_they_read(numbers: dict[str, int]) -> None:
+    def values(db: Numbers) -> list[object]:
+        for name, value in numbers.items():
+            db.numbers.set(name, value)
+        return [
+            sum_of_halves(db, tuple("abcde")),
+            evens(db, None),
+            [of_parity(db, parity) for parity in range(3)],
+            is_used(db, None),
+        ]
+
+    recorded, unrecorded = Numbers(), Numbers()
+    unrecorded.engine.stop_recording()
+    assert values(unrecorded) == values(recorded)
+    assert unrecorded.engine.runs == recorded.engine.runs
+    assert not half.node(unrecorded, "a").reads
+    with pytest.raises(CycleError):
+        ping(unrecorded, 1)
+
+
 def test_a_value_is_computed_once_until_something_it_read_changes() -> None:
     db = Numbers()
     db.numbers.set("a", 4)

@@ -74,6 +74,13 @@ class ParentKind(enum.StrEnum):
     """Nothing of ours; its status is none of our business."""
 
 
+_PARENT_KINDS = {
+    (GATEWAY_GROUP, "Gateway"): ParentKind.GATEWAY,
+    (GATEWAY_GROUP, "ListenerSet"): ParentKind.LISTENER_SET,
+    (CORE_GROUP, "Service"): ParentKind.SERVICE,
+}
+
+
 class AttachedHostname(msgspec.Struct, frozen=True, order=True, kw_only=True):
     """A hostname of a listener for which a route is asked."""
 
@@ -143,15 +150,7 @@ def head_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> RouteHead:
 
 def kind_of(parent: ParentReference) -> ParentKind:
     """Return what *parent* points at."""
-    match (parent.group, parent.kind):
-        case (group, "Gateway") if group == GATEWAY_GROUP:
-            return ParentKind.GATEWAY
-        case (group, "ListenerSet") if group == GATEWAY_GROUP:
-            return ParentKind.LISTENER_SET
-        case (group, "Service") if group == CORE_GROUP:
-            return ParentKind.SERVICE
-        case _:
-            return ParentKind.FOREIGN
+    return _PARENT_KINDS.get((parent.group, parent.kind), ParentKind.FOREIGN)
 
 
 def target_of(parent: ParentReference, route: NamespacedName) -> NamespacedName:

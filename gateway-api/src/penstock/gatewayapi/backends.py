@@ -59,10 +59,10 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
 
     service: Callable[[NamespacedName], kinds.Service | None]
     permits: Permits
-    session: Callable[[NamespacedName], Session | None] = lambda _: None
-    """The session that a Service has of its own."""
-    few_retries: Callable[[NamespacedName], bool] = lambda _: False
-    """Whether a policy limits how many requests to a Service are repeated."""
+    session: Callable[[NamespacedName], Session | None] | None = None
+    """The session that a Service has of its own; None if none has."""
+    few_retries: Callable[[NamespacedName], bool] | None = None
+    """Whether a policy limits how many requests to a Service are repeated; None if none does."""
     external: Callable[[NamespacedName], Place | Fault | None] = lambda _: None
     """Where an XBackend leads; None if there is none."""
     mesh: bool = False
@@ -92,11 +92,12 @@ def resolve(ref: WeightedBackendReference, origin: Origin, references: Reference
     found = resolve_port(ref, referrer_of(origin), references)
     if isinstance(found, Unresolved):
         return invalid(found, origin, ref.weight)
+    session, few_retries = references.session, references.few_retries
     return ServiceBackend(
         target=found,
         weight=ref.weight,
-        session=references.session(found.service),
-        few_retries=references.few_retries(found.service),
+        session=None if session is None else session(found.service),
+        few_retries=few_retries is not None and few_retries(found.service),
         origin=origin,
     )
 

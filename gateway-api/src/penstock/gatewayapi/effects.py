@@ -19,7 +19,7 @@ from penstock.gatewayapi.filters import (
     HTTPRouteFilter,
 )
 from penstock.gatewayapi.modifiers import HeaderEdit, cors, header_edit, path_rewrite, redirect
-from penstock.ir.route import Cors, HeaderChange, PathRewrite, Redirect
+from penstock.ir.route import NO_CHANGE, Cors, HeaderChange, PathRewrite, Redirect
 
 ON_BACKENDS = frozenset(
     {
@@ -53,8 +53,8 @@ class AuthFilter(msgspec.Struct, frozen=True):
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """Changes of request and response, perhaps a redirect, and what is wrong."""
 
-    request_headers: HeaderChange = HeaderChange()
-    response_headers: HeaderChange = HeaderChange()
+    request_headers: HeaderChange = NO_CHANGE
+    response_headers: HeaderChange = NO_CHANGE
     host: str = ""
     path: PathRewrite | None = None
     redirect: Redirect | None = None
@@ -77,7 +77,7 @@ class _Placed(msgspec.Struct, frozen=True):
 
 def effect_on_rule(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:
     """Return what *filters* of a rule do; *path* is theirs, as "spec.rules[0].filters"."""
-    return _effect(tuple(filters), path, ON_RULES)
+    return _effect(tuple(filters), path, ON_RULES) if filters else _NONE
 
 
 def effect_on_backend(filters: Sequence[HTTPRouteFilter], path: str) -> Effect:

@@ -5,7 +5,7 @@ Source: Gateway API v1.7, HTTPRouteRule. A rule that cannot be served as written
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from penstock.core.objects import Broken
 from penstock.gatewayapi.backends import References
@@ -24,8 +24,19 @@ from penstock.gatewayapi.translation import (
     refused,
     translated,
 )
-from penstock.ir.route import NO_REWRITE, Action, Forward, InvalidBackend, Retry
+from penstock.ir.route import (
+    NO_REWRITE,
+    Action,
+    Forward,
+    HostBackend,
+    InvalidBackend,
+    Retry,
+    ServiceBackend,
+)
 from penstock.meta.names import Origin
+
+
+_ANYTHING = (HTTPRouteMatch(),)
 
 
 def translate(route: HTTPRoute | Broken, references: References) -> TranslatedRoute:
@@ -48,23 +59,25 @@ def translate(route: HTTPRoute | Broken, references: References) -> TranslatedRo
 def _translate_rule(rule: HTTPRouteRule, origin: Origin, references: References) -> Rule:
     path = origin.path
     effect = effect_on_rule(rule.filters, f"{path}.filters")
-    refs = ((ref, ref.filters) for ref in rule.backend_refs)
+    refs = [(ref, ref.filters) for ref in rule.backend_refs]
     parts = Parts(
         origin=origin,
         matches=tuple(
-            translate_match(match, f"{path}.matches[{at}]")
-            for at, match in enumerate(rule.matches or (HTTPRouteMatch(),))
+            [
+                translate_match(match, f"{path}.matches[{at}]")
+                for at, match in enumerate(rule.matches or _ANYTHING)
+            ]
         ),
         effect=effect,
         to=destinations(refs, effect, origin, references),
         kept=kept_session(rule.session_persistence, rule.name, origin),
     )
-    combined = (*_combination_faults(rule, parts), *_setting_faults(rule, path))
+    faults = (*parts.faults, *_combination_faults(rule, parts), *_setting_faults(rule, path))
 
     def action() -> Action:
         return effect.redirect or _forward(rule, parts)
 
-    return parts.rule((*parts.faults, *combined), action, HTTP_REFUSAL)
+    return parts.rule(faults, action, HTTP_REFUSAL)
 
 
 def _forward(rule: HTTPRouteRule, parts: Parts) -> Forward:
@@ -101,8 +114,22 @@ def _timeouts(rule: HTTPRouteRule) -> tuple[int | None, int | None]:
     return request, backend
 
 
-def _combination_faults(rule: HTTPRouteRule, parts: Parts) -> Iterator[Fault]:
-    """Yield filters that do not go with the matches or backends of the rule."""
+def _combination_faults(rule: HTTPRouteRule, parts: Parts) -> Iterable[Fault]:
+    """Return filters that do not go with the matches or backends of the rule."""
+    effect = parts.effect
+    rewriting = [
+        one
+        for one in parts.to.backends
+        if not isinstance(one, InvalidBackend) and one.rewrite is not NO_REWRITE
+    ]
+    if effect.redirect is None and effect.path is None and not rewriting:
+        return ()
+    return _contradictions(rule, parts, rewriting)
+
+
+def _contradictions(
+    rule: HTTPRouteRule, parts: Parts, rewriting: Iterable[ServiceBackend | HostBackend]
+) -> Iterator[Fault]:
     effect, path = parts.effect, parts.origin.path
     if effect.redirect is not None and rule.backend_refs:
         text = "RequestRedirect and backendRefs cannot be used together"
@@ -111,9 +138,7 @@ def _combination_faults(rule: HTTPRouteRule, parts: Parts) -> Iterator[Fault]:
         (f"{path}.filters", effect.path),
         (f"{path}.filters", None if effect.redirect is None else effect.redirect.path),
     ]
-    for one in parts.to.backends:
-        if isinstance(one, InvalidBackend) or one.rewrite == NO_REWRITE:
-            continue
+    for one in rewriting:
         where = f"{one.origin.path}.filters"
         rewrites.append((where, one.rewrite.path))
         for what, by_rule, by_backend in (
@@ -123,15 +148,16 @@ def _combination_faults(rule: HTTPRouteRule, parts: Parts) -> Iterator[Fault]:
             if by_rule and by_backend:
                 text = f"the {what} is rewritten by a filter of the rule already"
                 yield Fault(where, text, INCOMPATIBLE_FILTERS)
-    kinds = [match.path.type for match in rule.matches or (HTTPRouteMatch(),)]
+    kinds = [match.path.type for match in rule.matches or _ANYTHING]
     for where, rewrite in rewrites:
         if rewrite is not None and rewrite.prefix and kinds != [PathMatchType.PATH_PREFIX]:
             text = "ReplacePrefixMatch needs exactly one match, with path type PathPrefix"
             yield Fault(where, text)
 
 
-def _setting_faults(rule: HTTPRouteRule, path: str) -> Iterator[Fault]:
-    """Yield settings that contradict each other."""
+def _setting_faults(rule: HTTPRouteRule, path: str) -> tuple[Fault, ...]:
+    """Return settings that contradict each other."""
     request, backend = _timeouts(rule)
     if request and backend is not None and backend > request:
-        yield Fault(f"{path}.timeouts.backendRequest", "must not be longer than request")
+        return (Fault(f"{path}.timeouts.backendRequest", "must not be longer than request"),)
+    return ()

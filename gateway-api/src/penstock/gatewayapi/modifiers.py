@@ -23,7 +23,7 @@ from penstock.gatewayapi.filters import (
 )
 from penstock.gatewayapi.rules import path_faults
 from penstock.ir.http import TOKEN
-from penstock.ir.route import Cors, HeaderChange, PathRewrite, Redirect
+from penstock.ir.route import NO_CHANGE, Cors, HeaderChange, PathRewrite, Redirect
 
 HOST = "host"
 HOP_BY_HOP = frozenset(
@@ -51,7 +51,7 @@ _HOST = re.compile(
 class HeaderEdit(msgspec.Struct, frozen=True, kw_only=True):
     """A header filter: the change, the new Host if one is set, and what is wrong with it."""
 
-    change: HeaderChange = HeaderChange()
+    change: HeaderChange = NO_CHANGE
     host: str = ""
     faults: tuple[Fault, ...] = ()
 

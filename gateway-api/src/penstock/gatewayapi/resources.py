@@ -9,7 +9,7 @@ takes that rule or listener out and lets the others serve.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -363,11 +363,12 @@ class HTTPRouteSpec(ApiStruct, frozen=True, kw_only=True):
     use_default_gateways: Literal["All", "None"] | None = None
 
     @override
-    def checks(self) -> Iterator[Problem]:
-        """Yield what the CRD does not allow."""
-        yield from route_checks(self.parent_refs, self.hostnames, self.rules)
-        if not self.rules:
-            yield Problem("rules", "must have at least one element", "leave the field out")
+    def checks(self) -> Iterable[Problem]:
+        """Return what the CRD does not allow."""
+        found = route_checks(self.parent_refs, self.hostnames, self.rules)
+        if self.rules:
+            return found
+        return (*found, Problem("rules", "must have at least one element", "leave the field out"))
 
 
 class HTTPRoute(Object, frozen=True, kw_only=True):
@@ -388,22 +389,29 @@ class _Rule(Protocol):
 
 def route_checks(
     parents: tuple[ParentReference, ...], hostnames: Sequence[str], rules: Sequence[_Rule]
-) -> Iterator[Problem]:
-    """Yield what the CRDs of routes with matches do not allow in a spec."""
-    yield from at_most("parentRefs", parents, MAX_PARENTS)
-    yield from at_most("hostnames", hostnames, MAX_HOSTNAMES)
-    yield from at_most("rules", rules, MAX_RULES)
+) -> Iterable[Problem]:
+    """Return what the CRDs of routes with matches do not allow in a spec."""
+    found = [
+        *at_most("parentRefs", parents, MAX_PARENTS),
+        *at_most("hostnames", hostnames, MAX_HOSTNAMES),
+        *at_most("rules", rules, MAX_RULES),
+    ]
     named = [rule.name for rule in rules if rule.name is not None]
     if len(set(named)) < len(named):
-        yield Problem("rules", "names of rules must be unique")
-    matches = sum(len(rule.matches) for rule in rules)
+        found.append(Problem("rules", "names of rules must be unique"))
+    matches = sum([len(rule.matches) for rule in rules])
     if matches > MAX_MATCHES_OF_ROUTE:
-        yield Problem("rules", f"have {matches} matches together; at most {MAX_MATCHES_OF_ROUTE}")
-    yield from parents_apart(parents)
+        text = f"have {matches} matches together; at most {MAX_MATCHES_OF_ROUTE}"
+        found.append(Problem("rules", text))
+    return (*found, *parents_apart(parents))
 
 
-def parents_apart(parents: tuple[ParentReference, ...]) -> Iterator[Problem]:
-    """Yield references to one parent that neither sectionName nor port tells apart."""
+def parents_apart(parents: tuple[ParentReference, ...]) -> Iterable[Problem]:
+    """Return references to one parent that neither sectionName nor port tells apart."""
+    return _parents_alike(parents) if len(parents) > 1 else ()
+
+
+def _parents_alike(parents: tuple[ParentReference, ...]) -> Iterator[Problem]:
     yield from unique("parentRefs", parents, "the parent, with its sectionName and port,")
     shapes: dict[tuple[str, str, str | None, str], tuple[bool, bool]] = {}
     for index, one in enumerate(parents):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
@@ -137,9 +137,9 @@ class HTTPBackendRef(WeightedBackendReference, frozen=True, kw_only=True):
     filters: tuple[HTTPRouteFilter, ...] = ()
 
     @override
-    def checks(self) -> Iterator[Problem]:
-        """Yield what the CRD's limits do not allow."""
-        yield from at_most("filters", self.filters, MAX_FILTERS)
+    def checks(self) -> Iterable[Problem]:
+        """Return what the CRD's limits do not allow."""
+        return at_most("filters", self.filters, MAX_FILTERS)
 
 
 class HTTPRouteTimeouts(ApiStruct, frozen=True, kw_only=True):
@@ -169,8 +169,10 @@ class HTTPRouteRule(ApiStruct, frozen=True, kw_only=True):
     session_persistence: SessionPersistence | None = None
 
     @override
-    def checks(self) -> Iterator[Problem]:
-        """Yield what the CRD's limits do not allow."""
-        yield from at_most("matches", self.matches, MAX_MATCHES)
-        yield from at_most("filters", self.filters, MAX_FILTERS)
-        yield from at_most("backendRefs", self.backend_refs, MAX_BACKENDS)
+    def checks(self) -> Iterable[Problem]:
+        """Return what the CRD's limits do not allow."""
+        return (
+            *at_most("matches", self.matches, MAX_MATCHES),
+            *at_most("filters", self.filters, MAX_FILTERS),
+            *at_most("backendRefs", self.backend_refs, MAX_BACKENDS),
+        )

@@ -24,6 +24,7 @@ from penstock.gatewayapi.precedence import Age, PathRank
 from penstock.gatewayapi.sessions import Kept
 from penstock.gatewayapi.verdict import Verdict, verdict_of, verdict_of_broken
 from penstock.ir.route import (
+    NO_CHANGE,
     NO_GUARDS,
     Action,
     Backend,
@@ -81,8 +82,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     matches: tuple[TranslatedMatch, ...]
     action: Action
-    request_headers: HeaderChange = HeaderChange()
-    response_headers: HeaderChange = HeaderChange()
+    request_headers: HeaderChange = NO_CHANGE
+    response_headers: HeaderChange = NO_CHANGE
     cors: Cors | None = None
     auth: ExternalAuth | None = None
     backends: tuple[Backend, ...]
@@ -149,7 +150,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> tuple[Fault, ...]:
         """Return what is wrong with them."""
         return (
-            *(fault for match in self.matches for fault in match.faults),
+            *[fault for match in self.matches for fault in match.faults],
             *self.effect.faults,
             *self.to.faults,
             *self.kept.faults,
@@ -171,8 +172,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
             origin=self.origin,
             matches=self.matches,
             action=action() if served else Respond(status=refusal.status),
-            request_headers=effect.request_headers if valid else HeaderChange(),
-            response_headers=effect.response_headers if valid else HeaderChange(),
+            request_headers=effect.request_headers if valid else NO_CHANGE,
+            response_headers=effect.response_headers if valid else NO_CHANGE,
             cors=effect.cors if valid else None,
             auth=to.auth if valid and isinstance(to.auth, ExternalAuth) else None,
             backends=to.backends,
@@ -210,15 +211,17 @@ def _assembled(
         for one in (*rule.backends, *rule.lost_mirrors, rule.lost_auth)
         if one is not None
     ]
-    generation = route.metadata.generation
+    generation, key, ref = route.metadata.generation, route.key, route.ref
     return TranslatedRoute(
-        key=route.key,
-        age=Age.of(route.key, route.metadata.creation_timestamp),
+        key=key,
+        age=Age.of(key, route.metadata.creation_timestamp),
         routes=tuple(
-            PlacedRoute(_route(rule, match.match, route_name(route.ref, at)), at, match.path)
-            for index, rule in enumerate(rules)
-            for place, match in enumerate(rule.matches)
-            for at in ((index, place),)
+            [
+                PlacedRoute(_route(rule, match.match, route_name(ref, at)), at, match.path)
+                for index, rule in enumerate(rules)
+                for place, match in enumerate(rule.matches)
+                for at in ((index, place),)
+            ]
         ),
         verdict=verdict_of([rule.faults for rule in rules], backends, generation, refusal),
         problems=(*_problems(rules, refusal), *problems),

@@ -85,10 +85,10 @@ def after_pause(reflector: Reflector, now: float) -> tuple[float, Pause | Reques
 
 def test_pages_are_applied_when_the_last_one_is_there() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
-    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 500)
+    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500)
     assert reflector.page(page(9, config_map("b", 2), continue_="c1"), 0.0) == ()
     assert not is_synced(reflector)
-    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 500, "c1")
+    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500, "c1")
     assert told(reflector.page(page(9, config_map("a", 1)), 0.0)) == ["ADDED a", "ADDED b"]
     assert is_synced(reflector)
     assert reflector.next(0.0) == WatchRequest("v1", "configmaps", "9", 450)
@@ -101,7 +101,7 @@ def test_page_that_fails_is_asked_for_again_with_its_token() -> None:
     reflector.next(0.0)
     assert reflector.refused(500, b"oops", 1.0) == ()
     _, request = after_pause(reflector, 1.0)
-    assert request == ListRequest("v1", "configmaps", 500, "c1")
+    assert request == ListRequest("v1", "configmaps", 2500, "c1")
     assert told(reflector.page(page(9, config_map("b", 1)), 2.0)) == ["ADDED a", "ADDED b"]
 
 
@@ -127,13 +127,25 @@ def test_streamed_snapshot_is_applied_at_its_bookmark_only() -> None:
     assert told(reflector.chunk(event("ADDED", config_map("b", 10)), 0.0)) == ["ADDED b"]
 
 
+def test_first_snapshot_can_be_a_list_where_later_ones_are_streamed() -> None:
+    reflector = Reflector(ConfigMap, half, Pace(first_as_list=True))
+    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500)
+    assert told(reflector.page(page(9, config_map("a", 1)), 0.0)) == ["ADDED a"]
+    reflector.next(0.0)
+    reflector.opened()
+    reflector.chunk(event("ERROR", EXPIRED), 1.0)
+    _, again = after_pause(reflector, 1.0)
+    assert isinstance(again, WatchRequest)
+    assert "sendInitialEvents=true" in again.target
+
+
 def test_streamed_snapshot_that_breaks_is_dropped_and_listed_instead() -> None:
     reflector = Reflector(ConfigMap, half)
     reflector.next(0.0)
     reflector.chunk(event("ADDED", config_map("a", 1)), 0.0)
     assert reflector.broke("connection lost", 0.0) == ()
     _, request = after_pause(reflector, 0.0)
-    assert request == ListRequest("v1", "configmaps", 500)
+    assert request == ListRequest("v1", "configmaps", 2500)
     assert told(reflector.page(page(9, config_map("b", 2)), 1.0)) == ["ADDED b"]
 
 
@@ -257,7 +269,7 @@ def test_server_restored_from_an_older_copy_is_read_anew() -> None:
     assert request == ListRequest("v1", "configmaps", 1)
     assert reflector.page(page(5, config_map("a", 3)), now) == ()
     now, request = after_pause(reflector, now)
-    assert request == ListRequest("v1", "configmaps", 500)
+    assert request == ListRequest("v1", "configmaps", 2500)
     events = reflector.page(page(5, config_map("a", 3, x="old")), now)
     assert told(events) == ["MODIFIED a", "DELETED new"]
 
@@ -281,7 +293,7 @@ def test_server_that_was_away_is_read_anew() -> None:
     assert request == ListRequest("v1", "configmaps", 1)
     reflector.broke("connection refused", now)
     now, request = after_pause(reflector, now)
-    assert request == ListRequest("v1", "configmaps", 500)
+    assert request == ListRequest("v1", "configmaps", 2500)
     assert told(reflector.page(page(30, config_map("a", 8)), now)) == ["DELETED b"]
 
 

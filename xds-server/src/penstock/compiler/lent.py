@@ -71,7 +71,11 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 def parts_from_the_end(db: Database, roots: Sequence[Root], part: int) -> Iterator[bytes]:
-    """Compile *roots*, the last ones first, and yield Parts of so many as MessagePack."""
+    """Compile *roots*, the last ones first, and yield Parts of so many as MessagePack.
+
+    *db* is a copy, which is of no use afterwards.
+    """
+    db.engine.stop_recording()
     encoder = msgspec.msgpack.Encoder()
     for end in range(len(roots), 0, -part):
         first = max(0, end - part)

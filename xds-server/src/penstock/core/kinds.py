@@ -94,7 +94,8 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
     @override
     def checks(self) -> Iterable[Problem]:
         """Return problems about ports, addresses and the external name."""
-        yield from self._check_ports()
+        if len(self.ports) > 1:
+            yield from self._check_ports()
         for index, text in enumerate(self.load_balancer_source_ranges):
             if not _is_network(text):
                 place = jsonpath.item("loadBalancerSourceRanges", index)
@@ -110,11 +111,12 @@ class ServiceSpec(ApiStruct, frozen=True, kw_only=True):
             yield Problem("clusterIPs[0]", "must be the same as clusterIP")
 
     def _check_ports(self) -> Iterable[Problem]:
+        """Yield problems of several ports; there is nothing that one alone could be wrong with."""
         used = Counter(port.name for port in self.ports)
         numbers = Counter((port.port, port.protocol) for port in self.ports)
         for index, port in enumerate(self.ports):
             here = jsonpath.item("ports", index)
-            if not port.name and len(self.ports) > 1:
+            if not port.name:
                 yield Problem(f"{here}.name", "required when there are several ports")
             elif used[port.name] > 1:
                 yield Problem(f"{here}.name", f"{port.name!r} is used twice")
@@ -240,12 +242,11 @@ class EndpointSlice(Object, frozen=True, kw_only=True):
         """Return a problem for each address that is not of the slice's type."""
         family = {"IPv4": 4, "IPv6": 6}.get(self.address_type)
         for index, endpoint in enumerate(self.endpoints):
-            here = jsonpath.item("endpoints", index)
             if not endpoint.addresses:
-                yield Problem(f"{here}.addresses", "must not be empty")
+                yield Problem(f"endpoints[{index}].addresses", "must not be empty")
             for at, address in enumerate(endpoint.addresses):
                 if family is not None and not _is_address(address, family):
-                    place = f"{here}.addresses[{at}]"
+                    place = f"endpoints[{index}].addresses[{at}]"
                     yield Problem(place, f"{address!r} is not an {self.address_type} address")
 
 

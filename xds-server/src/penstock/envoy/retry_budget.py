@@ -48,8 +48,9 @@ def limit_retries(made: cluster_pb2.Cluster, budget: RetryBudget) -> None:
 
 def answer_beyond(route: route_pb2.Route, action: Forward) -> None:
     """Have what a budget lets nobody repeat answered with 503."""
-    limited = any(isinstance(one, ServiceBackend) and one.few_retries for one in action.backends)
-    if limited and action.retry is not None:
+    if action.retry is None:
+        return
+    if any(isinstance(one, ServiceBackend) and one.few_retries for one in action.backends):
         route.response_headers_to_add.append(_noted())
         route.typed_per_filter_config[_PLACE].CopyFrom(_script())
 

@@ -23,6 +23,7 @@ from penstock.envoy.retry_budget import answer_beyond
 from penstock.envoy.span_attributes import of_route
 from penstock.envoy.wire import exact, pack, regex
 from penstock.ir.route import (
+    NO_CHANGE,
     NO_GUARDS,
     Backend,
     ExternalAuth,
@@ -79,7 +80,6 @@ _MILLION = 1_000_000
 _LONGEST_BACKOFF = 10
 """In units of the shortest one."""
 _TIMED_OUT = 504
-_UNCHANGED = HeaderChange()
 
 
 def virtual_host(
@@ -233,7 +233,7 @@ def _add_route(into: route_pb2.VirtualHost, route: Route, way: _Way) -> route_pb
         result.metadata.CopyFrom(of_route(route.match.path))
     if route.cors is not None:
         result.typed_per_filter_config[cors.FILTER].CopyFrom(pack(cors.policy(route.cors)))
-    if route.guards != NO_GUARDS:
+    if route.guards is not NO_GUARDS and route.guards != NO_GUARDS:
         for name, filters in guards.per_route(route.guards, auth_cluster_name):
             result.typed_per_filter_config[name].CopyFrom(pack(filters))
     match route.action:
@@ -404,10 +404,10 @@ def _change_headers(
     request: HeaderChange,
     response: HeaderChange,
 ) -> None:
-    if request != _UNCHANGED:
+    if request is not NO_CHANGE and request != NO_CHANGE:
         into.request_headers_to_add.extend(_added(request))
         into.request_headers_to_remove.extend(request.remove)
-    if response != _UNCHANGED:
+    if response is not NO_CHANGE and response != NO_CHANGE:
         into.response_headers_to_add.extend(_added(response))
         into.response_headers_to_remove.extend(response.remove)
 

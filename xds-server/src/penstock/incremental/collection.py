@@ -190,6 +190,8 @@ class Collection(Generic[K, V]):
         """Return the value of *key*, or None; a read."""
         cell = self._cells.get(key)
         if cell is None:
+            if not self._engine.records:
+                return self._values.get(key)
             cell = self._cells[key] = _Cell(value=self._values.get(key), cells=self._cells, key=key)
         value: V | None = self._engine.read(cell)
         return value
@@ -206,6 +208,9 @@ class Collection(Generic[K, V]):
         if cell is None:
             if not by.used and not self.ever(index):
                 return ()
+            if not self._engine.records:
+                unread: tuple[K, ...] = by.keys(bucket)
+                return unread
             cell = by.cells[bucket] = _Cell(value=by.keys(bucket), cells=by.cells, key=bucket)
         keys: tuple[K, ...] = self._engine.read(cell)
         return keys
@@ -219,6 +224,8 @@ class Collection(Generic[K, V]):
         if cell is None:
             if not by.used and not self.ever(index):
                 return False
+            if not self._engine.records:
+                return bucket in by
             cell = by.presence[bucket] = _Cell(value=bucket in by, cells=by.presence, key=bucket)
         there: bool = self._engine.read(cell)
         return there

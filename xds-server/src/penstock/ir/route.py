@@ -68,6 +68,9 @@ class HeaderChange(Node, frozen=True, kw_only=True):
     remove: tuple[str, ...] = ()
 
 
+NO_CHANGE = HeaderChange()
+
+
 class PathRewrite(Node, frozen=True, kw_only=True):
     """A new path: the whole of it, or the matched prefix replaced."""
 
@@ -105,8 +108,8 @@ class ServiceBackend(Node, frozen=True, kw_only=True):
     target: ServicePort
     weight: int = 1
     """Share of requests, 0 to 1_000_000; 0 gets none."""
-    request_headers: HeaderChange = HeaderChange()
-    response_headers: HeaderChange = HeaderChange()
+    request_headers: HeaderChange = NO_CHANGE
+    response_headers: HeaderChange = NO_CHANGE
     rewrite: Rewrite = NO_REWRITE
     """Of requests to this backend alone, where those of the rule leave as it is what it changes."""
     session: Session | None = None
@@ -126,8 +129,8 @@ class HostBackend(Node, frozen=True, kw_only=True):
     mesh: bool = False
     """Whether requests come from pods, whose policy is asked."""
     weight: int = 1
-    request_headers: HeaderChange = HeaderChange()
-    response_headers: HeaderChange = HeaderChange()
+    request_headers: HeaderChange = NO_CHANGE
+    response_headers: HeaderChange = NO_CHANGE
     rewrite: Rewrite = NO_REWRITE
     origin: Origin
 
@@ -306,8 +309,8 @@ class Route(Node, frozen=True, kw_only=True):
     """
     match: RouteMatch
     action: Action
-    request_headers: HeaderChange = HeaderChange()
-    response_headers: HeaderChange = HeaderChange()
+    request_headers: HeaderChange = NO_CHANGE
+    response_headers: HeaderChange = NO_CHANGE
     cors: Cors | None = None
     guards: Guards = NO_GUARDS
     origin: Origin

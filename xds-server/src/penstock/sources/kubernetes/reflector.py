@@ -116,7 +116,7 @@ class Reflector:
         self._version_index = 0
         self._reached = ""
         """The resourceVersion up to which everything is known."""
-        self._streaming = pace.stream_snapshots
+        self._streaming = pace.stream_snapshots and not pace.first_as_list
         self._can_stream = pace.stream_snapshots
         self._paged = True
         self._pending: Snapshot = {}

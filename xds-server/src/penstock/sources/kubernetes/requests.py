@@ -13,9 +13,11 @@ from penstock.meta.names import NamespacedName
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes and times; all times in seconds."""
 
-    page_size: int = 500
+    page_size: int = 2500
     stream_snapshots: bool = True
-    """Whether to ask for a snapshot as a watch, which costs the server less than a list."""
+    """Whether to ask for a snapshot as a watch, of which the server keeps no more than an event."""
+    first_as_list: bool = False
+    """Whether the first snapshot is a list all the same."""
     watch_shortest: float = 300.0
     watch_longest: float = 600.0
     """A watch is asked to last a random time between these."""

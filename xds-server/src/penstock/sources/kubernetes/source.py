@@ -28,11 +28,12 @@ from penstock.sources.kubernetes.followed import Followed, Referenced, cannot_be
 from penstock.sources.kubernetes.observed import Observed
 from penstock.sources.kubernetes.pruning import is_servers_own
 from penstock.sources.kubernetes.reflector import Phase, Reflector
-from penstock.sources.kubernetes.requests import DEFAULT_PACE, EVERYTHING, Pace, Scope
+from penstock.sources.kubernetes.requests import EVERYTHING, Pace, Scope
 from penstock.sources.kubernetes.table import Seen
 from penstock.sources.source import NOWHERE, Sink, SourceProblem
 
 _log = structlog.get_logger("penstock.kubernetes")
+SOURCE_PACE = Pace(first_as_list=True)
 _NO_ENVIRONMENT: Mapping[str, str] = {}
 _NO_SCOPES: Mapping[type[Object], Scope] = {}
 
@@ -61,7 +62,7 @@ class KubernetesSource:
         clock: Clock,
         random: Callable[[], float],
         *,
-        pace: Pace = DEFAULT_PACE,
+        pace: Pace = SOURCE_PACE,
         environment: Mapping[str, str] = _NO_ENVIRONMENT,
         scopes: Mapping[type[Object], Scope] = _NO_SCOPES,
         referenced: Iterable[Referenced] = (),
@@ -74,7 +75,7 @@ class KubernetesSource:
             kinds: what to watch.
             clock: paces everything, and tells that a watch stalls.
             random: returns numbers in [0, 1), for jitter.
-            pace: sizes and times.
+            pace: sizes and times; `first_as_list` is for built-in kinds only.
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
             referenced: more kinds, of which only what others refer to is watched.
@@ -87,14 +88,14 @@ class KubernetesSource:
             Reflector(
                 kind,
                 random,
-                pace,
+                _pace_of(kind, pace),
                 scopes.get(kind, EVERYTHING),
                 self.observed if self.observed.follows(kind.kind) else None,
             )
             for kind in kinds
         )
         self._followed = tuple(
-            Followed(one, functools.partial(Reflector, one.kind, random, pace))
+            Followed(one, functools.partial(Reflector, one.kind, random, _pace_of(None, pace)))
             for one in referenced
         )
         self._watches: dict[ObjectRef, asyncio.Task[None]] = {}
@@ -239,6 +240,16 @@ def _followed_state(followed: Followed) -> tuple[KindState, ...]:
             trouble=worst.trouble,
         ),
     )
+
+
+def _pace_of(kind: type[Object] | None, pace: Pace) -> Pace:
+    """Return *pace* for all of a kind, None for single objects: built-in ones are listed at first.
+
+    A watch sends each object by itself, which takes the server two to four times as long, and us
+    twice. What is defined by CustomResourceDefinitions takes it longer to encode, in both ways.
+    """
+    first_as_list = pace.first_as_list and kind is not None and is_servers_own(kind)
+    return msgspec.structs.replace(pace, first_as_list=first_as_list)
 
 
 def _trouble(reflector: Reflector) -> str:
