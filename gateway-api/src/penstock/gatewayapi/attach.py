@@ -35,7 +35,7 @@ from penstock.gatewayapi.resources import (
 from penstock.gatewayapi.salvage import salvaged_hostnames, salvaged_parents
 from penstock.gatewayapi.stream_resources import StreamRoute
 from penstock.meta.conditions import Condition
-from penstock.meta.names import NamespacedName
+from penstock.meta.names import NamespacedName, ObjectRef
 
 HTTP_PROTOCOLS = ("HTTP", "HTTPS")
 SERVED: Mapping[str, tuple[RouteGroupKind, ...]] = {
@@ -129,22 +129,23 @@ def parents_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> tuple[Par
     return salvaged_parents(route.raw) if isinstance(route, Broken) else route.spec.parent_refs
 
 
+def hostnames_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> tuple[str, ...]:
+    """Return the hostnames of *route*, as far as they can be read."""
+    if isinstance(route, Broken):
+        return salvaged_hostnames(route.kind, route.raw)
+    return route.spec.hostnames
+
+
 def head_of(route: HTTPRoute | GRPCRoute | StreamRoute | Broken) -> RouteHead:
     """Return what attachment needs of *route*; of a broken one, what can still be read."""
-    if isinstance(route, Broken):
-        parents, hostnames = (
-            salvaged_parents(route.raw),
-            salvaged_hostnames(route.ref.kind, route.raw),
-        )
-    else:
-        parents, hostnames = route.spec.parent_refs, route.spec.hostnames
+    key = route.key
     return RouteHead(
-        key=route.key,
-        kind=route.ref.kind,
-        age=Age.of(route.key, route.metadata.creation_timestamp),
+        key=key,
+        kind=route.kind,
+        age=Age.of(key, route.metadata.creation_timestamp),
         generation=route.metadata.generation,
-        parents=parents,
-        hostnames=hostnames,
+        parents=parents_of(route),
+        hostnames=hostnames_of(route),
     )
 
 
@@ -153,7 +154,7 @@ def kind_of(parent: ParentReference) -> ParentKind:
     return _PARENT_KINDS.get((parent.group, parent.kind), ParentKind.FOREIGN)
 
 
-def target_of(parent: ParentReference, route: NamespacedName) -> NamespacedName:
+def target_of(parent: ParentReference, route: NamespacedName | ObjectRef) -> NamespacedName:
     """Return the object that *parent* of the route *route* points at."""
     return NamespacedName(parent.namespace or route.namespace, parent.name)
 

@@ -35,7 +35,6 @@ from penstock.ir.route import (
 )
 from penstock.meta.names import Origin
 
-
 _ANYTHING = (HTTPRouteMatch(),)
 
 

@@ -36,4 +36,4 @@ ROUTE_KINDS = frozenset(_TRANSLATORS)
 
 def translate(route: AnyRoute | Broken, references: References) -> TranslatedRoute:
     """Return the routes of *route*, of whatever kind, and what is to be said about it."""
-    return _TRANSLATORS[route.ref.kind](route, references)
+    return _TRANSLATORS[route.kind](route, references)

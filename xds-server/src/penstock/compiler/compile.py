@@ -143,7 +143,7 @@ class Compiler:
     def _take(self, event: Event) -> None:
         """Put one event into the collections; kinds that nodes do not depend on are passed over."""
         thing, gone = event.object, event.type is EventType.DELETED
-        kind = thing.ref.kind
+        kind = thing.kind
         match kind:
             case "Pod":
                 self._take_pod(thing, gone=gone)
@@ -294,7 +294,7 @@ class Compiler:
             self._outputs[root] = outputs
         had = frozenset(before)
         for output in outputs:
-            if output not in had:
+            if not had or output not in had:
                 self._want(output)
         kept = frozenset(outputs if before else ())
         for output in before:

@@ -194,7 +194,7 @@ _ROUTE_INDEXES: Mapping[str, IndexFunction[ObjectRef, AnyRoute | Broken]] = {
     "part": indexes.route_parts,
     "backend": indexes.route_backends,
     "used": indexes.used,
-    "copied": lambda _, route: (ALL,) if any(indexes.copied_to(route)) else (),
+    "copied": lambda _, route: (ALL,) if indexes.copied_to(route) else (),
     "authority": indexes.authorities,
     "consumer": indexes.route_consumers,
     "weighted": indexes.weighted,

@@ -10,7 +10,7 @@ import msgspec
 from penstock.core.kinds import EndpointSlice
 from penstock.core.objects import Broken
 from penstock.envoy.cluster import Role
-from penstock.gatewayapi.attach import ParentKind, head_of, kind_of, parents_of, target_of
+from penstock.gatewayapi.attach import ParentKind, hostnames_of, kind_of, parents_of, target_of
 from penstock.gatewayapi.backends import is_xbackend
 from penstock.gatewayapi.external_backend_kind import XBackend
 from penstock.gatewayapi.fields import BackendObjectReference, ParentReference
@@ -75,7 +75,7 @@ def route_parents(
 ) -> Iterator[tuple[ParentKind, NamespacedName]]:
     """Yield the parents that a route names, whether they accept it or not."""
     for parent in parents_of(route):
-        yield kind_of(parent), target_of(parent, key.key)
+        yield kind_of(parent), target_of(parent, key)
 
 
 def route_kinds(
@@ -97,18 +97,18 @@ def _at_gateways(route: AnyRoute | Broken) -> Iterator[tuple[ParentReference, Pa
 def route_hostnames(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[HostnameAt]:
     """Yield what a route writes for listeners."""
     for parent, kind in _at_gateways(route):
-        target, section = target_of(parent, key.key), parent.section_name or ""
-        for hostname in head_of(route).hostnames or (ANY,):
+        target, section = target_of(parent, key), parent.section_name or ""
+        for hostname in hostnames_of(route) or (ANY,):
             yield HostnameAt(kind, target, section, hostname)
 
 
 def route_parts(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[Part]:
     """Yield the parts of Gateways that a route belongs to."""
-    digest = zlib.crc32(f"{key.kind} {key.key}".encode())
-    path = tuple(digest // PARTS**depth % PARTS for depth in range(PART_DEPTH))
     for parent, kind in _at_gateways(route):
+        digest = zlib.crc32(f"{key.kind} {key.key}".encode())
+        path = tuple([digest // PARTS**depth % PARTS for depth in range(PART_DEPTH)])
         for depth in range(1, PART_DEPTH + 1):
-            yield Part(kind, target_of(parent, key.key), path[:depth])
+            yield Part(kind, target_of(parent, key), path[:depth])
 
 
 def of_parent(key: HostnameAt, _: bool) -> Iterator[tuple[ParentKind, NamespacedName]]:  # noqa: FBT001 - the index protocol
@@ -129,8 +129,11 @@ def route_backends(
 
     Each with the kinds of parents that they come by.
     """
+    references = [*_asked(route), *copied_to(route)]
+    if not references:
+        return
     kinds = {served_as(kind_of(parent)) for parent in parents_of(route)}
-    for ref in (*_asked(route), *copied_to(route)):
+    for ref in references:
         name = NamespacedName(ref.namespace or key.namespace, ref.name)
         if is_xbackend(ref):
             for kind in kinds:
@@ -152,18 +155,22 @@ def used(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:
     yield from (target.service for _, target in authorities(key, route))
 
 
-def _asked(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
-    """Yield where requests go."""
+def _asked(route: AnyRoute | Broken) -> list[BackendObjectReference]:
+    """Return where requests go."""
+    found: list[BackendObjectReference] = []
     for rule in _http_rules(route):
-        yield from rule.backend_refs
+        found += rule.backend_refs
+    return found
 
 
-def copied_to(route: AnyRoute | Broken) -> Iterator[BackendObjectReference]:
-    """Yield where copies of requests go."""
+def copied_to(route: AnyRoute | Broken) -> list[BackendObjectReference]:
+    """Return where copies of requests go."""
+    found: list[BackendObjectReference] = []
     for rule in _http_rules(route):
         for one in rule.filters:
             if one.request_mirror is not None:
-                yield one.request_mirror.backend_ref
+                found.append(one.request_mirror.backend_ref)  # noqa: PERF401 - of all routes
+    return found
 
 
 def authorities(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[tuple[Role, ServicePort]]:
@@ -207,10 +214,12 @@ def route_consumers(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
             yield ALL
 
 
-def weighted(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
-    """Yield ALL if some rule shares its requests among several backends."""
-    if any(len(rule.backend_refs) > 1 for rule in (*_http_rules(route), *_for_requests(route))):
-        yield ALL
+def weighted(_: ObjectRef, route: AnyRoute | Broken) -> tuple[str, ...]:
+    """Return ALL if some rule shares its requests among several backends."""
+    for rule in _http_rules(route) or _for_requests(route):
+        if len(rule.backend_refs) > 1:
+            return (ALL,)
+    return ()
 
 
 def streamed(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[ServicePort]:
@@ -258,11 +267,12 @@ def _http_rules(route: AnyRoute | Broken) -> tuple[HTTPRouteRule, ...] | tuple[G
     return route.spec.rules if isinstance(route, (HTTPRoute, GRPCRoute)) else ()
 
 
-def sessions(_: ObjectRef, route: AnyRoute | Broken) -> Iterator[str]:
-    """Yield ALL if some rule with several backends keeps sessions."""
-    rules = _http_rules(route)
-    if any(one.session_persistence is not None and len(one.backend_refs) > 1 for one in rules):
-        yield ALL
+def sessions(_: ObjectRef, route: AnyRoute | Broken) -> tuple[str, ...]:
+    """Return ALL if some rule with several backends keeps sessions."""
+    for one in _http_rules(route):
+        if one.session_persistence is not None and len(one.backend_refs) > 1:
+            return (ALL,)
+    return ()
 
 
 def externals(key: ObjectRef, route: AnyRoute | Broken) -> Iterator[NamespacedName]:

@@ -52,7 +52,7 @@ class IngressTable:
     def take(self, event: Event) -> None:
         """Note a change of an Ingress, of a class, or of a Service whose ports have names."""
         thing, gone = event.object, event.type is EventType.DELETED
-        kind = thing.ref.kind
+        kind = thing.kind
         if kind == IngressClass.kind:
             self._classes.pop(thing.metadata.name, None)
             if isinstance(thing, IngressClass) and not gone:

@@ -138,6 +138,11 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
         return NamespacedName(self.metadata.namespace, self.metadata.name)
 
     @property
+    def kind(self) -> str:
+        """Return what it was meant to be, as any object does."""
+        return self.of_kind
+
+    @property
     def ref(self) -> ObjectRef:
         """Return kind, namespace and name."""
         return ObjectRef(self.of_kind, self.metadata.namespace, self.metadata.name)

@@ -154,9 +154,7 @@ class Engine:
         node.reads = tuple(reads)
         node.ran_at = node.changed_at = self.revision
 
-    def _start_unrecorded(
-        self, node: Node, function: Callable[[D, K], Any], db: D, key: K
-    ) -> None:
+    def _start_unrecorded(self, node: Node, function: Callable[[D, K], Any], db: D, key: K) -> None:
         outer, self.reader = self.reader, None
         node.running = True
         self.runs += 1
