@@ -25,6 +25,8 @@ from penstock.meta.paths import RunPaths
 from support.kube import KubeApi
 from support.real_envoy import eventually
 
+PAUSE = 3.0
+"""Seconds in which an API server ends what the last controller left it to do."""
 PATIENCE = 240.0
 LONGEST = 60.0
 """Seconds to wait for a controller that has something to do."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench import kube_objects, kube_phases
-from bench.kube_controller import PATIENCE, Clients, Controller, Sync, clients
+from bench.kube_controller import PATIENCE, PAUSE, Clients, Controller, Sync, clients
 from bench.kube_controller import controller as controller_at
 from bench.kube_crowd import (
     BURST,
@@ -47,7 +47,7 @@ from support.real_envoy import eventually
 
 WRITING = 3
 """So many times as long as a controller may take otherwise the first one takes to rest, at most."""
-SYNCS, CHANGES, FANS, STORMS = 5, 20, 10, 2
+SYNCS, CHANGES, FANS, STORMS = 7, 20, 10, 2
 FULL_FANS, FULL_STORMS = 3, 1
 PROCESSES = 2
 FULL_PATIENCE = 600.0
@@ -61,9 +61,10 @@ each Service: one on the Service, one on the only Gateway with a hostname of its
 two rules. There are no Pods. Everything is on this machine: the API server takes part of it, too.
 
 * **Start**: `penstock controller --kubeconfig …` from the start of its process until a client that
-  waits for it has the first bytes, and everything. CPU is that of all threads of the controller,
-  and of the copy of it that compiles a part (`docs/decisions/0014-a-copy-compiles-too.md`). Its
-  modules are compiled beforehand, as they are in an image.
+  waits for it has the first bytes, and everything, {SYNCS} times; the API server has had
+  {PAUSE:.0f} s to itself before. CPU is that of all threads of the controller, and of the copy of
+  it that compiles a part (`docs/decisions/0014-a-copy-compiles-too.md`). Its modules are compiled
+  beforehand, as they are in an image.
 * **Phases**: the same bytes step by step in one thread, CPU.
 * **One change**: PATCH to the API server until a prober is served the new way by a stock Envoy that
   is connected to the controller, without agent; *committed* counts from the answer to it.
@@ -133,6 +134,7 @@ async def _measure(api: KubeApi, folder: Path) -> Found:
                 await controller.settled()  # all statuses are written
         found.phases = await asyncio.to_thread(kube_phases.measure, api)
         for turn in range(SYNCS):
+            await asyncio.sleep(PAUSE)
             async with controller_at(api, folder / f"s{turn}") as controller:
                 found.syncs.append(await controller.sync())
         async with controller_at(api, folder / "run") as controller:

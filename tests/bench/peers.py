@@ -13,7 +13,7 @@ import msgspec
 from bench import envoy_gateway, istiod, kube_objects
 from bench.envoy_gateway import EnvoyGateway
 from bench.istiod import Istiod
-from bench.kube_controller import Sync
+from bench.kube_controller import PAUSE, Sync
 from bench.kube_controller import controller as controller_at
 from bench.kube_crowd import column
 from bench.kube_load import Writer, on_real_api
@@ -22,8 +22,6 @@ from bench.report import Report, Table, number
 from support.kube import KubeApi, MissingProgramError
 
 TURNS = 3
-PAUSE = 3.0
-"""Seconds in which an API server ends what the last controller left it to do."""
 CLASS = "envoy-gateway"
 
 ABOUT = f"""\
@@ -39,8 +37,10 @@ on this machine, the API server takes part of it, too.
 * **Envoy Gateway** (built from its Go module) serves the routes of the Gateway; it has nothing to
   do with those on Services.
 
-Each is one process with default settings that logs warnings. Time is from its start until a client
-of its xDS that waits for it has the first bytes, and has everything. CPU and memory are those at
+What controllers have written of statuses when they end is there at the next turn; unlike in scale,
+nobody waits until all are written. Each is one process with default settings that logs warnings,
+and starts when the API server has had {PAUSE:.0f} s to itself. Time is from its start until a
+client of its xDS that waits for it has the first bytes, and has everything. CPU and memory are those at
 the first bytes, of Penstock those when everything is sent. Pairs are minimum / median.
 """
 

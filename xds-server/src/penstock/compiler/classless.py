@@ -13,25 +13,16 @@ from penstock.compiler.database import Database
 from penstock.compiler.written import written
 from penstock.gatewayapi.conditions import fails, unknown
 from penstock.gatewayapi.resources import Gateway
-from penstock.incremental.query import query
 from penstock.meta.names import NamespacedName, ObjectRef
-
-
-@query
-def missing_class(db: Database, name: NamespacedName) -> str:
-    """Return the class of a Gateway if there is none of that name, else ""."""
-    gateway = db.gateways.get(name)
-    if gateway is None:
-        return ""
-    wanted = gateway.spec.gateway_class_name
-    return "" if db.gateway_classes.get(NamespacedName("", wanted)) is not None else wanted
 
 
 def status_without_class(db: Database, ref: ObjectRef) -> dict[str, Any] | None:
     """Return what is left to say of a Gateway that has no class any more; None if it has one."""
     gateway = db.gateways.get(ref.key) if ref.kind == Gateway.kind else None
-    wanted = "" if gateway is None else missing_class.once(db, ref.key)
-    if gateway is None or not wanted:
+    if gateway is None:
+        return None
+    wanted = gateway.spec.gateway_class_name
+    if db.gateway_classes.get(NamespacedName("", wanted)) is not None:
         return None
     text = f"GatewayClass {wanted} does not exist, so the Gateway is not served"
     generation = gateway.metadata.generation
