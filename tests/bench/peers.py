@@ -40,8 +40,8 @@ on this machine, the API server takes part of it, too.
 What controllers have written of statuses when they end is there at the next turn; unlike in scale,
 nobody waits until all are written. Each is one process with default settings that logs warnings,
 and starts when the API server has had {PAUSE:.0f} s to itself. Time is from its start until a
-client of its xDS that waits for it has the first bytes, and has everything. CPU and memory are those at
-the first bytes, of Penstock those when everything is sent. Pairs are minimum / median.
+client of its xDS that waits for it has the first bytes, and has everything. CPU and memory are
+those at the first bytes, of Penstock those when everything is sent. Pairs are minimum / median.
 """
 
 
