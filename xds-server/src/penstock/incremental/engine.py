@@ -137,12 +137,9 @@ class Engine:
 
         As `_run`, without what was before: most nodes are made all at once, and run once.
         """
-        if not self.records:
-            self._start_unrecorded(node, function, db, key)
-            return
         outer, outer_reads = self.reader, self.reads
         reads: dict[Node, None] = {}
-        self.reader, self.reads = node, reads
+        self.reader, self.reads = (node if self.records else None), reads
         node.running = True
         self.runs += 1
         try:
@@ -153,17 +150,6 @@ class Engine:
         node.running = False
         node.reads = tuple(reads)
         node.ran_at = node.changed_at = self.revision
-
-    def _start_unrecorded(self, node: Node, function: Callable[[D, K], Any], db: D, key: K) -> None:
-        outer, self.reader = self.reader, None
-        node.running = True
-        self.runs += 1
-        try:
-            node.value = function(db, key)
-        except Exception as error:  # noqa: BLE001  # kept, and raised again for whoever reads
-            node.failure = error
-        self.reader = outer
-        node.running = False
 
     def want(self, node: Node, name: Hashable) -> None:
         """Keep *node* and report its changes under *name*."""
