@@ -3,9 +3,10 @@
 Run as `python clients.py SOCKET FIRST COUNT [BROUGHT]`. Each client has a connection of its own. It
 asks for all types, and accepts what it gets; with the file BROUGHT, serialised requests one after
 another, it says what it has from before, as an agent does that comes back, and reports that all of
-it is in force. Prints a line of JSON when all are in step, and two for each line that it reads:
-"ready" when it waits, and then the same:
+it is in force. Prints "ready" when it can connect, and two lines for each line that it reads:
+"ready" when it waits, and then one of JSON:
 
+    connect           the socket took connections, and all clients are in step
     expect TYPE_URL   each client has got a response of that type
     reconnect         all connections were cut and made anew, and all clients are in step
     remember FILE     the requests by which a client with the same resources would come back
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,8 +62,8 @@ class Step(msgspec.Struct):
 class Client:
     """One node."""
 
-    def __init__(self, socket: str, name: str, brought: Sequence[bytes], report: bytes) -> None:
-        self._socket, self._brought = socket, brought
+    def __init__(self, path: str, name: str, brought: Sequence[bytes], report: bytes) -> None:
+        self._path, self._brought = path, brought
         self._report = report and report + node_pb2.NodeReport(node=name).SerializeToString()
         node = discovery_pb2.DeltaDiscoveryRequest()
         node.node.id = name
@@ -81,7 +83,7 @@ class Client:
 
     async def start(self) -> None:
         self.answered.clear()
-        self._channel = grpc.aio.insecure_channel(f"unix:{self._socket}", options=_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS)
         self._call = self._channel.stream_stream(f"/{SERVICE}/DeltaAggregatedResources")()
         self._task = asyncio.create_task(self._follow())
         self._task.add_done_callback(_end_if_refused)
@@ -221,6 +223,19 @@ async def _connect(clients: Sequence[Client]) -> Step:
     return _step(start, clients)
 
 
+def listens(path: Path) -> bool:
+    """Return whether connections to *path* are taken: the socket may be there before."""
+    with socket.socket(socket.AF_UNIX) as made:
+        return made.connect_ex(str(path)) == 0
+
+
+async def _listened(path: Path) -> None:
+    while True:
+        if listens(path):
+            return
+        await asyncio.sleep(0.005)
+
+
 def _rest(clients: Sequence[Client]) -> float:
     for client in clients:
         client.received, client.first = 0, 0.0
@@ -241,9 +256,13 @@ def _say(what: Step | str) -> None:
     sys.stdout.flush()
 
 
-async def _do(clients: Sequence[Client], line: str) -> None:
+async def _do(clients: Sequence[Client], path: Path, line: str) -> None:
     command, _, argument = line.strip().partition(" ")
     match command:
+        case "connect":
+            _say("ready")
+            await _listened(path)
+            _say(await _connect(clients))
         case "expect":
             _say(await _expect(clients, argument))
         case "reconnect":
@@ -253,16 +272,16 @@ async def _do(clients: Sequence[Client], line: str) -> None:
             _say("ready")
 
 
-async def _main(socket: str, first: int, count: int, brought: Path | None) -> None:
+async def _main(path: str, first: int, count: int, brought: Path | None) -> None:
     made = requests({}) if brought is None else _read_requests(brought)
     told = b"" if brought is None else report(made)
-    clients = [Client(socket, f"node-{first + i}", made, told) for i in range(count)]
+    clients = [Client(path, f"node-{first + i}", made, told) for i in range(count)]
     if brought is None:
         clients[0].versions = {}
-    _say(await _connect(clients))
+    _say("ready")
     loop = asyncio.get_running_loop()
     while (line := await loop.run_in_executor(None, sys.stdin.readline)).strip() not in ("", "end"):
-        await _do(clients, line)
+        await _do(clients, Path(path), line)
     for client in clients:
         await client.stop()
 

@@ -23,7 +23,6 @@ from bench.processes import (
 )
 from penstock.meta.paths import RunPaths
 from support.kube import KubeApi
-from support.real_envoy import eventually
 
 PAUSE = 3.0
 """Seconds in which an API server ends what the last controller left it to do."""
@@ -50,16 +49,16 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Controller:
-    """A controller that was started just now."""
+    """A controller that was started just now, for which a client waits."""
 
-    def __init__(self, pid: int, paths: RunPaths, started: float) -> None:
-        self.pid, self.paths, self.started = pid, paths, started
+    def __init__(self, pid: int, paths: RunPaths, started: float, client: Clients) -> None:
+        self.pid, self.paths, self.started, self._client = pid, paths, started, client
 
     async def sync(self) -> Sync:
-        """Return how long it takes until a client has everything."""
-        await eventually(self.paths.controller_ads.exists, PATIENCE)
-        async with clients(self, 0, 1) as client:
-            step = await client.answer()
+        """Return how long it takes until the client that waited has everything; it ends then."""
+        async with asyncio.timeout(PATIENCE):
+            step = await self._client.answer()
+            await self._client.end()
         return Sync(
             first=step.first - self.started,
             whole=step.last - self.started,
@@ -70,7 +69,8 @@ class Controller:
 
     async def remember(self, brought: Path) -> None:
         """Write down what a client has that has everything as it is now."""
-        async with clients(self, 0, 1) as client:
+        async with clients(self.paths, 0, 1) as client:
+            await client.ask("connect")
             await client.answer()
             await client.ask(f"remember {brought}")
 
@@ -108,15 +108,18 @@ class Controller:
 
 @contextlib.asynccontextmanager
 async def controller(api: KubeApi, folder: Path) -> AsyncGenerator[Controller]:
+    """Run a controller until the block ends, and before it a client that waits for it."""
     paths = RunPaths(folder)
     command = [
         *(sys.executable, "-m", "penstock.cli", "controller", "--run-dir", str(folder)),
         *("--kubeconfig", str(api.kubeconfig), "--only-gateways"),
     ]
-    started = time.monotonic()
     log = folder.parent / "controller.log"
-    with running(command, log, end=signal.SIGTERM) as process:
-        yield Controller(process.pid, paths, started)
+    async with clients(paths, 0, 1) as client:
+        await client.ask("connect")
+        started = time.monotonic()
+        with running(command, log, end=signal.SIGTERM) as process:
+            yield Controller(process.pid, paths, started, client)
 
 
 class Clients:
@@ -125,13 +128,22 @@ class Clients:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        self._stdin, self._stdout = process.stdin, process.stdout
+        self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
 
     async def ask(self, line: str) -> None:
         """Ask for something; return when the process waits for it."""
         self._stdin.write(f"{line}\n".encode())
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Return when the process says that it waits."""
         said = await self._stdout.readline()
         assert said.strip() == b'"ready"', said
+
+    async def end(self) -> None:
+        """Have the process end."""
+        self._stdin.write(b"end\n")
+        await self._process.wait()
 
     async def answer(self) -> Step:
         return msgspec.json.decode(await self._stdout.readline(), type=Step)
@@ -139,11 +151,14 @@ class Clients:
 
 @contextlib.asynccontextmanager
 async def clients(
-    at: Controller, first: int, count: int, brought: Path | None = None
+    of: RunPaths, first: int, count: int, brought: Path | None = None
 ) -> AsyncGenerator[Clients]:
+    """Run a process that is ready to connect, as node *first* and those after it."""
     program = Path(__file__).with_name("clients.py")
-    words = [str(at.paths.controller_ads), str(first), str(count)]
+    words = [str(of.controller_ads), str(first), str(count)]
     if brought is not None:
         words.append(str(brought))
     async with talking(sys.executable, program, *words) as process:
-        yield Clients(process)
+        made = Clients(process)
+        await made.ready()
+        yield made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bench import kube_objects, kube_phases
+from bench.clients import listens
 from bench.kube_controller import PATIENCE, PAUSE, Clients, Controller, Sync, clients
 from bench.kube_controller import controller as controller_at
 from bench.kube_crowd import (
@@ -61,10 +61,10 @@ each Service: one on the Service, one on the only Gateway with a hostname of its
 two rules. There are no Pods. Everything is on this machine: the API server takes part of it, too.
 
 * **Start**: `penstock controller --kubeconfig …` from the start of its process until a client that
-  waits for it has the first bytes, and everything, {SYNCS} times; the API server has had
-  {PAUSE:.0f} s to itself before. CPU is that of all threads of the controller, and of the copy of
-  it that compiles a part (`docs/decisions/0014-a-copy-compiles-too.md`). Its modules are compiled
-  beforehand, as they are in an image.
+  waits for it, and was started before it, has the first bytes, and everything, {SYNCS} times; the
+  API server has had {PAUSE:.0f} s to itself before. CPU is that of all threads of the controller,
+  and of the copy of it that compiles a part (`docs/decisions/0014-a-copy-compiles-too.md`). Its
+  modules are compiled beforehand, as they are in an image.
 * **Phases**: the same bytes step by step in one thread, CPU.
 * **One change**: PATCH to the API server until a prober is served the new way by a stock Envoy that
   is connected to the controller, without agent; *committed* counts from the answer to it.
@@ -180,15 +180,9 @@ async def _envoy(controller: Controller) -> AsyncGenerator[Prober]:
     (folder / "envoy.json").write_text(to_json(made))
     command = envoy_command(folder / "envoy.json")
     with running(command, folder / "envoy.log", folder):
-        await eventually(lambda: _listens(folder / "web.sock"), PATIENCE)
+        await eventually(lambda: listens(folder / "web.sock"), PATIENCE)
         async with probing(folder / "web.sock") as prober:
             yield prober
-
-
-def _listens(path: Path) -> bool:
-    """Return whether connections to *path* are taken: Envoy binds it long before."""
-    with socket.socket(socket.AF_UNIX) as made:
-        return made.connect_ex(str(path)) == 0
 
 
 async def _change(found: Found, controller: Controller, writer: Writer, backends: Backends) -> None:
@@ -225,7 +219,8 @@ async def _burst(controller: Controller, writer: Writer, backends: Backends) -> 
     """Change many EndpointSlices at once."""
     first = kube_objects.PROBED + 1  # the one before is changed for many nodes
     slices = range(first, first + BURST)
-    async with clients(controller, NODES, 1) as client:
+    async with clients(controller.paths, NODES, 1) as client:
+        await client.ask("connect")
         await client.answer()
         await controller.settled()
         cpu, start = controller.cpu, time.monotonic()
@@ -241,11 +236,12 @@ async def _many(
     """Connect all nodes, change one endpoint, and cut all connections."""
     async with contextlib.AsyncExitStack() as stack:
         share = NODES // PROCESSES
-        cpu = controller.cpu
         groups = [
-            await stack.enter_async_context(clients(controller, i * share, share, brought))
+            await stack.enter_async_context(clients(controller.paths, i * share, share, brought))
             for i in range(PROCESSES)
         ]
+        cpu = controller.cpu
+        await asyncio.gather(*(one.ask("connect") for one in groups))
         crowd = Crowd(joined=await _fan(controller, groups, cpu))
         await controller.settled()  # statuses tell how many nodes have everything
         for turn in range(1, turns.changes + 1):
