@@ -101,15 +101,15 @@ async def test_deletion_while_the_server_is_killed_is_noticed(
         assert after[0] == before[0] + 1
 
 
-async def test_built_in_kinds_are_listed_at_first_and_streamed_later(
+async def test_everything_is_listed_in_one_piece_at_first_and_streamed_later(
     api: KubeApi, proxy: UnrulyProxy
 ) -> None:
     kinds = (ConfigMap, HTTPRoute)
     source = KubernetesSource(proxy.access, kinds, SystemClock(), random.random, pace=FIRST)
     async with running(source) as seen:
-        streamed = [one for one in proxy.targets if "sendInitialEvents=true" in one]
-        assert [one.partition("?")[0].rpartition("/")[2] for one in streamed] == ["httproutes"]
-        assert "/api/v1/configmaps?limit=2500" in proxy.targets
+        assert not [one for one in proxy.targets if "sendInitialEvents" in one]
+        assert "/api/v1/configmaps" in proxy.targets
+        assert "/apis/gateway.networking.k8s.io/v1/httproutes" in proxy.targets
         proxy.targets.clear()
         proxy.refuse = everything(503)
         proxy.cut()

@@ -76,9 +76,9 @@ class Server:
     def answer(self, request: ListRequest | WatchRequest) -> list[bytes]:
         if isinstance(request, ListRequest):
             metadata: dict[str, Any] = {"resourceVersion": str(self.version)}
-            return [
-                json.dumps({"metadata": metadata, "items": list(self.objects.values())}).encode()
-            ]
+            page = {"metadata": metadata, "items": list(self.objects.values())}
+            body = json.dumps(page, separators=(",", ":")).encode()
+            return [body[at : at + 100] for at in range(0, len(body), 100)]
         if not request.resource_version:
             bookmarked: dict[str, Any] = {
                 "resourceVersion": str(self.version),
@@ -99,10 +99,11 @@ def line(kind: str, thing: dict[str, Any]) -> bytes:
 class Client:
     """Drives a reflector and keeps what its events say."""
 
-    def __init__(self, server: Server, *, stream: bool) -> None:
+    def __init__(self, server: Server, *, stream: bool, listed: bool) -> None:
         self.server = server
         self.now = 0.0
-        self.reflector = Reflector(ConfigMap, lambda: 0.5, Pace(stream_snapshots=stream))
+        pace = Pace(stream_snapshots=stream, first_as_list=listed)
+        self.reflector = Reflector(ConfigMap, lambda: 0.5, pace)
         self.objects: dict[ObjectRef, Decoded] = {}
 
     def answer(self, *, fault: str = "") -> None:
@@ -117,11 +118,16 @@ class Client:
             self._take(self.reflector.refused(500, b"oops", self.now))
             return
         pieces = self.server.answer(request)
-        if isinstance(request, ListRequest):
-            body = pieces[0][:-5] if fault else pieces[0]
-            self._take(self.reflector.page(body, self.now))
-            return
         self.reflector.opened()
+        if isinstance(request, ListRequest):
+            for piece in pieces[:-1] if fault else pieces:
+                self._take(self.reflector.chunk(piece, self.now))
+            self._take(
+                self.reflector.broke("cut", self.now)
+                if fault == "b"
+                else self.reflector.finished(self.now)
+            )
+            return
         if fault == "b":
             pieces = pieces[: len(pieces) // 2]
         elif fault == "c" and request.resource_version:
@@ -144,12 +150,12 @@ class Client:
 
 
 @settings(max_examples=200, deadline=None)
-@given(steps=st.lists(STEPS, max_size=40), stream=st.booleans())
+@given(steps=st.lists(STEPS, max_size=40), stream=st.booleans(), listed=st.booleans())
 def test_ends_in_the_state_of_the_server_and_removes_nothing_wrongly(
-    steps: list[tuple[str, str]], *, stream: bool
+    steps: list[tuple[str, str]], *, stream: bool, listed: bool
 ) -> None:
     server = Server()
-    client = Client(server, stream=stream)
+    client = Client(server, stream=stream, listed=listed)
     for step, name in steps:
         match step:
             case "put":

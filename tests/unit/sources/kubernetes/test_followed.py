@@ -52,9 +52,9 @@ def answer(one: Reflector, *names: str, now: float = 0.0) -> tuple[Event, ...]:
         for n in names
     ]
     one.next(now)
-    return one.page(
-        json.dumps({"metadata": {"resourceVersion": "9"}, "items": items}).encode(), now
-    )
+    one.opened()
+    one.chunk(json.dumps({"metadata": {"resourceVersion": "9"}, "items": items}).encode(), now)
+    return one.finished(now)
 
 
 def synced(given: Followed) -> bool:

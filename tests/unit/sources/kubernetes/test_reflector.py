@@ -34,6 +34,11 @@ def page(version: int, *objects: dict[str, Any], continue_: str = "") -> bytes:
     return json.dumps({"kind": "ConfigMapList", "metadata": metadata, "items": objects}).encode()
 
 
+def compact(body: bytes) -> bytes:
+    """Return JSON as servers write it."""
+    return json.dumps(json.loads(body), separators=(",", ":")).encode()
+
+
 def event(kind: str, thing: dict[str, Any]) -> bytes:
     return json.dumps({"type": kind, "object": thing}).encode() + b"\n"
 
@@ -43,6 +48,14 @@ def bookmark(version: int, *, ends_initial: bool = False) -> bytes:
     if ends_initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     return event("BOOKMARK", {"kind": "ConfigMap", "metadata": metadata})
+
+
+def answer(reflector: Reflector, body: bytes, now: float) -> tuple[Event, ...]:
+    """Let a list come in two pieces; return what changes."""
+    reflector.opened()
+    half = len(body) // 2
+    assert reflector.chunk(body[:half], now) == reflector.chunk(body[half:], now) == ()
+    return reflector.finished(now)
 
 
 def told(events: tuple[Event, ...]) -> list[str]:
@@ -68,7 +81,7 @@ def watching(*objects: dict[str, Any], version: int = 9, pace: Pace = LISTS) -> 
         reflector.chunk(bookmark(version, ends_initial=True), 0.0)
     else:
         reflector.next(0.0)
-        reflector.page(page(version, *objects), 0.0)
+        answer(reflector, page(version, *objects), 0.0)
         reflector.next(0.0)
         reflector.opened()
     assert phase_of(reflector) is Phase.WATCH
@@ -86,10 +99,10 @@ def after_pause(reflector: Reflector, now: float) -> tuple[float, Pause | Reques
 def test_pages_are_applied_when_the_last_one_is_there() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
     assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500)
-    assert reflector.page(page(9, config_map("b", 2), continue_="c1"), 0.0) == ()
+    assert answer(reflector, page(9, config_map("b", 2), continue_="c1"), 0.0) == ()
     assert not is_synced(reflector)
     assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500, "c1")
-    assert told(reflector.page(page(9, config_map("a", 1)), 0.0)) == ["ADDED a", "ADDED b"]
+    assert told(answer(reflector, page(9, config_map("a", 1)), 0.0)) == ["ADDED a", "ADDED b"]
     assert is_synced(reflector)
     assert reflector.next(0.0) == WatchRequest("v1", "configmaps", "9", 450)
 
@@ -97,23 +110,23 @@ def test_pages_are_applied_when_the_last_one_is_there() -> None:
 def test_page_that_fails_is_asked_for_again_with_its_token() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
     reflector.next(0.0)
-    reflector.page(page(9, config_map("a", 1), continue_="c1"), 0.0)
+    answer(reflector, page(9, config_map("a", 1), continue_="c1"), 0.0)
     reflector.next(0.0)
     assert reflector.refused(500, b"oops", 1.0) == ()
     _, request = after_pause(reflector, 1.0)
     assert request == ListRequest("v1", "configmaps", 2500, "c1")
-    assert told(reflector.page(page(9, config_map("b", 1)), 2.0)) == ["ADDED a", "ADDED b"]
+    assert told(answer(reflector, page(9, config_map("b", 1)), 2.0)) == ["ADDED a", "ADDED b"]
 
 
 def test_expired_page_starts_over_without_pages() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
     reflector.next(0.0)
-    reflector.page(page(9, config_map("gone", 1), continue_="c1"), 0.0)
+    answer(reflector, page(9, config_map("gone", 1), continue_="c1"), 0.0)
     reflector.next(0.0)
     reflector.refused(410, json.dumps(EXPIRED).encode(), 1.0)
     _, request = after_pause(reflector, 1.0)
     assert request == ListRequest("v1", "configmaps", 0)
-    assert told(reflector.page(page(12, config_map("a", 1)), 2.0)) == ["ADDED a"]
+    assert told(answer(reflector, page(12, config_map("a", 1)), 2.0)) == ["ADDED a"]
 
 
 def test_streamed_snapshot_is_applied_at_its_bookmark_only() -> None:
@@ -129,14 +142,38 @@ def test_streamed_snapshot_is_applied_at_its_bookmark_only() -> None:
 
 def test_first_snapshot_can_be_a_list_where_later_ones_are_streamed() -> None:
     reflector = Reflector(ConfigMap, half, Pace(first_as_list=True))
-    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 2500)
-    assert told(reflector.page(page(9, config_map("a", 1)), 0.0)) == ["ADDED a"]
+    assert reflector.next(0.0) == ListRequest("v1", "configmaps", 0)
+    assert told(answer(reflector, page(9, config_map("a", 1)), 0.0)) == ["ADDED a"]
     reflector.next(0.0)
     reflector.opened()
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     _, again = after_pause(reflector, 1.0)
     assert isinstance(again, WatchRequest)
     assert "sendInitialEvents=true" in again.target
+
+
+def test_first_list_that_breaks_is_dropped_and_read_in_pages() -> None:
+    reflector = Reflector(ConfigMap, half, Pace(first_as_list=True))
+    reflector.next(0.0)
+    reflector.opened()
+    body = compact(page(9, config_map("gone", 1), config_map("a", 1), config_map("b", 1)))
+    reflector.chunk(body[:-100], 0.0)
+    assert reflector.broke("connection lost", 0.0) == ()
+    _, request = after_pause(reflector, 0.0)
+    assert request == ListRequest("v1", "configmaps", 2500)
+    assert told(answer(reflector, page(12, config_map("a", 1)), 1.0)) == ["ADDED a"]
+
+
+def test_silence_within_a_list_counts_from_the_last_piece() -> None:
+    reflector = Reflector(ConfigMap, half, LISTS)
+    reflector.next(0.0)
+    reflector.opened()
+    body = page(9, config_map("a", 1))
+    assert reflector.deadline == LISTS.answer
+    reflector.chunk(body[:20], 50.0)
+    assert reflector.deadline == 50.0 + LISTS.answer
+    reflector.chunk(body[20:], 100.0)
+    assert told(reflector.finished(101.0)) == ["ADDED a"]
 
 
 def test_streamed_snapshot_that_breaks_is_dropped_and_listed_instead() -> None:
@@ -146,7 +183,7 @@ def test_streamed_snapshot_that_breaks_is_dropped_and_listed_instead() -> None:
     assert reflector.broke("connection lost", 0.0) == ()
     _, request = after_pause(reflector, 0.0)
     assert request == ListRequest("v1", "configmaps", 2500)
-    assert told(reflector.page(page(9, config_map("b", 2)), 1.0)) == ["ADDED b"]
+    assert told(answer(reflector, page(9, config_map("b", 2)), 1.0)) == ["ADDED b"]
 
 
 def test_server_that_cannot_stream_snapshots_is_asked_for_lists_from_then_on() -> None:
@@ -154,7 +191,7 @@ def test_server_that_cannot_stream_snapshots_is_asked_for_lists_from_then_on() -
     reflector.next(0.0)
     reflector.refused(422, b'{"code": 422, "reason": "Invalid"}', 0.0)
     assert isinstance(reflector.next(0.0), ListRequest)
-    reflector.page(page(9), 0.0)
+    answer(reflector, page(9), 0.0)
     reflector.next(0.0)
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     assert isinstance(after_pause(reflector, 1.0)[1], ListRequest)
@@ -166,14 +203,14 @@ def test_objects_missing_after_410_are_deleted() -> None:
     assert reflector.over
     now, request = after_pause(reflector, 1.0)
     assert isinstance(request, ListRequest)
-    assert told(reflector.page(page(20, config_map("b", 2)), now)) == ["DELETED a"]
+    assert told(answer(reflector, page(20, config_map("b", 2)), now)) == ["DELETED a"]
 
 
 def test_object_made_anew_under_the_same_name_is_another_one() -> None:
     reflector = watching(config_map("a", 1, uid="first"))
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     now, _ = after_pause(reflector, 1.0)
-    events = reflector.page(page(20, config_map("a", 15, uid="second")), now)
+    events = answer(reflector, page(20, config_map("a", 15, uid="second")), now)
     assert told(events) == ["DELETED a", "ADDED a"]
     assert [one.object.metadata.uid for one in events] == ["first", "second"]
 
@@ -256,7 +293,7 @@ def test_watch_goes_on_from_the_last_bookmark_after_a_check() -> None:
     reflector.chunk(bookmark(40), 60.0)
     reflector.finished(400.0)
     assert reflector.next(400.0) == ListRequest("v1", "configmaps", 1)
-    reflector.page(page(41, config_map("a", 1)), 400.0)
+    answer(reflector, page(41, config_map("a", 1)), 400.0)
     request = reflector.next(400.0)
     assert isinstance(request, WatchRequest)
     assert request.resource_version == "40"
@@ -267,10 +304,10 @@ def test_server_restored_from_an_older_copy_is_read_anew() -> None:
     reflector.broke("connection lost", 1.0)
     now, request = after_pause(reflector, 1.0)
     assert request == ListRequest("v1", "configmaps", 1)
-    assert reflector.page(page(5, config_map("a", 3)), now) == ()
+    assert answer(reflector, page(5, config_map("a", 3)), now) == ()
     now, request = after_pause(reflector, now)
     assert request == ListRequest("v1", "configmaps", 2500)
-    events = reflector.page(page(5, config_map("a", 3, x="old")), now)
+    events = answer(reflector, page(5, config_map("a", 3, x="old")), now)
     assert told(events) == ["MODIFIED a", "DELETED new"]
 
 
@@ -279,7 +316,7 @@ def test_deleted_object_that_a_restored_server_has_again_is_followed() -> None:
     reflector.chunk(event("DELETED", config_map("a", 10)), 0.0)
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     now, _ = after_pause(reflector, 1.0)
-    assert told(reflector.page(page(9, config_map("a", 8)), now)) == ["ADDED a"]
+    assert told(answer(reflector, page(9, config_map("a", 8)), now)) == ["ADDED a"]
     reflector.next(now)
     assert told(reflector.chunk(event("MODIFIED", config_map("a", 10, x="2")), now)) == [
         "MODIFIED a"
@@ -294,7 +331,7 @@ def test_server_that_was_away_is_read_anew() -> None:
     reflector.broke("connection refused", now)
     now, request = after_pause(reflector, now)
     assert request == ListRequest("v1", "configmaps", 2500)
-    assert told(reflector.page(page(30, config_map("a", 8)), now)) == ["DELETED b"]
+    assert told(answer(reflector, page(30, config_map("a", 8)), now)) == ["DELETED b"]
 
 
 def test_watch_that_outlives_its_time_counts_as_stalled() -> None:
@@ -313,7 +350,7 @@ def test_silence_of_a_server_that_sent_bookmarks_earlier_counts_from_the_beginni
     reflector.chunk(bookmark(40), 60.0)
     reflector.finished(400.0)
     reflector.next(400.0)
-    reflector.page(page(41, config_map("a", 1)), 400.0)
+    answer(reflector, page(41, config_map("a", 1)), 400.0)
     assert isinstance(reflector.next(400.0), WatchRequest)
     reflector.opened()
     assert reflector.deadline == 400.0 + LISTS.quiet
@@ -338,7 +375,7 @@ def test_snapshots_after_a_few_come_twice_a_minute_at_most() -> None:
     for _ in range(10):
         reflector.chunk(event("ERROR", EXPIRED), now)
         now, _ = after_pause(reflector, now)
-        reflector.page(page(9), now)
+        answer(reflector, page(9), now)
         reflector.next(now)
     assert now >= LISTS.between_snapshots * 7
 
@@ -358,7 +395,7 @@ def test_kind_that_the_server_does_not_know_is_empty_and_asked_for_again() -> No
     assert now <= 10.0
     assert isinstance(request, ListRequest)
     assert request.api_version == "gateway.networking.k8s.io/v1"
-    reflector.page(page(9), now)
+    answer(reflector, page(9), now)
     assert phase_of(reflector) is Phase.WATCH
 
 
@@ -393,12 +430,12 @@ def test_retry_after_is_respected() -> None:
     assert reflector.next(0.0) == Pause(7.0)
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b'{"metadata": {}, "items": []}', b"{"])
-def test_answer_that_is_no_list_changes_nothing(answer: bytes) -> None:
+@pytest.mark.parametrize("said", [b"", b"<html>", b"[]", b'{"metadata": {}, "items": []}', b"{"])
+def test_answer_that_is_no_list_changes_nothing(said: bytes) -> None:
     reflector = watching(config_map("a", 1))
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     now, _ = after_pause(reflector, 1.0)
-    assert reflector.page(answer, now) == ()
+    assert answer(reflector, said, now) == ()
     assert reflector.trouble
     assert len(reflector.table) == 1
 
@@ -440,13 +477,13 @@ def test_object_that_stops_decoding_keeps_its_last_good_version_also_over_a_snap
 
     reflector = Reflector(Deployment, half, LISTS)
     reflector.next(0.0)
-    reflector.page(page(9, deployment(1, 3)), 0.0)
+    answer(reflector, page(9, deployment(1, 3)), 0.0)
     reflector.next(0.0)
     assert reflector.chunk(event("MODIFIED", deployment(10, -1)), 0.0) == ()
     assert [one.last_good for one in reflector.table.problems()] == [True]
     reflector.chunk(event("ERROR", EXPIRED), 1.0)
     now, _ = after_pause(reflector, 1.0)
-    assert reflector.page(page(11, deployment(10, -1)), now) == ()
+    assert answer(reflector, page(11, deployment(10, -1)), now) == ()
     (kept,) = reflector.table
     assert isinstance(kept, Deployment)
     assert kept.spec.replicas == 3
@@ -459,7 +496,7 @@ def test_field_that_only_a_newer_kubernetes_knows_is_left_out() -> None:
     thing["spec"] = spec
     reflector = Reflector(Service, half, LISTS)
     reflector.next(0.0)
-    (came,) = reflector.page(page(9, thing), 0.0)
+    (came,) = answer(reflector, page(9, thing), 0.0)
     assert isinstance(came.object, Service)
     assert came.object.spec.ports[0].port == 80
 
@@ -470,6 +507,6 @@ def test_unknown_field_of_a_custom_resource_is_a_mistake() -> None:
     thing["spec"] = {"rules": [{"newer": 1}]}
     reflector = Reflector(HTTPRoute, half, LISTS)
     reflector.next(0.0)
-    (came,) = reflector.page(page(9, thing), 0.0)
+    (came,) = answer(reflector, page(9, thing), 0.0)
     assert isinstance(came.object, Broken)
     assert [str(one.problem.path) for one in reflector.table.problems()] == ["spec.rules[0].newer"]

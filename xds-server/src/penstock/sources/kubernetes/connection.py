@@ -167,9 +167,6 @@ class ApiServer:
             response = await self._within(reflector, self._ask(session, reflector, request))
             if response.status != HTTPStatus.OK:
                 await self._refused(reflector, response, deliver)
-            elif isinstance(request, ListRequest):
-                body = await self._within(reflector, response.read())
-                await deliver(reflector, reflector.page(body, self._clock.monotonic()))
             else:
                 await self._stream(reflector, response, deliver)
         except (aiohttp.ClientError, OSError, AccessError, _StalledError) as error:

@@ -1,21 +1,21 @@
 """What to ask an API server about one kind, and what its answers change. No IO, no clock.
 
-Theory of operation. The owner takes `next`, does what it says, and gives back what came: `page`
-for a list, `opened` and then `chunk` for bytes of a watch, `refused` for another status than 200,
-`broke` if the connection failed or nothing came until `deadline`, `finished` if a watch ended in
-order.
+Theory of operation. The owner takes `next`, does what it says, and gives back what came: `opened`,
+`chunk` for bytes, `finished` if the answer ended in order; `refused` for another status than 200,
+`broke` if the connection failed or nothing came until `deadline`.
 
     SNAPSHOT ──complete──▶ WATCH ──ended or broke──▶ CHECK ──same history──▶ WATCH
        ▲  ▲                  │ 410                     │ version went back, or no answer
        │  └──────────────────┴─────────────────────────┘
        └── ABSENT (404: the kind does not exist; asked for again)
 
-A snapshot is a watch with initial events where the server knows that, else a list in pages; it is
-applied when it is complete, and objects that are missing in it are deleted. What was known stays
-meanwhile. CHECK is a list of one object: a server that was restored from an older copy of its data
-is at an older version than we are, and a watch from the future would say nothing at all. Its
-version may have passed ours again since; but such a server was away for a while, so if a CHECK or
-the beginning of a watch fails, everything is read anew. (So it is in most cases anyway: a server
+A snapshot is a watch with initial events where the server knows that, else a list in pages; at the
+start it may be a list in one piece (`Pace.first_as_list`). It is applied when it is complete, and
+objects that are missing in it are deleted. What was known stays meanwhile. CHECK is a list of one
+object: a server that was restored from an older copy of its data is at an older version than we
+are, and a watch from the future would say nothing at all. Its version may have passed ours again
+since; but such a server was away for a while, so if a CHECK or the beginning of a watch fails,
+everything is read anew. (So it is in most cases anyway: a server
 that was restarted has lost its history.)
 """
 
@@ -25,8 +25,11 @@ import enum
 from collections.abc import Callable
 from http import HTTPStatus
 
+import msgspec
+
 from penstock.core.events import Event, EventType
 from penstock.core.objects import Object
+from penstock.sources.kubernetes.listing import Listing
 from penstock.sources.kubernetes.messages import (
     Page,
     Status,
@@ -35,7 +38,6 @@ from penstock.sources.kubernetes.messages import (
     read_bookmark,
     read_event,
     read_metadata,
-    read_page,
     read_status,
 )
 from penstock.sources.kubernetes.requests import (
@@ -118,8 +120,12 @@ class Reflector:
         """The resourceVersion up to which everything is known."""
         self._streaming = pace.stream_snapshots and not pace.first_as_list
         self._can_stream = pace.stream_snapshots
-        self._paged = True
+        self._paged = not pace.first_as_list
         self._pending: Snapshot = {}
+        self._page: Snapshot = {}
+        """Objects of the present page."""
+        self._listing: Listing | None = None
+        """The present answer, if it is a list."""
         self._continue = ""
         self._rest = bytearray()
         self._failures = 0
@@ -149,11 +155,13 @@ class Reflector:
         if now < self._not_before:
             return Pause(self._not_before - now)
         self._rest.clear()
+        self._listing = None
         self._heard = self._open = self.over = False
         self._asked_at = now
         self.deadline = now + self._pace.answer
         match self.phase:
             case Phase.CHECK:
+                self._listing = Listing(_pass_over)
                 return ListRequest(self.api_version, self._resource, 1, scope=self._scope)
             case Phase.WATCH:
                 return self._watch(self._reached, now)
@@ -161,27 +169,23 @@ class Reflector:
                 if self._streaming:
                     self._pending = {}
                     return self._watch("", now)
+                self._page = {}
+                self._listing = Listing(self._look)
                 limit = self._pace.page_size if self._paged else 0
                 return ListRequest(
                     self.api_version, self._resource, limit, self._continue, self._scope
                 )
 
-    def page(self, body: bytes, now: float) -> Events:
-        """Take the answer to a ListRequest."""
-        try:
-            page = read_page(body)
-            if self.phase is Phase.CHECK:
-                return self._checked(page, now)
-            return self._collect(page, now)
-        except UnreadableAnswerError as error:
-            return self.broke(str(error), now)
-
     def opened(self) -> None:
-        """Take that the answer to a WatchRequest has begun."""
+        """Take that the answer has begun, with the status 200."""
         self._open = True
 
     def chunk(self, some: bytes, now: float) -> Events:
-        """Take bytes of the answer to a WatchRequest; they need not end with a line."""
+        """Take bytes of the answer; they may end anywhere."""
+        if self._listing is not None:
+            self._listing.chunk(some)
+            self.deadline = now + self._pace.answer
+            return ()
         lines = (self._rest + some).split(b"\n") if self._rest else some.split(b"\n")
         self._rest = bytearray(lines.pop())
         events: list[Event] = []
@@ -205,13 +209,17 @@ class Reflector:
 
     def broke(self, reason: str, now: float) -> Events:
         """Take that the connection failed, the answer made no sense, or the deadline passed."""
+        if self.phase is Phase.SNAPSHOT:
+            self._paged = True  # what was read of a page need not be read again
         self._fail(reason, now)
         return ()
 
     def finished(self, now: float) -> Events:
-        """Take that the server ended a watch in order."""
+        """Take that the server ended the answer in order."""
         if self.over:
             return ()
+        if self._listing is not None:
+            return self._listed(self._listing, now)
         if self.phase is Phase.WATCH and (self._heard or now - self._asked_at > _SHORT):
             self.phase = Phase.CHECK
         else:
@@ -286,10 +294,23 @@ class Reflector:
             self._pending[key] = seen
         return ()
 
+    def _listed(self, listing: Listing, now: float) -> Events:
+        """Take that a list, or a page of one, is over."""
+        try:
+            page = listing.end()
+            if self.phase is Phase.CHECK:
+                return self._checked(page, now)
+            return self._collect(page, now)
+        except UnreadableAnswerError as error:
+            return self.broke(str(error), now)
+
+    def _look(self, raw: msgspec.Raw) -> None:
+        """Take an object of a page: it counts when the page is over."""
+        key, seen = self.table.look(raw, self.api_version)
+        self._page[key] = seen
+
     def _collect(self, page: Page, now: float) -> Events:
-        for raw in page.items or ():
-            key, seen = self.table.look(raw, self.api_version)
-            self._pending[key] = seen
+        self._pending |= self._page
         self._failures = 0
         self._continue = page.metadata.continue_
         if self._continue:
@@ -384,3 +405,7 @@ class Reflector:
         self._pending, self._continue, self._streaming = {}, "", self._can_stream
         self._not_before = now + self._pace.absent * (1 + self._random())
         return self.table.replace({})
+
+
+def _pass_over(_: msgspec.Raw) -> None:
+    """Take an object that nobody needs."""

@@ -75,7 +75,7 @@ class KubernetesSource:
             kinds: what to watch.
             clock: paces everything, and tells that a watch stalls.
             random: returns numbers in [0, 1), for jitter.
-            pace: sizes and times; `first_as_list` is for built-in kinds only.
+            pace: sizes and times; single objects are never listed.
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
             referenced: more kinds, of which only what others refer to is watched.
@@ -88,14 +88,15 @@ class KubernetesSource:
             Reflector(
                 kind,
                 random,
-                _pace_of(kind, pace),
+                pace,
                 scopes.get(kind, EVERYTHING),
                 self.observed if self.observed.follows(kind.kind) else None,
             )
             for kind in kinds
         )
+        single = msgspec.structs.replace(pace, first_as_list=False)
         self._followed = tuple(
-            Followed(one, functools.partial(Reflector, one.kind, random, _pace_of(None, pace)))
+            Followed(one, functools.partial(Reflector, one.kind, random, single))
             for one in referenced
         )
         self._watches: dict[ObjectRef, asyncio.Task[None]] = {}
@@ -240,16 +241,6 @@ def _followed_state(followed: Followed) -> tuple[KindState, ...]:
             trouble=worst.trouble,
         ),
     )
-
-
-def _pace_of(kind: type[Object] | None, pace: Pace) -> Pace:
-    """Return *pace* for all of a kind, None for single objects: built-in ones are listed at first.
-
-    A watch sends each object by itself, which takes the server two to four times as long, and us
-    twice. What is defined by CustomResourceDefinitions takes it longer to encode, in both ways.
-    """
-    first_as_list = pace.first_as_list and kind is not None and is_servers_own(kind)
-    return msgspec.structs.replace(pace, first_as_list=first_as_list)
 
 
 def _trouble(reflector: Reflector) -> str:
