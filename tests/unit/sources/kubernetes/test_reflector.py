@@ -176,6 +176,17 @@ def test_silence_within_a_list_counts_from_the_last_piece() -> None:
     assert told(reflector.finished(101.0)) == ["ADDED a"]
 
 
+def test_list_that_trickles_is_given_up_in_the_end() -> None:
+    reflector = Reflector(ConfigMap, half, LISTS)
+    reflector.next(0.0)
+    reflector.opened()
+    now, body = 0.0, iter(page(9, config_map("a", 1)))
+    while now < reflector.deadline:
+        reflector.chunk(bytes([next(body)]), now)
+        now += LISTS.answer / 2
+    assert now <= LISTS.watch_longest + LISTS.answer
+
+
 def test_streamed_snapshot_that_breaks_is_dropped_and_listed_instead() -> None:
     reflector = Reflector(ConfigMap, half)
     reflector.next(0.0)

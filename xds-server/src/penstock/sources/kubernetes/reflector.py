@@ -184,7 +184,8 @@ class Reflector:
         """Take bytes of the answer; they may end anywhere."""
         if self._listing is not None:
             self._listing.chunk(some)
-            self.deadline = now + self._pace.answer
+            longest = self._asked_at + self._pace.watch_longest
+            self.deadline = min(longest, now + self._pace.answer)
             return ()
         lines = (self._rest + some).split(b"\n") if self._rest else some.split(b"\n")
         self._rest = bytearray(lines.pop())

@@ -17,7 +17,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     stream_snapshots: bool = True
     """Whether to ask for a snapshot as a watch, of which the server keeps no more than an event."""
     first_as_list: bool = False
-    """Whether the first snapshot is a list all the same."""
+    """Whether the first snapshot is a list all the same, in one piece."""
     watch_shortest: float = 300.0
     watch_longest: float = 600.0
     """A watch is asked to last a random time between these."""
