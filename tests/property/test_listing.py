@@ -16,23 +16,38 @@ from penstock.sources.kubernetes.messages import UnreadableAnswerError, read_met
 
 Json = dict[str, Any]
 
-names = st.sampled_from(["a", "b", "web", '},{"metadata":{"name":"', '"items":['])
-metadata = st.builds(lambda name: {"name": name, "resourceVersion": "1"}, names)
-plain = st.builds(lambda one, data: {"metadata": one, "data": data}, metadata, names)
-nested = st.builds(
-    # Objects within an object that begin as it does itself.
-    lambda one, inner: {"metadata": one, "spec": {"templates": inner}},
-    metadata,
-    st.lists(plain, max_size=3),
+
+def named(name: str) -> Json:
+    return {"name": name, "resourceVersion": "1"}
+
+
+def plain(name: str) -> Json:
+    return {"metadata": named(name), "data": {"x": name}}
+
+
+def nesting(name: str, inner: list[Json]) -> Json:
+    """Return an object that has objects within that begin as it does itself."""
+    return {"metadata": named(name), "spec": {"templates": inner}}
+
+
+def typed(one: Json) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", **one}
+
+
+def late(name: str) -> Json:
+    return {"data": {}, "metadata": named(name)}
+
+
+NAMES = st.sampled_from(["a", "b", "web", '},{"metadata":{"name":"', '"items":['])
+BARE = st.one_of(
+    st.builds(plain, NAMES),
+    st.builds(nesting, NAMES, st.lists(st.builds(plain, NAMES), max_size=3)),
 )
-typed = st.builds(
-    lambda one: {"apiVersion": "v1", "kind": "ConfigMap", **one}, st.one_of(plain, nested)
-)
-late = st.builds(lambda one: {"data": {}, "metadata": one}, metadata)
-items = st.one_of(
-    st.lists(st.one_of(plain, nested), max_size=6),
-    st.lists(typed, max_size=6),
-    st.lists(st.one_of(plain, nested, typed, late), max_size=6),
+TYPED = st.builds(typed, BARE)
+ITEMS = st.one_of(
+    st.lists(BARE, max_size=6),
+    st.lists(TYPED, max_size=6),
+    st.lists(st.one_of(BARE, TYPED, st.builds(late, NAMES)), max_size=6),
 )
 
 
@@ -59,7 +74,7 @@ def cut(body: bytes, at: list[int]) -> list[bytes]:
 
 
 @given(
-    items=items,
+    items=ITEMS,
     head=st.sampled_from([go_struct, go_map]),
     spaced=st.booleans(),
     at=st.lists(st.integers(min_value=0, max_value=4000), max_size=12),
@@ -77,7 +92,7 @@ def test_pieces_give_what_the_whole_gives(
     assert page.metadata == read_page(body).metadata
 
 
-@given(items=items, head=st.sampled_from([go_struct, go_map]), end=st.integers(1, 4000))
+@given(items=ITEMS, head=st.sampled_from([go_struct, go_map]), end=st.integers(1, 4000))
 def test_list_that_is_cut_off_is_refused(items: list[Json], head: Any, end: int) -> None:
     body = written(head(items), spaced=False)
     found: list[Json] = []
@@ -88,7 +103,7 @@ def test_list_that_is_cut_off_is_refused(items: list[Json], head: Any, end: int)
     assert found == items[: len(found)]
 
 
-@given(items=items, bad=st.integers(0, 6), at=st.lists(st.integers(0, 4000), max_size=12))
+@given(items=ITEMS, bad=st.integers(0, 6), at=st.lists(st.integers(0, 4000), max_size=12))
 def test_list_with_something_that_is_no_object_is_refused(
     items: list[Json], bad: int, at: list[int]
 ) -> None:
