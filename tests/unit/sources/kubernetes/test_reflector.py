@@ -164,6 +164,16 @@ def test_first_list_that_breaks_is_dropped_and_read_in_pages() -> None:
     assert told(answer(reflector, page(12, config_map("a", 1)), 1.0)) == ["ADDED a"]
 
 
+def test_list_without_a_version_leaves_nothing_behind() -> None:
+    reflector = Reflector(ConfigMap, half, LISTS)
+    reflector.next(0.0)
+    nameless = json.dumps({"metadata": {}, "items": [config_map("gone", 1)]}).encode()
+    assert answer(reflector, nameless, 0.0) == ()
+    assert reflector.trouble
+    after_pause(reflector, 0.0)
+    assert told(answer(reflector, page(9, config_map("a", 1)), 1.0)) == ["ADDED a"]
+
+
 def test_silence_within_a_list_counts_from_the_last_piece() -> None:
     reflector = Reflector(ConfigMap, half, LISTS)
     reflector.next(0.0)

@@ -169,6 +169,8 @@ class Reflector:
                 if self._streaming:
                     self._pending = {}
                     return self._watch("", now)
+                if not self._continue:
+                    self._pending = {}
                 self._page = {}
                 self._listing = Listing(self._look)
                 limit = self._pace.page_size if self._paged else 0
