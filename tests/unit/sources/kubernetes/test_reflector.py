@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -172,6 +173,19 @@ def test_list_without_a_version_leaves_nothing_behind() -> None:
     assert reflector.trouble
     after_pause(reflector, 0.0)
     assert told(answer(reflector, page(9, config_map("a", 1)), 1.0)) == ["ADDED a"]
+
+
+def test_what_a_list_brought_is_not_kept_when_it_has_changed() -> None:
+    reflector = Reflector(ConfigMap, half, LISTS)
+    reflector.next(0.0)
+    names = ["a", "b", "c"]
+    (first, *_) = answer(reflector, page(9, *(config_map(name, 1) for name in names)), 0.0)
+    old = first.object
+    del first, _
+    reflector.next(0.0)
+    reflector.opened()
+    reflector.chunk(event("MODIFIED", config_map("a", 10, x="new")), 1.0)
+    assert sys.getrefcount(old) == 2, "the name here and the argument hold it, nobody else"
 
 
 def test_silence_within_a_list_counts_from_the_last_piece() -> None:

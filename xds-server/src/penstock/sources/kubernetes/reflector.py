@@ -15,8 +15,8 @@ objects that are missing in it are deleted. What was known stays meanwhile. CHEC
 object: a server that was restored from an older copy of its data is at an older version than we
 are, and a watch from the future would say nothing at all. Its version may have passed ours again
 since; but such a server was away for a while, so if a CHECK or the beginning of a watch fails,
-everything is read anew. (So it is in most cases anyway: a server
-that was restarted has lost its history.)
+everything is read anew. (So it is in most cases anyway: a server that was restarted has lost its
+history.)
 """
 
 from __future__ import annotations
@@ -221,8 +221,9 @@ class Reflector:
         """Take that the server ended the answer in order."""
         if self.over:
             return ()
-        if self._listing is not None:
-            return self._listed(self._listing, now)
+        listing, self._listing = self._listing, None
+        if listing is not None:
+            return self._listed(listing, now)
         if self.phase is Phase.WATCH and (self._heard or now - self._asked_at > _SHORT):
             self.phase = Phase.CHECK
         else:
@@ -313,7 +314,8 @@ class Reflector:
         self._page[key] = seen
 
     def _collect(self, page: Page, now: float) -> Events:
-        self._pending |= self._page
+        came, self._page = self._page, {}
+        self._pending |= came
         self._failures = 0
         self._continue = page.metadata.continue_
         if self._continue:

@@ -75,7 +75,7 @@ class KubernetesSource:
             kinds: what to watch.
             clock: paces everything, and tells that a watch stalls.
             random: returns numbers in [0, 1), for jitter.
-            pace: sizes and times; single objects are never listed.
+            pace: sizes and times; single objects are not listed at first.
             environment: what a credential plugin is started with.
             scopes: of kinds of which only some objects are watched.
             referenced: more kinds, of which only what others refer to is watched.
